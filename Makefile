@@ -1,0 +1,67 @@
+# `make help` lists the targets. Each one first makes $(VENV) from requirements.lock if it is missing or older.
+
+PYTHON ?= python3
+VENV ?= .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+
+# Read once, when a process starts. Threads that spin while they wait can cost a small machine twenty-fold.
+export OMP_WAIT_POLICY ?= PASSIVE
+export TOKENIZERS_PARALLELISM ?= false
+export HF_HUB_OFFLINE ?= 1
+export HF_DATASETS_OFFLINE ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export DIFFUSERS_DISABLE_REMOTE_CODE ?= 1
+export PYTHONUNBUFFERED ?= 1
+
+# What the demo does; every value can be given on the command line: make demo DEMO_STEPS=100
+DEMO_METHODS ?= spotdiff
+DEMO_STEPS ?= 60
+DEMO_RUNS ?= runs/demo
+DEMO_OUTPUT ?= results/demo
+DEMO_TRAIN ?= --trainer.max_steps $(DEMO_STEPS)
+DEMO_EVALUATE ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format bench lock
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## Make the Python environment
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --requirement requirements.lock
+	@touch $@
+
+demo: $(READY) ## Train each method briefly, evaluate it, print the leaderboard
+	for method in $(DEMO_METHODS); do \
+		$(RUN) train.py --config configs/pocket/$$method.yaml --output $(DEMO_RUNS)/$$method $(DEMO_TRAIN) || exit; \
+	done
+	$(RUN) evaluate.py --config configs/evaluation/pocket.yaml --runs $(DEMO_METHODS:%=$(DEMO_RUNS)/%) \
+		--output $(DEMO_OUTPUT) $(DEMO_EVALUATE)
+
+test: $(READY) ## Run the whole test suite on CPU, two-process runs included
+	OMP_NUM_THREADS=1 $(RUN) -m pytest $(ARGS)
+
+lint: $(READY) ## Check style, formatting and types
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+format: $(READY) ## Format the code and mend what ruff can mend
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
+
+bench: $(READY) ## Measure speed against references side by side, write performance/results.json
+	OMP_NUM_THREADS=1 $(RUN) -m performance $(ARGS)
+
+lock: ## Make requirements.lock again from pyproject.toml (needs a package index)
+	$(PYTHON) -m venv --clear build/lock
+	$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > build/requirements.in
+	build/lock/bin/python -m pip install --quiet --requirement build/requirements.in
+	echo '# Every package of a working environment. Made by `make lock` from pyproject.toml, not by hand.' > requirements.lock
+	build/lock/bin/python -m pip freeze --all --exclude pip | grep -viE '^(nvidia|cuda|triton)' | sed 's/+cpu$$//' >> requirements.lock

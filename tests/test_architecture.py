@@ -1,0 +1,86 @@
+"""The house's import rule, read from the source: imports go downward only.
+
+train.py  evaluate.py
+  leaderboard/  callbacks/
+    lightning_modules/  datamodules/
+      networks/  losses/  metrics/
+        contracts/
+"""
+
+import ast
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOOR = {"contracts"}
+MECHANISMS = FLOOR | {"networks", "losses", "metrics"}
+MAY_IMPORT = {
+    "contracts": FLOOR,
+    "networks": FLOOR | {"networks"},
+    "losses": FLOOR | {"losses"},
+    "metrics": FLOOR | {"metrics", "networks"},
+    "lightning_modules": MECHANISMS | {"lightning_modules"},
+    # The pocket world is data: it renders itself on first use.
+    "datamodules": MECHANISMS | {"datamodules", "pocket"},
+    "leaderboard": MECHANISMS | {"lightning_modules", "datamodules", "leaderboard", "pocket"},
+    "callbacks": MECHANISMS | {"lightning_modules", "datamodules", "callbacks"},
+}
+FREE = {"pocket", "claims", "performance"}
+COMMANDS = {"train", "evaluate"}
+OURS = set(MAY_IMPORT) | FREE | COMMANDS
+NOTHING_IMPORTS = {"claims", "performance"} | COMMANDS
+
+FILES = sorted(
+    path for package in sorted(set(MAY_IMPORT) | FREE) for path in (ROOT / package).rglob("*.py") if path.is_file()
+) + sorted(ROOT.glob("*.py"))
+
+
+def _imports(path: Path) -> list[tuple[int, str]]:
+    """Line and absolute module name of every import of a file, those inside functions included."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            found.append((node.lineno, ".".join([*above, *([node.module] if node.module else [])])))
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_downward_only(path: Path) -> None:
+    here = path.relative_to(ROOT)
+    package = here.parts[0] if len(here.parts) > 1 else here.stem
+    wrong = []
+    for line, module in _imports(path):
+        top = module.split(".")[0]
+        if top == "torchvision":
+            wrong.append(
+                f"{here}:{line} imports torchvision, for which there is no CPU build: use PIL, OpenCV or torch"
+            )
+        elif top in OURS and package in MAY_IMPORT and top not in MAY_IMPORT[package]:
+            wrong.append(f"{here}:{line} imports {module}: {package}/ may import {sorted(MAY_IMPORT[package])} of ours")
+        elif top in NOTHING_IMPORTS and top != package and package not in FREE:
+            wrong.append(f"{here}:{line} imports {module}, which stands above everything")
+        elif package == "contracts" and top not in OURS | {"torch"} | sys.stdlib_module_names:
+            wrong.append(f"{here}:{line} imports {module}: contracts/ imports torch and nothing else")
+        elif package != "tests" and top == "tests":
+            wrong.append(f"{here}:{line} imports {module}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_root_folder_with_code_is_one_of_the_house() -> None:
+    folders = {path.parent.name for path in ROOT.glob("*/*.py")}
+    assert folders <= set(MAY_IMPORT) | FREE | {"tests"}
+
+
+def test_no_root_folder_shadows_a_package() -> None:
+    """Python puts the folder of ``train.py`` first in its path, so a folder ``datasets`` would hide the library."""
+    # Wheels that install a top-level folder `tests` or `docs` by mistake hide nothing that anybody imports.
+    installed = set(metadata.packages_distributions()) - {"tests", "docs"}
+    shadowing = installed | set(sys.stdlib_module_names) | {"datasets", "evaluate", "tokenizers", "types"}
+    folders = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name.isidentifier()}
+    assert not folders & shadowing
