@@ -1,0 +1,31 @@
+"""What a number means: the card of a metric. Numbers with different version strings never share a column."""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """Describes one column of a leaderboard.
+
+    ``version`` changes whenever the number would, and names everything that it depends on: backbone and its
+    hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values,
+    ``source`` says who defined the metric.
+    """
+
+    name: str
+    version: str
+    backbone: str
+    backbone_hash: str
+    preprocessing: str
+    higher_is_better: bool
+    low: float
+    high: float
+    source: str
+
+    @property
+    def arrow(self) -> str:
+        """Direction as one character."""
+        return "↑" if self.higher_is_better else "↓"
+
+    def to_json(self) -> dict:
+        return asdict(self)

@@ -1,0 +1,13 @@
+"""CLIP-T: how well an image fits its prompt. Raw cosine: neither times 100 nor 2.5, and no clamping."""
+
+from torch import Tensor
+
+
+def clip_similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
+    """Cosine in -1..1 (B,) of unit image features (B, D) and unit text features (B, D), in float64."""
+    return (image_features.double() * text_features.double()).sum(dim=-1)
+
+
+def clip_score(image_features: Tensor, text_features: Tensor) -> Tensor:
+    """Mean of :func:`clip_similarity`; NaN without images."""
+    return clip_similarity(image_features, text_features).mean()
