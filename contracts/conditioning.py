@@ -1,0 +1,78 @@
+"""What flows from a method to the UNet: text, identity, and how both change with the timestep."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Everything cross-attention may read, for B images.
+
+    A prompt may have S sets of text states, one per stage of denoising: stage ``floor(t * S / 1000)`` is used at
+    timestep t, so stage 0 is the least noisy. Keys and values may differ. Without identity (``identity`` is
+    ``None``, or ``scale`` is 0) the UNet computes exactly what the base model computes.
+    """
+
+    text_keys: Tensor
+    """(B, S, L, D): text states that keys are made of."""
+    text_values: Tensor
+    """(B, S, L, D): text states that values are made of; often the same tensor as ``text_keys``."""
+    identity: Tensor | None = None
+    """(B, N, D): identity tokens."""
+    scale: float = 1.0
+    """Strength of the identity branch; 0 leaves it out."""
+    identity_until: int = 1000
+    """Identity takes part at timesteps below this one only (delayed identity); 1000 is always."""
+
+    @classmethod
+    def from_text(cls, states: Tensor, **rest) -> Self:
+        """One stage, keys equal to values, from text states (B, L, D)."""
+        staged = states[:, None]
+        return cls(text_keys=staged, text_values=staged, **rest)
+
+    @property
+    def batch(self) -> int:
+        """Number of images."""
+        return self.text_keys.shape[0]
+
+    def at(self, timestep: Tensor) -> "StepConditioning":
+        """What cross-attention reads at ``timestep`` (B,) int64."""
+        stages = self.text_keys.shape[1]
+        if stages == 1:
+            keys, values = self.text_keys[:, 0], self.text_values[:, 0]
+        else:
+            stage = (timestep * stages).div(1000, rounding_mode="floor")
+            rows = torch.arange(self.batch, device=timestep.device)
+            keys, values = self.text_keys[rows, stage], self.text_values[rows, stage]
+        if self.identity is None or self.scale == 0:
+            return StepConditioning(keys, values, None, None)
+        scale = self.scale * (timestep < self.identity_until).to(self.identity.dtype)
+        return StepConditioning(keys, values, self.identity, scale)
+
+    def __add__(self, other: Self) -> Self:
+        """Both batches, one after the other (guidance runs both branches in one UNet call)."""
+        if (self.scale, self.identity_until) != (other.scale, other.identity_until):
+            raise ValueError("conditionings of one batch must share scale and identity_until")
+        joined = {}
+        for field in fields(self):
+            a, b = getattr(self, field.name), getattr(other, field.name)
+            if isinstance(a, Tensor):
+                joined[field.name] = torch.cat([a, b])
+        return replace(self, **joined)
+
+
+@dataclass(frozen=True)
+class StepConditioning:
+    """A :class:`Conditioning` at one timestep per image."""
+
+    text_keys: Tensor
+    """(B, L, D)"""
+    text_values: Tensor
+    """(B, L, D)"""
+    identity: Tensor | None
+    """(B, N, D)"""
+    scale: Tensor | None
+    """(B,)"""
