@@ -35,6 +35,11 @@ $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --requirement requirements.lock
+	@$(RUN) -c 'import cv2' 2>/dev/null || { \
+		echo 'No graphics libraries here: putting the build of OpenCV without windows in place of the other one.'; \
+		$(RUN) -m pip install --quiet --no-deps --force-reinstall \
+			"opencv-python-headless==$$(sed -n 's/^opencv-python==//p' requirements.lock)"; \
+	}
 	@touch $@
 
 demo: $(READY) ## Train each method briefly, evaluate it, print the leaderboard
