@@ -1,0 +1,39 @@
+"""``python -m performance [NAME ...]``: run the benchmarks, write ``performance/results.json``, exit 1 if a goal fails.
+
+Run it through ``make bench``, which keeps every process to one thread that does not spin.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from performance.timing import Result, machine
+from pocket.training import atomic
+
+BENCHMARKS = ("training_step", "cached_encoders", "batched_generation", "guidance")
+RESULTS = Path(__file__).parent / "results.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the benchmarks named, all by default, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m performance", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all by default: {', '.join(BENCHMARKS)}")
+    names = parser.parse_args(arguments).names or BENCHMARKS
+    if unknown := sorted(set(names) - set(BENCHMARKS)):
+        parser.error(f"no benchmark is named {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    print(machine())
+    print(f"{'':<34} {'ours':>10} {'reference':>10}")
+    results: list[Result] = []
+    for name in names:
+        results.append(importlib.import_module(f"performance.{name}").measure())
+        print(results[-1], flush=True)
+    with atomic(RESULTS) as temporary:
+        temporary.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
+    print(f"wrote {RESULTS}")
+    return 0 if all(result.holds for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
