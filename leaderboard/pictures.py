@@ -1,0 +1,37 @@
+"""PNG files that say where they come from."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from contracts.errors import LikenessError
+from datamodules.files import replace_atomically
+from datamodules.images import open_image
+
+
+def write_picture(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
+    """Write an RGB image (H, W, 3) with its provenance as text; equal arguments give equal bytes."""
+    text = PngInfo()
+    text.add_text("Software", "Likeness")
+    text.add_itxt("Likeness", json.dumps(provenance, ensure_ascii=False, sort_keys=True))
+    buffer = io.BytesIO()
+    Image.fromarray(image, "RGB").save(buffer, "PNG", pnginfo=text)
+    replace_atomically(path, buffer.getvalue())
+
+
+def read_picture(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
+    """The RGB pixels (side, side, 3) of a file's bytes.
+
+    Raises:
+        LikenessError: it cannot be read, or has another size; the message holds ``name``.
+    """
+    image = np.asarray(open_image(data, name))
+    if image.shape != (side, side, 3):
+        raise LikenessError(f"{name} is {image.shape[1]} x {image.shape[0]} pixels, the protocol says {side} x {side}")
+    return image

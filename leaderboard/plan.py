@@ -1,0 +1,80 @@
+"""The plan: everything that is decided, and everything that can be found wrong, before the first image is drawn."""
+
+from collections.abc import Sequence
+
+from contracts.errors import LikenessError
+from leaderboard.galleries import load_galleries, make_gallery, save_galleries
+from leaderboard.judges import Judges
+from leaderboard.pictures import write_picture
+from leaderboard.protocol import Protocol, plain_prompt, read_prompts
+from leaderboard.results import Results, write_json
+from leaderboard.settings import EvaluationSettings, ProtocolSettings
+from leaderboard.subjects import SubjectPhotos, load_subjects, photos_hash
+from networks.backbone import backbone_fingerprint
+from networks.sampler import SamplingSettings
+
+
+def make_plan(settings: EvaluationSettings, results: Results) -> list[str]:
+    """Write protocol, cards, galleries and reference photos, unless the folder has them already.
+
+    Returns:
+        Notes for the user, one line each.
+
+    Raises:
+        LikenessError: a photo, a prompt or a setting cannot be used, or the folder holds another protocol.
+    """
+    wanted = settings.protocol
+    _check(settings)
+    prompts = read_prompts(wanted.prompts)
+    judges = Judges(settings.judges)
+    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+    protocol = Protocol(
+        subjects={subject.id: subject.noun for subject in subjects},
+        prompts=prompts,
+        samples=wanted.samples,
+        sampler=wanted.sampler,
+        steps=wanted.steps,
+        guidance=wanted.guidance,
+        resolution=wanted.resolution,
+        seed=wanted.seed,
+        backbone=backbone_fingerprint(wanted.backbone),
+        photos=photos_hash(subjects),
+        metrics=judges.versions,
+    )
+    results.claim(protocol)
+    if not results.cards.is_file():  # written last
+        _write_photos(results, protocol, judges, subjects)
+    return _notes(results, protocol, judges)
+
+
+def _check(settings: EvaluationSettings) -> None:
+    wanted: ProtocolSettings = settings.protocol
+    SamplingSettings(wanted.sampler, wanted.steps, wanted.guidance)
+    for name in ("resolution", "samples"):
+        if getattr(wanted, name) < 1:
+            raise LikenessError(f"protocol.{name} is {getattr(wanted, name)}, it must be at least 1")
+    if settings.batch_size < 1:
+        raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
+
+
+def _write_photos(results: Results, protocol: Protocol, judges: Judges, subjects: Sequence[SubjectPhotos]) -> None:
+    galleries = {subject.id: make_gallery(judges.faces, subject) for subject in subjects}
+    for subject in subjects:
+        write_picture(results.reference(subject.id), subject.reference, {"photo": "reference", "subject": subject.id})
+    save_galleries(results.galleries, galleries, protocol.hash)
+    write_json(results.cards, [card.to_json() for card in judges.cards])
+
+
+def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
+    notes = []
+    galleries = load_galleries(results.galleries, tuple(protocol.subjects))
+    photos = sum(len(gallery.held_out) for gallery in galleries.values())
+    faceless = photos - sum(len(gallery.usable) for gallery in galleries.values())
+    if faceless:
+        notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")
+    texts = sorted({plain_prompt(p.text, noun) for p in protocol.prompts for noun in protocol.subjects.values()})
+    _, cut = judges.clip.text_features(texts)
+    too_long = sum(tokens > 0 for tokens in cut)
+    if too_long:
+        notes.append(f"{too_long} of {len(texts)} prompts are longer than the CLIP judge reads and are cut")
+    return notes

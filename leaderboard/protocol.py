@@ -1,0 +1,131 @@
+"""The protocol: a fixed list of requests with everything that decides what an image should show, and its hash."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import yaml
+
+from contracts.errors import LikenessError
+from contracts.records import Request
+
+PLACEHOLDER = "<subject>"
+PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
+_NAME = re.compile(r"[a-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt; ``text`` holds the placeholder once."""
+
+    id: str
+    prompt_class: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What every entry of one leaderboard has in common.
+
+    Two results compare only if their protocols have the same hash; it covers subjects and their photos, prompts,
+    samples, sampler, base model, noise and judges.
+    """
+
+    subjects: Mapping[str, str]
+    """Class noun by subject, in the order of the requests."""
+    prompts: tuple[Prompt, ...]
+    samples: int
+    sampler: str
+    steps: int
+    guidance: float
+    resolution: int
+    """Side of an image in pixels."""
+    seed: int
+    backbone: str
+    """Fingerprint of the base model."""
+    photos: str
+    """SHA-256 over the pixels of every reference and held-out photo."""
+    metrics: Mapping[str, str]
+    """Version string by metric name; they hold the judges' fingerprints."""
+
+    @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """Every image to draw, subject by subject, prompt by prompt, sample by sample."""
+        return tuple(
+            Request(subject, prompt.id, prompt.text, prompt.prompt_class, sample)
+            for subject in self.subjects
+            for prompt in self.prompts
+            for sample in range(self.samples)
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits of the SHA-256 over the canonical JSON of all fields."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict:
+        return {"hash": self.hash, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> "Protocol":
+        """The inverse of :meth:`to_json`; raises ``LikenessError`` if the hash does not fit the rest."""
+        fields = {name: value for name, value in data.items() if name != "hash"}
+        try:
+            protocol = cls(**{**fields, "prompts": tuple(Prompt(**prompt) for prompt in fields["prompts"])})
+        except (KeyError, TypeError) as error:
+            raise LikenessError(f"protocol.json was written by another version of Likeness: {error}") from error
+        if protocol.hash != data.get("hash"):
+            raise LikenessError("protocol.json was changed by hand: its hash does not fit; take another --output")
+        return protocol
+
+
+def read_prompts(path: str) -> tuple[Prompt, ...]:
+    """Prompts from YAML: a list ``prompts`` of entries with ``id``, ``class`` and ``text``.
+
+    Raises:
+        LikenessError: the file is missing, or names an entry that is not well formed.
+    """
+    try:
+        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LikenessError(f"no prompts in {path} (key protocol.prompts): {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise LikenessError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+    entries = data.get("prompts") if isinstance(data, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise LikenessError(f"{path} has no list `prompts`")
+    prompts = tuple(_prompt(path, i, entry) for i, entry in enumerate(entries))
+    repeated = {p.id for p in prompts if sum(p.id == other.id for other in prompts) > 1}
+    if repeated:
+        raise LikenessError(f"{path} names prompts twice: {', '.join(sorted(repeated))}")
+    return prompts
+
+
+def _prompt(path: str, index: int, entry: object) -> Prompt:
+    if not isinstance(entry, dict) or entry.keys() != {"id", "class", "text"}:
+        raise LikenessError(f"{path}: prompt {index} must have exactly id, class and text")
+    prompt = Prompt(str(entry["id"]), str(entry["class"]), str(entry["text"]))
+    check_name("prompt", prompt.id)
+    if prompt.prompt_class not in PROMPT_CLASSES:
+        raise LikenessError(
+            f"{path}: class {prompt.prompt_class!r} of {prompt.id} is none of {', '.join(PROMPT_CLASSES)}"
+        )
+    if prompt.text.count(PLACEHOLDER) != 1:
+        raise LikenessError(f"{path}: the text of {prompt.id} must hold {PLACEHOLDER} once")
+    return prompt
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse an id that is not safe as a part of a file name."""
+    if not _NAME.fullmatch(name):
+        raise LikenessError(f"{kind} id {name!r} must be made of a-z, 0-9, _ and - only")
+
+
+def plain_prompt(prompt: str, noun: str) -> str:
+    """The prompt as a judge, or a model without the subject, reads it: the class noun instead of the placeholder."""
+    return " ".join(prompt.replace(PLACEHOLDER, noun).split())

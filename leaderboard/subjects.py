@@ -1,0 +1,71 @@
+"""The subjects of a protocol: what a method may see of each, and what it is judged against."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import LikenessError
+from datamodules.images import read_square
+from datamodules.photos import by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.sources import cache_folder, find_shards
+from leaderboard.protocol import check_name
+
+
+@dataclass(frozen=True)
+class SubjectPhotos:
+    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares."""
+
+    id: str
+    noun: str
+    reference: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+
+
+def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) -> list[SubjectPhotos]:
+    """Test subjects of a dataset, in sorted order.
+
+    Args:
+        wanted: How many to take, or their names.
+        resolution: Side of the photos in pixels.
+
+    Raises:
+        LikenessError: the dataset lacks a subject that is asked for, or a subject has no held-out photo.
+    """
+    photos = load_photos(find_shards(dataset), cache_folder())
+    groups = by_subject(photo for photo in photos if photo.split == "test")
+    rows = {name: (reference_of(groups[name]), held_out_of(groups[name])) for name in _choose(groups, wanted)}
+    needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
+    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(needed)}
+    return [
+        SubjectPhotos(name, reference.subject_class, pixels[reference.id], np.stack([pixels[p.id] for p in held_out]))
+        for name, (reference, held_out) in rows.items()
+    ]
+
+
+def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[str]:
+    names = sorted(groups)
+    if isinstance(wanted, int):
+        if not 1 <= wanted <= len(names):
+            raise LikenessError(f"protocol.subjects asks for {wanted} test subjects, the dataset has {len(names)}")
+        chosen = names[:wanted]
+    else:
+        missing = sorted(set(wanted) - set(names))
+        if missing or not wanted:
+            raise LikenessError(f"protocol.subjects: no test subject {', '.join(missing) or 'is named'}")
+        chosen = sorted(set(wanted))
+    for name in chosen:
+        check_name("subject", name)
+    return chosen
+
+
+def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
+    """SHA-256 over the pixels of every reference and held-out photo."""
+    digest = hashlib.sha256()
+    for subject in subjects:
+        for array in (subject.reference, subject.held_out):
+            digest.update(f"{subject.id}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
