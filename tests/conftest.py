@@ -1,7 +1,8 @@
-"""What every test stands on: one thread, no network, no caches outside the test's own folders."""
+"""What every test stands on: one thread, no network, no caches of the user."""
 
 import os
 import tempfile
+from pathlib import Path
 
 # Set before anything imports torch or a Hugging Face library, which read them once.
 os.environ |= {
@@ -15,6 +16,8 @@ os.environ |= {
     "MPLBACKEND": "agg",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
 }
+# Rendered data and features, never the user's own; what is in it is keyed by content, so the next run may use it.
+os.environ.setdefault("LIKENESS_CACHE", str(Path(__file__).parents[1] / ".cache" / "tests"))
 
 import atexit
 import ipaddress
