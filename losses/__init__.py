@@ -1,0 +1,1 @@
+"""One loss per file: pure functions of tensors."""

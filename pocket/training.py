@@ -56,11 +56,13 @@ def fit(
     decay: float = 0.999,
     weight_decay: float = 0.01,
     save_seconds: float = 120.0,
+    until: int | None = None,
 ) -> dict[str, Tensor]:
     """Train ``module`` and return its averaged state.
 
     ``loss(step)`` computes one step's loss and the numbers to show; everything random in it must be keyed by
-    ``step``, so that a run that was stopped goes on from ``state_file`` as if it had not been.
+    ``step``, so that a run that was stopped goes on from ``state_file`` as if it had not been. ``until`` ends
+    the training early, on the schedule of ``steps``.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=peak_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
@@ -74,7 +76,8 @@ def fit(
         first = state["step"]
     saved = time.monotonic()
     module.train()
-    bar = tqdm(range(first, steps), initial=first, total=steps, desc=name, mininterval=10)
+    last = steps if until is None else until
+    bar = tqdm(range(first, last), initial=first, total=last, desc=name, mininterval=10)
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = rate(step)
@@ -88,7 +91,7 @@ def fit(
         average.update(module)
         if step % 50 == 0:
             bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()}, refresh=False)
-        if time.monotonic() - saved > save_seconds or step + 1 == steps:
+        if time.monotonic() - saved > save_seconds or step + 1 == last:
             saved = time.monotonic()
             state = {
                 "module": module.state_dict(),

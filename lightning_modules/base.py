@@ -1,0 +1,134 @@
+"""What is the same for every method: frozen backbone, noising, target, loss terms, sampling."""
+
+import math
+
+import lightning as L
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from contracts.batch import PairBatch, RequestBatch
+from contracts.conditioning import Conditioning
+from losses.diffusion import diffusion_loss
+from networks.backbone import Backbone, load_backbone
+from networks.sampler import SamplingSettings, build_sampler, sample
+
+
+class PersonalisationModule(L.LightningModule):
+    """Base of the methods. A method says what it trains (:meth:`adapter`), what its loss terms are
+    (:meth:`loss_terms`) and what the UNet is conditioned on (:meth:`train_conditioning`, :meth:`conditioning`).
+
+    ``needs`` names the reference features that a method reads from a batch.
+    """
+
+    needs: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        backbone: str | Backbone,
+        revision: str | None = None,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["backbone"] if isinstance(backbone, Backbone) else [])
+        self.backbone = load_backbone(backbone, revision) if isinstance(backbone, str) else backbone
+        self.noising = DDPMScheduler.from_config(self.backbone.scheduler.config)
+        self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
+        self.sampling = SamplingSettings()
+
+    # --- what a method answers -------------------------------------------------------------------------------
+
+    def adapter(self) -> nn.ModuleDict:
+        """Everything the method trains, by name; this and nothing else goes into ``adapter.safetensors``."""
+        raise NotImplementedError
+
+    def train_conditioning(self, batch: PairBatch) -> Conditioning:
+        """What the UNet is conditioned on for a training batch."""
+        raise NotImplementedError
+
+    def conditioning(self, batch: RequestBatch) -> Conditioning:
+        """What the UNet is conditioned on for requests."""
+        raise NotImplementedError
+
+    def null_conditioning(self, batch: RequestBatch) -> Conditioning:
+        """The unconditional branch of guidance for the same requests."""
+        raise NotImplementedError
+
+    def loss_terms(self, batch: PairBatch) -> dict[str, Tensor]:
+        """Named loss terms, weighted; their sum is minimised."""
+        return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}
+
+    # --- what is the same for all ----------------------------------------------------------------------------
+
+    def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The UNet's prediction (B, C, h, w) for noisy latents ``z`` at timesteps ``t`` (B,)."""
+        step = conditioning.at(t)
+        return self.backbone.unet(
+            z, t, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}, return_dict=False
+        )[0]
+
+    def denoising_error(self, batch: PairBatch, conditioning: Conditioning) -> Tensor:
+        """Squared error per sample (B,) against noise or velocity, as the base model was trained."""
+        z = self.backbone.latents_from_moments(batch.moments, batch.latent_noise)
+        noisy = self.noising.add_noise(z, batch.noise, batch.timestep)
+        if self.noising.config.prediction_type == "v_prediction":
+            target = self.noising.get_velocity(z, batch.noise, batch.timestep)
+        else:
+            target = batch.noise
+        return diffusion_loss(self.denoise(noisy, batch.timestep, conditioning), target)
+
+    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+        terms = self.loss_terms(batch)
+        total = torch.stack(list(terms.values())).sum()
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.sample_ids))
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch.sample_ids))
+        return total
+
+    @torch.no_grad()
+    def draw(self, batch: RequestBatch) -> Tensor:
+        """Images (B, H, W, 3) uint8 for the requests, by ``sampling``."""
+        scheduler = build_sampler(self.sampling, self.backbone.scheduler)
+        latents = sample(
+            self.denoise, scheduler, batch.noise, self.conditioning(batch), self.null_conditioning(batch), self.sampling
+        )
+        return self.backbone.decode(latents)
+
+    def predict_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
+        return self.draw(batch)
+
+    def parameter_groups(self) -> list[dict]:
+        """Optimiser groups; a method overrides it where parts learn at rates of their own."""
+        return [{"params": [p for p in self.adapter().parameters() if p.requires_grad]}]
+
+    def configure_optimizers(self) -> dict:
+        fused = self.device.type in {"cpu", "cuda"}
+        optimiser = torch.optim.AdamW(
+            self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
+        )
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self._schedule(optimiser), "interval": "step"}}
+
+    def _schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
+        """Linear warm-up, then a cosine to a tenth of the rate at ``trainer.max_steps`` (constant when that is open)."""
+        last = self.trainer.max_steps
+
+        def rate(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            if last <= self.warmup_steps:
+                return 1.0
+            share = min(1.0, (step - self.warmup_steps) / (last - self.warmup_steps))
+            return 0.1 + 0.45 * (1 + math.cos(math.pi * share))
+
+        return torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Frozen weights stay out of checkpoints; the backbone's fingerprint goes in."""
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("backbone.")}
+        checkpoint["backbone_fingerprint"] = self.backbone.fingerprint
+
+    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):  # type: ignore[override]
+        """Strict for what a checkpoint holds: everything but the frozen backbone."""
+        frozen = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
+        return super().load_state_dict({**frozen, **state_dict}, strict=strict, assign=assign)

@@ -1,0 +1,44 @@
+"""From a run folder back to the method it trained."""
+
+import importlib
+import json
+from pathlib import Path
+
+import yaml
+
+from contracts.errors import LikenessError
+from lightning_modules.base import PersonalisationModule
+from networks.adapter_file import apply_adapter
+
+
+def load_run(folder: str | Path, backbone: str | None = None) -> PersonalisationModule:
+    """The trained method of a run folder, in evaluation mode; ``backbone`` overrides where the base model lies.
+
+    Raises :class:`LikenessError` when the folder is no run, or its adapter belongs to another backbone.
+    """
+    folder = Path(folder)
+    method, arguments = run_settings(folder)
+    if backbone is not None:
+        arguments["backbone"] = backbone
+    module = method(**arguments)
+    apply_adapter(folder / "adapter.safetensors", module.adapter(), method.__name__, module.backbone.fingerprint)
+    return module.eval()
+
+
+def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
+    """Class and constructor arguments of the run's method, from its ``config.yaml``."""
+    try:
+        config = yaml.safe_load((folder / "config.yaml").read_text())["model"]
+        path, arguments = config["class_path"], dict(config.get("init_args") or {})
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise LikenessError(f"{str(folder)!r} is not a run folder of train.py ({type(error).__name__}: {error})") from None
+    module_name, _, class_name = path.rpartition(".")
+    if not module_name.startswith("lightning_modules"):
+        raise LikenessError(f"{str(folder / 'config.yaml')!r}: model.class_path {path!r} is not one of this project's methods")
+    return getattr(importlib.import_module(module_name), class_name), arguments
+
+
+def run_manifest(folder: Path) -> dict:
+    """The run's ``manifest.json``; empty when the run wrote none."""
+    file = Path(folder) / "manifest.json"
+    return json.loads(file.read_text()) if file.exists() else {}

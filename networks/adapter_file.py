@@ -1,0 +1,68 @@
+"""``adapter.safetensors``: what a method trained and nothing else, with where it belongs in the metadata."""
+
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from contracts.errors import LikenessError
+
+
+def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> None:
+    """Write the adapter's weights and ``metadata`` so that no half-written file ever has the final name.
+
+    ``metadata`` must name the ``method`` and the ``backbone`` fingerprint.
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, temporary, metadata={"format": "likeness-adapter-1", **metadata})
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and metadata. Raises :class:`LikenessError` when the file is missing or is no adapter."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError:
+        raise LikenessError(f"no adapter at {str(path)!r}; train one with train.py") from None
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise LikenessError(f"{str(path)!r} is not a readable adapter: {error}") from None
+    if metadata.get("format") != "likeness-adapter-1":
+        raise LikenessError(f"{str(path)!r} is a safetensors file but not an adapter of this framework")
+    return tensors, metadata
+
+
+def apply_adapter(path: Path, adapter: nn.Module, method: str, backbone: str) -> None:
+    """Load the file into ``adapter``, strictly.
+
+    Raises :class:`LikenessError` naming what does not fit: another method, another backbone, or other shapes.
+    """
+    tensors, metadata = read_adapter(path)
+    if metadata["method"] != method:
+        raise LikenessError(f"{str(path)!r} was trained with method {metadata['method']}, not {method}")
+    if metadata["backbone"] != backbone:
+        raise LikenessError(
+            f"{str(path)!r} was trained for backbone {metadata['backbone'][:12]}, this one is {backbone[:12]}; "
+            "give the backbone it was trained with (--model.backbone)"
+        )
+    expected = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise LikenessError(
+            f"{str(path)!r} does not fit: {name} is {found.get(name, 'missing')}, expected "
+            f"{expected.get(name, 'nothing')} ({len(wrong)} such entries)"
+        )
+    adapter.load_state_dict(tensors)

@@ -1,0 +1,119 @@
+"""The frozen latent diffusion model that every method adapts."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from contracts.errors import LikenessError
+from networks.fingerprints import folder_fingerprint, resolve_source
+
+
+class Backbone(nn.Module):
+    """VAE, text encoder, tokenizer, UNet and noise schedule of one Stable-Diffusion-shaped model, frozen.
+
+    ``fingerprint`` names the weights; adapters and caches carry it.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        scheduler: DDIMScheduler,
+        fingerprint: str,
+    ) -> None:
+        super().__init__()
+        self.vae, self.text_encoder, self.unet = vae, text_encoder, unet
+        self.tokenizer, self.scheduler, self.fingerprint = tokenizer, scheduler, fingerprint
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Stays in evaluation mode whatever the trainer says."""
+        return super().train(False)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the latents of one image."""
+        side = self.unet.config.sample_size
+        return self.unet.config.in_channels, side, side
+
+    @property
+    def resolution(self) -> int:
+        """Side of an image in pixels."""
+        return self.latent_shape[1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @torch.no_grad()
+    def encode_text(self, prompts: list[str]) -> Tensor:
+        """Text states (B, L, D) of the last layer, as ``StableDiffusionPipeline`` uses them; longer prompts are cut."""
+        ids = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+        return self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state
+
+    @torch.no_grad()
+    def encode_moments(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
+        """(B, H, W, 3) uint8 to mean and log-variance of the posterior, (B, 2C, h, w), unscaled."""
+        pixels = torch.as_tensor(images).to(self.vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        return self.vae.encode(pixels).latent_dist.parameters
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, h, w) as the UNet knows them to images (B, H, W, 3) uint8."""
+        pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+    def latents_from_moments(self, moments: Tensor, noise: Tensor) -> Tensor:
+        """A draw from the posterior, scaled; ``noise`` is standard normal of the latents' shape."""
+        mean, log_variance = moments.chunk(2, dim=1)
+        std = (0.5 * log_variance.clamp(-30.0, 20.0)).exp()
+        return (mean + std * noise) * self.vae.config.scaling_factor
+
+
+def load_backbone(source: str, revision: str | None = None) -> Backbone:
+    """Load a ``StableDiffusionPipeline`` folder or hub name in float32, safetensors only.
+
+    Raises :class:`LikenessError` when a part is missing or unreadable.
+    """
+    folder = resolve_source(source, revision)
+    common = {"use_safetensors": True, "local_files_only": True}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            return Backbone(
+                vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **common),
+                text_encoder=CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32, **common),
+                tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
+                unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **common),
+                scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
+                fingerprint=folder_fingerprint(folder),
+            )
+    except (OSError, ValueError) as error:
+        raise LikenessError(f"model.backbone: cannot load {source!r}: {str(error).splitlines()[0]}") from error
+
+
+def backbone_fingerprint(source: str, revision: str | None = None) -> str:
+    """The fingerprint of a backbone without loading its weights."""
+    return folder_fingerprint(resolve_source(source, revision))
+
+
+def truncated_tokens(tokenizer: CLIPTokenizer, text: str) -> int:
+    """How many tokens of ``text`` do not fit, the start and end token included."""
+    return max(0, len(tokenizer(text, truncation=False).input_ids) - tokenizer.model_max_length)
+
+
+def empty_backbone(folder: Path) -> Backbone:
+    """The shapes of a backbone without weights or memory, on the meta device, from its configuration files."""
+    with torch.device("meta"):
+        return Backbone(
+            vae=AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae")),
+            text_encoder=CLIPTextModel(CLIPTextModel.config_class.from_pretrained(folder / "text_encoder")),
+            tokenizer=None,  # type: ignore[arg-type]
+            unet=UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet")),
+            scheduler=DDIMScheduler.from_config(DDIMScheduler.load_config(folder / "scheduler")),
+            fingerprint="meta",
+        )

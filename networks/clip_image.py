@@ -1,0 +1,44 @@
+"""The frozen CLIP image encoder that reference features come from."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import CLIPImageProcessorPil, CLIPVisionModel
+
+from contracts.errors import LikenessError
+from networks.fingerprints import folder_fingerprint, resolve_source
+
+
+class ClipImageEncoder(nn.Module):
+    """Pooled CLIP image features (after the final layer norm, before the projection to the text space)."""
+
+    def __init__(self, vision: CLIPVisionModel, processor: CLIPImageProcessorPil, fingerprint: str) -> None:
+        super().__init__()
+        self.vision, self.processor, self.fingerprint = vision, processor, fingerprint
+        self.requires_grad_(False).eval()
+
+    @property
+    def width(self) -> int:
+        """Size D of a feature."""
+        return self.vision.config.hidden_size
+
+    @torch.no_grad()
+    def encode(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
+        """(B, H, W, 3) uint8 to (B, D); preprocessing is the model's own, in PIL."""
+        pixels = self.processor(images=list(np.asarray(images)), return_tensors="pt")["pixel_values"]
+        return self.vision(pixel_values=pixels.to(self.vision.device)).pooler_output
+
+
+def load_clip_image(source: str, revision: str | None = None) -> ClipImageEncoder:
+    """The vision tower of a ``CLIPModel`` folder or hub name, in float32.
+
+    Raises :class:`LikenessError` when it cannot be loaded.
+    """
+    folder = resolve_source(source, revision)
+    try:
+        vision = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise LikenessError(f"image_encoder: cannot load {source!r}: {str(error).splitlines()[0]}") from error
+    return ClipImageEncoder(vision, processor, folder_fingerprint(folder))

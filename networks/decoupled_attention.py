@@ -1,0 +1,100 @@
+"""Decoupled cross-attention: identity tokens get keys and values of their own beside the text's.
+
+    out = A(Q, K_text, V_text) + scale * A(Q, K_id, V_id)        (IP-Adapter, arXiv 2308.06721, equation 5)
+
+The query and the output projection are the frozen layer's own. SpotDiff's text does not say where its tokens enter;
+this form in every cross-attention layer is our reconstruction.
+"""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from torch import Tensor, nn
+
+from contracts.conditioning import StepConditioning
+
+
+class SelfAttention(AttnProcessor2_0):
+    """The base model's self-attention; it is handed the conditioning too and has no use for it."""
+
+    def __call__(self, attn: Attention, hidden_states: Tensor, *args, conditioning: StepConditioning | None = None, **kwargs):
+        return super().__call__(attn, hidden_states, *args, **kwargs)
+
+
+class IdentityProjections(nn.Module):
+    """Keys and values of the identity tokens in one layer, started as copies of the layer's own."""
+
+    def __init__(self, attn: Attention) -> None:
+        super().__init__()
+        width, inner = attn.to_k.in_features, attn.to_k.out_features
+        self.to_k = nn.Linear(width, inner, bias=False)
+        self.to_v = nn.Linear(width, inner, bias=False)
+        if not attn.to_k.weight.is_meta:
+            self.to_k.load_state_dict({"weight": attn.to_k.weight.detach().clone()})
+            self.to_v.load_state_dict({"weight": attn.to_v.weight.detach().clone()})
+
+
+class DecoupledCrossAttention:
+    """The processor of one cross-attention layer. Without identity it computes what the base model computes.
+
+    ``encoder_hidden_states`` is not read: keys and values come from ``conditioning``, which may tell them apart.
+    """
+
+    def __init__(self, projections: IdentityProjections) -> None:
+        self.projections = projections
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        conditioning: StepConditioning | None = None,
+    ) -> Tensor:
+        """(B, Q, h) to (B, Q, h)."""
+        if conditioning is None:
+            raise ValueError("cross-attention needs the conditioning; call the UNet through PersonalisationModule.denoise")
+        query = _heads(attn, attn.to_q(hidden_states))
+        out = F.scaled_dot_product_attention(
+            query, _heads(attn, attn.to_k(conditioning.text_keys)), _heads(attn, attn.to_v(conditioning.text_values))
+        )
+        if conditioning.identity is not None and conditioning.scale is not None:
+            identity = F.scaled_dot_product_attention(
+                query,
+                _heads(attn, self.projections.to_k(conditioning.identity)),
+                _heads(attn, self.projections.to_v(conditioning.identity)),
+            )
+            out = out + conditioning.scale.view(-1, 1, 1, 1).to(identity.dtype) * identity
+        joined = out.transpose(1, 2).flatten(2).to(query.dtype)
+        return attn.to_out[1](attn.to_out[0](joined))
+
+
+def _heads(attn: Attention, states: Tensor) -> Tensor:
+    """(B, N, heads * d) to (B, heads, N, d)."""
+    return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def cross_attention_layers(unet: UNet2DConditionModel) -> "OrderedDict[str, Attention]":
+    """The UNet's cross-attention layers (``attn2``) by module path, in the UNet's own order."""
+    return OrderedDict((name, module) for name, module in unet.named_modules() if name.endswith("attn2"))
+
+
+def install_decoupled_attention(unet: UNet2DConditionModel) -> nn.ModuleDict:
+    """Put the processors into ``unet`` and return the new weights, one :class:`IdentityProjections` per layer.
+
+    The weights are not part of the UNet's state, so the frozen model stays a file of its own.
+    """
+    projections = nn.ModuleDict()
+    processors: dict[str, object] = {name: SelfAttention() for name in unet.attn_processors}
+    for name, attn in cross_attention_layers(unet).items():
+        device = torch.device("meta") if attn.to_k.weight.is_meta else attn.to_k.weight.device
+        with device:
+            layer = IdentityProjections(attn)
+        projections[name.replace(".", "-")] = layer
+        processors[f"{name}.processor"] = DecoupledCrossAttention(layer)
+    unet.set_attn_processor(processors)  # type: ignore[arg-type]
+    return projections
