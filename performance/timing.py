@@ -15,16 +15,47 @@ AA_TOLERANCE = 0.05
 """How far the ratio of the reference to itself may lie from 1 before a run says nothing."""
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Seconds of one round of each side, from rounds that alternated."""
+class Rounds:
+    """Seconds of rounds that alternated between ours and the reference, of the same amount of work each.
 
-    ours: float
-    """Fastest round of ours."""
-    reference: float
-    """Fastest round of the reference."""
-    self_ratio: float
-    """Fastest of the reference's odd rounds over fastest of its even ones: 1 on a machine quiet enough to measure."""
+    Rounds alternate so that a slow phase of the machine hits both sides, and the fastest one counts because noise only
+    adds. ``least`` of 14 leave 7 in each half of the reference; while its halves disagree more rounds follow, ``most``
+    at the most.
+    """
+
+    def __init__(self, least: int = 14, most: int = 42) -> None:
+        self.least, self.most = least, most
+        self._ours: list[float] = []
+        self._reference: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._ours)
+
+    def add(self, ours: float, reference: float) -> None:
+        """Take in one round of each side, in seconds."""
+        self._ours.append(ours)
+        self._reference.append(reference)
+
+    @property
+    def enough(self) -> bool:
+        """Whether no further round is needed."""
+        quiet = abs(self.self_ratio - 1) <= AA_TOLERANCE
+        return len(self) >= self.most or (len(self) >= self.least and quiet)
+
+    @property
+    def ours(self) -> float:
+        """Fastest round of ours."""
+        return min(self._ours)
+
+    @property
+    def reference(self) -> float:
+        """Fastest round of the reference."""
+        return min(self._reference)
+
+    @property
+    def self_ratio(self) -> float:
+        """Fastest of the reference's odd rounds over fastest of its even ones: 1 on a quiet machine."""
+        return min(self._reference[1::2], default=0.0) / min(self._reference[::2], default=1.0)
 
 
 @dataclass(frozen=True)
@@ -68,38 +99,30 @@ class Result:
 
 
 def compare(
-    ours: Callable[[], object], reference: Callable[[], object], rounds: int = 14, most: int = 42, warmup: int = 2
-) -> Comparison:
-    """Alternate one round of each side and take the fastest of each.
-
-    Rounds alternate so that a slow phase of the machine hits both sides, and the minimum is taken because noise only
-    adds. ``rounds`` of at least 14 leave 7 in each half of the reference; while the halves disagree more rounds follow,
-    ``most`` at the most.
-    """
+    ours: Callable[[], object], reference: Callable[[], object], rounds: Rounds | None = None, warmup: int = 2
+) -> Rounds:
+    """Alternate the two until ``rounds`` has enough, after ``warmup`` calls of each that do not count."""
+    rounds = rounds or Rounds()
     for _ in range(warmup):
         ours()
         reference()
-    mine: list[float] = []
-    theirs: list[float] = []
     gc.collect()
     gc.disable()
     try:
-        while len(mine) < most:
-            if len(mine) % 2 == 0:
-                mine.append(_seconds(ours))
-                theirs.append(_seconds(reference))
+        while not rounds.enough:
+            if len(rounds) % 2 == 0:
+                mine = seconds(ours)
+                rounds.add(mine, seconds(reference))
             else:
-                theirs.append(_seconds(reference))
-                mine.append(_seconds(ours))
-            self_ratio = min(theirs[1::2], default=0.0) / min(theirs[::2])
-            if len(mine) >= rounds and abs(self_ratio - 1) <= AA_TOLERANCE:
-                break
+                theirs = seconds(reference)
+                rounds.add(seconds(ours), theirs)
     finally:
         gc.enable()
-    return Comparison(min(mine), min(theirs), self_ratio)
+    return rounds
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes, the device's work included."""
     start = time.perf_counter()
     work()
     if torch.cuda.is_available():

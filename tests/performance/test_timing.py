@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from performance.timing import Comparison, Result, compare
+from performance.timing import Result, Rounds, compare, seconds
 
 
 def _result(**changes: object) -> Result:
@@ -12,29 +12,36 @@ def _result(**changes: object) -> Result:
     return Result(**(values | {"unit": "ms", "self_ratio": 1.0} | changes))
 
 
-def test_the_slower_side_is_seen_and_rounds_alternate() -> None:
+def test_the_sides_take_turns_after_the_warm_up() -> None:
     calls: list[str] = []
-
-    def ours() -> None:
-        calls.append("ours")
-        time.sleep(0.004)
-
-    def reference() -> None:
-        calls.append("reference")
-        time.sleep(0.002)
-
-    outcome = compare(ours, reference, rounds=4, most=4, warmup=1)
+    rounds = compare(lambda: calls.append("ours"), lambda: calls.append("reference"), Rounds(least=4, most=4), warmup=1)
     assert calls[2:8] == ["ours", "reference", "reference", "ours", "ours", "reference"]
     assert calls.count("ours") == calls.count("reference") == 5
-    assert 1.2 < outcome.ours / outcome.reference < 3
+    assert len(rounds) == 4
+
+
+def test_a_call_is_timed() -> None:
+    assert 0.02 <= seconds(lambda: time.sleep(0.02)) < 20
+
+
+def test_the_fastest_rounds_count() -> None:
+    rounds = Rounds(least=4, most=8)
+    for ours, reference in [(3.0, 2.0), (1.5, 2.5), (9.0, 2.04), (1.6, 2.02)]:
+        assert not rounds.enough
+        rounds.add(ours, reference)
+    assert (rounds.ours, rounds.reference) == (1.5, 2.0)
+    assert rounds.self_ratio == pytest.approx(2.02 / 2.0)
+    assert rounds.enough
 
 
 def test_a_machine_that_disagrees_with_itself_is_measured_longer_but_not_for_ever() -> None:
-    pauses = iter([0.001, 0.005] * 6)
-    outcome = compare(lambda: None, lambda: time.sleep(next(pauses)), rounds=4, most=12, warmup=0)
-    assert isinstance(outcome, Comparison)
-    assert outcome.self_ratio > 1.5
-    assert next(pauses, None) is None
+    rounds = Rounds(least=4, most=8)
+    for _ in range(4):
+        assert not rounds.enough
+        rounds.add(1.0, 2.0)
+        rounds.add(1.0, 3.0)
+    assert rounds.self_ratio == 1.5
+    assert rounds.enough
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""What the benchmarks run: SpotDiff on the shipped pocket models, and batches of the right shapes."""
+
+import torch
+from torch import Tensor
+
+from contracts.batch import PairBatch, RequestBatch
+from lightning_modules.spotdiff import SpotDiff
+from networks.backbone import Backbone, load_backbone
+from networks.clip_image import ClipImageEncoder, load_clip_image
+from pocket.paths import BASE, CLIP
+
+
+def pocket_models() -> tuple[Backbone, ClipImageEncoder]:
+    """The shipped base model and the image tower of the shipped CLIP."""
+    return load_backbone(str(BASE)), load_clip_image(str(CLIP))
+
+
+def spotdiff(backbone: Backbone, image_width: int) -> SpotDiff:
+    """An untrained SpotDiff with the same weights at every call."""
+    torch.manual_seed(0)
+    return SpotDiff(backbone, image_width)
+
+
+def pair_batch(model: SpotDiff, size: int, image_width: int) -> PairBatch:
+    """A batch of noise with the shapes of cached features."""
+    channels, height, width = model.backbone.latent_shape
+    draws = torch.Generator().manual_seed(1)
+    latents = (size, channels, height, width)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draws)
+
+    return PairBatch(
+        sample_ids=tuple(f"b{i:04d}" for i in range(size)),
+        moments=normal(size, 2 * channels, height, width),
+        latent_noise=normal(*latents),
+        noise=normal(*latents),
+        timestep=torch.randint(1000, (size,), generator=draws),
+        text_states=normal(size, *_text_shape(model.backbone)),
+        drop_identity=torch.arange(size) % 8 == 7,
+        reference={"clip": normal(size, image_width)},
+        second_view={"clip": normal(size, image_width)},
+        mask=torch.ones(size, 1, height, width),
+    )
+
+
+def request_batch(model: SpotDiff, size: int, image_width: int) -> RequestBatch:
+    """Requests with noise in place of text states and features."""
+    draws = torch.Generator().manual_seed(2)
+    return RequestBatch(
+        request_ids=tuple(f"b{i:04d}" for i in range(size)),
+        subjects=("s0000",) * size,
+        prompts=("a photo of <subject>",) * size,
+        noise=torch.randn((size, *model.backbone.latent_shape), generator=draws),
+        text_states=torch.randn((size, *_text_shape(model.backbone)), generator=draws),
+        reference={"clip": torch.randn((size, image_width), generator=draws)},
+    )
+
+
+def part(batch: RequestBatch, index: int) -> RequestBatch:
+    """Request ``index`` as a batch of its own."""
+    one = slice(index, index + 1)
+    return RequestBatch(
+        batch.request_ids[one],
+        batch.subjects[one],
+        batch.prompts[one],
+        batch.noise[one],
+        batch.text_states[one],
+        {name: value[one] for name, value in batch.reference.items()},
+    )
+
+
+def _text_shape(backbone: Backbone) -> tuple[int, int]:
+    return backbone.tokenizer.model_max_length, backbone.unet.config.cross_attention_dim
