@@ -95,6 +95,10 @@ class PersonalisationModule(L.LightningModule):
         )
         return self.backbone.decode(latents)
 
+    def validation_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
+        """The images of the batch; a callback judges them."""
+        return self.draw(batch)
+
     def predict_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
         return self.draw(batch)
 

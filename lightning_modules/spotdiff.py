@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from contracts.batch import FactorBatch, PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
+from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
 from losses.contrastive import supervised_info_nce
 from losses.orthogonality import orthogonality_loss, view_invariance_loss
@@ -61,6 +62,16 @@ class SpotDiff(PersonalisationModule):
         self.subject = SubjectHead(image_width, hidden)
         self.align = Alignment(image_width, tokens, self.backbone.unet.config.cross_attention_dim)
         self.attention = install_decoupled_attention(self.backbone.unet)
+
+    def on_fit_start(self) -> None:
+        """Centre the features on the training set's mean (on resuming, the checkpoint's mean replaces it)."""
+        mean = self.trainer.datamodule.feature_mean("clip").to(self.standardise.mean)  # type: ignore[attr-defined]
+        if mean.shape != self.standardise.mean.shape:
+            raise LikenessError(
+                f"model.image_width is {len(self.standardise.mean)}, the image encoder's features have {len(mean)}"
+            )
+        if not self.standardise.mean.any():
+            self.standardise.mean.copy_(mean)
 
     def parameter_groups(self) -> list[dict]:
         rest = [self.subject, self.align, self.attention]

@@ -40,7 +40,9 @@ class Bank:
         return len(self.images)
 
 
-def render_bank(prefix: str, subjects: int, shots: int, plain: bool = False, appearance: float = 0.5) -> Iterator[dict]:
+def render_bank(
+    prefix: str, subjects: int, shots: int, plain: bool = False, appearance: float = 0.5, detail: float = 0.85
+) -> Iterator[dict]:
     """Rows of ``subjects x shots`` renders in a fixed order; ``plain`` keeps to photos without accessories."""
     for i in range(subjects):
         subject = draw_subject(f"{prefix}/{i}")
@@ -56,7 +58,7 @@ def render_bank(prefix: str, subjects: int, shots: int, plain: bool = False, app
                 "subject": i,
                 "background": BACKGROUNDS.index(shot.background),
                 "style": STYLES.index(shot.style),
-                "caption": caption(subject, shot, key, appearance=appearance),
+                "caption": caption(subject, shot, key, appearance=appearance, detail=detail),
             }
 
 

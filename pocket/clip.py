@@ -110,6 +110,7 @@ def train_clip(bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path, s
     torch.manual_seed(0)
     targets = bank_targets(bank, shots)
     model = _Trained(build_clip(tokenizer), targets)
+    model.clip.set_attn_implementation("eager")  # on a CPU in bfloat16 the fused kernel is twice as slow
     ids = torch.tensor(tokenizer(bank.captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:

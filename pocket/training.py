@@ -33,11 +33,9 @@ class Averaged:
     def update(self, module: nn.Module) -> None:
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        for name, value in module.state_dict().items():
-            if value.is_floating_point():
-                self.shadow[name].lerp_(value.detach(), 1 - keep)
-            else:
-                self.shadow[name].copy_(value)
+        now = module.state_dict()
+        names = [name for name, value in now.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.shadow[n] for n in names], [now[n].detach() for n in names], 1 - keep)
 
     def state_dict(self) -> dict:
         return {"updates": self.updates, "shadow": self.shadow}

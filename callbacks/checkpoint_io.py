@@ -1,0 +1,52 @@
+"""Checkpoints that are either whole or not there."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from contracts.errors import LikenessError
+
+
+class DurableCheckpointIO(TorchCheckpointIO):
+    """Writes to a temporary file in the same folder, flushes it to the disk, renames it, and reads it back.
+
+    Lightning's own writer can report a checkpoint as saved when no file exists. A failed write leaves the previous
+    checkpoint as it was and raises :class:`LikenessError` naming the file. Loading allows plain tensors only.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as stream:
+                torch.save(checkpoint, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            torch.load(temporary, map_location="meta", weights_only=True)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise LikenessError(f"checkpoint {str(path)!r} could not be written: {error.strerror or error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = True) -> dict:
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+        except FileNotFoundError:
+            raise LikenessError(f"ckpt_path: no checkpoint at {str(path)!r}") from None
+        except (OSError, RuntimeError, EOFError, io.UnsupportedOperation) as error:
+            raise LikenessError(f"ckpt_path: {str(path)!r} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,72 @@
+"""What stops a run before it does harm, and what it shows while it runs."""
+
+import time
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+
+from contracts.errors import LikenessError
+
+
+class FiniteLoss(L.Callback):
+    """Stops when a loss is NaN or infinite on any process, before the optimiser uses it.
+
+    It looks every ``every`` steps, because looking makes the processor wait for the GPU, and always right before a
+    checkpoint would be written, so a bad step never replaces a good checkpoint.
+    """
+
+    def __init__(self, every: int = 50) -> None:
+        self.every = every
+        self._bad: Tensor | None = None
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        bad = (~torch.isfinite(loss.detach())).float()
+        self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
+        if trainer.global_step % self.every == 0:
+            self.check(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict) -> None:
+        self.check(trainer)
+
+    def check(self, trainer: L.Trainer) -> None:
+        """Collective. Raises :class:`LikenessError` on every process when one of them saw a bad loss."""
+        if self._bad is None:
+            return
+        worst = trainer.strategy.reduce(self._bad, reduce_op="max")
+        self._bad = None
+        if float(worst) > 0:
+            raise LikenessError(
+                f"the loss became NaN or infinite before step {trainer.global_step}; the last checkpoint is unharmed: "
+                "lower model.init_args.learning_rate or look at the batches since then"
+            )
+
+
+class SaveOnSigterm(L.Callback):
+    """Saves ``interrupted.ckpt`` once when the run is told to end (SIGTERM); Lightning raises that after a whole step."""
+
+    def __init__(self, folder: str) -> None:
+        self.file = Path(folder) / "interrupted.ckpt"
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(self.file)
+
+
+class Throughput(L.Callback):
+    """Logs ``images_per_second`` over all processes since the last log, without waiting for the GPU in between."""
+
+    def __init__(self) -> None:
+        self._since, self._images = time.monotonic(), 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
+        self._images += len(batch.sample_ids)
+        if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
+            now = time.monotonic()
+            rate = self._images * trainer.world_size / max(1e-9, now - self._since)
+            pl_module.log("images_per_second", rate, prog_bar=True, rank_zero_only=True)
+            self._since, self._images = now, 0

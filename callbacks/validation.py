@@ -1,0 +1,83 @@
+"""Identity and CLIP-T while training, on a small fixed grid, drawn and judged by all processes."""
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contracts.batch import RequestBatch
+from metrics.clip_score import ClipScore
+from metrics.functional.identity import gallery_mean
+from metrics.identity import IdentityPreservation
+from networks.clip_judge import ClipJudge
+from networks.face_analysis import FacePack
+
+
+class ValidationScores(L.Callback):
+    """Judges the images that ``validation_step`` draws, with the classes that ``evaluate.py`` uses.
+
+    Logs ``val/detection_rate``, ``val/identity_given_detection``, ``val/identity_misses_zero`` and ``val/clip_t``,
+    exact over all processes, and a grid of images (subjects x prompts) to TensorBoard. ``faces`` and ``clip``
+    are the judges' folders; ``subject_noun`` stands for the subject in the prompt that CLIP reads.
+    """
+
+    def __init__(self, faces: str, clip: str, subject_noun: str = "person") -> None:
+        self._sources, self._noun = (faces, clip), subject_noun
+        self._identity, self._clip_t = IdentityPreservation(), ClipScore()
+        self._galleries: dict[str, Tensor] = {}
+        self._images: dict[str, NDArray[np.uint8]] = {}
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._faces, self._clip = FacePack(self._sources[0]), ClipJudge(self._sources[1])
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for subject, photos in trainer.datamodule.validation_held_out().items():  # type: ignore[attr-defined]
+            judged = self._faces.judge(photos)
+            self._galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
+        for part in (self._identity, self._clip_t, self._clip):
+            part.to(pl_module.device)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._identity.reset()
+        self._clip_t.reset()
+        self._images.clear()
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Tensor,  # type: ignore[override]
+        batch: RequestBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        images = outputs.cpu().numpy()
+        judged = self._faces.judge(images)
+        galleries = torch.stack([self._galleries[subject] for subject in batch.subjects])
+        device = pl_module.device
+        self._identity.update(
+            torch.from_numpy(judged.embeddings).to(device), torch.as_tensor(judged.found).to(device), galleries.to(device)
+        )
+        words, _ = self._clip.text_features([p.replace("<subject>", self._noun) for p in batch.prompts])
+        self._clip_t.update(self._clip.image_features(images), words)
+        self._images.update(zip(batch.request_ids, images, strict=True))
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # compute() is collective: every process calls it, also one that drew nothing.
+        values = {**self._identity.compute(), "clip_t": self._clip_t.compute()}
+        pl_module.log_dict({f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True, rank_zero_only=True)
+        self._show(trainer)
+
+    @rank_zero_only
+    def _show(self, trainer: L.Trainer) -> None:
+        experiment = getattr(trainer.logger, "experiment", None)
+        if self._images and hasattr(experiment, "add_image"):
+            rows: dict[str, list[NDArray[np.uint8]]] = {}
+            for request_id in sorted(self._images):
+                rows.setdefault(request_id.split(".")[0], []).append(self._images[request_id])
+            widest = max(map(len, rows.values()))
+            blank = np.full_like(next(iter(self._images.values())), 255)
+            grid = [np.concatenate([*row, *[blank] * (widest - len(row))], axis=1) for row in rows.values()]
+            experiment.add_image("val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC")

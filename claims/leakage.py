@@ -1,0 +1,103 @@
+"""How far the reference's background and pose show up in what a method draws from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from contracts.batch import RequestBatch
+from datamodules.photos import Photo
+from lightning_modules.spotdiff import SpotDiff
+from networks.clip_image import load_clip_image
+from networks.face_analysis import FacePack
+from networks.keyed_noise import keyed_normal
+from pocket import paths
+
+if TYPE_CHECKING:
+    from claims.spotdiff import TestSet
+
+PROMPT = "a photo of a person"
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A run at one scale: mean cosine to the subject's other photos (misses 0), and leakage by factor.
+
+    ``background``: share of images whose background is read as the reference's. ``pose``: correlation of the yaw
+    and pitch read from the images with the reference's.
+    """
+
+    identity: float
+    leakage: dict[str, float]
+
+
+class FactorReader:
+    """Reads background and pose from images; trained on real photos, whose factors are known."""
+
+    def __init__(self, images: NDArray[np.uint8], photos: list[Photo]) -> None:
+        self._encoder = load_clip_image(str(paths.CLIP))
+        features = self._features(images)
+        self._background = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
+        self._background.fit(features, [p.background_id for p in photos])
+        self._pose = make_pipeline(StandardScaler(), Ridge(10.0)).fit(features, [p.pose[:2] for p in photos])
+
+    def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.concatenate([self._encoder.encode(images[i : i + 100]).numpy() for i in range(0, len(images), 100)])
+
+    def read(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Background ids (N,) and yaw, pitch in degrees (N, 2)."""
+        features = self._features(images)
+        return self._background.predict(features), self._pose.predict(features)
+
+
+def drawn_from(run: SpotDiff, scale: float, data: TestSet, reader: FactorReader, faces: FacePack, samples: int) -> Drawn:
+    """Draw every test subject ``samples`` times from references in varied poses and backgrounds, and read the result."""
+    subjects = sorted({p.subject_id for p in data.photos})
+    picks = []
+    for s, subject in enumerate(subjects):
+        mine = [i for i, p in enumerate(data.photos) if p.subject_id == subject]
+        picks += [(subject, mine[(7 * s + 11 * k) % len(mine)], k) for k in range(samples)]
+    images = np.concatenate([_draw(run, scale, data, picks[i : i + BATCH]) for i in range(0, len(picks), BATCH)])
+    references = [data.photos[i] for _, i, _ in picks]
+    background, pose = reader.read(images)
+    wanted = np.array([r.pose[:2] for r in references])
+    return Drawn(
+        identity=_identity(images, [subject for subject, _, _ in picks], data, faces),
+        leakage={
+            "background": float(np.mean(background == np.array([r.background_id for r in references]))),
+            "pose": float(np.mean([np.corrcoef(pose[:, a], wanted[:, a])[0, 1] for a in range(2)])),
+        },
+    )
+
+
+def _draw(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str, int, int]]) -> NDArray[np.uint8]:
+    before, run.scale = run.scale, scale
+    names = tuple(f"{subject}/{k}" for subject, _, k in picks)
+    batch = RequestBatch(
+        request_ids=names,
+        subjects=tuple(subject for subject, _, _ in picks),
+        prompts=(PROMPT,) * len(picks),
+        noise=torch.stack([keyed_normal(run.backbone.latent_shape, "leakage", name) for name in names]),
+        text_states=run.backbone.encode_text([PROMPT]).expand(len(picks), -1, -1),
+        reference={"clip": data.clip[[i for _, i, _ in picks]]},
+    )
+    images = run.draw(batch).numpy()
+    run.scale = before
+    return images
+
+
+def _identity(images: NDArray[np.uint8], subjects: list[str], data: TestSet, faces: FacePack) -> float:
+    galleries = {}
+    for subject in dict.fromkeys(subjects):
+        judged = faces.judge(data.images[[i for i, p in enumerate(data.photos) if p.subject_id == subject]])
+        galleries[subject] = judged.embeddings[judged.found].mean(axis=0)
+    judged = faces.judge(images)
+    return float(np.mean([e @ galleries[s] for e, s in zip(judged.embeddings, subjects, strict=True)]))

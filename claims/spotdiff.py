@@ -1,0 +1,155 @@
+"""SpotDiff's directional claims on the pocket world.
+
+python -m claims.spotdiff --run runs/spotdiff --without runs/spotdiff-none
+
+D1 (S1 and S2): linear probes for pose, background and subject on f, z_p, z_b and z_s, on test subjects. S3: how far the
+reference's background and pose show up in what is drawn, with the orthogonality constraint (``--run``) and without
+it (``--without``, the same configuration with ``--model.orthogonality none``), at equal identity. Prints a table and
+exits 1 when a direction is wrong.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from claims.leakage import FactorReader, drawn_from
+from claims.probes import chance, probe_accuracy
+from contracts.errors import LikenessError
+from datamodules.images import read_square
+from datamodules.photos import Photo, load_photos, read_pictures
+from datamodules.sources import cache_folder, find_shards
+from lightning_modules.loading import load_run
+from lightning_modules.spotdiff import SpotDiff
+from networks.clip_image import load_clip_image
+from networks.face_analysis import FacePack
+from pocket import paths
+
+FACTORS = ("pose", "background", "subject")
+SCALES = (0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One direction: what is claimed, the two numbers it compares, and whether it holds."""
+
+    claim: str
+    left: float
+    right: float
+    holds: bool
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Photos of the test subjects: RGB (N, H, W, 3), their CLIP features (N, D), and the three labels (N,) each."""
+
+    photos: list[Photo]
+    images: NDArray[np.uint8]
+    clip: torch.Tensor
+    labels: dict[str, NDArray[np.int64]]
+
+
+def load_test_set(resolution: int) -> TestSet:
+    """All photos of pocket10k's test subjects."""
+    photos = [p for p in load_photos(find_shards("pocket10k"), cache_folder()) if p.split == "test"]
+    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(photos)}
+    images = np.stack([pixels[p.id] for p in photos])
+    encoder = load_clip_image(str(paths.CLIP))
+    clip = torch.cat([encoder.encode(images[i : i + 100]) for i in range(0, len(images), 100)])
+    subjects = sorted({p.subject_id for p in photos})
+    labels = {
+        "pose": np.array([p.pose_id for p in photos]),
+        "background": np.array([p.background_id for p in photos]),
+        "subject": np.array([subjects.index(p.subject_id) for p in photos]),
+    }
+    return TestSet(photos, images, clip, labels)
+
+
+def probe_table(run: SpotDiff, data: TestSet) -> dict[str, dict[str, float]]:
+    """Probe accuracy by feature (f, z_p, z_b, z_s) and factor."""
+    with torch.inference_mode():
+        f = run.standardise(data.clip)
+        factors = run.factor_features(f)
+        features = {"f": f, "z_p": factors["pose"], "z_b": factors["background"], "z_s": run.subject_feature(f)}
+    return {
+        name: {factor: probe_accuracy(value.numpy(), data.labels[factor]) for factor in FACTORS}
+        for name, value in features.items()
+    }
+
+
+def probe_checks(table: dict[str, dict[str, float]]) -> list[Check]:
+    """S1: z_s forgets pose and background and keeps the subject; S2: each expert reads its own factor best."""
+    return [
+        _less("S1 pose is read worse from z_s than from f", table["z_s"]["pose"], table["f"]["pose"]),
+        _less("S1 background is read worse from z_s than from f", table["z_s"]["background"], table["f"]["background"]),
+        Check(
+            "S1 the subject probe drops by less than 2 points from f to z_s",
+            table["z_s"]["subject"], table["f"]["subject"], table["z_s"]["subject"] > table["f"]["subject"] - 0.02,
+        ),
+        Check("S2 pose from z_p is above 90 %", table["z_p"]["pose"], 0.9, table["z_p"]["pose"] > 0.9),
+        Check("S2 background from z_b is above 90 %", table["z_b"]["background"], 0.9, table["z_b"]["background"] > 0.9),
+        _less("S2 pose is read worse from z_b than from z_p", table["z_b"]["pose"], table["z_p"]["pose"]),
+        _less("S2 background is read worse from z_p than from z_b", table["z_p"]["background"], table["z_b"]["background"]),
+    ]  # fmt: skip
+
+
+def leakage_checks(constrained: SpotDiff, free: SpotDiff, data: TestSet, samples: int) -> list[Check]:
+    """S3 at equal identity: leakage is read off each run's scale sweep where their identities meet."""
+    faces, reader = FacePack(str(paths.FACES_B)), FactorReader(data.images, data.photos)
+    sweeps = [[drawn_from(run, scale, data, reader, faces, samples) for scale in SCALES] for run in (constrained, free)]
+    common = min(max(point.identity for point in sweep) for sweep in sweeps)
+    checks = []
+    for factor in ("background", "pose"):
+        on, off = (
+            float(np.interp(common, *zip(*sorted((p.identity, p.leakage[factor]) for p in sweep), strict=True)))
+            for sweep in sweeps
+        )
+        checks.append(_less(f"S3 {factor} leaks less with the constraint, at identity {common:.3f}", on, off))
+    return checks
+
+
+def _less(claim: str, left: float, right: float) -> Check:
+    return Check(claim, left, right, left < right)
+
+
+def load_spotdiff(folder: str) -> SpotDiff:
+    run = load_run(folder)
+    if not isinstance(run, SpotDiff) or set(run.experts) != {"pose", "background"}:
+        raise LikenessError(f"{folder!r} is no SpotDiff run with both experts")
+    return run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m claims.spotdiff", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", required=True, help="run trained with the constraint")
+    parser.add_argument("--without", type=Path, help="run trained with --model.orthogonality none; without it S3 is left out")
+    parser.add_argument("--samples", type=int, default=2, help="images per test subject, scale and run")
+    arguments = parser.parse_args()
+    try:
+        run = load_spotdiff(arguments.run)
+        data = load_test_set(run.backbone.resolution)
+        table = probe_table(run, data)
+        checks = probe_checks(table)
+        if arguments.without:
+            checks += leakage_checks(run, load_spotdiff(str(arguments.without)), data, arguments.samples)
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print("probe accuracy   " + "".join(f"{factor:>12}" for factor in FACTORS))
+    for name, row in table.items():
+        print(f"{name:<17}" + "".join(f"{row[factor]:12.3f}" for factor in FACTORS))
+    print(f"{'chance':<17}" + "".join(f"{chance(data.labels[factor]):12.3f}" for factor in FACTORS))
+    for check in checks:
+        print(f"{'holds' if check.holds else 'WRONG':<6} {check.claim}: {check.left:.3f} against {check.right:.3f}")
+    return 0 if all(check.holds for check in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""The pocket models against their floors: ``python -m pocket.quality`` prints a table and exits 1 below a floor.
+
+Everything is measured on renders of subjects that no pocket model was trained on (keys ``unseen/...``).
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import train_test_split
+
+from contracts.batch import RequestBatch
+from contracts.errors import LikenessError
+from leaderboard.artists import PromptOnly
+from networks.backbone import Backbone, load_backbone
+from networks.clip_image import load_clip_image
+from networks.clip_judge import ClipJudge
+from networks.keyed_noise import keyed_normal
+from networks.sampler import SamplingSettings, build_sampler, sample
+from pocket import paths
+from pocket.bank import Bank, collect, render_bank
+from pocket.captions import caption
+from pocket.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
+from pocket.manifest import verify
+from pocket.quality_faces import Row, face_floors
+from pocket.renderer import render
+
+
+def unseen_bank(n: int) -> Bank:
+    """``n`` renders of as many unseen subjects, captions with everything spoken."""
+    return collect(render_bank("unseen", n, 1, appearance=1.0, detail=1.0))
+
+
+def reconstruction_psnr(backbone: Backbone, images: NDArray[np.uint8]) -> float:
+    """Mean over images of the PSNR in dB between 8-bit images and their reconstructions from the posterior's mean."""
+    values = []
+    for batch in _batches(images, 50):
+        mean = backbone.encode_moments(batch).chunk(2, dim=1)[0]
+        back = backbone.decode(mean * backbone.vae.config.scaling_factor).numpy().astype(np.float64)
+        values += list(10 * np.log10(255**2 / np.maximum(((back - batch) ** 2).mean(axis=(1, 2, 3)), 1e-9)))
+    return float(np.mean(values))
+
+
+def retrieval(judge: ClipJudge, images: NDArray[np.uint8], captions: list[str], group: int = 100) -> float:
+    """Share of captions whose own image scores highest among ``group`` images."""
+    hits = []
+    for first in range(0, len(images) - group + 1, group):
+        pictures = judge.image_features(images[first : first + group])
+        words, _ = judge.text_features(captions[first : first + group])
+        hits.append(((words @ pictures.T).argmax(1) == torch.arange(group)).float().mean().item())
+    return float(np.mean(hits))
+
+
+def draw_samples(backbone: Backbone, prompts: list[str], settings: SamplingSettings, batch: int = 16) -> NDArray[np.uint8]:
+    """One sample (64, 64, 3) for each prompt from the base model alone."""
+    floor = PromptOnly(backbone)
+    floor.sampling = settings
+    images = []
+    for first in range(0, len(prompts), batch):
+        some = prompts[first : first + batch]
+        ids = tuple(f"quality{first + i}" for i in range(len(some)))
+        noise = torch.stack([keyed_normal(backbone.latent_shape, "quality", name) for name in ids])
+        request = RequestBatch(ids, ids, tuple(some), noise, backbone.encode_text(some), {})
+        images.append(floor.draw(request).numpy())
+    return np.concatenate(images)
+
+
+def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: list[str], among: int = 8) -> float:
+    """Share of samples whose own prompt beats the ``among - 1`` prompts that follow it in the list."""
+    pictures = judge.image_features(images)
+    words, _ = judge.text_features(prompts)
+    n, hits = len(prompts), 0
+    for i in range(n):
+        rivals = torch.tensor([(i + k) % n for k in range(among)])
+        hits += int((words[rivals] @ pictures[i]).argmax()) == 0
+    return hits / n
+
+
+def probe_rows(images: NDArray[np.uint8], labels: dict[str, NDArray[np.int64]]) -> Iterator[tuple[str, float, float]]:
+    """(factor, accuracy of a linear probe on the pooled CLIP feature, chance) for every factor."""
+    encoder = load_clip_image(str(paths.CLIP))
+    features = np.concatenate([encoder.encode(batch).numpy() for batch in _batches(images, 100)])
+    features = (features - features.mean(0)) / features.std(0)
+    for name, label in labels.items():
+        x, x_test, y, y_test = train_test_split(features, label, test_size=0.3, random_state=0, stratify=label)
+        probe = LogisticRegression(max_iter=400, C=0.1).fit(x, y)
+        yield name, float(probe.score(x_test, y_test)), float(np.bincount(y_test).max() / len(y_test))
+
+
+def probe_set(subjects: int = 40) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.int64]]]:
+    """A grid of unseen subjects in 8 poses before 3 backgrounds each, with its three labels."""
+    images, labels = [], {"identity": [], "pose": [], "background": []}
+    for s in range(subjects):
+        for p, pose in enumerate(POSES):
+            for b in range(3):
+                background = (s * 5 + p + 4 * b) % len(BACKGROUNDS)
+                shot = draw_shot(f"probe/{s}/{p}/{b}", pose, BACKGROUNDS[background], "photo", accessories=False)
+                images.append(render(draw_subject(f"unseen/probe{s}"), shot).image)
+                for name, value in (("identity", s), ("pose", p), ("background", background)):
+                    labels[name].append(value)
+    return np.stack(images), {name: np.array(values) for name, values in labels.items()}
+
+
+def measure(n: int) -> list[Row]:
+    """All rows of the table; ``n`` renders, a fifth as many samples of the base model."""
+    verify()
+    bank, backbone, judge = unseen_bank(n), load_backbone(str(paths.BASE)), ClipJudge(str(paths.CLIP))
+    rows = [
+        _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0),
+        _row("CLIP caption-to-image retrieval, 1 in 100", retrieval(judge, bank.images, bank.captions), 0.85),
+    ]
+    for name, accuracy, chance in probe_rows(*probe_set()):
+        rows.append(_row(f"CLIP linear probe, {name} (chance {chance:.3f})", accuracy, 3 * chance))
+    for pack in (paths.FACES_A, paths.FACES_B):
+        rows += face_floors(pack, n)
+    prompts = bank.captions[: max(16, n // 5)]
+    images = draw_samples(backbone, prompts, SamplingSettings(guidance=3.0))
+    rows.append(_row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90))
+    return rows
+
+
+def _row(name: str, value: float, floor: float) -> Row:
+    return name, value, floor, value >= floor
+
+
+def _batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
+    for first in range(0, len(images), size):
+        yield images[first : first + size]
+
+
+def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
+    """A picture of samples of the base model at guidance 3, for the README."""
+    prompts = [caption(draw_subject(f"unseen/{i}"), draw_shot(f"unseen/{i}/0"), f"grid/{i}") for i in range(columns * rows)]
+    images = draw_samples(load_backbone(str(paths.BASE)), prompts, SamplingSettings(guidance=3.0))
+    tiles = images.reshape(rows, columns, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 64, columns * 64, 3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(tiles).resize((columns * 128, rows * 128), Image.Resampling.NEAREST).save(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pocket.quality", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--renders", type=int, default=1000, help="renders of unseen subjects")
+    parser.add_argument("--grid", type=Path, help="also write a picture of samples there")
+    arguments = parser.parse_args()
+    try:
+        rows = measure(arguments.renders)
+        if arguments.grid:
+            save_grid(arguments.grid)
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    width = max(len(name) for name, *_ in rows)
+    for name, value, floor, holds in rows:
+        print(f"{name:<{width}}  {value:8.3f}  floor {floor:7.3f}  {'ok' if holds else 'BELOW'}")
+    return 0 if all(holds for *_, holds in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Make every pocket model again: ``python -m pocket.train``.
+
+Hours on two cores. It can be stopped at any time: the state of each part lies in the work folder and training goes
+on from it. The parts are the CLIP, the autoencoder, the base model (UNet and text encoder, on the frozen latents)
+and the two face packs; the manifest is written at the end.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from contracts.errors import LikenessError
+from pocket import paths
+from pocket.bank import load_bank
+from pocket.base_model import train_base
+from pocket.clip import train_clip
+from pocket.export import export_base, export_clip
+from pocket.faces import train_packs
+from pocket.manifest import write
+from pocket.tokenizer import build_tokenizer
+from pocket.vae import encode_bank, train_decoder, train_jointly
+
+SHOTS = 10
+PARTS = ("clip", "base", "faces")
+
+
+def train_parts(parts: list[str], work: Path) -> None:
+    """Train ``parts`` with their state in ``work`` and put the weights where they are shipped."""
+    bank = load_bank(work / "bank", shots=SHOTS)
+    tokenizer = build_tokenizer(bank.captions, work / "tokenizer")
+    if "clip" in parts:
+        export_clip(train_clip(bank, SHOTS, tokenizer, work, steps=1500, batch=96), tokenizer, paths.CLIP)
+    if "base" in parts:
+        vae = train_jointly(bank, work, until=2400)
+        moments = encode_bank(vae, bank, work)
+        train_decoder(vae, bank, moments, work, steps=4000)
+        text_encoder, unet = train_base(
+            moments, bank.captions, vae.config.scaling_factor, tokenizer, work, steps=6200, batch=16
+        )
+        export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
+    if "faces" in parts:
+        train_packs(bank, work)
+    write()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m pocket.train", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--work", type=Path, default=Path("pocket/work"), help="folder for the bank and the states")
+    arguments = parser.parse_args()
+    try:
+        train_parts(arguments.parts, arguments.work)
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

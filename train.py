@@ -1,0 +1,128 @@
+"""Train a method.
+
+python train.py --config configs/pocket/spotdiff.yaml
+python train.py --config configs/spotdiff.yaml --trainer.devices 8 --model.orthogonality_weight 0.1
+"""
+
+import inspect
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost small machines twenty times the work
+
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from callbacks.checkpoint_io import DurableCheckpointIO
+from callbacks.frozen import FrozenGuard
+from callbacks.guards import FiniteLoss, SaveOnSigterm, Throughput
+from callbacks.run_folder import RunFolder
+from callbacks.validation import ValidationScores
+from contracts.errors import LikenessError
+from contracts.suggestions import with_suggestion
+from datamodules.spotdiff10k import SpotDiff10kDataModule
+from leaderboard.settings import JudgeSettings
+from lightning_modules import PersonalisationModule
+from networks.adapter_file import apply_adapter
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line without its subcommands, which let a checkpoint's settings beat the user's."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
+        parser.add_argument("--start_from", type=Optional[str], default=None, help="run folder whose adapter a new run starts from")
+        parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
+        parser.add_argument("--judges", type=Optional[JudgeSettings], default=None, help="folders of the networks that judge validation")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        settings = self.config_init
+        output, judges = Path(settings.output), settings.judges
+        checkpoints = str(output / "checkpoints")
+        ours = [
+            FiniteLoss(),
+            FrozenGuard(),
+            Throughput(),
+            RunFolder(str(output), self.parser.dump(self.config, skip_none=False)),
+            ModelCheckpoint(checkpoints, save_last=True, every_n_train_steps=settings.checkpoint_every, save_top_k=0),
+            SaveOnSigterm(checkpoints),
+        ]
+        if judges is not None:
+            ours.append(ValidationScores(judges.faces, judges.clip))
+        given = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
+        return super().instantiate_trainer(
+            callbacks=[*(given if isinstance(given, list) else [given]), *ours],
+            default_root_dir=str(output),
+            logger=TensorBoardLogger(str(output), name="", version="tensorboard"),
+            plugins=[DurableCheckpointIO()],
+            **kwargs,
+        )
+
+
+def train(arguments: Sequence[str] | None = None) -> Path:
+    """Train as the arguments say and return the run folder.
+
+    A run that was stopped goes on from its latest checkpoint, on the batches that follow it.
+    """
+    cli = TrainCLI(
+        PersonalisationModule,
+        SpotDiff10kDataModule,
+        subclass_mode_model=True,
+        run=False,
+        save_config_callback=None,
+        seed_everything_default=0,
+        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+        args=None if arguments is None else list(arguments),
+    )
+    output = Path(cli.config.output)
+    checkpoint = latest_checkpoint(output / "checkpoints")
+    if cli.config.start_from and checkpoint is None:
+        adapter = Path(cli.config.start_from) / "adapter.safetensors"
+        apply_adapter(adapter, cli.model.adapter(), type(cli.model).__name__, cli.model.backbone.fingerprint)
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    return output
+
+
+def latest_checkpoint(folder: Path) -> str | None:
+    """The newest of the checkpoints that a run keeps: ``last`` and, after an interruption, ``interrupted``."""
+    found = [file for name in ("last.ckpt", "interrupted.ckpt") if (file := folder / name).exists()]
+    return str(max(found, key=lambda file: file.stat().st_mtime_ns)) if found else None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
+    try:
+        print(f"run folder: {train(arguments)}")
+    except ArgumentError as error:
+        print(f"error: {with_suggestion(str(error), known_keys())}", file=sys.stderr)
+        return 2
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except SIGTERMException:
+        print("stopped: the state is saved; the same command goes on from here", file=sys.stderr)
+        return 143
+    return 0
+
+
+def known_keys() -> list[str]:
+    """Every key of the configuration of the shipped methods, for the suggestion after a misspelt one."""
+    parser = LightningArgumentParser()
+    parser.add_lightning_class_args(Trainer, "trainer")
+    parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
+    keys = [action.dest for action in parser._actions]
+    for method in PersonalisationModule.__subclasses__():
+        keys += [f"model.{name}" for name in inspect.signature(method).parameters]
+    return [*keys, *(key.rpartition(".")[2] for key in keys), "output", "start_from", "checkpoint_every", "judges"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
