@@ -1,6 +1,5 @@
 """The frozen latent diffusion model that every method adapts."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
+from networks.quiet import quiet_loading
 
 
 class Backbone(nn.Module):
@@ -82,8 +82,7 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
     folder = resolve_source(source, revision)
     common = {"use_safetensors": True, "local_files_only": True}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with quiet_loading():
             return Backbone(
                 vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **common),
                 text_encoder=CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32, **common),
@@ -117,3 +116,9 @@ def empty_backbone(folder: Path) -> Backbone:
             scheduler=DDIMScheduler.from_config(DDIMScheduler.load_config(folder / "scheduler")),
             fingerprint="meta",
         )
+
+
+def backbone_latent_shape(source: str, revision: str | None = None) -> tuple[int, int, int]:
+    """(C, h, w) of the latents of one image, from the configuration alone."""
+    settings = UNet2DConditionModel.load_config(resolve_source(source, revision) / "unet")
+    return settings["in_channels"], settings["sample_size"], settings["sample_size"]

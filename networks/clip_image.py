@@ -8,6 +8,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
+from networks.quiet import quiet_loading
 
 
 class ClipImageEncoder(nn.Module):
@@ -37,8 +38,16 @@ def load_clip_image(source: str, revision: str | None = None) -> ClipImageEncode
     """
     folder = resolve_source(source, revision)
     try:
-        vision = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        with quiet_loading():
+            vision = CLIPVisionModel.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+            )
         processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise LikenessError(f"image_encoder: cannot load {source!r}: {str(error).splitlines()[0]}") from error
     return ClipImageEncoder(vision, processor, folder_fingerprint(folder))
+
+
+def clip_image_fingerprint(source: str, revision: str | None = None) -> str:
+    """The fingerprint of an image encoder without loading its weights."""
+    return folder_fingerprint(resolve_source(source, revision))

@@ -8,6 +8,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
+from networks.quiet import quiet_loading
 
 
 class ClipJudge(nn.Module):
@@ -22,9 +23,10 @@ class ClipJudge(nn.Module):
         super().__init__()
         folder = resolve_source(source)
         try:
-            self.model = CLIPModel.from_pretrained(
-                folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-            ).eval()
+            with quiet_loading():
+                self.model = CLIPModel.from_pretrained(
+                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+                ).eval()
             self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:

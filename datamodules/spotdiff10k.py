@@ -1,0 +1,232 @@
+"""The training data of encoder methods: pocket10k, or any dataset of the schema, as cached features."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contracts.batch import FactorBatch, PairBatch
+from contracts.errors import LikenessError
+from contracts.records import Request
+from datamodules.encoders import Features, FrozenEncoders
+from datamodules.feature_cache import content_key
+from datamodules.images import read_square, read_square_mask
+from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.processes import Processes
+from datamodules.requests import RequestLoader, fill_texts, spoken
+from datamodules.samplers import StepLoader, share
+from datamodules.sources import cache_folder, find_shards
+from datamodules.streams import Drops, FactorStream, PairStream, TwoStageStream
+
+
+class SpotDiff10kDataModule(LightningDataModule):
+    """Batches of cross-view pairs, preceded by grouped batches for the pose and background experts.
+
+    Training batch k is a function of ``seed`` and k: the first ``expert_steps`` batches are ``FactorBatch``es, the
+    others ``PairBatch``es. It is the same for every number of processes, and a run resumes with the batch that
+    follows the last one it trained on. Frozen encoders run once for each image and text, before training; with a
+    full cache they are not even loaded. Validation is a fixed grid of ``RequestBatch``es.
+
+    Args:
+        source: ``pocket10k``, a folder with Parquet shards, or a hub dataset ``owner/name[@revision]``.
+        backbone: Folder or hub name of the diffusion model.
+        image_encoder: Folder or hub name of the CLIP that reference features come from.
+        resolution: Side in pixels of the square that images are brought to.
+        features: Names of the reference features, see ``encoders.py``.
+        batch_size: Pairs per batch over all processes; their number must divide it.
+        expert_batch_size: Photos per batch for the experts; every process gets all of them.
+        expert_steps: Number of batches for the experts.
+        drop_identity: Share of pairs trained without identity.
+        drop_text: Share of pairs trained without text.
+        drop_both: Share of pairs trained without either.
+        subjects: Train on these subjects of the training split only.
+        validation_prompts: Prompts with the placeholder ``<subject>``; none leaves validation out.
+        validation_subjects: How many subjects of the validation split each prompt is drawn for.
+        validation_batch_size: Images per validation batch of one process.
+        seed: Decides order, references, timesteps, noise and drops.
+        num_workers: Loader processes; features come from memory maps, so 0 is enough.
+        cache_dir: Where rendered data and features lie; default ``$LIKENESS_CACHE`` or ``~/.cache/likeness``.
+        download: Whether a hub dataset may be downloaded.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        backbone: str,
+        image_encoder: str | None = None,
+        source: str = "pocket10k",
+        resolution: int = 512,
+        features: Sequence[str] = ("clip",),
+        batch_size: int = 32,
+        expert_batch_size: int = 128,
+        expert_steps: int = 0,
+        drop_identity: float = 0.05,
+        drop_text: float = 0.05,
+        drop_both: float = 0.05,
+        subjects: list[str] | None = None,
+        validation_prompts: Sequence[str] = (),
+        validation_subjects: int = 8,
+        validation_batch_size: int = 16,
+        seed: int = 0,
+        num_workers: int = 0,
+        cache_dir: str | None = None,
+        download: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("resolution", resolution)):
+            if value < 1:
+                raise LikenessError(f"{name} is {value}, it must be at least 1")
+        self._drops = Drops(drop_identity, drop_text, drop_both)
+        self._source, self._backbone, self._image_encoder, self._resolution = source, backbone, image_encoder, resolution
+        self._names, self._batch_size, self._expert_batch_size = tuple(features), batch_size, expert_batch_size
+        self._expert_steps, self._subjects, self._seed, self._num_workers = expert_steps, subjects, seed, num_workers
+        self._prompts, self._validation_subjects = tuple(validation_prompts), validation_subjects
+        self._validation_batch_size, self._cache_dir, self._download = (
+            validation_batch_size,
+            cache_folder(cache_dir),
+            download,
+        )
+
+    def prepare_data(self) -> None:
+        """Render or find the data and check it, once on each machine."""
+        load_photos(find_shards(self._source, self._cache_dir, self._download), self._cache_dir)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Encode what the cache lacks, the work divided over all processes, which must all call it."""
+        photos = load_photos(find_shards(self._source, self._cache_dir), self._cache_dir)
+        self.photos = {split: [p for p in photos if p.split == split] for split in ("train", "val", "test")}
+        training = self._training_photos()
+        self._validation = self._validation_references()
+        processes = Processes.of(self.trainer)
+        encoders = FrozenEncoders(self._backbone, self._image_encoder, self._resolution, processes.device)
+        self._features = Features(encoders, self._cache_dir / "features", processes)
+        self._fill(training)
+        self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
+        pairs = PairStream(
+            training, self._features, self._names, self._batch_size, self._seed, self._drops, self._rank, self._count
+        )
+        self._epoch, self._stream = len(pairs), pairs
+        if self._expert_steps:
+            experts = FactorStream(training, self._features, self._names, self._expert_batch_size, self._seed)
+            self._stream = TwoStageStream(experts, pairs, self._expert_steps)
+
+    def train_dataloader(self) -> StepLoader[FactorBatch | PairBatch]:
+        """From the position on that the trainer has reached.
+
+        With ``max_steps`` the whole training is one epoch of the trainer, otherwise an epoch has each target once.
+        """
+        trainer = self.trainer
+        if trainer is None:
+            return StepLoader(self._stream, self._expert_steps + self._epoch, lambda: 0, self._num_workers)
+        length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else self._epoch
+        # Read from the loop when iteration starts: by then a checkpoint has been restored.
+        progress = trainer.fit_loop.epoch_loop.batch_progress.total
+        return StepLoader(self._stream, length, lambda: progress.processed, self._num_workers)
+
+    def val_dataloader(self) -> RequestLoader | list:
+        """This process's share of the grid of validation prompts and subjects."""
+        if not self._prompts:
+            return []
+        requests = share(self.validation_requests(), self._rank, self._count)
+        return RequestLoader(
+            requests,
+            self._features,
+            self._latent_shape,
+            {subject: photo.sha256 for subject, photo in self._validation.items()},
+            {subject: photo.subject_class for subject, photo in self._validation.items()},
+            self._names,
+            self._seed,
+            self._validation_batch_size,
+        )
+
+    def feature_mean(self, name: str) -> Tensor:
+        """The mean (D,) of a reference feature over the training photos; available after :meth:`setup`."""
+        return self._features[name].rows([photo.sha256 for photo in self._training_photos()]).float().mean(dim=0)
+
+    def validation_held_out(self) -> dict[str, NDArray[np.uint8]]:
+        """Held-out photos (K, H, W, 3) RGB of each validation subject: other pose and background than its reference."""
+        groups = by_subject(self.photos["val"])
+        wanted = {subject: held_out_of(groups[subject]) for subject in self._validation}
+        pixels = {
+            p.photo.id: read_square(p.image, f"image {p.photo.id}", self._resolution)
+            for p in read_pictures(photo for photos in wanted.values() for photo in photos)
+        }
+        return {subject: np.stack([pixels[p.id] for p in photos]) for subject, photos in wanted.items()}
+
+    def validation_requests(self) -> list[Request]:
+        """The whole grid, one sample for each prompt and subject."""
+        return [
+            Request(subject, f"v{i:02d}", prompt, "validation", 0)
+            for i, prompt in enumerate(self._prompts)
+            for subject in self._validation
+        ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides the training batches; the position among them is the trainer's own count."""
+        return {
+            "seed": self._seed,
+            "batch_size": self._batch_size,
+            "expert_batch_size": self._expert_batch_size,
+            "expert_steps": self._expert_steps,
+            "drops": [self._drops.identity, self._drops.text, self._drops.both],
+            "data": content_key("\n".join(f"{p.id} {p.caption}" for p in self._training_photos())),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Check that a checkpoint was trained on the same batches.
+
+        Raises:
+            LikenessError: it was not. The message names what differs.
+        """
+        ours = self.state_dict()
+        for name in ours:
+            if state_dict.get(name) != ours[name]:
+                shown = "" if name == "data" else f" ({state_dict.get(name)} there, {ours[name]} here)"
+                raise LikenessError(f"the checkpoint was trained with other batches: `{name}` differs{shown}")
+
+    def _training_photos(self) -> list[Photo]:
+        photos = self.photos["train"]
+        if not photos:
+            raise LikenessError(f"the training split of {self._source!r} is empty (column `split`)")
+        if self._subjects is None:
+            return photos
+        known = {photo.subject_id for photo in photos}
+        for subject in self._subjects:
+            if subject not in known:
+                raise LikenessError(f"subject {subject!r} is not in the training split of {self._source!r}")
+        return [photo for photo in photos if photo.subject_id in self._subjects]
+
+    def _validation_references(self) -> dict[str, Photo]:
+        """The reference photo of each validation subject."""
+        if not self._prompts:
+            return {}
+        groups = by_subject(self.photos["val"])
+        if not groups:
+            raise LikenessError(f"the validation split of {self._source!r} is empty, and there are validation_prompts")
+        return {subject: reference_of(groups[subject]) for subject in sorted(groups)[: self._validation_subjects]}
+
+    def _fill(self, training: list[Photo]) -> None:
+        fill_texts(
+            self._features,
+            ["", *(photo.caption for photo in training)]
+            + [spoken(prompt, p.subject_class) for prompt in self._prompts for p in self._validation.values()],
+        )
+        photos = {photo.sha256: photo for photo in [*training, *self._validation.values()]}
+        masks = {photo.mask_sha256: photo for photo in training}
+
+        def images(keys: set[str]) -> Iterator[tuple[str, dict]]:
+            for picture in read_pictures(photos[key] for key in sorted(keys)):
+                pixels = read_square(picture.image, f"image {picture.photo.id}", self._resolution)
+                yield picture.photo.sha256, dict.fromkeys(("moments", *self._names), pixels)
+
+        def shapes(keys: set[str]) -> Iterator[tuple[str, dict]]:
+            for picture in read_pictures(masks[key] for key in sorted(keys)):
+                name = f"the mask of image {picture.photo.id}"
+                yield picture.photo.mask_sha256, {"mask": read_square_mask(picture.mask, name, self._resolution)}
+
+        self._features.fill(("moments", *self._names), list(photos), images)
+        self._features.fill(("mask",), list(masks), shapes)
