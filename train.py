@@ -39,9 +39,13 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
-        parser.add_argument("--start_from", type=Optional[str], default=None, help="run folder whose adapter a new run starts from")
+        parser.add_argument(
+            "--start_from", type=Optional[str], default=None, help="run folder whose adapter a new run starts from"
+        )
         parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
-        parser.add_argument("--judges", type=Optional[JudgeSettings], default=None, help="folders of the networks that judge validation")
+        parser.add_argument(
+            "--judges", type=Optional[JudgeSettings], default=None, help="folders of the networks that judge validation"
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init

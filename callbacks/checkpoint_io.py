@@ -35,13 +35,17 @@ class DurableCheckpointIO(TorchCheckpointIO):
         finally:
             temporary.unlink(missing_ok=True)
 
-    def load_checkpoint(self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = True) -> dict:
+    def load_checkpoint(
+        self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = True
+    ) -> dict:
         try:
             return torch.load(path, map_location=map_location or "cpu", weights_only=True)
         except FileNotFoundError:
             raise LikenessError(f"ckpt_path: no checkpoint at {str(path)!r}") from None
         except (OSError, RuntimeError, EOFError, io.UnsupportedOperation) as error:
-            raise LikenessError(f"ckpt_path: {str(path)!r} is not a readable checkpoint: {str(error).splitlines()[0]}") from error
+            raise LikenessError(
+                f"ckpt_path: {str(path)!r} is not a readable checkpoint: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def _sync_folder(folder: Path) -> None:

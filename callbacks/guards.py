@@ -26,7 +26,9 @@ class FiniteLoss(L.Callback):
         bad = (~torch.isfinite(loss.detach())).float()
         self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int
+    ) -> None:
         if trainer.global_step % self.every == 0:
             self.check(trainer)
 
@@ -63,7 +65,9 @@ class Throughput(L.Callback):
     def __init__(self) -> None:
         self._since, self._images = time.monotonic(), 0
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int
+    ) -> None:
         self._images += len(batch.sample_ids)
         if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             now = time.monotonic()

@@ -58,7 +58,9 @@ class ValidationScores(L.Callback):
         galleries = torch.stack([self._galleries[subject] for subject in batch.subjects])
         device = pl_module.device
         self._identity.update(
-            torch.from_numpy(judged.embeddings).to(device), torch.as_tensor(judged.found).to(device), galleries.to(device)
+            torch.from_numpy(judged.embeddings).to(device),
+            torch.as_tensor(judged.found).to(device),
+            galleries.to(device),
         )
         words, _ = self._clip.text_features([p.replace("<subject>", self._noun) for p in batch.prompts])
         self._clip_t.update(self._clip.image_features(images), words)
@@ -67,7 +69,9 @@ class ValidationScores(L.Callback):
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # compute() is collective: every process calls it, also one that drew nothing.
         values = {**self._identity.compute(), "clip_t": self._clip_t.compute()}
-        pl_module.log_dict({f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True, rank_zero_only=True)
+        pl_module.log_dict(
+            {f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True, rank_zero_only=True
+        )
         self._show(trainer)
 
     @rank_zero_only

@@ -58,7 +58,9 @@ class FactorReader:
         return self._background.predict(features), self._pose.predict(features)
 
 
-def drawn_from(run: SpotDiff, scale: float, data: TestSet, reader: FactorReader, faces: FacePack, samples: int) -> Drawn:
+def drawn_from(
+    run: SpotDiff, scale: float, data: TestSet, reader: FactorReader, faces: FacePack, samples: int
+) -> Drawn:
     """Draw every test subject ``samples`` times from references in varied poses and backgrounds, and read the result."""
     subjects = sorted({p.subject_id for p in data.photos})
     picks = []

@@ -129,7 +129,9 @@ def load_spotdiff(folder: str) -> SpotDiff:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m claims.spotdiff", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", required=True, help="run trained with the constraint")
-    parser.add_argument("--without", type=Path, help="run trained with --model.orthogonality none; without it S3 is left out")
+    parser.add_argument(
+        "--without", type=Path, help="run trained with --model.orthogonality none; without it S3 is left out"
+    )
     parser.add_argument("--samples", type=int, default=2, help="images per test subject, scale and run")
     arguments = parser.parse_args()
     try:

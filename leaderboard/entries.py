@@ -14,8 +14,9 @@ from contracts.errors import LikenessError
 from contracts.records import Request
 from leaderboard.galleries import Gallery
 from leaderboard.protocol import Protocol
-from leaderboard.results import Entry, read_json
+from leaderboard.results import Entry
 from leaderboard.subjects import SubjectPhotos
+from lightning_modules.loading import run_manifest
 from networks.keyed_noise import keyed_generator
 
 FLOOR = Entry("prompt-only", "floor")
@@ -38,7 +39,7 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
     Raises:
         LikenessError: a folder is no run, or a label is taken or not usable as a file name.
     """
-    runs = []
+    runs: list[Run] = []
     for argument in arguments:
         label, _, path = argument.rpartition("=")
         folder = Path(path)
@@ -47,12 +48,12 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
             raise LikenessError(f"--runs: label {label!r} must be made of letters, digits, '.', '_' and '-'")
         if label in {FLOOR.label, CEILING.label, *(run.entry.label for run in runs)}:
             raise LikenessError(f"--runs: label {label!r} is taken: give this run another one with LABEL={folder}")
-        adapter, manifest = folder / "adapter.safetensors", folder / "manifest.json"
+        adapter = folder / "adapter.safetensors"
         if not adapter.is_file():
             raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
         with adapter.open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
-        known = read_json(manifest) if manifest.is_file() else {}
+        known = run_manifest(folder)
         runs.append(Run(Entry(label, "method", weights, {name: known.get(name) for name in COSTS}), folder))
     return runs
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -28,7 +29,7 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], None]) -> None:
         num_nodes=settings.num_nodes,
         precision=settings.precision,  # type: ignore[arg-type]
     )
-    message = fabric.launch(_guarded, work)
+    message = fabric.launch(partial(_guarded, work=work))
     if message is not None:
         raise LikenessError(message)
 

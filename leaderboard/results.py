@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from contracts.errors import LikenessError
 from contracts.records import Record
@@ -161,8 +162,8 @@ def write_json(path: Path, data: object) -> None:
     replace_atomically(path, (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object; raises ``LikenessError`` with the file's name where there is none."""
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises ``LikenessError`` with the file's name where there is none."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -72,7 +72,7 @@ def ratio_interval(column: Ratio) -> Interval:
 
 
 def identity_recovered(method: Ratio, floor: Ratio, ceiling: Ratio) -> Interval:
-    """(method - floor) / (ceiling - floor): 0 is the base model, 1 another real photo; undefined for ceiling <= floor."""
+    """(method - floor) / (ceiling - floor): 0 is the base model, 1 a real photo; undefined where ceiling <= floor."""
 
     def statistic(*sums: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         ours, low, high = (_ratio(*sums[i : i + 2], axis=axis) for i in (0, 2, 4))

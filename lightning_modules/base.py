@@ -82,7 +82,9 @@ class PersonalisationModule(L.LightningModule):
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         terms = self.loss_terms(batch)
         total = torch.stack(list(terms.values())).sum()
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.sample_ids))
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.sample_ids)
+        )
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch.sample_ids))
         return total
 

@@ -31,10 +31,14 @@ def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
         config = yaml.safe_load((folder / "config.yaml").read_text())["model"]
         path, arguments = config["class_path"], dict(config.get("init_args") or {})
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise LikenessError(f"{str(folder)!r} is not a run folder of train.py ({type(error).__name__}: {error})") from None
+        raise LikenessError(
+            f"{str(folder)!r} is not a run folder of train.py ({type(error).__name__}: {error})"
+        ) from None
     module_name, _, class_name = path.rpartition(".")
     if not module_name.startswith("lightning_modules"):
-        raise LikenessError(f"{str(folder / 'config.yaml')!r}: model.class_path {path!r} is not one of this project's methods")
+        raise LikenessError(
+            f"{str(folder / 'config.yaml')!r}: model.class_path {path!r} is not one of this project's methods"
+        )
     return getattr(importlib.import_module(module_name), class_name), arguments
 
 

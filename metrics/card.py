@@ -8,8 +8,8 @@ class MetricCard:
     """Describes one column of a leaderboard.
 
     ``version`` changes whenever the number would, and names everything that it depends on: backbone and its
-    hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values,
-    ``source`` says who defined the metric.
+    hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values where
+    they are bounded, ``source`` says who defined the metric.
     """
 
     name: str
@@ -18,8 +18,8 @@ class MetricCard:
     backbone_hash: str
     preprocessing: str
     higher_is_better: bool
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     source: str
 
     @property

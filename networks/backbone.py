@@ -85,9 +85,13 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
         with quiet_loading():
             return Backbone(
                 vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **common),
-                text_encoder=CLIPTextModel.from_pretrained(folder, subfolder="text_encoder", dtype=torch.float32, **common),
+                text_encoder=CLIPTextModel.from_pretrained(
+                    folder, subfolder="text_encoder", dtype=torch.float32, **common
+                ),
                 tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
-                unet=UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32, **common),
+                unet=UNet2DConditionModel.from_pretrained(
+                    folder, subfolder="unet", torch_dtype=torch.float32, **common
+                ),
                 scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
                 fingerprint=folder_fingerprint(folder),
             )

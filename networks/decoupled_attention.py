@@ -20,7 +20,9 @@ from contracts.conditioning import StepConditioning
 class SelfAttention(AttnProcessor2_0):
     """The base model's self-attention; it is handed the conditioning too and has no use for it."""
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, *args, conditioning: StepConditioning | None = None, **kwargs):
+    def __call__(
+        self, attn: Attention, hidden_states: Tensor, *args, conditioning: StepConditioning | None = None, **kwargs
+    ):
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
@@ -57,7 +59,9 @@ class DecoupledCrossAttention:
     ) -> Tensor:
         """(B, Q, h) to (B, Q, h)."""
         if conditioning is None:
-            raise ValueError("cross-attention needs the conditioning; call the UNet through PersonalisationModule.denoise")
+            raise ValueError(
+                "cross-attention needs the conditioning; call the UNet through PersonalisationModule.denoise"
+            )
         query = _heads(attn, attn.to_q(hidden_states))
         out = F.scaled_dot_product_attention(
             query, _heads(attn, attn.to_k(conditioning.text_keys)), _heads(attn, attn.to_v(conditioning.text_values))

@@ -36,7 +36,9 @@ def folder_fingerprint(folder: Path) -> str:
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix in _SUFFIXES)
     if not files:
         raise LikenessError(f"no weights in {str(folder)!r}")
-    return _digest(tuple((p.relative_to(folder).as_posix(), str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files))
+    return _digest(
+        tuple((p.relative_to(folder).as_posix(), str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    )
 
 
 @lru_cache(maxsize=32)

@@ -27,7 +27,9 @@ class SamplingSettings:
 
     def __post_init__(self) -> None:
         if self.sampler not in _SAMPLERS:
-            raise LikenessError(f"sampling.sampler: unknown sampler {self.sampler!r}; choose one of {', '.join(_SAMPLERS)}")
+            raise LikenessError(
+                f"sampling.sampler: unknown sampler {self.sampler!r}; choose one of {', '.join(_SAMPLERS)}"
+            )
         if self.steps < 1:
             raise LikenessError(f"sampling.steps: must be at least 1, not {self.steps}")
 

@@ -80,7 +80,7 @@ def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[F
 
 def training_step(model: SpotDiff) -> Callable[[PairBatch], None]:
     """Forward, backward and update of stage 2."""
-    optimiser = torch.optim.AdamW(list(model.trainable()), lr=model.learning_rate, fused=True)
+    optimiser = torch.optim.AdamW(model.parameter_groups(), lr=model.learning_rate, fused=True)
 
     def step(batch: PairBatch) -> None:
         optimiser.zero_grad()

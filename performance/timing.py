@@ -102,7 +102,7 @@ def compare(
     ours: Callable[[], object], reference: Callable[[], object], rounds: Rounds | None = None, warmup: int = 2
 ) -> Rounds:
     """Alternate the two until ``rounds`` has enough, after ``warmup`` calls of each that do not count."""
-    rounds = rounds or Rounds()
+    rounds = Rounds() if rounds is None else rounds
     for _ in range(warmup):
         ours()
         reference()

@@ -7,12 +7,13 @@ chunks of batches. Ours includes Lightning's loop, the loss terms' log and Tenso
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from contracts.batch import PairBatch
 from contracts.conditioning import StepConditioning
@@ -27,36 +28,49 @@ GOAL = 1.05
 
 def measure(rounds: Rounds | None = None) -> Result:
     """Milliseconds per step; the goal is for steps of 20 ms or more, which this batch size exceeds."""
-    rounds = rounds or Rounds()
+    rounds = Rounds() if rounds is None else rounds
     backbone, images = pocket_models()
     model = spotdiff(backbone, images.width)
     batch = pair_batch(model, BATCH_SIZE, images.width)
     step = hand_written(copy.deepcopy(model), batch)
-    fit(model, _TakingTurns(batch, step, rounds))
+    fit(model, TakingTurns(batch, step, rounds))
     ours, reference = (1000 * value / STEPS_PER_ROUND for value in (rounds.ours, rounds.reference))
     return Result("training step", ours, reference, ours / reference, GOAL, "lower", "ms/step", rounds.self_ratio)
 
 
-def fit(model: SpotDiff, batches: object) -> None:
+def fit(model: SpotDiff, batches: Iterable[PairBatch]) -> None:
     """Train on what ``batches`` iterates over, once."""
     with tempfile.TemporaryDirectory() as folder:
         trainer = L.Trainer(
             accelerator="auto",
             devices=1,
             max_epochs=1,
+            limit_val_batches=0,
             logger=TensorBoardLogger(folder),
             enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=False,
         )
-        trainer.fit(model, batches)
+        trainer.fit(model, datamodule=_Feed(batches, model.standardise.mean))
+
+
+class _Feed(L.LightningDataModule):
+    def __init__(self, batches: Iterable[PairBatch], mean: Tensor) -> None:
+        super().__init__()
+        self._batches, self._mean = batches, mean
+
+    def feature_mean(self, name: str) -> Tensor:
+        return self._mean
+
+    def train_dataloader(self) -> Iterable[PairBatch]:
+        return self._batches
 
 
 def hand_written(model: SpotDiff, batch: PairBatch) -> Callable[[], None]:
     """One training step as a script would have it, on the networks of ``model``."""
     backbone, weight = model.backbone, model.orthogonality_weight
     optimiser = torch.optim.AdamW(
-        list(model.trainable()), lr=model.learning_rate, weight_decay=model.weight_decay, fused=True
+        model.parameter_groups(), lr=model.learning_rate, weight_decay=model.weight_decay, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / model.warmup_steps))
     alphas = model.noising.alphas_cumprod
@@ -92,7 +106,7 @@ def hand_written(model: SpotDiff, batch: PairBatch) -> Callable[[], None]:
     return step
 
 
-class _TakingTurns:
+class TakingTurns:
     """Feeds one batch again and again, and runs the reference between two chunks.
 
     The time from the first request for a batch of a chunk to the first one after it holds as many whole steps of the

@@ -96,7 +96,11 @@ def load_bank(folder: Path, subjects: int = 6000, shots: int = 10) -> Bank:
         lasts = [min(subjects, f + _CHUNK // shots) for f in firsts]
         with ProcessPoolExecutor() as pool:
             parts = list(
-                tqdm(pool.map(_render_chunk, firsts, lasts, [shots] * len(lasts)), total=len(lasts), desc="rendering the bank")
+                tqdm(
+                    pool.map(_render_chunk, firsts, lasts, [shots] * len(lasts)),
+                    total=len(lasts),
+                    desc="rendering the bank",
+                )
             )
         for name in names:
             np.save(folder / f"{name}.npy", np.concatenate([getattr(p, name) for p in parts]))

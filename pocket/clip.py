@@ -25,7 +25,11 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     """3 text layers of width 128, 4 vision layers of width 192 on patches of 8 pixels."""
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     text = dict(
         vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
         max_position_embeddings=TEXT_LENGTH, projection_dim=128, **ids,
@@ -39,7 +43,9 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 def image_processor() -> CLIPImageProcessorPil:
     """Preprocessing as CLIP does it, at 64 pixels."""
-    return CLIPImageProcessorPil(size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=MEAN, image_std=STD)
+    return CLIPImageProcessorPil(
+        size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}, image_mean=MEAN, image_std=STD
+    )
 
 
 def normalise(images: np.ndarray) -> Tensor:
@@ -90,7 +96,9 @@ def bank_targets(bank: Bank, shots: int) -> Targets:
             for name, value in values.items():
                 rows[name].append(-1 if value is None else options[name].index(value))  # type: ignore[arg-type]
             colours = [c / 40 for c in (*s.skin, *s.hair_colour, *s.eye_colour)]
-            numbers.append([getattr(s, n) for n in _NUMBERS] + colours + [shot.yaw, shot.pitch, shot.roll, shot.light, shot.scale])
+            numbers.append(
+                [getattr(s, n) for n in _NUMBERS] + colours + [shot.yaw, shot.pitch, shot.roll, shot.light, shot.scale]
+            )
     matrix = torch.tensor(numbers)
     matrix = (matrix - matrix.mean(0)) / matrix.std(0)
     return Targets({k: torch.tensor(v) for k, v in rows.items()}, matrix, {k: len(v) for k, v in options.items()})
@@ -105,7 +113,9 @@ class _Trained(nn.Module):
         self.numbers = nn.Linear(width, targets.numbers.shape[1])
 
 
-def train_clip(bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path, steps: int, batch: int = 128, rate: float = 1e-3) -> CLIPModel:
+def train_clip(
+    bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path, steps: int, batch: int = 128, rate: float = 1e-3
+) -> CLIPModel:
     """Contrastive loss over the batch plus the mean loss of the readers."""
     torch.manual_seed(0)
     targets = bank_targets(bank, shots)
@@ -124,10 +134,16 @@ def train_clip(bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path, s
             words = model.clip.text_projection(model.clip.text_model(input_ids=text).pooler_output)
             guesses = {name: reader(pooled) for name, reader in model.readers.items()}
             numbers = model.numbers(pooled)
-        scores = F.normalize(image.float(), dim=-1) @ F.normalize(words.float(), dim=-1).T * model.clip.logit_scale.clamp(max=4.6).exp()
+        scores = (
+            F.normalize(image.float(), dim=-1)
+            @ F.normalize(words.float(), dim=-1).T
+            * model.clip.logit_scale.clamp(max=4.6).exp()
+        )
         same = torch.arange(batch)
         contrast = (F.cross_entropy(scores, same) + F.cross_entropy(scores.T, same)) / 2
-        read = torch.stack([F.cross_entropy(guess.float(), targets.classes[n][pick], ignore_index=-1) for n, guess in guesses.items()]).mean()
+        read = torch.stack(
+            [F.cross_entropy(guess.float(), targets.classes[n][pick], ignore_index=-1) for n, guess in guesses.items()]
+        ).mean()
         off = F.mse_loss(numbers.float(), targets.numbers[pick])
         hit = (scores.argmax(0) == same).float().mean().item()
         return contrast + read + off, {"contrast": contrast.item(), "hit": hit, "read": read.item(), "off": off.item()}

@@ -172,9 +172,7 @@ class Draws:
     def jitter(self, colour: tuple[int, int, int], spread: float) -> tuple[int, int, int]:
         """The colour moved by up to ``spread`` per channel, half of it common to the three."""
         common = self.uniform(-spread, spread) * 0.5
-        r, g, b = (
-            int(min(255.0, max(0.0, c + common + self.uniform(-spread, spread) * 0.5))) for c in colour
-        )
+        r, g, b = (int(min(255.0, max(0.0, c + common + self.uniform(-spread, spread) * 0.5))) for c in colour)
         return r, g, b
 
 

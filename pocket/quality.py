@@ -57,7 +57,9 @@ def retrieval(judge: ClipJudge, images: NDArray[np.uint8], captions: list[str], 
     return float(np.mean(hits))
 
 
-def draw_samples(backbone: Backbone, prompts: list[str], settings: SamplingSettings, batch: int = 16) -> NDArray[np.uint8]:
+def draw_samples(
+    backbone: Backbone, prompts: list[str], settings: SamplingSettings, batch: int = 16
+) -> NDArray[np.uint8]:
     """One sample (64, 64, 3) for each prompt from the base model alone."""
     floor = PromptOnly(backbone)
     floor.sampling = settings
@@ -136,7 +138,9 @@ def _batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]
 
 def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
     """A picture of samples of the base model at guidance 3, for the README."""
-    prompts = [caption(draw_subject(f"unseen/{i}"), draw_shot(f"unseen/{i}/0"), f"grid/{i}") for i in range(columns * rows)]
+    prompts = [
+        caption(draw_subject(f"unseen/{i}"), draw_shot(f"unseen/{i}/0"), f"grid/{i}") for i in range(columns * rows)
+    ]
     images = draw_samples(load_backbone(str(paths.BASE)), prompts, SamplingSettings(guidance=3.0))
     tiles = images.reshape(rows, columns, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 64, columns * 64, 3)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -144,7 +144,7 @@ def render(subject: Subject, shot: Shot) -> Render:
 
     image = _style(_light(_average(canvas.image), shot), shot.style)
     mask = np.where(_average(canvas.mask[..., None])[..., 0] >= 128, 255, 0).astype(np.uint8)
-    return Render(image, mask, _landmarks(subject, head), _bbox(outline, head))
+    return Render(image, mask, _landmarks(subject, shot, head), _bbox(outline, head))
 
 
 def _outline(s: Subject) -> NDArray[np.float64]:
@@ -373,12 +373,18 @@ def _style(image: NDArray[np.uint8], style: str) -> NDArray[np.uint8]:
     return np.clip(grey + (tones - grey) * 5 // 4, 0, 255).astype(np.uint8)
 
 
-def _landmarks(s: Subject, head: _Head) -> NDArray[np.float32]:
+def _mouth_corner(s: Subject, expression: str) -> tuple[float, float]:
+    """Where the right corner of the drawn mouth is: an expression moves it."""
+    if expression == "surprised":
+        return 0.15 + s.lip_thickness, s.mouth_height + 0.02
+    bend = {"neutral": 0.0, "smiling": 0.16, "sad": -0.16}[expression]
+    return s.mouth_width * (1.25 if expression == "smiling" else 1.0), s.mouth_height - 0.5 * bend
+
+
+def _landmarks(s: Subject, shot: Shot, head: _Head) -> NDArray[np.float32]:
     tip = s.eye_height + 0.12 + s.nose_length
-    local = _points(
-        (-s.eye_spacing, s.eye_height), (s.eye_spacing, s.eye_height), (0.0, tip + 0.03),
-        (-s.mouth_width, s.mouth_height), (s.mouth_width, s.mouth_height),
-    )  # fmt: skip
+    u, v = _mouth_corner(s, shot.expression)
+    local = _points((-s.eye_spacing, s.eye_height), (s.eye_spacing, s.eye_height), (0.0, tip + 0.03), (-u, v), (u, v))
     depth = _depth(local)
     depth[2] = 0.78
     return ((head.place(local, depth) - (OVERSAMPLING - 1) / 2) / OVERSAMPLING).astype(np.float32)

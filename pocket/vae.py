@@ -31,13 +31,17 @@ def to_pixels(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def train_vae(bank: Bank, folder: Path, joint_steps: int, decoder_steps: int, batch: int = 8, rate: float = 2e-3) -> AutoencoderKL:
+def train_vae(
+    bank: Bank, folder: Path, joint_steps: int, decoder_steps: int, batch: int = 8, rate: float = 2e-3
+) -> AutoencoderKL:
     """L1 + 2 MSE + a touch of KL for both halves, then the decoder alone on the latents it will always see."""
     vae = train_jointly(bank, folder, joint_steps, batch, rate)
     return train_decoder(vae, bank, encode_bank(vae, bank, folder), folder, decoder_steps, batch, rate / 2)
 
 
-def train_jointly(bank: Bank, folder: Path, until: int, batch: int = 8, rate: float = 2e-3, schedule: int = 8000) -> AutoencoderKL:
+def train_jointly(
+    bank: Bank, folder: Path, until: int, batch: int = 8, rate: float = 2e-3, schedule: int = 8000
+) -> AutoencoderKL:
     """Encoder and decoder together; sets the latent scale so that latents have unit variance."""
     torch.manual_seed(0)
     vae = build_vae()
@@ -77,7 +81,13 @@ def encode_bank(vae: AutoencoderKL, bank: Bank, folder: Path) -> NDArray[np.floa
 
 
 def train_decoder(
-    vae: AutoencoderKL, bank: Bank, moments: NDArray[np.float16], folder: Path, steps: int, batch: int = 8, rate: float = 1e-3
+    vae: AutoencoderKL,
+    bank: Bank,
+    moments: NDArray[np.float16],
+    folder: Path,
+    steps: int,
+    batch: int = 8,
+    rate: float = 1e-3,
 ) -> AutoencoderKL:
     """The decoder alone; the latents stay what they are, so a UNet can be trained on them meanwhile."""
     decoder = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}).requires_grad_(True)
