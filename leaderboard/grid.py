@@ -1,0 +1,60 @@
+"""The image grid: for a few subjects, every entry's answer to every prompt from the same noise, failures marked."""
+
+from collections.abc import Mapping, Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from contracts.records import Record
+from leaderboard.pictures import read_picture
+from leaderboard.protocol import Protocol
+from leaderboard.results import Results
+
+SUBJECTS = 4
+_TILE = 96  # pixels
+_GAP = 4
+_LABELS = 112  # width of the labels on the left
+_HEAD = 18
+_MISS = (214, 30, 30)
+
+
+def draw_grid(results: Results, labels: Sequence[str]) -> Image.Image:
+    """A block of rows per subject, a row per entry; first the reference photo, then the first sample of each prompt.
+
+    A red frame marks an image in which no face was found.
+    """
+    protocol = results.protocol()
+    subjects = list(protocol.subjects)[:SUBJECTS]
+    step = _TILE + _GAP
+    block = len(labels) * step + _HEAD
+    size = (_LABELS + (len(protocol.prompts) + 1) * step, _HEAD + len(subjects) * block)
+    sheet = Image.new("RGB", size, "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
+    for column, title in enumerate(["reference", *(prompt.id for prompt in protocol.prompts)]):
+        pen.text((_LABELS + column * step, 2), title, fill="black", font=font)
+    for s, subject in enumerate(subjects):
+        top = _HEAD + s * block
+        pen.text((2, top), subject, fill="black", font=font)
+        reference = _tile(results.reference(subject).read_bytes(), subject, protocol)
+        sheet.paste(reference, (_LABELS, top + _HEAD))
+        for row, label in enumerate(labels):
+            y = top + _HEAD + row * step
+            pen.text((2, y + _TILE // 2 - 6), label, fill="black", font=font)
+            _draw_row(sheet, pen, results, label, subject, y)
+    return sheet
+
+
+def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, results: Results, label: str, subject: str, y: int) -> None:
+    folder, protocol = results.entry(label), results.protocol()
+    records: Mapping[str, Record] = folder.records()
+    firsts = [r for r in protocol.requests if r.subject == subject and r.sample == 0]
+    for column, request in enumerate(firsts, start=1):
+        x = _LABELS + column * (_TILE + _GAP)
+        path = folder.image(request.id)
+        sheet.paste(_tile(path.read_bytes(), str(path), protocol), (x, y))
+        if not records[request.id].details["faces"]:
+            pen.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), outline=_MISS, width=3)
+
+
+def _tile(data: bytes, name: str, protocol: Protocol) -> Image.Image:
+    picture = Image.fromarray(read_picture(data, name, protocol.resolution))
+    return picture.resize((_TILE, _TILE), Image.Resampling.LANCZOS)
