@@ -17,9 +17,10 @@ export PYTHONUNBUFFERED ?= 1
 # What the demo does; every value can be given on the command line: make demo DEMO_STEPS=100
 DEMO_METHODS ?= spotdiff
 DEMO_STEPS ?= 60
+DEMO_START ?= pocket/weights/adapters
 DEMO_RUNS ?= runs/demo
 DEMO_OUTPUT ?= results/demo
-DEMO_TRAIN ?= --trainer.max_steps $(DEMO_STEPS)
+DEMO_TRAIN ?= --data.expert_steps 20 --trainer.max_steps $(DEMO_STEPS) --trainer.val_check_interval $(DEMO_STEPS)
 DEMO_EVALUATE ?=
 
 .DEFAULT_GOAL := help
@@ -44,7 +45,8 @@ $(READY): requirements.lock
 
 demo: $(READY) ## Train each method briefly, evaluate it, print the leaderboard
 	for method in $(DEMO_METHODS); do \
-		$(RUN) train.py --config configs/pocket/$$method.yaml --output $(DEMO_RUNS)/$$method $(DEMO_TRAIN) || exit; \
+		$(RUN) train.py --config configs/pocket/$$method.yaml --start_from $(DEMO_START)/$$method \
+			--output $(DEMO_RUNS)/$$method $(DEMO_TRAIN) || exit; \
 	done
 	$(RUN) evaluate.py --config configs/evaluation/pocket.yaml --runs $(DEMO_METHODS:%=$(DEMO_RUNS)/%) \
 		--output $(DEMO_OUTPUT) $(DEMO_EVALUATE)

@@ -6,7 +6,9 @@ Run it through ``make bench``, which keeps every process to one thread that does
 import argparse
 import importlib
 import json
+import logging
 import sys
+import warnings
 from pathlib import Path
 
 from performance.timing import Result, machine
@@ -23,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     names = parser.parse_args(arguments).names or BENCHMARKS
     if unknown := sorted(set(names) - set(BENCHMARKS)):
         parser.error(f"no benchmark is named {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    # Libraries' remarks about set-up would stand between the rows of the table.
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(lightning|diffusers)\.")
     print(machine())
     print(f"{'':<34} {'ours':>10} {'reference':>10}")
     results: list[Result] = []
