@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from contracts.batch import PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
 from losses.diffusion import diffusion_loss
+from networks.attention_kernels import training_attention
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
@@ -80,7 +81,8 @@ class PersonalisationModule(L.LightningModule):
         return diffusion_loss(self.denoise(noisy, batch.timestep, conditioning), target)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        terms = self.loss_terms(batch)
+        with training_attention(self.device):
+            terms = self.loss_terms(batch)
         total = torch.stack(list(terms.values())).sum()
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.sample_ids)
