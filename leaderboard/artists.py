@@ -43,7 +43,7 @@ class PromptOnly(PersonalisationModule):
 
 
 class ModelArtist:
-    """Draws requests with a module. Making one is collective: the processes share the encoding of prompts and photos."""
+    """Draws requests with a module. Making one is collective: processes share the encoding of prompts and photos."""
 
     def __init__(
         self,

@@ -1,11 +1,9 @@
-"""The three stages over one results folder, each resumable."""
+"""The stages that draw and judge, over one results folder, in any number of processes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Literal
 
 from lightning.fabric import Fabric
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from leaderboard.artists import ModelArtist, PromptOnly, trained_image_encoder
 from leaderboard.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
@@ -14,52 +12,45 @@ from leaderboard.generation import Artist, generate
 from leaderboard.judges import Judges
 from leaderboard.plan import make_plan
 from leaderboard.processes import launch, on_first, together
-from leaderboard.report import write_report
 from leaderboard.results import Entry, Results
 from leaderboard.scoring import score
 from leaderboard.settings import EvaluationSettings
 from leaderboard.subjects import load_subjects
 from lightning_modules.loading import load_run
 
-Stage = Literal["all", "generate", "score", "report"]
 
-
-def evaluate(settings: EvaluationSettings, runs: Sequence[str], output: str, stage: Stage) -> None:
-    """Run a stage, or all of them.
+def draw_and_score(
+    settings: EvaluationSettings, results: Results, runs: Sequence[str], stages: Collection[str]
+) -> None:
+    """Run the stages ``generate`` and ``score``, or one of them.
 
     Raises:
         LikenessError: something that the user can mend; what was finished before stays.
     """
-    results, found = Results(output), find_runs(runs)
-    if stage != "report":
-        launch(settings.trainer, partial(_draw_and_score, settings=settings, results=results, runs=found, stage=stage))
-    if stage in ("all", "report"):
-        _report(results)
+    launch(settings.trainer, partial(_work, settings=settings, results=results, runs=find_runs(runs), stages=stages))
 
 
-@rank_zero_only
-def _report(results: Results) -> None:
-    table, notes = write_report(results)
-    for note in notes:
-        print(f"note: {note}; left out")
-    print(table)
-
-
-def _draw_and_score(fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], stage: Stage) -> None:
-    on_first(fabric, partial(_plan, settings, results))
-    if stage in ("all", "generate"):
+def _work(
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], stages: Collection[str]
+) -> None:
+    on_first(fabric, partial(_plan, settings, results, runs))
+    if "generate" in stages:
         for entry, make_artist in _artists(fabric, settings, results, runs):
-            drawn = generate(fabric, results.protocol(), entry, results.entry(entry.label), make_artist, settings.batch_size)
+            drawn = generate(
+                fabric, results.protocol(), entry, results.entry(entry.label), make_artist, settings.batch_size
+            )
             _say(fabric, f"{entry.label}: {drawn} images drawn, {len(results.protocol().requests) - drawn} were there")
-    if stage in ("all", "score"):
+    if "score" in stages:
         judges = together(fabric, partial(Judges, settings.judges))
         for entry in results.entries():
             scored = score(fabric, results, entry, judges, settings.batch_size)
-            _say(fabric, f"{entry.label}: {scored} images scored, {len(results.protocol().requests) - scored} were there")
+            _say(
+                fabric, f"{entry.label}: {scored} images scored, {len(results.protocol().requests) - scored} were there"
+            )
 
 
-def _plan(settings: EvaluationSettings, results: Results) -> None:
-    for note in make_plan(settings, results):
+def _plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> None:
+    for note in make_plan(settings, results, runs):
         print(f"note: {note}")
 
 
@@ -75,7 +66,8 @@ def _artists(
         return CeilingArtist(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
-        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_image_encoder(run.folder))) for run in runs
+        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_image_encoder(run.folder)))
+        for run in runs
     ]
     return [(FLOOR, partial(model, partial(PromptOnly, wanted.backbone))), (CEILING, ceiling), *methods]
 

@@ -1,17 +1,18 @@
-"""The judges of one evaluation: every score of an image from one decoded picture, and the card of every column."""
+"""The judges of one evaluation: every score of an image from one decoded picture."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from leaderboard.cards import make_cards
 from leaderboard.settings import JudgeSettings
-from metrics.card import MetricCard
 from metrics.functional.clip_score import clip_similarity
 from metrics.functional.identity import gallery_similarity
 from networks.clip_judge import ClipJudge
-from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD, FacePack
+from networks.face_analysis import FacePack
 
 DECIMALS = 7  # as precise as the networks' float32
 
@@ -48,8 +49,6 @@ class Judges:
             galleries: (B, D) means of the subjects' held-out face embeddings.
             references: (B, D) face embeddings of the subjects' reference photos.
         """
-        import torch
-
         judged = self.faces.judge(images)
         faces = torch.from_numpy(judged.embeddings)
         identity = gallery_similarity(faces, torch.from_numpy(galleries))
@@ -73,42 +72,3 @@ class Judges:
 
 def _number(value: object) -> float:
     return round(float(value), DECIMALS)  # type: ignore[arg-type]
-
-
-def make_cards(faces: str, clip: str) -> tuple[MetricCard, ...]:
-    """The cards of all measured columns, from the fingerprints of the two judges."""
-    face_steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, retry padded, crop 112"
-    face = f"faces-{faces[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}-pad|largest"
-    clip_steps = "the model's own PIL pipeline, fp32"
-    eye = f"clip-{clip[:8]}|pil|fp32"
-
-    def identity(name: str, version: str, low: float) -> MetricCard:
-        return MetricCard(
-            name, f"{name}@{face}|{version}", "insightface pack", faces, face_steps, True, low, 1.0, "Likeness"
-        )
-
-    def seen(name: str, version: str, low: float, high: float, source: str) -> MetricCard:
-        return MetricCard(name, f"{name}@{eye}|{version}", "CLIP", clip, clip_steps, True, low, high, source)
-
-    return (
-        identity("detection_rate", "share", 0.0),
-        identity("identity_given_detection", "cos-mean-held-out|x1|found-only", -1.0),
-        identity("identity_misses_zero", "cos-mean-held-out|x1|miss-0", -1.0),
-        identity("identity_to_reference", "cos|x1|found-only", -1.0),
-        seen("clip_t", "cos|x1|noun|trunc-eos", -1.0, 1.0, "CLIPScore, arXiv 2104.08718, without its factor and clamp"),
-        seen("diversity", "mean-pairwise-cos-distance|per-subject-and-prompt", 0.0, 2.0, "Likeness"),
-    )
-
-
-def derived_cards(cards: Mapping[str, MetricCard]) -> tuple[MetricCard, ...]:
-    """The cards of the columns that compare an entry with floor and ceiling."""
-    base, text = cards["identity_misses_zero"], cards["clip_t"]
-
-    def derive(name: str, formula: str, card: MetricCard) -> MetricCard:
-        version = f"{name}={formula}|{card.version}"
-        return replace(card, name=name, version=version, low=None, high=None, source="Likeness")
-
-    return (
-        derive("identity_recovered", "(method-floor)/(ceiling-floor)", base),
-        derive("prompt_kept", "method/floor", text),
-    )

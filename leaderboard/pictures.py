@@ -21,7 +21,7 @@ def write_picture(path: Path, image: NDArray[np.uint8], provenance: Mapping[str,
     text.add_text("Software", "Likeness")
     text.add_itxt("Likeness", json.dumps(provenance, ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
-    Image.fromarray(image, "RGB").save(buffer, "PNG", pnginfo=text)
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
     replace_atomically(path, buffer.getvalue())
 
 

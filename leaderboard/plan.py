@@ -3,25 +3,28 @@
 from collections.abc import Sequence
 
 from contracts.errors import LikenessError
+from leaderboard.entries import Run
 from leaderboard.galleries import load_galleries, make_gallery, save_galleries
 from leaderboard.judges import Judges
 from leaderboard.pictures import write_picture
 from leaderboard.protocol import Protocol, plain_prompt, read_prompts
 from leaderboard.results import Results, write_json
 from leaderboard.settings import EvaluationSettings, ProtocolSettings
-from leaderboard.subjects import SubjectPhotos, load_subjects, photos_hash
+from leaderboard.subjects import load_subjects, photos_hash
+from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.sampler import SamplingSettings
 
 
-def make_plan(settings: EvaluationSettings, results: Results) -> list[str]:
+def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> list[str]:
     """Write protocol, cards, galleries and reference photos, unless the folder has them already.
 
     Returns:
         Notes for the user, one line each.
 
     Raises:
-        LikenessError: a photo, a prompt or a setting cannot be used, or the folder holds another protocol.
+        LikenessError: a photo, a prompt, a setting or a run cannot be used, or the folder holds another protocol.
+            Nothing was written then.
     """
     wanted = settings.protocol
     _check(settings)
@@ -41,9 +44,16 @@ def make_plan(settings: EvaluationSettings, results: Results) -> list[str]:
         photos=photos_hash(subjects),
         metrics=judges.versions,
     )
-    results.claim(protocol)
+    results.check(protocol)
+    for run in runs:
+        _check_backbone(run, protocol)
     if not results.cards.is_file():  # written last
-        _write_photos(results, protocol, judges, subjects)
+        galleries = {subject.id: make_gallery(judges.faces, subject) for subject in subjects}
+        results.write_protocol(protocol)
+        for s in subjects:
+            write_picture(results.reference(s.id), s.reference, {"photo": "reference", "subject": s.id})
+        save_galleries(results.galleries, galleries, protocol.hash)
+        write_json(results.cards, [card.to_json() for card in judges.cards])
     return _notes(results, protocol, judges)
 
 
@@ -57,12 +67,13 @@ def _check(settings: EvaluationSettings) -> None:
         raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
 
 
-def _write_photos(results: Results, protocol: Protocol, judges: Judges, subjects: Sequence[SubjectPhotos]) -> None:
-    galleries = {subject.id: make_gallery(judges.faces, subject) for subject in subjects}
-    for subject in subjects:
-        write_picture(results.reference(subject.id), subject.reference, {"photo": "reference", "subject": subject.id})
-    save_galleries(results.galleries, galleries, protocol.hash)
-    write_json(results.cards, [card.to_json() for card in judges.cards])
+def _check_backbone(run: Run, protocol: Protocol) -> None:
+    _, metadata = read_adapter(run.folder / "adapter.safetensors")
+    if metadata["backbone"] != protocol.backbone:
+        raise LikenessError(
+            f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
+            f"protocol.backbone is {protocol.backbone[:12]}"
+        )
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

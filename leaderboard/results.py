@@ -10,7 +10,7 @@ leaderboard.*, grid.png  the report, a function of all of the above
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +52,22 @@ class Results:
             raise LikenessError(f"{self.root} holds no results: run `--stage generate` first")
         return Protocol.from_json(read_json(path))
 
-    def claim(self, protocol: Protocol) -> None:
-        """Make this the folder of ``protocol``; raises ``LikenessError`` if it holds results of another one."""
-        path = self.root / "protocol.json"
-        if path.is_file():
+    def check(self, protocol: Protocol) -> None:
+        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether."""
+        if (self.root / "protocol.json").is_file():
             found = self.protocol()
             if found.hash != protocol.hash:
+                names = [f.name for f in fields(Protocol) if getattr(found, f.name) != getattr(protocol, f.name)]
                 raise LikenessError(
                     f"{self.root} holds results of protocol {found.hash}, not of {protocol.hash} "
-                    f"({_difference(found, protocol)} differs): take another --output"
+                    f"({', '.join(names)} changed): take another --output"
                 )
-        elif self.root.is_dir() and any(self.root.iterdir()):
+        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise LikenessError(f"{self.root} is neither empty nor a results folder: take another --output")
-        else:
-            write_json(path, protocol.to_json())
+
+    def write_protocol(self, protocol: Protocol) -> None:
+        """Make this the folder of ``protocol``."""
+        write_json(self.root / "protocol.json", protocol.to_json())
 
     def entry(self, label: str) -> "EntryFolder":
         """The folder of one entry, which need not exist yet."""
@@ -178,7 +180,3 @@ def read_lines(path: Path) -> Iterator[dict]:
             yield json.loads(line)
         except ValueError as error:
             raise LikenessError(f"{path}, line {number} is no JSON: remove it and run the stage again") from error
-
-
-def _difference(a: Protocol, b: Protocol) -> str:
-    return ", ".join(name for name, value in vars(a).items() if name in b.__dict__ and b.__dict__[name] != value)

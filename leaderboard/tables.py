@@ -7,8 +7,8 @@ import pandas as pd
 
 from contracts.errors import LikenessError
 from contracts.records import Interval
+from leaderboard.cards import derived_cards
 from leaderboard.columns import subject_columns
-from leaderboard.judges import derived_cards
 from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, EntryFolder, Results, read_json
 from leaderboard.statistics import Ratio, identity_recovered, prompt_kept, ratio_interval
@@ -36,16 +36,16 @@ def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
         LikenessError: floor or ceiling are not complete, or an entry was scored by other metrics.
     """
     protocol, cards = results.protocol(), _read_cards(results)
-    measured: dict[Entry, dict[str, Ratio]] = {}
+    measured: list[tuple[Entry, dict[str, Ratio]]] = []
     notes = []
     for entry in results.entries():
         columns, note = _columns(results.entry(entry.label), protocol)
         if columns is None:
             notes.append(note)
         else:
-            measured[entry] = columns
-    floor = next((columns for entry, columns in measured.items() if entry.kind == "floor"), None)
-    ceiling = next((columns for entry, columns in measured.items() if entry.kind == "ceiling"), None)
+            measured.append((entry, columns))
+    floor = next((columns for entry, columns in measured if entry.kind == "floor"), None)
+    ceiling = next((columns for entry, columns in measured if entry.kind == "ceiling"), None)
     if floor is None or ceiling is None:
         raise LikenessError("; ".join(notes) or f"{results.root} holds no results: run `--stage generate` first")
     rows = [
@@ -55,7 +55,7 @@ def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
             "metrics": {name: _rounded(i) for name, i in _intervals(columns, floor, ceiling).items()},
             "costs": _costs(entry, results.entry(entry.label)),
         }
-        for entry, columns in measured.items()
+        for entry, columns in measured
     ]
     rows.sort(key=_rank)
     board = {
@@ -117,7 +117,12 @@ def to_frame(board: Mapping) -> pd.DataFrame:
     for entry in board["entries"]:
         row = {"label": entry["label"], "kind": entry["kind"]}
         for name, found in entry["metrics"].items():
-            row |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"], f"{name}_n": found["n"]}
+            row |= {
+                name: found["value"],
+                f"{name}_low": found["low"],
+                f"{name}_high": found["high"],
+                f"{name}_n": found["n"],
+            }
         rows.append({**row, **entry["costs"]})
     return pd.DataFrame(rows)
 
@@ -135,7 +140,11 @@ def to_markdown(board: Mapping) -> str:
     head = ["entry", *(f"{name.replace('_', ' ')} {cards[name].arrow}" for name in COLUMNS)]
     head += [name.replace("_", " ") for name in COSTS]
     rows = [
-        [_label(entry), *(_cell(entry["metrics"][name]) for name in COLUMNS), *(_cost(entry["costs"][n]) for n in COSTS)]
+        [
+            _label(entry),
+            *(_cell(entry["metrics"][name]) for name in COLUMNS),
+            *(_cost(entry["costs"][n]) for n in COSTS),
+        ]
         for entry in board["entries"]
     ]
     about = (

@@ -50,7 +50,9 @@ def tiny_clip(folder: Path) -> Path:
     text, vision = _text(tokenizer), {**_SMALL, "image_size": SIDE, "patch_size": 16, "projection_dim": 16}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = CLIPModel(CLIPConfig(text_config={**text, "projection_dim": 16}, vision_config=vision, projection_dim=16))
+        model = CLIPModel(
+            CLIPConfig(text_config={**text, "projection_dim": 16}, vision_config=vision, projection_dim=16)
+        )
     model.save_pretrained(folder)
     size = {"height": SIDE, "width": SIDE}
     CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size=size).save_pretrained(folder)
@@ -128,7 +130,7 @@ class _CentreDetector(nn.Module):
             self.register_buffer(name, value)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(1, 3, 128, 128) in about -1..1 to scores, boxes and landmarks for strides 8, 16 and 32, two anchors a cell."""
+        """(1, 3, 128, 128) in -1..1 to scores, boxes and landmarks of strides 8, 16 and 32, two anchors a cell."""
         cells = (512, 128, 32)
         brightness = image.mean()
         found = torch.sigmoid(50 * (brightness + 0.8))
