@@ -10,7 +10,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost small machines twenty times the work
 
@@ -40,11 +40,11 @@ class TrainCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
         parser.add_argument(
-            "--start_from", type=Optional[str], default=None, help="run folder whose adapter a new run starts from"
+            "--start_from", type=str | None, default=None, help="run folder whose adapter a new run starts from"
         )
         parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
         parser.add_argument(
-            "--judges", type=Optional[JudgeSettings], default=None, help="folders of the networks that judge validation"
+            "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

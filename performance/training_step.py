@@ -96,7 +96,8 @@ def hand_written(model: SpotDiff, batch: PairBatch) -> Callable[[], None]:
         nuisances = [expert(f).detach() for expert in model.experts.values()]
         other = model.subject(model.standardise(batch.second_view["clip"]))
         loss = F.mse_loss(prediction, velocity)
-        loss = loss + weight * sum(F.cosine_similarity(subject, n, dim=-1) ** 2 for n in nuisances).mean()
+        for nuisance in nuisances:
+            loss = loss + weight * F.cosine_similarity(subject, nuisance, dim=-1).pow(2).mean()
         loss = loss + model.invariance_weight * (1 - F.cosine_similarity(subject, other, dim=-1)).mean()
         optimiser.zero_grad()
         loss.backward()

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from pocket.captions import caption
 from pocket.factors import BACKGROUNDS, STYLES, draw_shot, draw_subject
-from pocket.renderer import SIDE, render
+from pocket.renderer import render
 
 _CHUNK = 500
 
@@ -81,8 +81,7 @@ def _render_chunk(first: int, last: int, shots: int) -> Bank:
     cv2.setNumThreads(1)
     rows = []
     for i in range(first, last):
-        for row in render_bank(f"bank/{i}", 1, shots):
-            rows.append({**row, "subject": i})
+        rows += [{**row, "subject": i} for row in render_bank(f"bank/{i}", 1, shots)]
     return collect(rows)
 
 

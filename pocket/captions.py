@@ -78,7 +78,7 @@ def accessory_words(shot: Shot) -> str:
 def caption(
     subject: Subject, shot: Shot, key: str, appearance: float = 0.5, pose: float = 0.3, detail: float = 0.85
 ) -> str:
-    """The caption called ``key``: appearance and pose are spoken with the given probability, the rest with ``detail``."""
+    """The caption called ``key``; ``appearance``, ``pose`` and ``detail`` (the rest) are chances of being spoken."""
     d = Draws("caption", key)
     who = f"{style_words(shot.style)} of a {CLASS_NOUN}"
     if d.chance(appearance):

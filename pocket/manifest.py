@@ -22,7 +22,7 @@ def build(folder: Path) -> dict[str, dict[str, int | str]]:
 
     Hidden files and the manifest itself are left out.
     """
-    files = {}
+    files: dict[str, dict[str, int | str]] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_file() and name.as_posix() != NAME and not any(part.startswith(".") for part in name.parts):

@@ -22,7 +22,7 @@ from networks.backbone import Backbone, load_backbone
 from networks.clip_image import load_clip_image
 from networks.clip_judge import ClipJudge
 from networks.keyed_noise import keyed_normal
-from networks.sampler import SamplingSettings, build_sampler, sample
+from networks.sampler import SamplingSettings
 from pocket import paths
 from pocket.bank import Bank, collect, render_bank
 from pocket.captions import caption

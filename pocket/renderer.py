@@ -173,7 +173,9 @@ def _body(canvas: _Canvas, s: Subject, shot: Shot) -> None:
             x = cx + k * 0.36 * unit
             top = shoulder + max(0.0, abs(k) * 0.36 * unit - neck) * 0.28
             canvas.fill_fixed(
-                _points((x - 0.13 * unit, top), (x + 0.13 * unit, top), (x + 0.13 * unit, side), (x - 0.13 * unit, side)),
+                _points(
+                    (x - 0.13 * unit, top), (x + 0.13 * unit, top), (x + 0.13 * unit, side), (x - 0.13 * unit, side)
+                ),
                 stripe,
                 person=False,
             )
@@ -188,10 +190,14 @@ def _back_hair(canvas: _Canvas, s: Subject) -> None:
     dark = _shade(s.hair_colour, 0.82)
     width = s.face_width + 0.10 + 0.14 * s.hair_volume
     if s.hair_style == "long":
-        shape = np.concatenate([_ellipse(0, -0.15, width, 1.0, 180, 360), _points((width * 1.08, 1.5), (-width * 1.08, 1.5))])
+        shape = np.concatenate(
+            [_ellipse(0, -0.15, width, 1.0, 180, 360), _points((width * 1.08, 1.5), (-width * 1.08, 1.5))]
+        )
         canvas.fill_person(shape, dark, -0.25)
     elif s.hair_style == "bob":
-        shape = np.concatenate([_ellipse(0, -0.15, width * 1.05, 1.0, 180, 360), _points((width * 1.12, 0.62), (-width * 1.12, 0.62))])
+        shape = np.concatenate(
+            [_ellipse(0, -0.15, width * 1.05, 1.0, 180, 360), _points((width * 1.12, 0.62), (-width * 1.12, 0.62))]
+        )
         canvas.fill_person(shape, dark, -0.25)
     elif s.hair_style == "curly":
         for angle in range(160, 400, 24):
@@ -233,7 +239,8 @@ def _front_hair(canvas: _Canvas, s: Subject, outline: NDArray[np.float64]) -> No
 def _skin_marks(canvas: _Canvas, s: Subject) -> None:
     if s.blush > 0:
         for sign in (-1.0, 1.0):
-            canvas.feature(_ellipse(sign * 0.5 * s.face_width / 0.8, 0.26, 0.16, 0.11), _mix(s.skin, (226, 86, 86), 0.18 + 0.3 * s.blush))
+            cheek = _ellipse(sign * 0.5 * s.face_width / 0.8, 0.26, 0.16, 0.11)
+            canvas.feature(cheek, _mix(s.skin, (226, 86, 86), 0.18 + 0.3 * s.blush))
     if s.freckles:
         for sign in (-1.0, 1.0):
             for du, dv in ((0.0, 0.0), (0.13, 0.05), (0.06, 0.12), (-0.07, 0.10)):
@@ -254,7 +261,9 @@ def _beard(canvas: _Canvas, s: Subject) -> None:
         upper = _points((-w * 0.72, 0.34), (-0.3, m - 0.16), (0.0, m - 0.2), (0.3, m - 0.16), (w * 0.72, 0.34))
         canvas.fill_person(np.concatenate([lower, upper]), colour, 0.16)
     if s.beard in ("moustache", "goatee"):
-        band = _points((-0.3, m - 0.02), (-0.22, m - 0.17), (0.0, m - 0.2), (0.22, m - 0.17), (0.3, m - 0.02), (0.0, m - 0.09))
+        band = _points(
+            (-0.3, m - 0.02), (-0.22, m - 0.17), (0.0, m - 0.2), (0.22, m - 0.17), (0.3, m - 0.02), (0.0, m - 0.09)
+        )
         canvas.feature(band, colour)
     if s.beard == "goatee":
         canvas.feature(_points((-0.22, m + 0.09), (0.22, m + 0.09), (0.15, 1.04), (-0.15, 1.04)), colour)
@@ -318,8 +327,8 @@ def _glasses(canvas: _Canvas, s: Subject, shot: Shot) -> None:
         else:
             points = np.rint(canvas.head.place(rim, z) * 16).astype(np.int32)
             cv2.polylines(canvas.image, [points], True, (30, 30, 36), 3, cv2.LINE_8, _FRACTION_BITS)
-    bridge = _points((-s.eye_spacing + 0.26, s.eye_height - 0.05), (s.eye_spacing - 0.26, s.eye_height - 0.05),
-                     (s.eye_spacing - 0.26, s.eye_height + 0.02), (-s.eye_spacing + 0.26, s.eye_height + 0.02))  # fmt: skip
+    x, y = s.eye_spacing - 0.26, s.eye_height
+    bridge = _points((-x, y - 0.05), (x, y - 0.05), (x, y + 0.02), (-x, y + 0.02))
     canvas.fill(bridge, (30, 30, 36), 0.7)
 
 
@@ -336,8 +345,12 @@ def _hat(canvas: _Canvas, s: Subject, shot: Shot) -> None:
         canvas.fill_person(_points((-w, -0.66), (w, -0.66), (w, -0.44), (-w, -0.44)), trim, 0.2)
         canvas.fill_person(_ellipse(0, -1.42, 0.17, 0.17), trim, 0.1)
     else:
-        canvas.fill_person(_points((-w * 0.74, -0.6), (-w * 0.78, -1.75), (w * 0.78, -1.75), (w * 0.74, -0.6)), colour, 0.15)
-        canvas.fill_person(_points((-w * 0.75, -0.86), (w * 0.75, -0.86), (w * 0.75, -0.66), (-w * 0.75, -0.66)), trim, 0.17)
+        canvas.fill_person(
+            _points((-w * 0.74, -0.6), (-w * 0.78, -1.75), (w * 0.78, -1.75), (w * 0.74, -0.6)), colour, 0.15
+        )
+        canvas.fill_person(
+            _points((-w * 0.75, -0.86), (w * 0.75, -0.86), (w * 0.75, -0.66), (-w * 0.75, -0.66)), trim, 0.17
+        )
         canvas.fill_person(_ellipse(0, -0.6, w * 1.35, 0.14), colour, 0.3)
 
 

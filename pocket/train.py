@@ -32,13 +32,13 @@ def train_parts(parts: list[str], work: Path) -> None:
     bank = load_bank(work / "bank", shots=SHOTS)
     tokenizer = build_tokenizer(bank.captions, work / "tokenizer")
     if "clip" in parts:
-        export_clip(train_clip(bank, SHOTS, tokenizer, work, steps=1500, batch=96), tokenizer, paths.CLIP)
+        export_clip(train_clip(bank, SHOTS, tokenizer, work), tokenizer, paths.CLIP)
     if "base" in parts:
         vae = train_jointly(bank, work, until=2400)
         moments = encode_bank(vae, bank, work)
         train_decoder(vae, bank, moments, work, steps=4000)
         text_encoder, unet = train_base(
-            moments, bank.captions, vae.config.scaling_factor, tokenizer, work, steps=6200, batch=16
+            moments, bank.captions, vae.config.scaling_factor, tokenizer, work, steps=8000, batch=16
         )
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
