@@ -1,0 +1,161 @@
+"""Requests as batches to draw: an exact share for every process, and noise that is a function of the request."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+
+from contracts.batch import RequestBatch
+from contracts.errors import LikenessError
+from contracts.records import Request
+from datamodules.encoders import Features, FrozenEncoders
+from datamodules.feature_cache import content_key
+from datamodules.images import read_square
+from datamodules.processes import Processes
+from datamodules.samplers import share
+from datamodules.sources import cache_folder
+from networks.keyed_noise import keyed_normal
+
+PLACEHOLDER = "<subject>"
+
+
+class RequestLoader:
+    """Request batches, in the order of the requests given."""
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        features: Features,
+        latent_shape: tuple[int, int, int],
+        reference_keys: Mapping[str, str],
+        class_nouns: Mapping[str, str],
+        needs: Sequence[str],
+        seed: int,
+        batch_size: int,
+    ) -> None:
+        self._requests, self._features, self._latent_shape = list(requests), features, latent_shape
+        self._reference_keys, self._class_nouns, self._needs = reference_keys, class_nouns, tuple(needs)
+        self._seed, self._batch_size = seed, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._requests) // self._batch_size)
+
+    def __iter__(self) -> Iterator[RequestBatch]:
+        for first in range(0, len(self._requests), self._batch_size):
+            yield self._batch(self._requests[first : first + self._batch_size])
+
+    def _batch(self, requests: list[Request]) -> RequestBatch:
+        texts = [spoken(request.prompt, self._class_nouns[request.subject]) for request in requests]
+        pictures = [self._reference_keys[request.subject] for request in requests] if self._needs else []
+        return RequestBatch(
+            request_ids=tuple(request.id for request in requests),
+            subjects=tuple(request.subject for request in requests),
+            prompts=tuple(request.prompt for request in requests),
+            noise=torch.stack(
+                [keyed_normal(self._latent_shape, "request", self._seed, request.id) for request in requests]
+            ),
+            text_states=self._features["text"].rows([content_key(text) for text in texts]),
+            reference={name: self._features[name].rows(pictures) for name in self._needs},
+        )
+
+
+class RequestDataModule(LightningDataModule):
+    """The requests that are still to be drawn.
+
+    Request i of the list goes to process i modulo the number of processes: none is padded, none dropped, and the
+    list may be any part of a protocol's requests. Text states of a prompt and features of a photo are computed
+    once and cached (see ``feature_cache.py``).
+
+    Args:
+        requests: What to draw; ids must differ.
+        references: The bytes of each subject's reference photo (PNG, JPEG or WebP); may be empty without ``needs``.
+        class_nouns: What stands for each subject in the prompt that the text encoder reads.
+        backbone: Folder or hub name of the diffusion model.
+        image_encoder: Folder or hub name of the CLIP that reference features come from.
+        resolution: Side in pixels of the square that references are brought to.
+        needs: Names of the reference features that the method asks for.
+        seed: The protocol's seed.
+        batch_size: Images per batch of one process.
+        cache_dir: See :func:`datamodules.sources.cache_folder`.
+
+    Raises:
+        LikenessError: an id occurs twice, or a subject lacks a reference or a class noun.
+    """
+
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        references: Mapping[str, bytes],
+        class_nouns: Mapping[str, str],
+        backbone: str,
+        image_encoder: str | None = None,
+        resolution: int = 512,
+        needs: Sequence[str] = (),
+        seed: int = 0,
+        batch_size: int = 16,
+        cache_dir: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if len({request.id for request in requests}) != len(requests):
+            raise LikenessError("two requests have the same id: subject, prompt and sample must differ in one")
+        for subject in dict.fromkeys(request.subject for request in requests):
+            if subject not in class_nouns:
+                raise LikenessError(f"subject {subject!r} has no class noun")
+            if needs and subject not in references:
+                raise LikenessError(f"subject {subject!r} has no reference photo, and the method needs {list(needs)}")
+        self._requests, self._references, self._class_nouns = list(requests), references, class_nouns
+        self._backbone, self._image_encoder, self._resolution = backbone, image_encoder, resolution
+        self._needs, self._seed, self._batch_size = tuple(needs), seed, batch_size
+        self._cache_dir = cache_folder(cache_dir)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Encode prompts and references that were never encoded before. All processes must call it."""
+        processes = Processes.of(self.trainer)
+        encoders = FrozenEncoders(self._backbone, self._image_encoder, self._resolution, processes.device)
+        features = Features(encoders, self._cache_dir / "features", processes)
+        fill_texts(features, [spoken(r.prompt, self._class_nouns[r.subject]) for r in self._requests])
+        subjects = dict.fromkeys(request.subject for request in self._requests) if self._needs else {}
+        keys = {subject: content_key(self._references[subject]) for subject in subjects}
+        fill_references(features, self._needs, {keys[s]: (s, self._references[s]) for s in keys}, self._resolution)
+        self._loader = RequestLoader(
+            share(self._requests, processes.rank, processes.count),
+            features,
+            encoders.latent_shape,
+            keys,
+            self._class_nouns,
+            self._needs,
+            self._seed,
+            self._batch_size,
+        )
+
+    def predict_dataloader(self) -> RequestLoader:
+        """This process's share."""
+        return self._loader
+
+
+def spoken(prompt: str, class_noun: str) -> str:
+    """The prompt as the text encoder reads it: the class noun in place of the placeholder."""
+    return prompt.replace(PLACEHOLDER, class_noun)
+
+
+def fill_texts(features: Features, texts: Sequence[str]) -> None:
+    """Encode the texts that the cache lacks."""
+    by_key = {content_key(text): text for text in texts}
+    features.fill(("text",), list(by_key), lambda keys: ((key, {"text": by_key[key]}) for key in sorted(keys)))
+
+
+def fill_references(
+    features: Features, needs: Sequence[str], photos: Mapping[str, tuple[str, bytes]], resolution: int
+) -> None:
+    """Encode the reference photos, given as {content key: (subject, bytes)}, that the cache lacks."""
+
+    def read(keys: set[str]) -> Iterator[tuple[str, dict]]:
+        for key in sorted(keys):
+            subject, data = photos[key]
+            yield key, dict.fromkeys(needs, read_square(data, f"the reference photo of {subject}", resolution))
+
+    if needs:
+        features.fill(needs, list(photos), read)

@@ -1,0 +1,105 @@
+"""Which samples a batch is made of: pure functions of the seed and the batch's number.
+
+Batch k is the same for every process count, and a run that was stopped after batch k goes on with batch k + 1.
+So there is no sampler state: the trainer's own count of batches is the position.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from contracts.errors import LikenessError
+from networks.keyed_noise import keyed_generator
+
+Batch = TypeVar("Batch", covariant=True)
+T = TypeVar("T")
+
+
+@lru_cache(maxsize=4)
+def epoch_order(length: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """A permutation of ``range(length)``, another one for every epoch."""
+    return tuple(torch.randperm(length, generator=keyed_generator("order", seed, epoch)).tolist())
+
+
+def global_batch(number: int, batch_size: int, length: int, seed: int) -> list[tuple[int, int]]:
+    """(epoch, index) of the samples of batch ``number`` over all processes.
+
+    The epochs' permutations follow one another without a gap, so each epoch has every sample exactly once, and a
+    batch may hold the end of one epoch and the beginning of the next.
+    """
+    places = range(number * batch_size, (number + 1) * batch_size)
+    return [(p // length, epoch_order(length, seed, p // length)[p % length]) for p in places]
+
+
+def share(items: Sequence[T], rank: int, count: int) -> list[T]:
+    """The items of process ``rank``: every ``count``-th one, so that each item is in exactly one share."""
+    return list(items[rank::count])
+
+
+def per_process(batch_size: int, count: int) -> int:
+    """Size of one process's part of a global batch.
+
+    Raises:
+        LikenessError: the parts would differ in size, which would weigh samples differently.
+    """
+    if batch_size % count:
+        raise LikenessError(
+            f"batch_size {batch_size} (over all processes) cannot be divided by {count} processes: "
+            f"use {batch_size - batch_size % count or count} or {batch_size - batch_size % count + count}"
+        )
+    return batch_size // count
+
+
+class Stream(Protocol[Batch]):
+    """Batches by number; each one is a pure function of it."""
+
+    def __getitem__(self, number: int, /) -> Batch: ...
+
+
+class StepLoader(Generic[Batch]):
+    """Batches of a stream from the position on that training has reached.
+
+    Lightning takes it as it is (it injects samplers into a ``DataLoader`` only) and stops by its length.
+
+    Args:
+        length: Batches that the trainer counts as one epoch.
+        position: Number of batches that were trained on so far.
+    """
+
+    def __init__(self, stream: Stream[Batch], length: int, position: Callable[[], int], num_workers: int = 0) -> None:
+        self._stream, self._length, self._position, self._num_workers = stream, length, position, num_workers
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Batch]:
+        first = self._position()
+        numbers = range(first, first + self._length)
+        loader = DataLoader(
+            _Items(self._stream),
+            sampler=numbers,
+            batch_size=None,
+            num_workers=self._num_workers,
+            generator=torch.Generator(),  # otherwise every iteration draws from the global generator
+        )
+        return iter(loader)
+
+    def state_dict(self) -> dict[str, int]:
+        """Empty, for the trainer's count of batches is the only state; its presence tells Lightning that resuming works."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing to take over, see :meth:`state_dict`."""
+
+
+class _Items(Dataset[Batch]):
+    """A stream as a dataset whose items are whole batches."""
+
+    def __init__(self, stream: Stream[Batch]) -> None:
+        self._stream = stream
+
+    def __getitem__(self, number: int) -> Batch:
+        return self._stream[number]

@@ -1,0 +1,62 @@
+"""Where a dataset comes from, and where caches go."""
+
+import os
+import re
+from pathlib import Path
+
+from contracts.errors import LikenessError
+
+_HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """``cache_dir``, or ``$LIKENESS_CACHE``, or ``~/.cache/likeness``."""
+    return Path(cache_dir or os.environ.get("LIKENESS_CACHE") or "~/.cache/likeness").expanduser()
+
+
+def find_shards(source: str, cache_dir: str | Path | None = None, download: bool = False) -> list[Path]:
+    """The Parquet shards of a data source, in sorted order.
+
+    Only files that end in ``.parquet`` are ever taken from a source, so no code comes with it.
+
+    Args:
+        source: ``pocket10k`` (rendered here on first use), a folder with Parquet shards in it or below it, or a
+            dataset on the Hugging Face hub as ``owner/name`` or ``owner/name@revision``.
+        cache_dir: See :func:`cache_folder`.
+        download: Whether a hub dataset may be downloaded; otherwise it must be in the hub's local cache already.
+
+    Raises:
+        LikenessError: there is no such dataset, or there are no Parquet shards in it.
+    """
+    if source == "pocket10k":
+        from pocket.dataset import pocket10k
+
+        folder = pocket10k(cache_dir)
+    elif Path(source).expanduser().is_dir():
+        folder = Path(source).expanduser()
+    elif hub := _HUB_NAME.fullmatch(source):
+        folder = _hub_folder(hub["name"], hub["revision"], download)
+    else:
+        raise LikenessError(
+            f"dataset {source!r} is missing: it is neither `pocket10k`, nor a folder, nor a hub dataset `owner/name`"
+        )
+    shards = sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
+    if not shards:
+        raise LikenessError(f"{folder} holds no Parquet shards (*.parquet)")
+    return shards
+
+
+def _hub_folder(name: str, revision: str | None, download: bool) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        folder = snapshot_download(
+            name, repo_type="dataset", revision=revision, allow_patterns="*.parquet", local_files_only=not download
+        )
+    except LocalEntryNotFoundError as error:
+        how = "the hub cannot be reached" if download else "allow it to be downloaded with download=true"
+        raise LikenessError(f"dataset {name!r} is neither a folder nor in the hub's local cache; {how}") from error
+    except (HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise LikenessError(f"dataset {name!r} cannot be downloaded: {str(error).strip().splitlines()[0]}") from error
+    return Path(folder)
