@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from networks.weight_manifest import verify_if_listed
 
 _SUFFIXES = (".safetensors", ".onnx", ".json", ".txt")
 
@@ -13,10 +14,12 @@ _SUFFIXES = (".safetensors", ".onnx", ".json", ".txt")
 def resolve_source(source: str, revision: str | None = None) -> Path:
     """The local folder of a model given as a folder or as a hub name (downloaded only when the hub is not offline).
 
-    Raises :class:`LikenessError` when there is no such folder and the hub cannot be asked.
+    Raises :class:`LikenessError` when there is no such folder and the hub cannot be asked, or when a
+    file differs from the manifest beside the folder.
     """
     folder = Path(source)
     if folder.is_dir():
+        verify_if_listed(folder)
         return folder
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise LikenessError(f"no model folder at {source!r}; give a folder or a hub name such as owner/name")
