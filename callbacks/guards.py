@@ -12,10 +12,11 @@ from contracts.errors import LikenessError
 
 
 class FiniteLoss(L.Callback):
-    """Stops when a loss is NaN or infinite on any process, before the optimiser uses it.
+    """Stops when a loss is NaN or infinite on any process.
 
     It looks every ``every`` steps, because looking makes the processor wait for the GPU, and always right before a
-    checkpoint would be written, so a bad step never replaces a good checkpoint.
+    checkpoint would be written and when training ends, so what a bad step left never replaces a good checkpoint
+    and never becomes an adapter.
     """
 
     def __init__(self, every: int = 50) -> None:
@@ -33,6 +34,9 @@ class FiniteLoss(L.Callback):
             self.check(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict) -> None:
+        self.check(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.check(trainer)
 
     def check(self, trainer: L.Trainer) -> None:

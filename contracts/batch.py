@@ -56,7 +56,10 @@ class PairBatch(_Movable):
 
 @dataclass(frozen=True)
 class FactorBatch(_Movable):
-    """A grouped batch for the experts: every label occurs at least twice, with different subjects."""
+    """A grouped batch for the experts: every label occurs at least twice, with different subjects.
+
+    Every process gets the whole global batch, so a contrastive loss over it needs no gathering.
+    """
 
     sample_ids: tuple[str, ...]
     features: dict[str, Tensor]

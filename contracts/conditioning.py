@@ -54,14 +54,18 @@ class Conditioning:
 
     def __add__(self, other: Self) -> Self:
         """Both batches, one after the other (guidance runs both branches in one UNet call)."""
-        if (self.scale, self.identity_until) != (other.scale, other.identity_until):
-            raise ValueError("conditionings of one batch must share scale and identity_until")
+        if self._kind() != other._kind():
+            raise ValueError("conditionings of one batch must share stages, identity, scale and identity_until")
         joined = {}
         for field in fields(self):
             a, b = getattr(self, field.name), getattr(other, field.name)
             if isinstance(a, Tensor):
                 joined[field.name] = torch.cat([a, b])
         return replace(self, **joined)
+
+    def _kind(self) -> tuple:
+        """What a batch has once: (stages, whether there is identity, scale, identity_until)."""
+        return self.text_keys.shape[1], self.identity is None, self.scale, self.identity_until
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,8 @@ class EntryFolder:
                 f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
                 f"give the run another label with LABEL=FOLDER, or take another --output"
             )
+        for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
+            unfinished.unlink()
         write_json(path, vars(entry))
 
     def image(self, request_id: str) -> Path:

@@ -138,12 +138,13 @@ def to_markdown(board: Mapping) -> str:
     """The table as Markdown, with its protocol and what each column means."""
     protocol, cards = board["protocol"], {n: MetricCard(**card) for n, card in board["metrics"].items()}
     head = ["entry", *(f"{name.replace('_', ' ')} {cards[name].arrow}" for name in COLUMNS)]
-    head += [name.replace("_", " ") for name in COSTS]
+    costs = [name for name in COSTS if any(entry["costs"][name] is not None for entry in board["entries"])]
+    head += [name.replace("_", " ") for name in costs]
     rows = [
         [
             _label(entry),
             *(_cell(entry["metrics"][name]) for name in COLUMNS),
-            *(_cost(entry["costs"][n]) for n in COSTS),
+            *(_cost(entry["costs"][n]) for n in costs),
         ]
         for entry in board["entries"]
     ]

@@ -111,11 +111,26 @@ class PersonalisationModule(L.LightningModule):
         return [{"params": [p for p in self.adapter().parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> dict:
-        fused = self.device.type in {"cpu", "cuda"}
+        fused = self.device.type in {"cpu", "cuda"} and not self._scales_gradients()
         optimiser = torch.optim.AdamW(
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
         )
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self._schedule(optimiser), "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Lightning refuses to clip for a fused optimiser, which is right only where gradients are scaled (float16)."""
+        if gradient_clip_val and not self._scales_gradients() and gradient_clip_algorithm in (None, "norm"):
+            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def _scales_gradients(self) -> bool:
+        return self.trainer.precision == "16-mixed"
 
     def _schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
         """Linear warm-up, then a cosine to a tenth of the rate at ``trainer.max_steps`` (constant when that is open)."""

@@ -1,7 +1,7 @@
 """``adapter.safetensors``: what a method trained and nothing else, with where it belongs in the metadata."""
 
-import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -14,18 +14,27 @@ from contracts.errors import LikenessError
 def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> None:
     """Write the adapter's weights and ``metadata`` so that no half-written file ever has the final name.
 
-    ``metadata`` must name the ``method`` and the ``backbone`` fingerprint.
+    ``metadata`` must name the ``method`` and the ``backbone`` fingerprint. Raises :class:`LikenessError` when the file
+    cannot be written; one that was there before is then as it was.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, temporary, metadata={"format": "likeness-adapter-1", **metadata})
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise LikenessError(f"adapter {str(path)!r} could not be written: {str(error).splitlines()[0]}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    # Where the folder's place is taken by a file there is nothing to discard, and no permission to look.
+    with suppress(OSError):
+        temporary.unlink()
 
 
 def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -36,9 +45,9 @@ def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise LikenessError(f"no adapter at {str(path)!r}; train one with train.py") from None
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise LikenessError(f"{str(path)!r} is not a readable adapter: {error}") from None
-    if metadata.get("format") != "likeness-adapter-1":
+    except (OSError, SafetensorError) as error:
+        raise LikenessError(f"{str(path)!r} is not a readable adapter: {str(error).splitlines()[0]}") from None
+    if metadata.get("format") != "likeness-adapter-1" or not {"method", "backbone"} <= metadata.keys():
         raise LikenessError(f"{str(path)!r} is a safetensors file but not an adapter of this framework")
     return tensors, metadata
 

@@ -10,6 +10,7 @@ from PIL import Image
 from evaluate import main
 from leaderboard.results import Results
 from tests.leaderboard.conftest import World
+from tests.tiny import tiny_base
 
 IMAGES = 2 * 3 * 2  # subjects x prompts x samples
 
@@ -26,11 +27,17 @@ def timeless(output: Path) -> dict:
 
 
 def contents(folder: Path, pattern: str) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(pattern))}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(pattern)) if path.is_file()
+    }
 
 
 def written_at(folder: Path, pattern: str) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in sorted(folder.rglob(pattern))}
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in sorted(folder.rglob(pattern))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +106,16 @@ def test_a_second_start_does_nothing_again(finished: Path, world: World, tmp_pat
 def test_interrupted_and_gone_on_with_any_process_count(
     finished: Path, world: World, tmp_path: Path, processes: int
 ) -> None:
-    """Lose some images and records, leave a half-written line: the same bytes come back, and only the lost ones."""
+    """Lose images and records, leave a half-written line and file: the same bytes come back, and only the lost ones.
+
+    With two processes only one batch is unfinished, so one of them has no image to draw.
+    """
     output = Path(shutil.copytree(finished, tmp_path / "cut"))
     entry = output / "entries" / world.run.name
-    lost = sorted((entry / "images").iterdir())[::4]
+    lost = sorted((entry / "images").iterdir())[:: 4 if processes == 1 else IMAGES]
     for path in lost:
         path.unlink()
+    (entry / "images" / ".half.png.1").write_bytes(b"half")
     lines = (entry / "records.jsonl").read_bytes().splitlines(keepends=True)
     (entry / "records.jsonl").unlink()
     (entry / "shards").mkdir(exist_ok=True)
@@ -115,6 +126,7 @@ def test_interrupted_and_gone_on_with_any_process_count(
     assert contents(entry / "images", "*.png") == contents(finished / "entries" / world.run.name / "images", "*.png")
     after = written_at(entry / "images", "*.png")
     assert {name: after[name] for name in kept} == kept
+    assert not (entry / "images" / ".half.png.1").exists()
     assert (entry / "records.jsonl").read_bytes() == b"".join(lines)
     assert timeless(output) == timeless(finished)
 
@@ -184,3 +196,13 @@ def test_an_empty_folder_has_nothing_to_report(
 ) -> None:
     assert evaluate(world, tmp_path / "empty", "--stage", "report") == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'empty'} holds no results: run `--stage generate` first\n"
+
+
+def test_a_run_for_another_base_model_is_refused_before_anything_is_written(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    other = tiny_base(tmp_path / "other-base", seed=1)
+    assert evaluate(world, output, "--runs", str(world.run), config=world.change(backbone=str(other))) == 2
+    assert f"{world.run} was trained on base model" in capsys.readouterr().err
+    assert not output.exists()
