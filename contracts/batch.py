@@ -1,7 +1,7 @@
 """What flows from data to methods. Every tensor of a batch lies on one device; B is the batch size."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ class _Movable:
     """
 
     def to(self, device: torch.device | str) -> Self:
-        moved = {}
+        moved: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):

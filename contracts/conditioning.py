@@ -1,7 +1,7 @@
 """What flows from a method to the UNet: text, identity, and how both change with the timestep."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ class Conditioning:
     """Identity takes part at timesteps below this one only (delayed identity); 1000 is always."""
 
     @classmethod
-    def from_text(cls, states: Tensor, **rest) -> Self:
+    def from_text(cls, states: Tensor, **rest: Any) -> Self:
         """One stage, keys equal to values, from text states (B, L, D)."""
         staged = states[:, None]
         return cls(text_keys=staged, text_values=staged, **rest)
@@ -56,7 +56,7 @@ class Conditioning:
         """Both batches, one after the other (guidance runs both branches in one UNet call)."""
         if self._kind() != other._kind():
             raise ValueError("conditionings of one batch must share stages, identity, scale and identity_until")
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(self):
             a, b = getattr(self, field.name), getattr(other, field.name)
             if isinstance(a, Tensor):
