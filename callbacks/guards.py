@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -12,7 +13,7 @@ from contracts.errors import LikenessError
 
 
 class FiniteLoss(L.Callback):
-    """Stops when a loss is NaN or infinite on any process.
+    """Stops when a loss on any process, or a trained weight, is NaN or infinite.
 
     It looks every ``every`` steps, because looking makes the processor wait for the GPU, and always right before a
     checkpoint would be written and when training ends, so what a bad step left never replaces a good checkpoint
@@ -28,16 +29,27 @@ class FiniteLoss(L.Callback):
         self._bad = bad if self._bad is None else torch.maximum(self._bad, bad)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every == 0:
             self.check(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict) -> None:
         self.check(trainer)
+        self.check_weights(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.check(trainer)
+        self.check_weights(trainer, pl_module)
+
+    def check_weights(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Raises :class:`LikenessError` naming a trained weight that is not finite: a gradient may be so after a good loss."""
+        for name, weight in pl_module.named_parameters():
+            if weight.requires_grad and not bool(torch.isfinite(weight.detach()).all()):
+                raise LikenessError(
+                    f"the weight {name} became NaN or infinite before step {trainer.global_step}; the last checkpoint is "
+                    "unharmed: lower model.init_args.learning_rate or look at the batches since then"
+                )
 
     def check(self, trainer: L.Trainer) -> None:
         """Collective. Raises :class:`LikenessError` on every process when one of them saw a bad loss."""
@@ -53,7 +65,7 @@ class FiniteLoss(L.Callback):
 
 
 class SaveOnSigterm(L.Callback):
-    """Saves ``interrupted.ckpt`` once when the run is told to end (SIGTERM); Lightning raises that after a whole step."""
+    """Saves ``interrupted.ckpt`` once when the run is told to end (SIGTERM); Lightning ends it after a whole step."""
 
     def __init__(self, folder: str) -> None:
         self.file = Path(folder) / "interrupted.ckpt"
@@ -70,7 +82,7 @@ class Throughput(L.Callback):
         self._since, self._images = time.monotonic(), 0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs, batch, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch.sample_ids)
         if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]

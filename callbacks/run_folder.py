@@ -12,6 +12,7 @@ from pathlib import Path
 import lightning as L
 import torch
 
+from lightning_modules.base import PersonalisationModule
 from networks.adapter_file import save_adapter
 
 _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", "insightface", "datasets", "numpy")
@@ -26,13 +27,17 @@ class RunFolder(L.Callback):
 
     def __init__(self, folder: str, config: str) -> None:
         self.folder, self.config = Path(folder), config
+        self._first_step = 0
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._started, self._first_step = time.monotonic(), trainer.global_step
+    def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+        self._started = time.monotonic()
         if trainer.is_global_zero:
             write_text(self.folder / "config.yaml", self.config)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: PersonalisationModule, checkpoint: dict) -> None:
+        self._first_step = checkpoint["global_step"]  # the trainer's own count is restored after on_fit_start
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         if not trainer.is_global_zero:
             return
         adapter = pl_module.adapter()
@@ -51,7 +56,7 @@ class RunFolder(L.Callback):
                 "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
             },
             "backbone": pl_module.backbone.fingerprint,
-            "data": getattr(trainer.datamodule, "fingerprint", None),
+            "data": trainer.datamodule.fingerprint,  # type: ignore[attr-defined]
             "seconds": round(time.monotonic() - self._started, 1),
             "steps": trainer.global_step,
             "steps_of_this_start": trainer.global_step - self._first_step,

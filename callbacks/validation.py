@@ -84,4 +84,6 @@ class ValidationScores(L.Callback):
             widest = max(map(len, rows.values()))
             blank = np.full_like(next(iter(self._images.values())), 255)
             grid = [np.concatenate([*row, *[blank] * (widest - len(row))], axis=1) for row in rows.values()]
-            experiment.add_image("val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC")
+            experiment.add_image(  # type: ignore[union-attr]
+                "val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC"
+            )

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from claims.leakage import FactorReader, drawn_from
+from claims.leakage import Drawn, FactorReader, drawn_from
 from claims.probes import chance, probe_accuracy
 from contracts.errors import LikenessError
 from datamodules.images import read_square
@@ -101,18 +101,29 @@ def probe_checks(table: dict[str, dict[str, float]]) -> list[Check]:
 
 
 def leakage_checks(constrained: SpotDiff, free: SpotDiff, data: TestSet, samples: int) -> list[Check]:
-    """S3 at equal identity: leakage is read off each run's scale sweep where their identities meet."""
+    """S3: both runs drawn at every scale, and their leakage compared."""
     faces, reader = FacePack(str(paths.FACES_B)), FactorReader(data.images, data.photos)
-    sweeps = [[drawn_from(run, scale, data, reader, faces, samples) for scale in SCALES] for run in (constrained, free)]
+    on, off = (
+        [drawn_from(run, scale, data, reader, faces, samples) for scale in SCALES] for run in (constrained, free)
+    )
+    return compare_leakage(on, off)
+
+
+def compare_leakage(constrained: list[Drawn], free: list[Drawn]) -> list[Check]:
+    """S3 at equal identity: leakage is read off each run's scale sweep at the highest identity that both reach."""
+    sweeps = (constrained, free)
     common = min(max(point.identity for point in sweep) for sweep in sweeps)
     checks = []
     for factor in ("background", "pose"):
-        on, off = (
-            float(np.interp(common, *zip(*sorted((p.identity, p.leakage[factor]) for p in sweep), strict=True)))
-            for sweep in sweeps
-        )
+        on, off = (_leakage_at(common, sorted((p.identity, p.leakage[factor]) for p in sweep)) for sweep in sweeps)
         checks.append(_less(f"S3 {factor} leaks less with the constraint, at identity {common:.3f}", on, off))
     return checks
+
+
+def _leakage_at(identity: float, points: list[tuple[float, float]]) -> float:
+    """Linear interpolation of (identity, leakage) points, sorted by identity."""
+    known = np.array(points)
+    return float(np.interp(identity, known[:, 0], known[:, 1]))
 
 
 def _less(claim: str, left: float, right: float) -> Check:

@@ -141,9 +141,7 @@ def cross_views(photo: Photo, photos: Iterable[Photo]) -> list[Photo]:
     return [
         p
         for p in photos
-        if p.subject_id == photo.subject_id
-        and p.pose_id != photo.pose_id
-        and p.background_id != photo.background_id
+        if p.subject_id == photo.subject_id and p.pose_id != photo.pose_id and p.background_id != photo.background_id
     ]
 
 

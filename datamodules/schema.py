@@ -74,9 +74,7 @@ def open_shard(path: Path) -> pq.ParquetFile:
     try:
         shard = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
-        raise LikenessError(
-            f"{path} is not a whole Parquet file ({_line(error)}): copy or write it again"
-        ) from error
+        raise LikenessError(f"{path} is not a whole Parquet file ({_line(error)}): copy or write it again") from error
     found = shard.schema_arrow
     for field in COLUMNS:
         at = found.get_field_index(field.name)

@@ -81,7 +81,12 @@ class SpotDiff10kDataModule(LightningDataModule):
             if value < 1:
                 raise LikenessError(f"{name} is {value}, it must be at least 1")
         self._drops = Drops(drop_identity, drop_text, drop_both)
-        self._source, self._backbone, self._image_encoder, self._resolution = source, backbone, image_encoder, resolution
+        self._source, self._backbone, self._image_encoder, self._resolution = (
+            source,
+            backbone,
+            image_encoder,
+            resolution,
+        )
         self._names, self._batch_size, self._expert_batch_size = tuple(features), batch_size, expert_batch_size
         self._expert_steps, self._subjects, self._seed, self._num_workers = expert_steps, subjects, seed, num_workers
         self._prompts, self._validation_subjects = tuple(validation_prompts), validation_subjects
@@ -165,6 +170,11 @@ class SpotDiff10kDataModule(LightningDataModule):
             for subject in self._validation
         ]
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over ids and captions of the training photos; available after :meth:`setup`."""
+        return content_key("\n".join(f"{p.id} {p.caption}" for p in self._training_photos()))
+
     def state_dict(self) -> dict[str, Any]:
         """What decides the training batches; the position among them is the trainer's own count."""
         return {
@@ -173,7 +183,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             "expert_batch_size": self._expert_batch_size,
             "expert_steps": self._expert_steps,
             "drops": [self._drops.identity, self._drops.text, self._drops.both],
-            "data": content_key("\n".join(f"{p.id} {p.caption}" for p in self._training_photos())),
+            "data": self.fingerprint,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

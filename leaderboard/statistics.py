@@ -91,7 +91,7 @@ def prompt_kept(method: Ratio, floor: Ratio) -> Interval:
     return bootstrap_interval(statistic, _flat(method, floor), len(method.numerator))
 
 
-def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64], *, axis: int) -> NDArray[np.float64]:
     return numerator.sum(axis=axis) / denominator.sum(axis=axis)
 
 

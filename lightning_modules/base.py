@@ -1,14 +1,18 @@
 """What is the same for every method: frozen backbone, noising, target, loss terms, sampling."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import lightning as L
 import torch
 from diffusers import DDPMScheduler
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from contracts.batch import PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
+from contracts.errors import LikenessError
 from losses.diffusion import diffusion_loss
 from networks.attention_kernels import training_attention
 from networks.backbone import Backbone, load_backbone
@@ -110,7 +114,7 @@ class PersonalisationModule(L.LightningModule):
         """Optimiser groups; a method overrides it where parts learn at rates of their own."""
         return [{"params": [p for p in self.adapter().parameters() if p.requires_grad]}]
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         fused = self.device.type in {"cpu", "cuda"} and not self._scales_gradients()
         optimiser = torch.optim.AdamW(
             self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
@@ -151,7 +155,16 @@ class PersonalisationModule(L.LightningModule):
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if not k.startswith("backbone.")}
         checkpoint["backbone_fingerprint"] = self.backbone.fingerprint
 
-    def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):  # type: ignore[override]
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse a checkpoint of another backbone."""
+        trained_for = checkpoint.get("backbone_fingerprint", "an unknown backbone")
+        if trained_for != self.backbone.fingerprint:
+            raise LikenessError(
+                f"the checkpoint was trained for backbone {trained_for[:12]}, this one is "
+                f"{self.backbone.fingerprint[:12]}: give the backbone it was trained with, or another --output"
+            )
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Strict for what a checkpoint holds: everything but the frozen backbone."""
         frozen = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
         return super().load_state_dict({**frozen, **state_dict}, strict=strict, assign=assign)

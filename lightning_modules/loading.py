@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -20,26 +21,36 @@ def load_run(folder: str | Path, backbone: str | None = None) -> Personalisation
     method, arguments = run_settings(folder)
     if backbone is not None:
         arguments["backbone"] = backbone
-    module = method(**arguments)
+    try:
+        module = method(**arguments)
+    except TypeError as error:
+        raise LikenessError(f"{str(folder / 'config.yaml')!r}: model.init_args: {error}") from error
     apply_adapter(folder / "adapter.safetensors", module.adapter(), method.__name__, module.backbone.fingerprint)
     return module.eval()
 
 
 def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
-    """Class and constructor arguments of the run's method, from its ``config.yaml``."""
+    """Class and constructor arguments of the run's method, from its ``config.yaml``.
+
+    Raises :class:`LikenessError` when that file is missing or damaged, or names no method of this project.
+    """
+    file = folder / "config.yaml"
     try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())["model"]
-        path, arguments = config["class_path"], dict(config.get("init_args") or {})
-    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        config = yaml.safe_load(file.read_text())["model"]
+        path, arguments = str(config["class_path"]), dict(config.get("init_args") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
         raise LikenessError(
-            f"{str(folder)!r} is not a run folder of train.py ({type(error).__name__}: {error})"
+            f"{str(folder)!r} is not a run folder of train.py ({type(error).__name__}: {reason})"
         ) from None
     module_name, _, class_name = path.rpartition(".")
-    if not module_name.startswith("lightning_modules"):
-        raise LikenessError(
-            f"{str(folder / 'config.yaml')!r}: model.class_path {path!r} is not one of this project's methods"
-        )
-    return getattr(importlib.import_module(module_name), class_name), arguments
+    method = None
+    if module_name.split(".")[0] == "lightning_modules":
+        with suppress(ModuleNotFoundError):
+            method = getattr(importlib.import_module(module_name), class_name, None)
+    if not (isinstance(method, type) and issubclass(method, PersonalisationModule)):
+        raise LikenessError(f"{str(file)!r}: model.class_path {path!r} is not one of this project's methods")
+    return method, arguments
 
 
 def run_manifest(folder: Path) -> dict:

@@ -7,6 +7,7 @@ this form in every cross-attention layer is our reconstruction.
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,13 @@ class SelfAttention(AttnProcessor2_0):
     """The base model's self-attention; it is handed the conditioning too and has no use for it."""
 
     def __call__(
-        self, attn: Attention, hidden_states: Tensor, *args, conditioning: StepConditioning | None = None, **kwargs
-    ):
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        *args: Any,
+        conditioning: StepConditioning | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 

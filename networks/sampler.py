@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin
@@ -10,7 +11,7 @@ from torch import Tensor
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 
-_SAMPLERS: dict[str, tuple[type, dict]] = {
+_SAMPLERS: dict[str, tuple[Any, dict]] = {
     "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
     "dpm-solver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
 }

@@ -97,7 +97,8 @@ def probe_rows(images: NDArray[np.uint8], labels: dict[str, NDArray[np.int64]]) 
 
 def probe_set(subjects: int = 40) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.int64]]]:
     """A grid of unseen subjects in 8 poses before 3 backgrounds each, with its three labels."""
-    images, labels = [], {"identity": [], "pose": [], "background": []}
+    images: list[NDArray[np.uint8]] = []
+    labels: dict[str, list[int]] = {"identity": [], "pose": [], "background": []}
     for s in range(subjects):
         for p, pose in enumerate(POSES):
             for b in range(3):
@@ -111,7 +112,7 @@ def probe_set(subjects: int = 40) -> tuple[NDArray[np.uint8], dict[str, NDArray[
 
 def measure(n: int) -> list[Row]:
     """All rows of the table; ``n`` renders, a fifth as many samples of the base model."""
-    verify()
+    verify(paths.WEIGHTS)
     bank, backbone, judge = unseen_bank(n), load_backbone(str(paths.BASE)), ClipJudge(str(paths.CLIP))
     rows = [
         _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0),

@@ -34,15 +34,15 @@ def train_parts(parts: list[str], work: Path) -> None:
     if "clip" in parts:
         export_clip(train_clip(bank, SHOTS, tokenizer, work), tokenizer, paths.CLIP)
     if "base" in parts:
-        vae = train_jointly(bank, work, until=2400)
+        vae = train_jointly(bank, work, until=2215)
         moments = encode_bank(vae, bank, work)
-        train_decoder(vae, bank, moments, work, steps=4000)
+        train_decoder(vae, bank, moments, work, steps=5000)
         text_encoder, unet = train_base(
             moments, bank.captions, vae.config.scaling_factor, tokenizer, work, steps=8000, batch=16
         )
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
-        train_packs(bank, work)
+        train_packs(bank, work, paths.WEIGHTS)
     write()
 
 

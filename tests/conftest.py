@@ -24,9 +24,12 @@ import ipaddress
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.training import TinyWorld
 
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
@@ -68,6 +71,14 @@ def no_network() -> Iterator[None]:
         patch.setattr(socket.socket, "connect_ex", guarded(socket.socket.connect_ex))
         patch.setattr(socket, "getaddrinfo", resolve)
         yield
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> "TinyWorld":
+    """What a training run needs, at the smallest size."""
+    from tests.training import TinyWorld
+
+    return TinyWorld.make(tmp_path_factory.mktemp("tiny-world"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
