@@ -1,5 +1,8 @@
 """What a run leaves behind beside its checkpoints: ``config.yaml``, ``manifest.json`` and ``adapter.safetensors``."""
 
+# These callbacks watch our modules only.
+# mypy: disable-error-code="override"
+
 import json
 import os
 import platform

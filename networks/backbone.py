@@ -115,7 +115,7 @@ def empty_backbone(folder: Path) -> Backbone:
         return Backbone(
             vae=AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae")),
             text_encoder=CLIPTextModel(CLIPTextModel.config_class.from_pretrained(folder / "text_encoder")),
-            tokenizer=None,  # type: ignore[arg-type]
+            tokenizer=None,
             unet=UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet")),
             scheduler=DDIMScheduler.from_config(DDIMScheduler.load_config(folder / "scheduler")),
             fingerprint="meta",

@@ -106,5 +106,5 @@ def install_decoupled_attention(unet: UNet2DConditionModel) -> nn.ModuleDict:
             layer = IdentityProjections(attn)
         projections[name.replace(".", "-")] = layer
         processors[f"{name}.processor"] = DecoupledCrossAttention(layer)
-    unet.set_attn_processor(processors)  # type: ignore[arg-type]
+    unet.set_attn_processor(processors)
     return projections

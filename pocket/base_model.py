@@ -75,11 +75,11 @@ def train_base(
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Velocity MSE at uniform timesteps, 10 % empty captions, weights averaged."""
     torch.manual_seed(0)
-    model = nn.ModuleDict({"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer)})
-    unet, text_encoder = model["unet"], model["text_encoder"]
+    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
     unet.set_attn_processor(AttnProcessor())
-    unet.to(memory_format=torch.channels_last)
+    unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     text_encoder.set_attn_implementation("eager")
     noising = DDPMScheduler(**_SCHEDULE)
     ids = torch.tensor(tokenizer(captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)

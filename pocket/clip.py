@@ -96,7 +96,7 @@ def bank_targets(bank: Bank, shots: int) -> Targets:
                 "freckles": s.freckles, "mole": s.mole is not None,
             }  # fmt: skip
             for name, value in values.items():
-                rows[name].append(-1 if value is None else options[name].index(value))  # type: ignore[arg-type]
+                rows[name].append(-1 if value is None else options[name].index(value))
             colours = [c / 40 for c in (*s.skin, *s.hair_colour, *s.eye_colour)]
             numbers.append(
                 [getattr(s, n) for n in _NUMBERS] + colours + [shot.yaw, shot.pitch, shot.roll, shot.light, shot.scale]
