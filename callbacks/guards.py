@@ -43,12 +43,15 @@ class FiniteLoss(L.Callback):
         self.check_weights(trainer, pl_module)
 
     def check_weights(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Raises :class:`LikenessError` naming a trained weight that is not finite: a gradient may be so after a good loss."""
+        """Raises :class:`LikenessError` naming a trained weight that is not finite.
+
+        After a finite loss the gradient, and with it the step, may still have been infinite.
+        """
         for name, weight in pl_module.named_parameters():
             if weight.requires_grad and not bool(torch.isfinite(weight.detach()).all()):
                 raise LikenessError(
-                    f"the weight {name} became NaN or infinite before step {trainer.global_step}; the last checkpoint is "
-                    "unharmed: lower model.init_args.learning_rate or look at the batches since then"
+                    f"the weight {name} became NaN or infinite before step {trainer.global_step}; the last checkpoint "
+                    "is unharmed: lower model.init_args.learning_rate or look at the batches since then"
                 )
 
     def check(self, trainer: L.Trainer) -> None:

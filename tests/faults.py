@@ -1,0 +1,58 @@
+"""What machines and users do to a run."""
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import lightning as L
+import torch
+
+
+class Signal(L.Callback):
+    """Sends this process a signal by name when ``step`` steps are done."""
+
+    def __init__(self, name: str, step: int) -> None:
+        self.signal, self.step = signal.Signals[name], step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), self.signal)
+
+
+class Poison(L.Callback):
+    """Makes one trained weight NaN when ``step`` steps are done, so that the next loss is NaN."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        if trainer.global_step == self.step:
+            with torch.no_grad():
+                for parameter in pl_module.parameters():
+                    if parameter.requires_grad:
+                        parameter.fill_(torch.nan)
+
+
+class Thaw(L.Callback):
+    """Changes one frozen weight of the backbone when ``step`` steps are done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+        if trainer.global_step == self.step:
+            with torch.no_grad():
+                pl_module.backbone.unet.conv_in.bias[0] += 1e-3  # type: ignore[union-attr,index]
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Writing a file beyond ``size`` bytes fails, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

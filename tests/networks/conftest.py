@@ -1,0 +1,18 @@
+from pathlib import Path
+
+import pytest
+
+from networks.backbone import Backbone, load_backbone
+from tests.tiny import tiny_base
+
+
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model of the smallest size. Copy it before changing a file."""
+    return tiny_base(tmp_path_factory.mktemp("networks") / "base")
+
+
+@pytest.fixture
+def backbone(base_folder: Path) -> Backbone:
+    """Loaded afresh, so a test may put processors into its UNet."""
+    return load_backbone(str(base_folder))

@@ -1,0 +1,95 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from contracts.errors import LikenessError
+from networks.adapter_file import apply_adapter, read_adapter, save_adapter
+from tests.faults import file_size_limit
+
+
+def adapter(width: int = 4, seed: int = 0) -> nn.ModuleDict:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.ModuleDict({"head": nn.Linear(width, 3), "norm": nn.BatchNorm1d(3)})
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    path = tmp_path / "run" / "adapter.safetensors"
+    save_adapter(path, adapter(), {"method": "Method", "backbone": "a" * 64})
+    return path
+
+
+def test_what_was_saved_comes_back(saved: Path) -> None:
+    other = adapter(seed=1)
+    apply_adapter(saved, other, "Method", "a" * 64)
+    expected = adapter().state_dict()
+    assert set(other.state_dict()) == set(expected)
+    assert all(torch.equal(value, expected[name]) for name, value in other.state_dict().items())
+    assert read_adapter(saved)[1] == {"format": "likeness-adapter-1", "method": "Method", "backbone": "a" * 64}
+    assert [file.name for file in saved.parent.iterdir()] == ["adapter.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone", "width", "message"),
+    [
+        ("Other", "a" * 64, 4, "was trained with method Method, not Other"),
+        ("Method", "b" * 64, 4, r"was trained for backbone aaaaaaaaaaaa, this one is bbbbbbbbbbbb.*--model.backbone"),
+        ("Method", "a" * 64, 5, r"head.weight is \(3, 4\), expected \(3, 5\)"),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_refused(
+    saved: Path, method: str, backbone: str, width: int, message: str
+) -> None:
+    target = adapter(width, seed=1)
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    with pytest.raises(LikenessError, match=message) as raised:
+        apply_adapter(saved, target, method, backbone)
+    assert str(saved) in str(raised.value) and "\n" not in str(raised.value)
+    assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def test_entries_too_many_or_too_few_are_named(saved: Path) -> None:
+    with pytest.raises(LikenessError, match=r"norm.*is missing, expected \(|is \(.*expected nothing"):
+        apply_adapter(saved, nn.ModuleDict({"head": nn.Linear(4, 3)}), "Method", "a" * 64)
+    more = adapter().add_module("tail", nn.Linear(1, 1)) or nn.ModuleDict({**adapter(), "tail": nn.Linear(1, 1)})
+    with pytest.raises(LikenessError, match=r"tail.bias is missing, expected \(1,\) \(2 such entries\)"):
+        apply_adapter(saved, more, "Method", "a" * 64)
+
+
+def test_a_missing_file_says_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(LikenessError, match=r"no adapter at .*nowhere.*train one with train.py"):
+        read_adapter(tmp_path / "nowhere" / "adapter.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 40, -1])
+def test_a_file_that_was_cut_short_is_one_line(saved: Path, keep: int) -> None:
+    data = saved.read_bytes()
+    saved.write_bytes(data[:keep] if keep >= 0 else data[:-1])
+    with pytest.raises(LikenessError, match="is not a readable adapter") as raised:
+        read_adapter(saved)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_in_its_place_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(LikenessError, match="is not a readable adapter"):
+        read_adapter(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "likeness-adapter-1"}])
+def test_other_safetensors_files_are_refused(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata=metadata)
+    with pytest.raises(LikenessError, match="not an adapter of this framework"):
+        apply_adapter(path, adapter(), "Method", "a" * 64)
+
+
+def test_a_failed_write_leaves_the_old_file_alone(saved: Path) -> None:
+    before = saved.read_bytes()
+    with file_size_limit(1000), pytest.raises(LikenessError, match=r"adapter.safetensors' could not be written"):
+        save_adapter(saved, nn.ModuleDict({"big": nn.Linear(100, 100)}), {"method": "Method", "backbone": "a" * 64})
+    assert saved.read_bytes() == before
+    assert [file.name for file in saved.parent.iterdir()] == ["adapter.safetensors"]
