@@ -61,7 +61,7 @@ class FactorReader:
 def drawn_from(
     run: SpotDiff, scale: float, data: TestSet, reader: FactorReader, faces: FacePack, samples: int
 ) -> Drawn:
-    """Draw every test subject ``samples`` times from references in varied poses and backgrounds, and read the result."""
+    """Draw every test subject ``samples`` times, from references of varied pose and background, and read the images."""
     subjects = sorted({p.subject_id for p in data.photos})
     picks = []
     for s, subject in enumerate(subjects):

@@ -86,18 +86,21 @@ def probe_table(run: SpotDiff, data: TestSet) -> dict[str, dict[str, float]]:
 
 def probe_checks(table: dict[str, dict[str, float]]) -> list[Check]:
     """S1: z_s forgets pose and background and keeps the subject; S2: each expert reads its own factor best."""
+    f, z_p, z_b, z_s = (table[name] for name in ("f", "z_p", "z_b", "z_s"))
     return [
-        _less("S1 pose is read worse from z_s than from f", table["z_s"]["pose"], table["f"]["pose"]),
-        _less("S1 background is read worse from z_s than from f", table["z_s"]["background"], table["f"]["background"]),
+        _less("S1 pose is read worse from z_s than from f", z_s["pose"], f["pose"]),
+        _less("S1 background is read worse from z_s than from f", z_s["background"], f["background"]),
         Check(
             "S1 the subject probe drops by less than 2 points from f to z_s",
-            table["z_s"]["subject"], table["f"]["subject"], table["z_s"]["subject"] > table["f"]["subject"] - 0.02,
+            z_s["subject"],
+            f["subject"],
+            z_s["subject"] > f["subject"] - 0.02,
         ),
-        Check("S2 pose from z_p is above 90 %", table["z_p"]["pose"], 0.9, table["z_p"]["pose"] > 0.9),
-        Check("S2 background from z_b is above 90 %", table["z_b"]["background"], 0.9, table["z_b"]["background"] > 0.9),
-        _less("S2 pose is read worse from z_b than from z_p", table["z_b"]["pose"], table["z_p"]["pose"]),
-        _less("S2 background is read worse from z_p than from z_b", table["z_p"]["background"], table["z_b"]["background"]),
-    ]  # fmt: skip
+        Check("S2 pose from z_p is above 90 %", z_p["pose"], 0.9, z_p["pose"] > 0.9),
+        Check("S2 background from z_b is above 90 %", z_b["background"], 0.9, z_b["background"] > 0.9),
+        _less("S2 pose is read worse from z_b than from z_p", z_b["pose"], z_p["pose"]),
+        _less("S2 background is read worse from z_p than from z_b", z_p["background"], z_b["background"]),
+    ]
 
 
 def leakage_checks(constrained: SpotDiff, free: SpotDiff, data: TestSet, samples: int) -> list[Check]:

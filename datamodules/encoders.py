@@ -65,7 +65,7 @@ class FrozenEncoders:
         """Features of square images (H, W, 3), of square masks (H, W) or of texts, one row each."""
         if name == "text":
             return self._backbone.encode_text([str(text) for text in batch])
-        pixels = torch.from_numpy(np.stack(batch)).to(self.device)  # type: ignore[arg-type]
+        pixels = torch.from_numpy(np.stack(batch)).to(self.device)
         if name == "mask":
             return F.interpolate(pixels[:, None].float() / 255, self.latent_shape[1:], mode="area")
         if name == "moments":

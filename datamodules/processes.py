@@ -1,7 +1,7 @@
 """Which of the processes of a run this one is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,7 +22,7 @@ class Processes:
     count: int = 1
     local_rank: int = 0
     local_count: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     barrier: Callable[[], None] = _nothing
 
     @classmethod

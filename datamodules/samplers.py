@@ -88,7 +88,7 @@ class StepLoader(Generic[Batch]):
         return iter(loader)
 
     def state_dict(self) -> dict[str, int]:
-        """Empty, for the trainer's count of batches is the only state; its presence tells Lightning that resuming works."""
+        """Empty: the trainer's count of batches is the only state. That it exists tells Lightning that resuming works."""
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

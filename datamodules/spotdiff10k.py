@@ -1,10 +1,11 @@
 """The training data of encoder methods: pocket10k, or any dataset of the schema, as cached features."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from datamodules.images import read_square, read_square_mask
 from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_texts, spoken
-from datamodules.samplers import StepLoader, share
+from datamodules.samplers import StepLoader, Stream, share
 from datamodules.sources import cache_folder, find_shards
 from datamodules.streams import Drops, FactorStream, PairStream, TwoStageStream
 
@@ -114,7 +115,8 @@ class SpotDiff10kDataModule(LightningDataModule):
         pairs = PairStream(
             training, self._features, self._names, self._batch_size, self._seed, self._drops, self._rank, self._count
         )
-        self._epoch, self._stream = len(pairs), pairs
+        self._epoch = len(pairs)
+        self._stream: Stream[FactorBatch | PairBatch] = pairs
         if self._expert_steps:
             experts = FactorStream(training, self._features, self._names, self._expert_batch_size, self._seed)
             self._stream = TwoStageStream(experts, pairs, self._expert_steps)
@@ -129,7 +131,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             return StepLoader(self._stream, self._expert_steps + self._epoch, lambda: 0, self._num_workers)
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else self._epoch
         # Read from the loop when iteration starts: by then a checkpoint has been restored.
-        progress = trainer.fit_loop.epoch_loop.batch_progress.total
+        progress = cast(ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.total)
         return StepLoader(self._stream, length, lambda: progress.processed, self._num_workers)
 
     def val_dataloader(self) -> RequestLoader | list:

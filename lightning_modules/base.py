@@ -137,7 +137,7 @@ class PersonalisationModule(L.LightningModule):
         return self.trainer.precision == "16-mixed"
 
     def _schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-        """Linear warm-up, then a cosine to a tenth of the rate at ``trainer.max_steps`` (constant when that is open)."""
+        """Linear warm-up, then a cosine to a tenth of the rate at ``max_steps`` (constant when that is open)."""
         last = self.trainer.max_steps
 
         def rate(step: int) -> float:

@@ -45,11 +45,18 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Three layers of width 128."""
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
-            max_position_embeddings=TEXT_LENGTH, projection_dim=128, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer),
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            max_position_embeddings=TEXT_LENGTH,
+            projection_dim=128,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
-    )  # fmt: skip
+    )
 
 
 def assemble(
@@ -79,7 +86,7 @@ def train_base(
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
     unet.set_attn_processor(AttnProcessor())
-    unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    unet.to(memory_format=torch.channels_last)
     text_encoder.set_attn_implementation("eager")
     noising = DDPMScheduler(**_SCHEDULE)
     ids = torch.tensor(tokenizer(captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)

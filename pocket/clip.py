@@ -30,15 +30,12 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    text = dict(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=512, num_hidden_layers=3, num_attention_heads=4,
-        max_position_embeddings=TEXT_LENGTH, projection_dim=128, **ids,
-    )  # fmt: skip
-    vision = dict(
-        hidden_size=192, intermediate_size=768, num_hidden_layers=4, num_attention_heads=6, image_size=64, patch_size=8,
-        projection_dim=128,
-    )  # fmt: skip
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
+    common = {"projection_dim": 128}
+    text = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4}
+    text |= {"vocab_size": len(tokenizer), "max_position_embeddings": TEXT_LENGTH, **common, **ids}
+    vision = {"hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 6}
+    vision |= {"image_size": 64, "patch_size": 8, **common}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, **common))
 
 
 def image_processor() -> CLIPImageProcessorPil:
@@ -72,29 +69,59 @@ _NUMBERS = (
 )  # fmt: skip
 
 
+def _options() -> dict[str, tuple]:
+    """Classes of every factor that is read, by name."""
+    return {
+        "hair_style": factors.HAIR_STYLES,
+        "beard": factors.BEARDS,
+        "expression": factors.EXPRESSIONS,
+        "hat": factors.HATS,
+        "glasses": factors.GLASSES,
+        "pattern": factors.PATTERNS,
+        "style": factors.STYLES,
+        "background": factors.BACKGROUNDS,
+        "cloth": tuple(factors.CLOTH_COLOURS),
+        "hair": tuple(factors.HAIR_COLOURS),
+        "skin": tuple(factors.SKIN_TONES),
+        "eyes": tuple(factors.EYE_COLOURS),
+        "hat_colour": tuple(factors.CLOTH_COLOURS),
+        "freckles": (False, True),
+        "mole": (False, True),
+    }
+
+
+def _spoken(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
+    """The class of every factor in one picture, ``None`` where the picture cannot show it."""
+    grey = shot.style == "pencil sketch"
+    return {
+        "hair_style": s.hair_style,
+        "beard": s.beard,
+        "expression": shot.expression,
+        "hat": shot.hat,
+        "glasses": shot.glasses,
+        "pattern": shot.cloth_pattern,
+        "style": shot.style,
+        "background": shot.background,
+        "cloth": None if grey else shot.cloth_colour,
+        "hair": None if grey or s.hair_style == "bald" else s.hair_word,
+        "skin": s.skin_word,
+        "eyes": None if grey or shot.glasses == "sunglasses" else s.eye_word,
+        "hat_colour": None if grey or shot.hat == "none" else shot.hat_colour,
+        "freckles": s.freckles,
+        "mole": s.mole is not None,
+    }
+
+
 def bank_targets(bank: Bank, shots: int) -> Targets:
     """The factors behind the bank's pictures, drawn again from their keys."""
-    options = {
-        "hair_style": factors.HAIR_STYLES, "beard": factors.BEARDS, "expression": factors.EXPRESSIONS, "hat": factors.HATS,
-        "glasses": factors.GLASSES, "pattern": factors.PATTERNS, "style": factors.STYLES, "background": factors.BACKGROUNDS,
-        "cloth": tuple(factors.CLOTH_COLOURS), "hair": tuple(factors.HAIR_COLOURS), "skin": tuple(factors.SKIN_TONES),
-        "eyes": tuple(factors.EYE_COLOURS), "hat_colour": tuple(factors.CLOTH_COLOURS), "freckles": (False, True), "mole": (False, True),
-    }  # fmt: skip
+    options = _options()
     rows: dict[str, list[int]] = {name: [] for name in options}
     numbers = []
     for i in range(len(bank) // shots):
         s = factors.draw_subject(f"bank/{i}/0")
         for j in range(shots):
             shot = factors.draw_shot(f"bank/{i}/0/{j}")
-            grey = shot.style == "pencil sketch"
-            values = {
-                "hair_style": s.hair_style, "beard": s.beard, "expression": shot.expression, "hat": shot.hat,
-                "glasses": shot.glasses, "pattern": shot.cloth_pattern, "style": shot.style, "background": shot.background,
-                "cloth": None if grey else shot.cloth_colour, "hair": None if grey or s.hair_style == "bald" else s.hair_word,
-                "skin": s.skin_word, "eyes": None if grey or shot.glasses == "sunglasses" else s.eye_word,
-                "hat_colour": None if grey or shot.hat == "none" else shot.hat_colour,
-                "freckles": s.freckles, "mole": s.mole is not None,
-            }  # fmt: skip
+            values = _spoken(s, shot)
             for name, value in values.items():
                 rows[name].append(-1 if value is None else options[name].index(value))
             colours = [c / 40 for c in (*s.skin, *s.hair_colour, *s.eye_colour)]

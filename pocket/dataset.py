@@ -156,7 +156,8 @@ def _render(folder: Path, grid: Grid, processes: int | None) -> None:
         shutil.rmtree(left_over, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
-        shards, content = {}, hashlib.sha256()
+        shards: dict[str, dict[str, Any]] = {}
+        content = hashlib.sha256()
         with _subject_rows(grid, processes) as subjects:
             for name, rows in _shards(grid, subjects):
                 _write_shard(rows, temporary / name)

@@ -60,7 +60,9 @@ def test_the_leaderboard_has_its_documented_form(finished: Path, world: World) -
     assert rows["ceiling"]["detection_rate"]["value"] == 1.0
     assert rows["ceiling"]["identity_recovered"]["value"] == pytest.approx(1.0)
     assert rows["floor"]["identity_recovered"]["value"] == pytest.approx(0.0)
-    assert rows["floor"]["prompt_kept"]["value"] == pytest.approx(1.0)
+    # An untrained CLIP may find every prompt unfit; then there is nothing to keep.
+    fits = rows["floor"]["clip_t"]["value"] > 0
+    assert rows["floor"]["prompt_kept"]["value"] == (pytest.approx(1.0) if fits else None)
     assert rows["method"]["clip_t"]["n"] == 2
     assert board["protocol"]["images"] == IMAGES
     method = board["entries"][1]
