@@ -11,7 +11,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
-from networks.quiet import quiet_loading
+from networks.pretrained import UNREADABLE, first_line, load_model, load_tokenizer
 
 
 class Backbone(nn.Module):
@@ -80,23 +80,17 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
     Raises :class:`LikenessError` when a part is missing or unreadable.
     """
     folder = resolve_source(source, revision)
-    common = {"use_safetensors": True, "local_files_only": True}
     try:
-        with quiet_loading():
-            return Backbone(
-                vae=AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32, **common),
-                text_encoder=CLIPTextModel.from_pretrained(
-                    folder, subfolder="text_encoder", dtype=torch.float32, **common
-                ),
-                tokenizer=CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer", local_files_only=True),
-                unet=UNet2DConditionModel.from_pretrained(
-                    folder, subfolder="unet", torch_dtype=torch.float32, **common
-                ),
-                scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
-                fingerprint=folder_fingerprint(folder),
-            )
-    except (OSError, ValueError) as error:
-        raise LikenessError(f"model.backbone: cannot load {source!r}: {str(error).splitlines()[0]}") from error
+        return Backbone(
+            vae=load_model(AutoencoderKL, folder, "vae"),
+            text_encoder=load_model(CLIPTextModel, folder, "text_encoder"),
+            tokenizer=load_tokenizer(folder, "tokenizer"),
+            unet=load_model(UNet2DConditionModel, folder, "unet"),
+            scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
+            fingerprint=folder_fingerprint(folder),
+        )
+    except UNREADABLE as error:
+        raise LikenessError(f"model.backbone: cannot load {source!r}: {first_line(error)}") from error
 
 
 def backbone_fingerprint(source: str, revision: str | None = None) -> str:

@@ -8,7 +8,7 @@ from transformers import CLIPImageProcessorPil, CLIPVisionModel
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
-from networks.quiet import quiet_loading
+from networks.pretrained import UNREADABLE, first_line, load_model
 
 
 class ClipImageEncoder(nn.Module):
@@ -38,13 +38,10 @@ def load_clip_image(source: str, revision: str | None = None) -> ClipImageEncode
     """
     folder = resolve_source(source, revision)
     try:
-        with quiet_loading():
-            vision = CLIPVisionModel.from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True
-            )
+        vision = load_model(CLIPVisionModel, folder)
         processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise LikenessError(f"image_encoder: cannot load {source!r}: {str(error).splitlines()[0]}") from error
+    except UNREADABLE as error:
+        raise LikenessError(f"image_encoder: cannot load {source!r}: {first_line(error)}") from error
     return ClipImageEncoder(vision, processor, folder_fingerprint(folder))
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPImageProcessorPil, CLIPModel
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
-from networks.quiet import quiet_loading
+from networks.pretrained import UNREADABLE, first_line, load_model, load_tokenizer
 
 
 class ClipJudge(nn.Module):
@@ -23,14 +23,11 @@ class ClipJudge(nn.Module):
         super().__init__()
         folder = resolve_source(source)
         try:
-            with quiet_loading():
-                self.model = CLIPModel.from_pretrained(
-                    folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
-                ).eval()
-            self.tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+            self.model = load_model(CLIPModel, folder).eval()
+            self.tokenizer = load_tokenizer(folder)
             self.processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise LikenessError(f"cannot load the CLIP in {source}: {str(error).splitlines()[0]}") from error
+        except UNREADABLE as error:
+            raise LikenessError(f"cannot load the CLIP in {source}: {first_line(error)}") from error
         self.model.requires_grad_(False)
         self.fingerprint = folder_fingerprint(folder)
         self.max_tokens: int = self.model.config.text_config.max_position_embeddings

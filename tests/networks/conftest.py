@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("networks") / "base")
 
 
-@pytest.fixture
-def backbone(base_folder: Path) -> Backbone:
-    """Loaded afresh, so a test may put processors into its UNet."""
+@pytest.fixture(scope="session")
+def stock(base_folder: Path) -> Backbone:
+    """The base model as it was loaded. Nobody changes it."""
     return load_backbone(str(base_folder))
+
+
+@pytest.fixture
+def backbone(stock: Backbone) -> Backbone:
+    """A copy whose UNet a test may put processors into."""
+    return copy.deepcopy(stock)

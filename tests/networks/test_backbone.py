@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from contracts.errors import LikenessError
@@ -103,6 +104,15 @@ def test_weights_that_were_cut_short_are_one_line(copy: Path, name: str) -> None
     with pytest.raises(LikenessError, match=r"model.backbone: cannot load .*base") as raised:
         load_backbone(str(copy))
     assert "\n" not in str(raised.value)
+
+
+def test_a_missing_weight_is_not_made_up(copy: Path) -> None:
+    path = copy / "text_encoder" / "model.safetensors"
+    weights = load_file(path)
+    name = min(name for name in weights if "token_embedding" in name)
+    save_file({key: value for key, value in weights.items() if key != name}, path, metadata={"format": "pt"})
+    with pytest.raises(LikenessError, match=r"model.backbone: cannot load .*text_encoder lack .*token_embedding"):
+        load_backbone(str(copy))
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "/nowhere/at/all", "nowhere", "a/b/c"])

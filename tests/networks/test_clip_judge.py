@@ -73,3 +73,12 @@ def test_fingerprint_follows_the_preprocessing(folder: Path, judge: ClipJudge, t
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(LikenessError, match=r"no model folder at .*nowhere"):
         ClipJudge(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor_config.json", "model.safetensors"])
+def test_a_clip_that_lacks_a_file_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    (copy / name).unlink()
+    with pytest.raises(LikenessError, match="cannot load the CLIP in") as raised:
+        ClipJudge(str(copy))
+    assert "\n" not in str(raised.value)

@@ -1,12 +1,11 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from contracts.conditioning import Conditioning, StepConditioning
-from networks.backbone import Backbone, load_backbone
+from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, cross_attention_layers, install_decoupled_attention
 from tests.tiny import TEXT_LENGTH, TEXT_WIDTH
 
@@ -19,11 +18,6 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 LATENTS, TIMESTEPS = normal(B, 4, 16, 16), torch.tensor([0, 500, 999])
 TEXT, IDENTITY = normal(B, TEXT_LENGTH, TEXT_WIDTH, seed=1), normal(B, TOKENS, TEXT_WIDTH, seed=2)
-
-
-@pytest.fixture
-def stock(base_folder: Path) -> Backbone:
-    return load_backbone(str(base_folder))
 
 
 def predict(backbone: Backbone, **identity: object) -> Tensor:

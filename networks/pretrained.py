@@ -1,0 +1,51 @@
+"""Parts of models from folders: loaded whole, or refused."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import ModelMixin
+from safetensors import SafetensorError
+from torch import nn
+from transformers import CLIPTokenizer
+
+from networks.quiet import quiet_loading
+
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+"""What the libraries raise for files that are missing, damaged or of other shapes."""
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def load_model(kind: type[Model], folder: Path, subfolder: str = "") -> Model:
+    """A diffusers or transformers model in float32, from safetensors.
+
+    Raises one of :data:`UNREADABLE`; also where a weight is missing, which the libraries would make up at random.
+    """
+    precision = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": torch.float32}
+    with quiet_loading():
+        model, found = kind.from_pretrained(  # type: ignore[attr-defined]
+            folder,
+            subfolder=subfolder,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            **precision,
+        )
+    if found["missing_keys"]:
+        raise ValueError(f"the weights in {folder / subfolder} lack {min(found['missing_keys'])}")
+    return model
+
+
+def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:
+    """A CLIP tokenizer. Raises one of :data:`UNREADABLE`; also without files, where the library gives an empty one."""
+    with quiet_loading():
+        tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder=subfolder, local_files_only=True)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ValueError(f"no tokenizer in {folder / subfolder}")
+    return tokenizer
+
+
+def first_line(error: BaseException) -> str:
+    """The message for a line of its own; the libraries write paragraphs."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
