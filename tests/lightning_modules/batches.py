@@ -1,0 +1,73 @@
+"""Batches of noise in the shapes of cached features, and methods at the smallest size."""
+
+import inspect
+
+import torch
+from torch import Tensor
+
+import lightning_modules
+from contracts.batch import FactorBatch, PairBatch, RequestBatch
+from lightning_modules.base import PersonalisationModule
+from networks.backbone import Backbone
+from networks.keyed_noise import keyed_normal
+from tests.tiny import TEXT_LENGTH, TEXT_WIDTH
+
+CLIP_WIDTH = 24
+METHODS: list[type[PersonalisationModule]] = [
+    getattr(lightning_modules, name) for name in lightning_modules.__all__ if name != "PersonalisationModule"
+]
+_SMALL = {"image_width": CLIP_WIDTH, "hidden": 16, "warmup_steps": 2}
+
+
+def build(method: type[PersonalisationModule], backbone: Backbone | str, **arguments: object) -> PersonalisationModule:
+    """The method with small sizes and the same weights at every call, away from those that a new one begins with."""
+    known = inspect.signature(method).parameters
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = method(backbone, **{k: v for k, v in _SMALL.items() if k in known}, **arguments)  # type: ignore[arg-type]
+        for parameter in module.adapter().parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+    return module
+
+
+def normal(*shape: int, key: object = 0) -> Tensor:
+    return keyed_normal(shape, "batches", key)
+
+
+def pair_batch(size: int = 4, latent: tuple[int, int, int] = (4, 16, 16)) -> PairBatch:
+    """Pairs of which the last is trained without identity."""
+    channels, height, width = latent
+    return PairBatch(
+        sample_ids=tuple(f"p{i}" for i in range(size)),
+        moments=normal(size, 2 * channels, height, width, key="moments"),
+        latent_noise=normal(size, *latent, key="latent"),
+        noise=normal(size, *latent, key="noise"),
+        timestep=torch.arange(size) * 999 // max(1, size - 1),
+        text_states=normal(size, TEXT_LENGTH, TEXT_WIDTH, key="text"),
+        drop_identity=torch.arange(size) == size - 1,
+        reference={"clip": normal(size, CLIP_WIDTH, key="reference")},
+        second_view={"clip": normal(size, CLIP_WIDTH, key="second")},
+        mask=torch.ones(size, 1, height, width),
+    )
+
+
+def factor_batch(size: int = 8) -> FactorBatch:
+    """Two poses and two backgrounds, which the feature shows."""
+    pose, background = torch.arange(size) % 2, torch.arange(size) // 2 % 2
+    features = normal(size, CLIP_WIDTH, key="factors")
+    features[:, 0] += 3.0 * pose
+    features[:, 1] += 3.0 * background
+    return FactorBatch(
+        tuple(f"f{i}" for i in range(size)), {"clip": features}, pose, background, torch.arange(size) // 4
+    )
+
+
+def request_batch(size: int = 3) -> RequestBatch:
+    return RequestBatch(
+        request_ids=tuple(f"r{i}" for i in range(size)),
+        subjects=("s0000",) * size,
+        prompts=("a photo of a <subject>",) * size,
+        noise=normal(size, 4, 16, 16, key="start"),
+        text_states=normal(size, TEXT_LENGTH, TEXT_WIDTH, key="prompt"),
+        reference={"clip": normal(size, CLIP_WIDTH, key="reference")},
+    )
