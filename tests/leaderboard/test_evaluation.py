@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -140,6 +141,17 @@ def test_two_processes_give_the_same_bytes(finished: Path, world: World, tmp_pat
         assert contents(output / "entries", f"*/{pattern}") == contents(finished / "entries", f"*/{pattern}")
     assert timeless(output) == timeless(finished)
     assert (output / "grid.png").read_bytes() == (finished / "grid.png").read_bytes()
+
+
+def test_the_batch_size_moves_no_pixel_by_more_than_one(finished: Path, world: World, tmp_path: Path) -> None:
+    output = tmp_path / "single"
+    more = ("--runs", str(world.run), "--batch_size", "1", "--stage", "generate")
+    assert evaluate(world, output, *more) == 0
+    images = sorted(output.glob("entries/*/images/*.png"))
+    assert len(images) == 3 * IMAGES
+    for path in images:
+        one, many = (np.asarray(Image.open(p)).astype(int) for p in (path, finished / path.relative_to(output)))
+        assert np.abs(one - many).max() <= 1
 
 
 def test_the_report_needs_no_model(finished: Path, world: World, tmp_path: Path) -> None:
