@@ -160,6 +160,8 @@ def _shard_photos(path: Path, cache_dir: Path) -> list[Photo]:
     for i, row in enumerate(rows):
         if row["split"] not in SPLITS:
             raise LikenessError(f"{path}: column `split` is {row['split']!r} in row {i}, it must be one of {SPLITS}")
+        if len(row["pose"]) != 3 or None in row["pose"]:
+            raise LikenessError(f"{path}: column `pose` is {row['pose']} in row {i}, it must be three numbers")
     masks = _checked_masks(path, shard, [row["sha256"] for row in rows], cache_dir)
     return [
         Photo(**{**row, "pose": tuple(row["pose"])}, mask_sha256=mask, shard=path, row=i)

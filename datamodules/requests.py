@@ -83,8 +83,6 @@ class RequestDataModule(LightningDataModule):
         LikenessError: an id occurs twice, or a subject lacks a reference or a class noun.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         requests: Sequence[Request],
@@ -99,6 +97,7 @@ class RequestDataModule(LightningDataModule):
         cache_dir: str | Path | None = None,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         if len({request.id for request in requests}) != len(requests):
             raise LikenessError("two requests have the same id: subject, prompt and sample must differ in one")
         for subject in dict.fromkeys(request.subject for request in requests):

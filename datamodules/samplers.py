@@ -46,10 +46,9 @@ def per_process(batch_size: int, count: int) -> int:
         LikenessError: the parts would differ in size, which would weigh samples differently.
     """
     if batch_size % count:
-        raise LikenessError(
-            f"batch_size {batch_size} (over all processes) cannot be divided by {count} processes: "
-            f"use {batch_size - batch_size % count or count} or {batch_size - batch_size % count + count}"
-        )
+        lower = batch_size - batch_size % count
+        use = f"{lower} or {lower + count}" if lower else str(count)
+        raise LikenessError(f"batch_size {batch_size} (over all processes) is not divisible by {count}: use {use}")
     return batch_size // count
 
 

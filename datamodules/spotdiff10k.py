@@ -53,8 +53,6 @@ class SpotDiff10kDataModule(LightningDataModule):
         download: Whether a hub dataset may be downloaded.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         backbone: str,
@@ -78,6 +76,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         download: bool = False,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         for name, value in (("batch_size", batch_size), ("resolution", resolution)):
             if value < 1:
                 raise LikenessError(f"{name} is {value}, it must be at least 1")

@@ -148,9 +148,14 @@ class FactorStream:
             draws = keyed_generator("group", self._seed, number, attempt)
             poses = self._spread(self._poses, draws)
             backgrounds = self._spread(self._backgrounds, draws)
-            # Where nobody was taken in a pose before a background, another pose before it will do.
-            cells = [self._cells.get((p, b), self._behind[b]) for p, b in zip(poses, backgrounds, strict=True)]
-            photos = [cell[int(torch.randint(len(cell), (), generator=draws))] for cell in cells]
+            photos: list[Photo] = []
+            for pose, background in zip(poses, backgrounds, strict=True):
+                met = {p.subject_id for p in photos if p.background_id == background}
+                # Where nobody else was taken in this pose before this background, another pose before it will do.
+                cell, behind = self._cells.get((pose, background), []), self._behind[background]
+                new = [p for p in cell if p.subject_id not in met] or [p for p in behind if p.subject_id not in met]
+                choice = new or behind
+                photos.append(choice[int(torch.randint(len(choice), (), generator=draws))])
             if len({photo.id for photo in photos}) == len(photos) == len(_shared(photos)):
                 return photos
         raise LikenessError(

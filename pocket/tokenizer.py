@@ -20,14 +20,15 @@ def build_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:
     words = sorted({word for text in captions for word in re.findall(r"\w+|[^\w\s]", text.lower())})
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     blank = CLIPTokenizer()
+    # Named first, because the trainer numbers what it meets on the way in the order of a hash map.
+    known = [*alphabet, *(f"{byte}</w>" for byte in alphabet)]
     trainer = trainers.BpeTrainer(
-        vocab_size=20_000, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+        vocab_size=20_000, special_tokens=known, end_of_word_suffix="</w>", show_progress=False
     )
     blank.backend_tokenizer.train_from_iterator([words], trainer)
     learnt = blank.backend_tokenizer.get_vocab()
     specials = {_START, _END}
     tokens = [t for t, _ in sorted(learnt.items(), key=lambda item: item[1]) if t not in specials]
-    tokens += [f"{byte}</w>" for byte in alphabet if f"{byte}</w>" not in learnt]
     vocab = {token: i for i, token in enumerate([*tokens, _START, _END])}
     merges = _merges(blank)
     tokenizer = CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=TEXT_LENGTH)

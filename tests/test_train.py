@@ -1,0 +1,273 @@
+"""``train.py`` end to end on a world of the smallest size."""
+
+import json
+import os
+import shutil
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
+
+import train
+from datamodules.spotdiff10k import SpotDiff10kDataModule
+from lightning_modules.loading import load_run
+from metrics.clip_score import ClipScore
+from metrics.functional.identity import gallery_mean
+from metrics.identity import IdentityPreservation
+from networks.clip_judge import ClipJudge
+from networks.face_analysis import FacePack
+from pocket.paths import WEIGHTS
+from tests.tiny import tiny_base
+from tests.training import TinyWorld
+
+ROOT = Path(__file__).parents[1]
+STEPS, EXPERT_STEPS = 6, 2
+
+
+def validated(world: TinyWorld) -> dict[str, object]:
+    """Settings that validate once, after the last step, on three requests of one subject."""
+    judges = {"judges.faces": world.faces, "judges.clip": world.clip}
+    return {"data.validation_prompts": list(world.prompts), "trainer.val_check_interval": STEPS, **judges}
+
+
+def adapter(run: Path) -> dict[str, Tensor]:
+    return load_file(run / "adapter.safetensors")
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def scalars(run: Path) -> dict[str, float]:
+    """The last value of everything that the run logged."""
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    found = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]}
+    return found | {tag: float(events.Images(tag)[-1].step) for tag in events.Tags()["images"]}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    output = tmp_path_factory.mktemp("runs") / "unbroken"
+    assert train.main(tiny_world.arguments(output, **validated(tiny_world))) == 0
+    return output
+
+
+def test_a_run_folder_has_what_it_should(unbroken: Path, tiny_world: TinyWorld) -> None:
+    names = {path.name for path in unbroken.iterdir()}
+    assert names == {"config.yaml", "manifest.json", "checkpoints", "adapter.safetensors", "tensorboard"}
+    assert [path.name for path in (unbroken / "checkpoints").iterdir()] == ["last.ckpt"]
+    config = yaml.safe_load((unbroken / "config.yaml").read_text())
+    assert config["model"]["class_path"] == "lightning_modules.SpotDiff"
+    assert config["model"]["init_args"]["backbone"] == str(tiny_world.base)
+    manifest = json.loads((unbroken / "manifest.json").read_text())
+    assert manifest["method"] == "SpotDiff"
+    assert (manifest["steps"], manifest["steps_of_this_start"], manifest["processes"]) == (STEPS, STEPS, 1)
+    assert len(manifest["backbone"]) == len(manifest["data"]) == 64
+    assert manifest["packages"]["torch"] == torch.__version__
+    assert manifest["seconds"] > 0 and manifest["peak_memory_bytes"] > 0
+
+
+def test_the_adapter_is_what_was_trained_and_nothing_else(unbroken: Path) -> None:
+    module, saved = load_run(unbroken), adapter(unbroken)
+    assert set(saved) == set(module.adapter().state_dict())
+    assert not any("backbone" in name for name in saved)
+    trained = json.loads((unbroken / "manifest.json").read_text())["trainable_parameters"]
+    assert trained == sum(value.numel() for name, value in saved.items() if name != "standardise.mean")
+    fresh = type(module)(**dict(module.hparams)).adapter().state_dict()
+    attention = [name for name in saved if name.startswith("attention.")]
+    assert attention and all(not torch.equal(saved[name], fresh[name]) for name in attention)
+    assert saved["standardise.mean"].any()
+
+
+def test_validation_logs_what_the_judges_say(unbroken: Path, tiny_world: TinyWorld) -> None:
+    data = SpotDiff10kDataModule(
+        **tiny_world.data(), validation_prompts=tiny_world.prompts, validation_subjects=1, validation_batch_size=2
+    )
+    data.setup()
+    module, faces, clip = load_run(unbroken), FacePack(tiny_world.faces), ClipJudge(str(tiny_world.clip))
+    galleries = {}
+    for subject, photos in data.validation_held_out().items():
+        judged = faces.judge(photos)
+        galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
+    identity, clip_t, count = IdentityPreservation(), ClipScore(), 0
+    for batch in data.val_dataloader():
+        images = module.draw(batch).numpy()
+        judged = faces.judge(images)
+        rows = torch.stack([galleries[subject] for subject in batch.subjects])
+        identity.update(torch.from_numpy(judged.embeddings), torch.from_numpy(judged.found), rows)
+        words, _ = clip.text_features([prompt.replace("<subject>", "person") for prompt in batch.prompts])
+        clip_t.update(clip.image_features(images), words)
+        count += len(images)
+    assert count == 3
+    logged = scalars(unbroken)
+    for name, value in {**identity.compute(), "clip_t": clip_t.compute()}.items():
+        assert logged[f"val/{name}"] == pytest.approx(float(value), abs=1e-5, nan_ok=True), name
+    assert logged["val/images"] == STEPS
+    assert {"train/loss", "train/diffusion", "images_per_second"} <= set(logged)
+
+
+def test_the_finished_run_again_changes_nothing(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    output = Path(shutil.copytree(unbroken, tmp_path / "again"))
+    assert train.main(tiny_world.arguments(output)) == 0
+    assert same(adapter(output), adapter(unbroken))
+    assert json.loads((output / "manifest.json").read_text())["steps_of_this_start"] == 0
+
+
+@pytest.mark.parametrize("step", [EXPERT_STEPS - 1, 3], ids=["stage 1", "stage 2"])
+def test_sigterm_saves_once_and_the_same_command_goes_on(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], step: int
+) -> None:
+    arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100)
+    stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+    assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    assert "stopped: the state is saved" in capfd.readouterr().err
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"interrupted.ckpt"}
+    assert not (tmp_path / "run" / "adapter.safetensors").exists()
+    assert train.main(arguments) == 0
+    assert same(adapter(tmp_path / "run"), adapter(unbroken))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["steps"], manifest["steps_of_this_start"]) == (STEPS, STEPS - step)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    arguments = tiny_world.arguments(tmp_path / "run")
+    kill = [
+        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks.name=SIGKILL",
+        "--trainer.callbacks.step=5",
+    ]
+    process = get_context("fork").Process(target=lambda: os._exit(train.main([*arguments, *kill])))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "run" / "adapter.safetensors").exists()
+    assert train.main(arguments) == 0
+    assert same(adapter(tmp_path / "run"), adapter(unbroken))
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps_of_this_start"] == 2
+
+
+def test_two_processes_end_with_the_same_weights_and_scores(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    both = {"trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"}
+    arguments = tiny_world.arguments(tmp_path / "run", **validated(tiny_world), **both)
+    assert train.main(arguments) == 0
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["processes"] == 2
+    one, two = adapter(unbroken), adapter(tmp_path / "run")
+    assert one.keys() == two.keys()
+    for name, value in two.items():
+        torch.testing.assert_close(value, one[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+    first, second = scalars(unbroken), scalars(tmp_path / "run")
+    for name in [name for name in first if name.startswith("val/")]:
+        assert second[name] == pytest.approx(first[name], abs=1e-3, nan_ok=True), name
+
+
+def test_a_new_run_starts_from_the_adapter_of_another(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    still = {"model.learning_rate": 0.0, "model.expert_learning_rate": 0.0, "trainer.max_steps": 1}
+    assert train.main(tiny_world.arguments(tmp_path / "run", start_from=unbroken, **still)) == 0
+    assert same(adapter(tmp_path / "run"), adapter(unbroken))
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps"] == 1
+
+
+def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[dict[str, object], list[str]]]:
+    """What a user may get wrong: settings, and what the one line must say."""
+    other = folder / "other-base"
+    return {
+        "key": ({"model.orthogonality_wieght": 0.2}, ["orthogonality_wieght", "did you mean", "orthogonality_weight?"]),
+        "trainer key": ({"trainer.max_step": 3}, ["trainer.max_step", "did you mean trainer.max_steps?"]),
+        "data key": ({"data.sourc": "x"}, ["data.sourc", "did you mean data.source?"]),
+        "method": ({"model": "lightning_modules.SpotDif"}, ["SpotDif"]),
+        "type": ({"trainer.max_steps": "many"}, ["max_steps", "many"]),
+        "choice": ({"model.orthogonality": "sometimes"}, ["orthogonality", "sometimes"]),
+        "file": ({"config": folder / "nowhere.yaml"}, ["nowhere.yaml"]),
+        "dataset": ({"data.source": folder / "nowhere"}, ["dataset", "nowhere", "is missing"]),
+        "base model": ({"model.backbone": folder / "no-base"}, ["no model folder at", "no-base"]),
+        "image encoder": ({"data.image_encoder": folder / "no-clip"}, ["no model folder at", "no-clip"]),
+        "width": ({"model.image_width": 7}, ["model.image_width is 7", "32"]),
+        "batch": ({"data.batch_size": 0}, ["batch_size is 0"]),
+        "judge": ({"judges.faces": folder / "no-faces", "judges.clip": world.clip}, ["no-faces", "not a folder"]),
+        "adapter": ({"start_from": folder / "no-run"}, ["no adapter at", "no-run"]),
+        "other base": (
+            {"start_from": unbroken, "model.backbone": other, "data.backbone": other},
+            ["was trained for backbone"],
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "key", "trainer key", "data key", "method", "type", "choice", "file", "dataset", "base model",
+        "image encoder", "width", "batch", "judge", "adapter", "other base",
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
+) -> None:
+    settings, words = mistakes(tiny_world, unbroken, tmp_path)[name]
+    if name == "other base":
+        tiny_base(tmp_path / "other-base", seed=1)
+    assert train.main(tiny_world.arguments(tmp_path / "run", **settings)) == 2
+    output = capfd.readouterr()
+    lines = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in output.err + output.out
+    assert output.err.splitlines()[-1] == lines[0]
+    assert [word for word in words if word not in lines[0]] == [], lines[0]
+    left = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".ckpt", ".json")]
+    assert not left
+
+
+def test_a_misspelt_key_in_a_file_is_named(
+    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("trainer:\n  max_stepz: 3\n")
+    assert train.main([*tiny_world.arguments(tmp_path / "run"), f"--config={file}"]) == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "max_stepz" in error and "did you mean trainer.max_steps?" in error
+
+
+def test_a_checkpoint_of_other_batches_is_refused(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = Path(shutil.copytree(unbroken, tmp_path / "again"))
+    before = adapter(output)
+    changed = {"data.batch_size": 8, "trainer.max_steps": STEPS + 1}
+    assert train.main(tiny_world.arguments(output, **changed)) == 2
+    assert "error: the checkpoint was trained with other batches: `batch_size` differs (4 there, 8 here)" in (
+        capfd.readouterr().err
+    )
+    assert same(adapter(output), before)
+
+
+@pytest.mark.skipif(not (WEIGHTS / "manifest.json").is_file(), reason="the pocket models are not there")
+@pytest.mark.parametrize("config", sorted((ROOT / "configs" / "pocket").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_pocket_configuration_runs(
+    config: Path, tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    small = {
+        "output": tmp_path / "run",
+        "data.source": tiny_world.dataset,
+        "data.cache_dir": tiny_world.cache,
+        "data.batch_size": 4,
+        "data.expert_batch_size": 8,
+        "data.expert_steps": 2,
+        "data.validation_subjects": 1,
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": 4,
+        "trainer.val_check_interval": 4,
+        "trainer.log_every_n_steps": 1,
+    }
+    assert train.main([f"--config={config}", *(f"--{key}={value}" for key, value in small.items())]) == 0
+    found = scalars(tmp_path / "run")
+    assert {"val/identity_misses_zero", "val/clip_t", "val/images"} <= set(found)
+    assert load_run(tmp_path / "run")
