@@ -87,7 +87,7 @@ class StepLoader(Generic[Batch]):
         return iter(loader)
 
     def state_dict(self) -> dict[str, int]:
-        """Empty: the trainer's count of batches is the only state. That it exists tells Lightning that resuming works."""
+        """Empty: the trainer counts the batches. That this exists tells Lightning that resuming works."""
         return {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

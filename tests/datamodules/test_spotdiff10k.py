@@ -1,0 +1,297 @@
+"""The DataModule with a real Trainer: encoded once, resumed exactly, the same for one and two processes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor, nn
+
+from contracts.batch import FactorBatch, PairBatch
+from contracts.errors import LikenessError
+from datamodules import encoders
+from datamodules.feature_cache import content_key
+from datamodules.images import read_square
+from datamodules.photos import read_pictures
+from datamodules.schema import features
+from datamodules.spotdiff10k import SpotDiff10kDataModule
+from networks.backbone import load_backbone
+from networks.clip_image import load_clip_image
+from pocket.dataset import Grid, rows_of
+from tests.datamodules.conftest import World
+from tests.distributed import run_ranks
+from tests.tiny import tiny_base
+
+
+class _Tiny(LightningModule):
+    """Learns something from every random tensor of a batch and notes what it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.scale = nn.Conv2d(4, 4, 1)
+            self.head = nn.Linear(32, 4)
+        self.seen: list[tuple[str, ...]] = []
+
+    def training_step(self, batch: PairBatch | FactorBatch, batch_idx: int) -> Tensor:
+        self.seen.append(batch.sample_ids)
+        if isinstance(batch, FactorBatch):
+            return self.head(batch.features["clip"]).square().mean()
+        mean, log_variance = batch.moments.chunk(2, dim=1)
+        latent = mean + (log_variance / 2).exp() * batch.latent_noise
+        keep = (~batch.drop_identity).float()[:, None]
+        shift = self.head(batch.reference["clip"] * keep)[..., None, None]
+        text = (batch.text_states.mean(dim=(1, 2)) + batch.timestep / 1000)[:, None, None, None]
+        return (self.scale(latent + batch.noise) * batch.mask + shift - text).square().mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+
+class _Crash(Callback):
+    """Stops the run in the middle of a step, as a killed process would."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_before_optimizer_step(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.fit_loop.total_batch_idx == self.at:
+            raise KeyError("killed")
+
+
+def _trainer(folder: Path, callbacks: tuple[Callback, ...] = (), **settings: Any) -> Trainer:
+    return Trainer(
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **{
+            "accelerator": "cpu",
+            "devices": 1,
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": bool(callbacks),
+            "num_sanity_val_steps": 0,
+            "limit_val_batches": 0,
+            **settings,
+        },
+    )
+
+
+def _weights(module: LightningModule) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+# 96 training photos: 24 batches of 4 an epoch.
+@pytest.mark.parametrize(
+    ("settings", "data", "saved", "killed"),
+    [
+        ({"max_steps": 11}, {"expert_steps": 3}, 2, 3),  # in stage 1, resumed into stage 2
+        ({"max_steps": 30}, {}, 26, 28),  # in the second epoch of the data
+        ({"max_epochs": 3}, {"batch_size": 32}, 3, 3),  # at the end of a trainer's epoch
+        ({"max_epochs": 3}, {"batch_size": 32}, 4, 5),  # in the middle of one
+        ({"max_steps": 8, "accumulate_grad_batches": 2}, {"expert_steps": 2}, 3, 9),
+        ({"max_steps": 9}, {"num_workers": 2}, 4, 6),
+    ],
+    ids=["stages", "second-epoch", "boundary", "mid-epoch", "accumulation", "workers"],
+)
+def test_a_killed_run_resumes_exactly(
+    world: World, ready: SpotDiff10kDataModule, tmp_path: Path, settings: dict, data: dict, saved: int, killed: int
+) -> None:
+    unbroken = _Tiny()
+    _trainer(tmp_path, **settings).fit(unbroken, world.datamodule(**data))
+
+    checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=saved, save_top_k=-1, filename="{step}")
+    first = _Tiny()
+    with pytest.raises(KeyError, match="killed"):
+        _trainer(tmp_path, (checkpoint, _Crash(killed)), **settings).fit(first, world.datamodule(**data))
+
+    torch.manual_seed(99)  # nothing may depend on the global generator
+    second = _Tiny()
+    path = tmp_path / f"step={saved}.ckpt"
+    _trainer(tmp_path, **settings).fit(second, world.datamodule(**data), ckpt_path=str(path), weights_only=True)
+
+    done = saved * settings.get("accumulate_grad_batches", 1)
+    assert first.seen[:done] + second.seen == unbroken.seen
+    assert torch.equal(_weights(second), _weights(unbroken))
+
+
+def test_two_processes_train_as_one(world: World, ready: SpotDiff10kDataModule, tmp_path: Path) -> None:
+    settings = {"max_steps": 6}
+
+    def work() -> tuple[list[tuple[str, ...]], Tensor]:
+        module = _Tiny()
+        _trainer(tmp_path, devices=2, strategy="ddp_find_unused_parameters_true", **settings).fit(
+            module, world.datamodule(expert_steps=2)
+        )
+        return module.seen, _weights(module)
+
+    (seen0, weights0), (seen1, weights1) = run_ranks(work)
+    alone = _Tiny()
+    _trainer(tmp_path, **settings).fit(alone, world.datamodule(expert_steps=2))
+    assert torch.allclose(weights0, _weights(alone), atol=1e-5)
+    assert torch.equal(weights0, weights1)
+    assert seen0[:2] == seen1[:2] == alone.seen[:2]
+    for a, b, both in zip(seen0[2:], seen1[2:], alone.seen[2:], strict=True):
+        assert a == both[::2]
+        assert b == both[1::2]
+
+
+def test_a_run_resumes_with_another_number_of_processes(
+    world: World, ready: SpotDiff10kDataModule, tmp_path: Path
+) -> None:
+    checkpoint = ModelCheckpoint(tmp_path, every_n_train_steps=3, save_top_k=-1, filename="{step}")
+    _trainer(tmp_path, (checkpoint,), max_steps=3).fit(_Tiny(), world.datamodule())
+
+    def work() -> Tensor:
+        module = _Tiny()
+        trainer = _trainer(tmp_path, devices=2, strategy="ddp", max_steps=6)
+        trainer.fit(module, world.datamodule(), ckpt_path=str(tmp_path / "step=3.ckpt"), weights_only=True)
+        return _weights(module)
+
+    unbroken = _Tiny()
+    _trainer(tmp_path, max_steps=6).fit(unbroken, world.datamodule())
+    assert torch.allclose(run_ranks(work)[0], _weights(unbroken), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"batch_size": 8}, r"`batch_size` differs \(4 there, 8 here\)"),
+        ({"seed": 1}, "`seed` differs"),
+        ({"expert_steps": 1}, "`expert_steps` differs"),
+        ({"drop_text": 0.2}, "`drops` differs"),
+        ({"subjects": ["s0000", "s0001", "s0002"]}, "`data` differs"),
+    ],
+)
+def test_resuming_on_other_batches_is_refused(
+    world: World, ready: SpotDiff10kDataModule, change: dict, said: str
+) -> None:
+    there, here = world.datamodule(), world.datamodule(**change)
+    there.setup("fit")
+    here.setup("fit")
+    here.load_state_dict(here.state_dict())
+    with pytest.raises(LikenessError, match=said):
+        here.load_state_dict(there.state_dict())
+
+
+def _count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    calls: list[tuple[str, int]] = []
+    encode = encoders.FrozenEncoders.encode
+
+    def counted(self: encoders.FrozenEncoders, name: str, batch: Any) -> Tensor:
+        calls.append((name, len(batch)))
+        return encode(self, name, batch)
+
+    monkeypatch.setattr(encoders.FrozenEncoders, "encode", counted)
+    return calls
+
+
+def test_each_item_is_encoded_once_by_one_of_the_processes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = _count_encoded(monkeypatch)
+
+    def work() -> tuple[list[tuple[str, int]], list[int]]:
+        trainer = _trainer(tmp_path, devices=2, strategy="ddp", max_steps=1)
+        datamodule = world.datamodule(cache_dir=str(tmp_path))
+        trainer.fit(_Tiny(), datamodule)
+        return calls, [len(datamodule._features[name]._where) for name in ("moments", "clip", "mask", "text")]
+
+    (calls0, known0), (calls1, known1) = run_ranks(work)
+    assert known0 == known1
+    for name, expected in zip(("moments", "clip", "mask", "text"), known0, strict=True):
+        counts = [sum(n for what, n in some if what == name) for some in (calls0, calls1)]
+        assert sum(counts) == expected
+        assert abs(counts[0] - counts[1]) <= 1
+
+    again = world.datamodule(cache_dir=str(tmp_path))
+    again.setup("fit")
+    assert not calls
+
+
+def test_a_damaged_cache_is_encoded_again(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = world.datamodule(cache_dir=str(tmp_path), subjects=["s0000", "s0001"])
+    first.setup("fit")
+    expected = first._stream[0]
+    for folder in (tmp_path / "features").iterdir():
+        (shard,) = folder.glob("*.safetensors")
+        data = bytearray(shard.read_bytes())
+        data[-3] ^= 1
+        shard.write_bytes(data)
+    calls = _count_encoded(monkeypatch)
+    second = world.datamodule(cache_dir=str(tmp_path), subjects=["s0000", "s0001"])
+    second.setup("fit")
+    assert {name for name, _ in calls} == {"moments", "clip", "mask", "text"}
+    found = second._stream[0]
+    assert torch.equal(found.moments, expected.moments)
+    assert torch.equal(found.text_states, expected.text_states)
+
+
+def test_another_encoder_is_another_cache(world: World, ready: SpotDiff10kDataModule, tmp_path: Path) -> None:
+    other = world.datamodule(backbone=str(tiny_base(tmp_path / "base", seed=1)), subjects=["s0000", "s0001"])
+    other.setup("fit")
+    keys = [p.sha256 for p in ready.photos["train"][:4]]
+    assert not torch.equal(other._features["moments"].rows(keys), ready._features["moments"].rows(keys))
+    assert torch.equal(other._features["clip"].rows(keys), ready._features["clip"].rows(keys))
+
+
+def test_cached_features_are_the_encoders_outputs(world: World, ready: SpotDiff10kDataModule) -> None:
+    pictures = list(read_pictures(ready.photos["train"][:3]))
+    pixels = torch.stack([torch.tensor(read_square(p.image, "x", 64)) for p in pictures])
+    keys = [p.photo.sha256 for p in pictures]
+    moments = load_backbone(str(world.base)).encode_moments(pixels)
+    assert torch.allclose(ready._features["moments"].rows(keys), moments, atol=1e-5)
+    assert torch.allclose(
+        ready._features["clip"].rows(keys), load_clip_image(str(world.clip)).encode(pixels), atol=1e-5
+    )
+
+
+def test_validation_is_a_grid_over_subjects_that_are_not_trained_on(ready: SpotDiff10kDataModule) -> None:
+    batches = list(ready.val_dataloader())
+    assert [name for b in batches for name in b.request_ids] == ["s0008.v00.00", "s0008.v01.00"]
+    assert batches[0].reference["clip"].shape == (2, 32)
+    assert batches[0].noise.shape == (2, 4, 16, 16)
+
+
+def test_without_a_trainer_the_loader_gives_both_stages(ready: SpotDiff10kDataModule) -> None:
+    batches = list(ready.train_dataloader())
+    assert [type(b) for b in batches] == [FactorBatch] * 2 + [PairBatch] * 24
+    pairs = [name for b in batches[2:] for name in b.sample_ids]
+    assert len(pairs) == len(set(pairs)) == 96
+
+
+def test_mistakes_are_named(world: World, tmp_path: Path) -> None:
+    def error(**arguments: Any) -> str:
+        with pytest.raises(LikenessError) as caught:
+            datamodule = world.datamodule(**arguments)
+            datamodule.prepare_data()
+            datamodule.setup("fit")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "dataset 'nowhere' is missing" in error(source="nowhere")
+    assert "subject 's9999' is not in the training split" in error(subjects=["s9999"])
+    assert "needs an image encoder" in error(image_encoder=None)
+    assert "unknown image feature 'dino'" in error(features=["dino"])
+    assert "batch_size is 0" in error(batch_size=0)
+    assert "drop rates" in error(drop_text=2.0)
+    assert "no model folder" in error(backbone="./nothing")
+    test_only = _dataset(tmp_path / "test-only", rows_of(9, Grid(10, 2, 2)))
+    assert "the training split" in error(source=str(test_only))
+    assert "is empty" in error(source=str(test_only))
+    broken = rows_of(0, Grid(10, 2, 2))
+    broken[1]["image"]["bytes"] = b"not a picture"
+    broken[1]["sha256"] = content_key(b"not a picture")
+    said = error(source=str(_dataset(tmp_path / "broken", broken)))
+    assert "image s0000:" in said
+    assert "is no readable PNG, JPEG or WebP" in said
+
+
+def _dataset(folder: Path, rows: list[dict]) -> Path:
+    folder.mkdir()
+    Dataset.from_list(rows, features=features()).to_parquet(folder / "part.parquet")
+    return folder
