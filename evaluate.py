@@ -22,7 +22,9 @@ STAGES = {"all": ("generate", "score", "report"), "generate": ("generate",), "sc
 
 def make_parser() -> ArgumentParser:
     """The command line; everything in a configuration file can be given here too."""
-    parser = ArgumentParser(prog="evaluate.py", description=__doc__, parser_mode="omegaconf+", exit_on_error=False)
+    parser = ArgumentParser(
+        prog="evaluate.py", description=__doc__, parser_mode="omegaconf+", exit_on_error=False, allow_abbrev=False
+    )
     parser.add_argument("--config", action="config", help="YAML file with what follows")
     parser.add_class_arguments(EvaluationSettings)
     parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")

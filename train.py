@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.multiprocessing import ProcessRaisedException
 
 from callbacks.checkpoint_io import DurableCheckpointIO
 from callbacks.frozen import FrozenGuard
@@ -83,7 +84,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         run=False,
         save_config_callback=None,
         seed_everything_default=0,
-        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
         args=None if arguments is None else list(arguments),
     )
     output = Path(cli.config.output)
@@ -108,13 +109,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ArgumentError as error:
         print(f"error: {with_suggestion(str(error), known_keys())}", file=sys.stderr)
         return 2
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except SIGTERMException:
         print("stopped: the state is saved; the same command goes on from here", file=sys.stderr)
         return 143
+    except Exception as error:
+        if (mistake := users_mistake(error)) is None:
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
     return 0
+
+
+def users_mistake(error: BaseException) -> str | None:
+    """The message of the :class:`LikenessError` that ``error`` is or hides: the parser wraps what a constructor raises,
+    and a forked process hands over the text of its traceback."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, LikenessError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return str(cause)
+    if isinstance(error, ProcessRaisedException):
+        last = str(error).strip().splitlines()[-1]
+        prefix = f"{LikenessError.__module__}.{LikenessError.__name__}: "
+        return last.removeprefix(prefix) if last.startswith(prefix) else None
+    return None
 
 
 def known_keys() -> list[str]:

@@ -32,7 +32,7 @@ def parse(*arguments: str) -> Any:
         run=False,
         save_config_callback=None,
         seed_everything_default=0,
-        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False},
+        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
         args=list(arguments),
     ).config
 

@@ -193,6 +193,10 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
         "image encoder": ({"data.image_encoder": folder / "no-clip"}, ["no model folder at", "no-clip"]),
         "width": ({"model.image_width": 7}, ["model.image_width is 7", "32"]),
         "batch": ({"data.batch_size": 0}, ["batch_size is 0"]),
+        "batch of two processes": (
+            {"data.batch_size": 5, "trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"},
+            ["batch_size 5", "use 4 or 6"],
+        ),
         "judge": ({"judges.faces": folder / "no-faces", "judges.clip": world.clip}, ["no-faces", "not a folder"]),
         "adapter": ({"start_from": folder / "no-run"}, ["no adapter at", "no-run"]),
         "other base": (
@@ -206,7 +210,7 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
     "name",
     [
         "key", "trainer key", "data key", "method", "type", "choice", "file", "dataset", "base model",
-        "image encoder", "width", "batch", "judge", "adapter", "other base",
+        "image encoder", "width", "batch", "batch of two processes", "judge", "adapter", "other base",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(

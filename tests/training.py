@@ -61,7 +61,7 @@ class TinyWorld:
             "model.image_width": TEXT_WIDTH,
             "model.hidden": 16,
             "model.warmup_steps": 2,
-            "model.learning_rate": 0.01,
+            "model.learning_rate": 1e-3,
             **{f"data.{name}": value for name, value in self.data().items()},
             "data.expert_steps": 2,
             "data.validation_subjects": 1,
