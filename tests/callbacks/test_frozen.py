@@ -4,6 +4,7 @@ import lightning as L
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 import train
 from callbacks.frozen import FrozenGuard, weights_digest
@@ -35,7 +36,7 @@ def fit(module: L.LightningModule) -> None:
         enable_model_summary=False,
         callbacks=[FrozenGuard()],
     )
-    trainer.fit(module, [torch.ones(3, 2)] * 2)
+    trainer.fit(module, DataLoader([torch.ones(3, 2)] * 2, batch_size=None))
 
 
 def test_a_frozen_backbone_passes() -> None:

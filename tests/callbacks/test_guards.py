@@ -5,6 +5,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 import train
 from callbacks.checkpoint_io import DurableCheckpointIO
@@ -22,7 +23,7 @@ def run(world: TinyWorld, output: Path, fault: str, step: int, **changes: object
     ("step", "every", "message", "kept"),
     [
         (3, 2, "the loss became NaN or infinite before step 4", 2),
-        (4, 2, "the weight subject.layers.0.weight became NaN or infinite before step 4", 2),
+        (4, 2, "the weight experts.pose.layers.0.weight became NaN or infinite before step 4", 2),
         (3, 100, "the loss became NaN or infinite before step 6", None),
     ],
     ids=["loss", "weight", "found at the end"],
@@ -71,5 +72,5 @@ def test_a_bad_loss_is_noticed_within_so_many_steps() -> None:
         callbacks=[FiniteLoss(every=5)],
     )
     with pytest.raises(LikenessError, match="became NaN or infinite before step 5"):
-        trainer.fit(module, [torch.zeros(1)] * 20)
+        trainer.fit(module, DataLoader([torch.zeros(1)] * 20, batch_size=None))
     assert module.steps == 5
