@@ -20,6 +20,7 @@ from tqdm import tqdm
 from contracts.errors import LikenessError
 from datamodules.feature_cache import FeatureCache
 from datamodules.processes import Processes
+from networks.fingerprints import folder_fingerprint, resolve_source
 
 if TYPE_CHECKING:
     from networks.backbone import Backbone
@@ -48,16 +49,15 @@ class FrozenEncoders:
 
     def fingerprint(self, name: str) -> str:
         """Everything a feature depends on besides what is encoded; no weights are loaded for it."""
-        from networks.backbone import backbone_fingerprint
         from networks.clip_image import clip_image_fingerprint
 
         if name == "text":
-            return f"{backbone_fingerprint(self.backbone)}/text"
+            return f"{self._parts_fingerprint('text_encoder', 'tokenizer')}/text"
         if name == "mask":
             _, height, width = self.latent_shape
             return f"mask/{self.resolution}/{height}x{width}/{_PREPROCESSING}"
         if name == "moments":
-            return f"{backbone_fingerprint(self.backbone)}/moments/{self.resolution}/{_PREPROCESSING}"
+            return f"{self._parts_fingerprint('vae')}/moments/{self.resolution}/{_PREPROCESSING}"
         return f"{clip_image_fingerprint(self._image_source(name))}/{name}/{self.resolution}/{_PREPROCESSING}"
 
     @torch.inference_mode()
@@ -78,6 +78,11 @@ class FrozenEncoders:
         from networks.backbone import backbone_latent_shape
 
         return backbone_latent_shape(self.backbone)
+
+    def _parts_fingerprint(self, *parts: str) -> str:
+        """Of the backbone's parts that a feature depends on: another UNet leaves the caches as they are."""
+        folder = resolve_source(self.backbone)
+        return "/".join(folder_fingerprint(folder / part) for part in parts)
 
     @cached_property
     def _backbone(self) -> "Backbone":

@@ -10,6 +10,7 @@ other two splits are plain photos, so that they can serve as references and as h
 """
 
 import argparse
+import ast
 import fcntl
 import hashlib
 import json
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -70,10 +72,11 @@ class Grid:
 
 
 def fingerprint(grid: Grid) -> str:
-    """What the pictures depend on: the grid, the OpenCV version and the source text of the renderer."""
+    """What the pictures depend on: the grid, the OpenCV version and the renderer's code, comments aside."""
     digest = hashlib.sha256(f"{grid}/{cv2.__version__}".encode())
     for name in _SOURCES:
-        digest.update(Path(pocket.__path__[0], name).read_bytes())
+        source = Path(pocket.__path__[0], name).read_text()
+        digest.update(ast.dump(ast.parse(source)).encode())
     return digest.hexdigest()
 
 
@@ -94,7 +97,7 @@ def pocket10k(cache_dir: str | Path | None = None, grid: Grid | None = None, pro
     folder = cache_folder(cache_dir) / f"{grid.name}-{fingerprint(grid)[:12]}"
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.parent / f".{folder.name}.lock"):
+        with _lock(folder.parent / ".pocket.lock"):
             if not folder.is_dir():
                 _render(folder, grid, processes)
     _check_sizes(folder)
@@ -152,7 +155,7 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
 
 def _render(folder: Path, grid: Grid, processes: int | None) -> None:
     """Render the grid into a temporary folder and give it its final name."""
-    for left_over in folder.parent.glob(f".{folder.name}.*.part"):
+    for left_over in folder.parent.glob(".pocket*.part"):  # nobody else renders here: the caller holds the lock
         shutil.rmtree(left_over, ignore_errors=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
@@ -201,7 +204,21 @@ def _subject_rows(grid: Grid, processes: int | None) -> Iterator[Iterator[list[R
         else:
             # Spawned, not forked: the caller may have threads of torch, OpenCV or Arrow running.
             with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-                yield counted(pool.map(rows_of, indices, [grid] * grid.subjects, chunksize=2))
+                with _hidden_main():
+                    rows = pool.map(rows_of, indices, [grid] * grid.subjects, chunksize=2)
+                yield counted(rows)
+
+
+@contextmanager
+def _hidden_main() -> Iterator[None]:
+    """Keep processes that start meanwhile from importing the caller's main module: it may be slow, or unguarded."""
+    main = sys.modules["__main__"]
+    if rows_of.__module__ != "__main__":
+        sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _shards(grid: Grid, subjects: Iterator[list[Row]]) -> Iterator[tuple[str, list[Row]]]:
