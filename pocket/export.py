@@ -19,6 +19,8 @@ def export_base(
     shutil.rmtree(folder, ignore_errors=True)
     assemble(vae.half(), text_encoder.half(), tokenizer, unet.half()).save_pretrained(folder, safe_serialization=True)
     _load_as_float32(folder / "text_encoder" / "config.json")
+    for part in ("vae", "unet"):
+        _forget_origin(folder / part / "config.json")
 
 
 def export_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
@@ -34,4 +36,11 @@ def _load_as_float32(config: Path) -> None:
     """transformers takes the type to compute in from the configuration; on a CPU it must not be float16."""
     settings = json.loads(config.read_text())
     settings["dtype"] = str(torch.float32).removeprefix("torch.")
+    config.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def _forget_origin(config: Path) -> None:
+    """diffusers notes where a model was loaded from; weights must not depend on that."""
+    settings = json.loads(config.read_text())
+    settings.pop("_name_or_path", None)
     config.write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,0 +1,218 @@
+"""Face detection and face embeddings through stock insightface, in batches, with every choice written down.
+
+Which face is judged: the one with the largest box. All faces of a picture are returned, largest first, so their
+number is known and a crowd is visible.
+
+The retry ladder: a picture in which nothing is found is tried once more. Rung ``plain`` is the picture as it is;
+rung ``padded`` is the picture with a black border of half its size on each side, so that a face that fills the frame
+takes half as much of the detector's input. Each face says which rung found it. Embeddings are always cut from the
+original pixels, so a retry never lowers their resolution.
+"""
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from contracts.errors import LikenessError
+
+DETECTION_SIDE = 128
+"""Side of the square that pictures are fitted into for detection.
+
+128 is the smaller of insightface's own two defaults and twice the side of a pocket picture; faces of 30 to 110 pixels
+there are found best. For pictures of 512 pixels with small faces use 640.
+"""
+SCORE_THRESHOLD = 0.5
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_loaded: dict[tuple[Any, ...], Any] = {}
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face: ``bbox`` (4,) x0, y0, x1, y1 and ``landmarks`` (5, 2) x, y in pixels of the picture, ``score`` in
+    0..1, ``embedding`` (512,) float32 of length 1, and the ``rung`` of the ladder that found it."""
+
+    bbox: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    score: float
+    embedding: NDArray[np.float32]
+    rung: Literal["plain", "padded"]
+
+
+@dataclass(frozen=True)
+class JudgedFaces:
+    """The judged face of each of B pictures: ``found`` (B,) bool, ``embeddings`` (B, 512) float32 of length 1 or all 0
+    where nothing was found, ``counts`` (B,) int64 faces in the picture, ``rungs`` B names or None."""
+
+    found: NDArray[np.bool_]
+    embeddings: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    rungs: list[str | None]
+
+
+class FacePack:
+    """A folder of insightface models, used for detection and recognition only and never downloaded.
+
+    Sessions are made on first use, once per process, and are not pickled. Arguments: ``source`` an existing folder with
+    a detector and a recogniser as ONNX files; ``det_size`` side of the detector's input, a multiple of 32; ``device``
+    must really be used, there is no silent fallback; ``threads`` of one ONNX Runtime session; ``retry`` switches the
+    second rung of the ladder. Raises LikenessError for a missing or unusable folder and for a device that is absent.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        det_size: int = DETECTION_SIDE,
+        device: Literal["cpu", "cuda"] = "cpu",
+        threads: int = 1,
+        retry: bool = True,
+    ) -> None:
+        self.source = Path(source).expanduser()
+        if not self.source.is_dir():
+            raise LikenessError(
+                f"face pack '{source}' is not a folder: give a folder that holds a detector and a recogniser as .onnx "
+                "files, such as pocket/weights/faces_a (nothing is downloaded)"
+            )
+        self.files = sorted(self.source.glob("*.onnx"))
+        if len(self.files) < 2:
+            raise LikenessError(
+                f"face pack '{source}' holds {len(self.files)} .onnx files, a detector and a recogniser are needed"
+            )
+        if det_size <= 0 or det_size % 32:
+            raise LikenessError(f"det_size is {det_size}: it must be a positive multiple of 32")
+        if device not in _PROVIDERS:
+            raise LikenessError(f"device '{device}' is unknown to face packs: use one of {', '.join(_PROVIDERS)}")
+        self.det_size, self.device, self.threads, self.retry = det_size, device, threads, retry
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and bytes of the ONNX files, as hex."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
+
+    @property
+    def app(self) -> Any:
+        """The ``FaceAnalysis`` of this process. Raises LikenessError where the folder cannot be used."""
+        # Sessions do not survive a fork, hence the process number in the key.
+        key = (os.getpid(), str(self.source.resolve()), self.fingerprint, self.device, self.threads)
+        if key not in _loaded:
+            _loaded[key] = _load(self.source, self.device, self.threads)
+        return _loaded[key]
+
+    def analyse(self, images: NDArray[np.uint8] | torch.Tensor) -> list[list[Face]]:
+        """Faces of each picture of (B, H, W, 3) uint8 RGB, largest box first."""
+        pictures = _bgr(images)
+        found = [self._find(picture) for picture in pictures]
+        crops = [_crop(pictures[i], marks) for i, faces in enumerate(found) for _, marks, _, _ in faces]
+        embeddings = iter(self._embed(crops))
+        return [
+            [Face(box, marks, score, next(embeddings), rung) for box, marks, score, rung in faces] for faces in found
+        ]
+
+    def judge(self, images: NDArray[np.uint8] | torch.Tensor) -> JudgedFaces:
+        """The largest face of each picture of (B, H, W, 3) uint8 RGB."""
+        faces = self.analyse(images)
+        embeddings = np.zeros((len(faces), 512), np.float32)
+        for row, here in zip(embeddings, faces, strict=True):
+            if here:
+                row[:] = here[0].embedding
+        return JudgedFaces(
+            found=np.array([bool(f) for f in faces], np.bool_),
+            embeddings=embeddings,
+            counts=np.array([len(f) for f in faces], np.int64),
+            rungs=[f[0].rung if f else None for f in faces],
+        )
+
+    def _find(self, picture: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.float32], float, Any]]:
+        """Box, landmarks, score and rung of each face of one BGR picture, largest box first."""
+        detector = self.app.det_model
+        size = detector.static_input_size or (self.det_size, self.det_size)
+        detector.det_thresh = SCORE_THRESHOLD
+        rung, shift = "plain", np.zeros(2, np.float32)
+        boxes, marks = detector.detect(picture, input_size=size)
+        if len(boxes) == 0 and self.retry:
+            h, w = picture.shape[0] // 2, picture.shape[1] // 2
+            padded = cv2.copyMakeBorder(picture, h, h, w, w, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+            rung, shift = "padded", np.array([w, h], np.float32)
+            boxes, marks = detector.detect(padded, input_size=size)
+        faces = [
+            (box[:4] - np.tile(shift, 2), points - shift, float(box[4]), rung)
+            for box, points in zip(boxes, marks, strict=True)
+        ]
+        return sorted(faces, key=lambda face: float(np.prod(face[0][2:] - face[0][:2])), reverse=True)
+
+    def _embed(self, crops: list[NDArray[np.uint8]], batch: int = 64) -> NDArray[np.float32]:
+        """Embeddings (N, 512) of length 1 of aligned BGR crops."""
+        recogniser = self.app.models["recognition"]
+        if not crops:
+            return np.zeros((0, 512), np.float32)
+        # Some exports fix the batch axis at 1.
+        step = batch if isinstance(recogniser.input_shape[0], str | None) else int(recogniser.input_shape[0])
+        if step != batch:
+            step = 1
+        raw = np.concatenate([recogniser.get_feat(crops[i : i + step]) for i in range(0, len(crops), step)])
+        return (raw / np.linalg.norm(raw, axis=1, keepdims=True).clip(min=1e-12)).astype(np.float32)
+
+
+def _bgr(images: NDArray[np.uint8] | torch.Tensor) -> list[NDArray[np.uint8]]:
+    """What insightface reads: one contiguous BGR picture each. A wrong shape or type is a mistake of the caller."""
+    array = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
+        raise ValueError(f"pictures must be (B, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}")
+    return [np.ascontiguousarray(picture[..., ::-1]) for picture in array]
+
+
+def _crop(picture: NDArray[np.uint8], marks: NDArray[np.float32]) -> NDArray[np.uint8]:
+    from insightface.utils.face_align import norm_crop
+
+    with warnings.catch_warnings():
+        # insightface 2.1 calls a method that scikit-image has deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        return norm_crop(picture, landmark=marks, image_size=112)
+
+
+def _load(source: Path, device: str, threads: int) -> Any:
+    import onnxruntime
+    from insightface.app import FaceAnalysis
+
+    provider = _PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise LikenessError(
+            f"face pack on '{device}': this onnxruntime has no {provider}; install onnxruntime-gpu or use device cpu"
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    try:
+        app = FaceAnalysis(
+            name=str(source.resolve()),
+            allowed_modules=["detection", "recognition"],
+            providers=[provider],
+            sess_options=options,
+        )
+    except AssertionError:
+        raise LikenessError(f"face pack '{source}' has no detector among its .onnx files") from None
+    except Exception as error:
+        # onnxruntime and protobuf raise a type of their own for each kind of damage.
+        raise LikenessError(f"face pack '{source}' cannot be read: {str(error).splitlines()[0]}") from error
+    if "recognition" not in app.models:
+        raise LikenessError(f"face pack '{source}' has no recogniser among its .onnx files")
+    if not app.det_model.use_kps:
+        raise LikenessError(f"face pack '{source}': its detector gives no landmarks, so faces cannot be aligned")
+    app.prepare(ctx_id=0, det_thresh=SCORE_THRESHOLD, det_size=(DETECTION_SIDE, DETECTION_SIDE))
+    for task, model in app.models.items():
+        used = model.session.get_providers()
+        if used[0] != provider:
+            raise LikenessError(f"face pack '{source}': {task} was asked to run on {provider} but runs on {used[0]}")
+    return app
