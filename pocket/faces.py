@@ -66,6 +66,7 @@ def _export(module: nn.Module, example: torch.Tensor, file: Path, outputs: list[
         with warnings.catch_warnings():
             # torch calls this exporter old; the newer one needs packages that nothing else here does.
             warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # anchors follow the size, which stays free
             torch.onnx.export(
                 module,
                 (example,),
