@@ -31,6 +31,14 @@ def test_what_was_saved_comes_back(saved: Path) -> None:
     assert DurableCheckpointIO().load_checkpoint(saved)["global_step"] == 4
 
 
+def test_the_old_checkpoint_is_replaced_and_never_written_over(saved: Path) -> None:
+    before = saved.read_bytes()
+    with saved.open("rb") as reader:
+        DurableCheckpointIO().save_checkpoint(NEW, saved)
+        assert reader.read() == before, "who reads the old one reads the whole of it"
+    assert saved.read_bytes() != before
+
+
 @pytest.mark.parametrize("size", [0, 100, 100_000])
 def test_a_full_disk_leaves_the_old_checkpoint(saved: Path, size: int) -> None:
     with file_size_limit(size), pytest.raises(LikenessError, match=r"last.ckpt' could not be written") as raised:

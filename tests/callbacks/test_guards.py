@@ -48,7 +48,8 @@ def test_nan_stops_the_run_before_anything_good_is_overwritten(
         assert all(value.isfinite().all() for value in state["state_dict"].values())
 
 
-def test_a_bad_loss_is_noticed_within_so_many_steps() -> None:
+@pytest.mark.parametrize(("every", "steps"), [(5, 5), (50, 7)], ids=["at the next look", "at the end"])
+def test_a_bad_loss_is_noticed_without_any_checkpoint(every: int, steps: int) -> None:
     class Bad(L.LightningModule):
         def __init__(self) -> None:
             super().__init__()
@@ -64,13 +65,13 @@ def test_a_bad_loss_is_noticed_within_so_many_steps() -> None:
     module = Bad()
     trainer = L.Trainer(
         accelerator="cpu",
-        max_steps=20,
+        max_steps=7,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[FiniteLoss(every=5)],
+        callbacks=[FiniteLoss(every)],
     )
-    with pytest.raises(LikenessError, match="became NaN or infinite before step 5"):
+    with pytest.raises(LikenessError, match=f"became NaN or infinite before step {steps}"):
         trainer.fit(module, DataLoader([torch.zeros(1)] * 20, batch_size=None))
-    assert module.steps == 5
+    assert module.steps == steps
