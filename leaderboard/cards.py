@@ -9,8 +9,8 @@ from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD
 
 def make_cards(faces: str, clip: str) -> tuple[MetricCard, ...]:
     """The cards of all measured columns, from the fingerprints of the two judges."""
-    face_steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, retry padded, crop 112"
-    face = f"faces-{faces[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}-pad|largest"
+    face_steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, no retry, crop 112"
+    face = f"faces-{faces[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}|largest"
     clip_steps = "the model's own PIL pipeline, fp32"
     eye = f"clip-{clip[:8]}|pil|fp32"
 

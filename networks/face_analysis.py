@@ -6,7 +6,9 @@ number is known and a crowd is visible.
 The retry ladder: a picture in which nothing is found is tried once more. Rung ``plain`` is the picture as it is;
 rung ``padded`` is the picture with a black border of half its size on each side, so that a face that fills the frame
 takes half as much of the detector's input. Each face says which rung found it. Embeddings are always cut from the
-original pixels, so a retry never lowers their resolution.
+original pixels, so a retry never lowers their resolution. The ladder is off unless ``retry`` asks for it: a detector
+that was not trained on such borders, the pocket one for instance, takes the bordered picture itself for a face, even
+where it is noise, and then a detection rate says nothing.
 """
 
 import hashlib
@@ -74,7 +76,7 @@ class FacePack:
         det_size: int = DETECTION_SIDE,
         device: Literal["cpu", "cuda"] = "cpu",
         threads: int = 1,
-        retry: bool = True,
+        retry: bool = False,
     ) -> None:
         self.source = Path(source).expanduser()
         if not self.source.is_dir():

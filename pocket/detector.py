@@ -194,7 +194,7 @@ def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Ten
     focal = (score.sigmoid() - target).detach().abs() ** 2
     score_loss = (focal * F.binary_cross_entropy_with_logits(score, target, reduction="none"))[~left_out].sum()
     box_loss = ((1 - giou).sum() + 0.3 * (distances - edges).abs().sum() / 4) / count
-    total = score_loss / count + box_loss + 6 * mark_error
+    total = score_loss / count + box_loss + mark_error
     shown = {"score": score_loss.item() / count, "iou": iou.sum().item() / count, "marks": mark_error.item() * 16}
     return total, shown
 
@@ -210,10 +210,10 @@ def spot_loss(spots: Tensor, faces: list[tuple[Tensor, Tensor]]) -> Tensor:
     got = spots[:, 5:].unflatten(1, (5, 2)).permute(0, 1, 3, 4, 2)[face]
     where = (got - offsets).abs()[near].sum() / (2 * near.sum()).clamp(min=1)
     target = torch.zeros_like(spots[:, :5]).index_add(0, face, near.float()).clamp(max=1)
-    return where + F.binary_cross_entropy_with_logits(spots[:, :5], target, pos_weight=torch.tensor(8.0))
+    return 3 * where + F.binary_cross_entropy_with_logits(spots[:, :5], target, pos_weight=torch.tensor(8.0))
 
 
-def train_detector(bank: Bank, folder: Path, steps: int = 2400, batch: int = 32, rate: float = 2e-3) -> Detector:
+def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32, rate: float = 2e-3) -> Detector:
     """Train on canvases of the bank's pictures; state is kept in ``folder``, so a stopped run goes on."""
     torch.manual_seed(0)
     detector = Detector()

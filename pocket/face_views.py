@@ -8,9 +8,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pocket.backgrounds import crop_background
+from pocket.factors import BACKGROUNDS
+from pocket.renderer import SIDE
+
 Image = NDArray[np.uint8]
 
-CANVAS = 128  # side of the detector's training input: a 64 x 64 picture at twice its size
+CANVAS = 2 * SIDE  # side of the detector's training input: a picture at twice its size
 CROP = 112
 # Where the ArcFace family puts eyes, nose tip and corners of the mouth in a 112 x 112 crop.
 TEMPLATE = np.array(
@@ -68,10 +72,11 @@ def aligned(image: Image, points: NDArray, rng: np.random.Generator, jitter: flo
 class Canvases:
     """Draws detector canvases from pictures with one face each.
 
-    Most are single pictures at the standard size; some are smaller, larger, two side by side, or hold no face at
-    all: noise, a picture cut into shuffled tiles, a small part of an enlarged face. Coordinates follow the
-    standard case, a 64 x 64 picture enlarged twice, whose pixel centres a detector's client maps back without the
-    half-pixel shift.
+    Most hold a single picture at the standard size; some a smaller, a larger or a padded one, or two side by side. One
+    picture in six has no face: noise, flat shapes, a bare place, a small part of an enlarged face, a picture cut into
+    shuffled tiles, a face cut out. They are laid out like the others, or the frame alone would give a face away.
+    Coordinates follow the standard case, a 64 x 64 picture enlarged twice, whose pixel centres a detector's client maps
+    back without the half-pixel shift.
     """
 
     def __init__(self, images: Image, boxes: NDArray, points: NDArray) -> None:
@@ -79,34 +84,23 @@ class Canvases:
 
     def draw(self, rng: np.random.Generator) -> tuple[Image, NDArray, NDArray]:
         """Canvas (128, 128, 3), boxes (F, 4) and landmarks (F, 5, 2) in canvas pixels, F in 0..2."""
-        kind = rng.random()
-        if kind < 0.66:
-            return self._pasted(rng, [(2.0, 0, 0)])
-        if kind < 0.80:
-            scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.4))))
-            low, high = sorted((0.0, CANVAS - 64 * scale))
-            return self._pasted(rng, [(scale, int(rng.uniform(low, high)), int(rng.uniform(low, high)))])
-        if kind < 0.88:
-            if rng.random() < 0.5:
-                return self._pasted(rng, [(1.0, 0, 0), (1.0, 64, 0)])
-            return self._pasted(rng, [(1.0, 0, 0), (1.0, 0, 64)])
-        return self._faceless(rng), np.zeros((0, 4)), np.zeros((0, 5, 2))
-
-    def _pasted(self, rng: np.random.Generator, places: list[tuple[float, int, int]]) -> tuple[Image, NDArray, NDArray]:
         canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
         boxes, points = [], []
-        for scale, left, top in places:
-            image, box, marks = self._one(rng)
-            side = round(64 * scale)
+        for scale, left, top in _layout(rng):
+            side = round(SIDE * scale)
+            if rng.random() < 1 / 6:
+                image = self._faceless(rng)
+            else:
+                image, box, marks = self._one(rng)
+                real = side / SIDE
+                shift = np.array([left, top]) + (real - 2) / 2
+                boxes.append(box * real + np.tile(shift, 2))
+                points.append(marks * real + shift)
             enlarged = cv2.resize(image, (side, side))
             x0, y0 = max(0, left), max(0, top)
             x1, y1 = min(CANVAS, left + side), min(CANVAS, top + side)
             canvas[y0:y1, x0:x1] = enlarged[y0 - top : y1 - top, x0 - left : x1 - left]
-            real = side / 64
-            shift = np.array([left, top]) + (real - 2) / 2
-            boxes.append(box * real + np.tile(shift, 2))
-            points.append(marks * real + shift)
-        return canvas, np.stack(boxes), np.stack(points)
+        return canvas, np.array(boxes).reshape(-1, 4), np.array(points).reshape(-1, 5, 2)
 
     def _one(self, rng: np.random.Generator) -> tuple[Image, NDArray, NDArray]:
         i = int(rng.integers(len(self.images)))
@@ -116,21 +110,55 @@ class Canvases:
         return degrade(image, rng), box, marks
 
     def _faceless(self, rng: np.random.Generator) -> Image:
+        """A (64, 64, 3) picture."""
         kind = rng.random()
-        if kind < 0.2:
-            coarse = rng.integers(0, 256, (int(rng.integers(3, 64)),) * 2 + (3,), np.uint8)
-            return cv2.resize(coarse, (CANVAS, CANVAS))
+        if kind < 0.15:
+            coarse = rng.integers(0, 256, (int(rng.integers(3, SIDE + 1)),) * 2 + (3,), np.uint8)
+            return cv2.resize(coarse, (SIDE, SIDE))
+        if kind < 0.35:
+            return _flat_shapes(rng)
+        if kind < 0.50:
+            return degrade(crop_background(BACKGROUNDS[rng.integers(len(BACKGROUNDS))], SIDE, rng.random()), rng)
         image, box, _ = self._one(rng)
-        if kind < 0.5:
-            enlarged = cv2.resize(image, None, fx=(scale := rng.uniform(5, 10)), fy=scale)
-            x, y = rng.integers(0, len(enlarged) - CANVAS, 2)
-            return enlarged[y : y + CANVAS, x : x + CANVAS]
-        if kind < 0.75:
+        if kind < 0.65:
+            enlarged = cv2.resize(image, None, fx=(scale := rng.uniform(2.5, 5)), fy=scale)
+            x, y = rng.integers(0, len(enlarged) - SIDE, 2)
+            return enlarged[y : y + SIDE, x : x + SIDE]
+        if kind < 0.80:
             tiles = image.reshape(4, 16, 4, 16, 3).swapaxes(1, 2).reshape(16, 16, 16, 3)[rng.permutation(16)]
-            image = tiles.reshape(4, 4, 16, 16, 3).swapaxes(1, 2).reshape(64, 64, 3)
+            return tiles.reshape(4, 4, 16, 16, 3).swapaxes(1, 2).reshape(SIDE, SIDE, 3)
+        # The hole keeps the hair, the neck and the room: what surrounds a face is no face.
+        x0, y0, x1, y1 = np.clip(box + np.array([-1, -3, 2, 2]), 0, SIDE).astype(int)
+        image = image.copy()
+        image[y0:y1, x0:x1] = image[0, 0] if rng.random() < 0.5 else image[y0:y1, x0:x1].mean(axis=(0, 1))
+        return image
+
+
+def _layout(rng: np.random.Generator) -> list[tuple[float, int, int]]:
+    """Scale, left and top of each picture of a canvas."""
+    kind = rng.random()
+    if kind < 0.70:
+        return [(2.0, 0, 0)]
+    if kind < 0.82:
+        scale = float(np.exp(rng.uniform(np.log(0.4), np.log(2.4))))
+        low, high = sorted((0.0, CANVAS - SIDE * scale))
+        return [(scale, int(rng.uniform(low, high)), int(rng.uniform(low, high)))]
+    if kind < 0.90:
+        return [(1.0, SIDE // 2, SIDE // 2)]
+    return [(1.0, 0, 0), (1.0, SIDE, 0) if rng.random() < 0.5 else (1.0, 0, SIDE)]
+
+
+def _flat_shapes(rng: np.random.Generator) -> Image:
+    """A flat (64, 64, 3) picture, often black, with up to three flat boxes or ellipses."""
+    canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
+    if rng.random() < 0.7:
+        canvas[:] = rng.integers(0, 256, 3)
+    for _ in range(int(rng.integers(0, 4))):
+        colour = tuple(map(int, rng.integers(0, 256, 3)))
+        x, y = (int(v) for v in rng.integers(-10, SIDE - 5, 2))
+        w, h = (int(v) for v in rng.integers(4, SIDE, 2))
+        if rng.random() < 0.6:
+            cv2.rectangle(canvas, (x, y), (x + w, y + h), colour, -1)
         else:
-            # The hole keeps the hair, the neck and the room: what surrounds a face is no face.
-            x0, y0, x1, y1 = np.clip(box + np.array([-1, -3, 2, 2]), 0, 64).astype(int)
-            image = image.copy()
-            image[y0:y1, x0:x1] = image[0, 0] if rng.random() < 0.5 else image[y0:y1, x0:x1].mean(axis=(0, 1))
-        return cv2.resize(image, (CANVAS, CANVAS))
+            cv2.ellipse(canvas, (x + w // 2, y + h // 2), (w // 2, h // 2), 0, 0, 360, colour, -1)
+    return canvas
