@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from networks.face_analysis import DETECTION_SIDE, FacePack
-from pocket.factors import draw_shot, draw_subject
+from pocket.backgrounds import crop_background
+from pocket.factors import BACKGROUNDS, draw_shot, draw_subject
 from pocket.paths import FACES_A, FACES_B
 from pocket.renderer import render
 
@@ -88,6 +89,10 @@ def test_a_tensor_is_read_like_an_array(pack: FacePack, photos: Images) -> None:
 
 
 def test_no_face(pack: FacePack) -> None:
+    """Neither rung sees a face in flat grey, in noise or in an empty place: the frame gives nothing away."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
+    places = np.stack([crop_background(kind, 64, 0.4) for kind in BACKGROUNDS])
+    assert not pack.judge(np.concatenate([noise, places])).found.any()
     blank = np.full((2, 64, 64, 3), 127, np.uint8)
     assert pack.analyse(blank) == [[], []]
     judged = pack.judge(blank)

@@ -192,7 +192,7 @@ def test_training_goes_on_where_it_stopped(bank: Bank, tmp_path: Path) -> None:
         assert recogniser(torch.zeros(1, 3, 112, 112)).shape == (1, 512)
 
 
-def test_shipped_packs_are_small_and_pass_a_hundred_renders() -> None:
+def test_shipped_packs_are_small_and_near_their_floors_on_a_few_renders() -> None:
     size = sum(file.stat().st_size for folder in (FACES_A, FACES_B) for file in folder.glob("*.onnx"))
     assert size <= 9_000_000
     for folder in (FACES_A, FACES_B):
