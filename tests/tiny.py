@@ -20,6 +20,9 @@ from transformers import (
 )
 
 from datamodules.schema import features
+from networks.e4e import E4E
+from networks.stylegan2 import StyleGAN2
+from networks.wplus import save_wplus
 from pocket.base_model import assemble
 from pocket.dataset import Grid, rows_of
 from pocket.faces import export_pack
@@ -97,6 +100,16 @@ def tiny_faces(folder: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch has a newer exporter, which needs more packages
         export_pack(_CentreDetector(), recogniser, folder)  # type: ignore[arg-type]
+    return folder
+
+
+def tiny_wplus(folder: Path, seed: int = 0) -> Path:
+    """An e4e and a StyleGAN2 of 64 pixels, 10 rows of width 8; another seed gives other weights and mean code."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        generator = StyleGAN2(SIDE, 8, 1, (8, 8, 8, 8, 8))
+        encoder = E4E(generator.rows, 8, SIDE, ((4, 1), (8, 1), (8, 1), (8, 1))).eval()
+        save_wplus(folder, encoder, generator, torch.randn(generator.rows, 8))
     return folder
 
 

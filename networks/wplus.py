@@ -1,0 +1,191 @@
+"""The frozen pair of e4e and StyleGAN2 that W+ methods stand on, from a folder or from a public checkpoint."""
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from contracts.errors import LikenessError
+from networks.e4e import E4E
+from networks.fingerprints import folder_fingerprint
+from networks.pretrained import first_line
+from networks.stylegan2 import StyleGAN2, row_count
+from networks.weight_manifest import file_sha256, verify_if_listed
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CHECKPOINT_ENCODER = "Encoder4Editing"
+"""What a checkpoint's options call e4e. pSp's own encoder has the same entry names and another meaning."""
+
+
+class WPlusEncoder(nn.Module):
+    """e4e and its generator, frozen: aligned faces to W+ codes and back.
+
+    ``rows`` and ``width`` are the shape of a code, ``size`` the side of a generated picture in pixels, ``latent_avg``
+    (rows, width) the mean code, and ``fingerprint`` names the weights; caches of codes carry it.
+    """
+
+    latent_avg: Tensor
+
+    def __init__(self, encoder: E4E, generator: StyleGAN2, latent_avg: Tensor, fingerprint: str) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.fingerprint = encoder, generator, fingerprint
+        self.register_buffer("latent_avg", latent_avg.float())
+        self.rows, self.width, self.size = generator.rows, generator.width, generator.size
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "WPlusEncoder":
+        """Stays in evaluation mode whatever the trainer says."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
+        """Aligned faces (B, H, W, 3) uint8, squares of any side, to W+ codes (B, rows, width)."""
+        pixels = torch.as_tensor(images).to(self.latent_avg.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        side = self.encoder.input_size
+        if pixels.shape[2:] != (side, side):
+            pixels = F.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+        return self.encoder(pixels) + self.latent_avg
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """W+ codes (B, rows, width) to pictures (B, size, size, 3) uint8, with the registered noise.
+
+        Raises :class:`LikenessError` for codes of another shape.
+        """
+        pixels = self.decoder(codes.to(self.latent_avg))
+        return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def load_wplus(source: str) -> WPlusEncoder:
+    """A folder that :func:`save_wplus` wrote, or a public e4e checkpoint (``.pt``), on the CPU in float32.
+
+    A checkpoint is read without running code from it. Raises :class:`LikenessError` where it is of another size or kind
+    or has missing or extra entries, which are named.
+    """
+    path = _existing(source)
+    if path.is_dir():
+        encoder, generator = _from_config(path)
+        state = _read_folder(path)
+    else:
+        state, size = _read_checkpoint(path)
+        with torch.device("meta"):
+            encoder, generator = E4E(row_count(size)), StyleGAN2(size)
+    latent_avg = _fill(source, encoder, generator, state)
+    return WPlusEncoder(encoder, generator, latent_avg, wplus_fingerprint(source))
+
+
+def wplus_fingerprint(source: str) -> str:
+    """SHA-256 over the weight files of a folder or checkpoint, without loading them."""
+    path = _existing(source)
+    return folder_fingerprint(path) if path.is_dir() else file_sha256(path)
+
+
+def save_wplus(
+    folder: Path, encoder: E4E, generator: StyleGAN2, latent_avg: Tensor, dtype: torch.dtype = torch.float32
+) -> None:
+    """Write ``config.json`` and ``model.safetensors``, the latter with the names of a checkpoint and ``latent_avg``."""
+    settings = {
+        "generator": {
+            "size": generator.size,
+            "width": generator.width,
+            "mapping_layers": len(generator.style) - 1,
+            "channels": generator.channels,
+        },
+        "encoder": {"input_size": encoder.input_size, "stages": encoder.stages},
+    }
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    state |= {f"decoder.{k}": v for k, v in generator.state_dict().items()} | {"latent_avg": latent_avg}
+    tensors = {k: v.detach().cpu().to(dtype if v.is_floating_point() else v.dtype) for k, v in state.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt"})
+    os.replace(temporary, folder / WEIGHTS_FILE)
+    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _existing(source: str) -> Path:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        verify_if_listed(path)
+        return path
+    if not path.is_file():
+        raise LikenessError(
+            f"wplus: no folder or checkpoint at {source!r}; give a folder such as pocket/weights/style "
+            "or the .pt file of an e4e encoder (nothing is downloaded)"
+        )
+    return path
+
+
+def _from_config(folder: Path) -> tuple[E4E, StyleGAN2]:
+    """Both networks on the meta device, in the shapes of the folder's configuration."""
+    try:
+        settings = json.loads((folder / CONFIG_FILE).read_text())
+        with torch.device("meta"):
+            generator = StyleGAN2(**settings["generator"])
+            return E4E(generator.rows, generator.width, **settings["encoder"]), generator
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LikenessError(
+            f"wplus: {str(folder / CONFIG_FILE)!r} is no such configuration: {first_line(error)}"
+        ) from error
+
+
+def _read_folder(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as error:
+        raise LikenessError(f"wplus: cannot read {str(folder / WEIGHTS_FILE)!r}: {first_line(error)}") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Entries with the mean code among them, and the generator's size, of a file that e4e's training wrote."""
+    try:
+        file: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise LikenessError(f"wplus: cannot read {str(path)!r} as weights: {first_line(error)}") from error
+    if not isinstance(file, Mapping) or not isinstance(file.get("state_dict"), Mapping):
+        raise LikenessError(f"wplus: {str(path)!r} has no state_dict, so it is no e4e checkpoint")
+    options = file.get("opts") or {}
+    kind, size = options.get("encoder_type", CHECKPOINT_ENCODER), options.get("stylegan_size", 1024)
+    if kind != CHECKPOINT_ENCODER:
+        raise LikenessError(f"wplus: {str(path)!r} holds an encoder of type {kind}, only {CHECKPOINT_ENCODER} is read")
+    if not isinstance(file.get("latent_avg"), Tensor):
+        raise LikenessError(f"wplus: {str(path)!r} has no latent_avg, the mean code that its codes start from")
+    return {**file["state_dict"], "latent_avg": file["latent_avg"]}, size
+
+
+def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, Tensor]) -> Tensor:
+    """Put the entries into both networks and return the mean code; all must be there, in these shapes, no others."""
+    wanted = {f"encoder.{k}": tuple(v.shape) for k, v in encoder.state_dict().items()}
+    wanted |= {f"decoder.{k}": tuple(v.shape) for k, v in generator.state_dict().items()}
+    wanted["latent_avg"] = (generator.rows, generator.width)
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    for problem, names in (
+        ("lacks", sorted(wanted.keys() - found.keys())),
+        ("has the unknown entry", sorted(found.keys() - wanted.keys())),
+    ):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise LikenessError(f"wplus: {source!r} {problem} {', '.join(names[:3])}{more}")
+    wrong = sorted(name for name in wanted if wanted[name] != found[name])
+    if wrong:
+        name = wrong[0]
+        raise LikenessError(
+            f"wplus: {source!r} is of another size: {name} is {found[name]}, expected {wanted[name]} "
+            f"({len(wrong)} such entries)"
+        )
+    values = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    for prefix, network in (("encoder.", encoder), ("decoder.", generator)):
+        network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}, assign=True
+        )
+    return values["latent_avg"]
