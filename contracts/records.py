@@ -37,8 +37,8 @@ class Record:
     """Raw values by metric name, for instance ``identity`` (cosine), ``clip_t``."""
     details: dict[str, float | int | str | bool | None] = field(default_factory=dict)
     """What explains a score: number of faces found, whether the prompt was truncated."""
-    features: dict[str, list[float]] = field(default_factory=dict)
-    """Unit feature vectors that set-level metrics (diversity) need, by metric name."""
+    features: dict[str, str] = field(default_factory=dict)
+    """Unit feature vectors that set-level metrics (diversity) need, by name, as base64 of little-endian float32."""
 
     def to_json(self) -> dict:
         return asdict(self)

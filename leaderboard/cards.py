@@ -1,46 +1,317 @@
-"""The card of every column: what is measured, by which networks, and how."""
+"""The card of every column: what is measured, by which networks, and how. No network is loaded to write them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+from contracts.errors import LikenessError
+from leaderboard.settings import JudgeSettings
 from metrics.card import MetricCard
-from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD
+from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD, FacePack
+from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
+
+KID_IMAGES = 1_000
+"""KID takes so many images at most, spread evenly over the plan: its cost grows with their square."""
+
+_ANGLE = "arccos of the cosine"
+_FOREGROUND = "person region from the face's box, the rest grey"
 
 
-def make_cards(faces: str, clip: str) -> tuple[MetricCard, ...]:
-    """The cards of all measured columns, from the fingerprints of the two judges."""
-    face_steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, no retry, crop 112"
-    face = f"faces-{faces[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}|largest"
-    clip_steps = "the model's own PIL pipeline, fp32"
-    eye = f"clip-{clip[:8]}|pil|fp32"
+@dataclass(frozen=True)
+class _Network:
+    """What a card says about the network behind it."""
 
-    def identity(name: str, version: str, low: float) -> MetricCard:
-        return MetricCard(
-            name, f"{name}@{face}|{version}", "insightface pack", faces, face_steps, True, low, 1.0, "Likeness"
-        )
+    kind: str
+    hash: str
+    preprocessing: str
+    tag: str
 
-    def seen(name: str, version: str, low: float, high: float, source: str) -> MetricCard:
-        return MetricCard(name, f"{name}@{eye}|{version}", "CLIP", clip, clip_steps, True, low, high, source)
 
-    return (
-        identity("detection_rate", "share", 0.0),
-        identity("identity_given_detection", "cos-mean-held-out|x1|found-only", -1.0),
-        identity("identity_misses_zero", "cos-mean-held-out|x1|miss-0", -1.0),
-        identity("identity_to_reference", "cos|x1|found-only", -1.0),
-        seen("clip_t", "cos|x1|noun|trunc-eos", -1.0, 1.0, "CLIPScore, arXiv 2104.08718, without its factor and clamp"),
-        seen("diversity", "mean-pairwise-cos-distance|per-subject-and-prompt", 0.0, 2.0, "Likeness"),
-    )
+def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[MetricCard, ...]:
+    """The cards of all measured columns, in the order of the table.
+
+    Args:
+        samples: Images per subject and prompt.
+        images: Images per entry.
+
+    Raises:
+        LikenessError: a network of ``judges`` is not there.
+    """
+    face, clip = _faces(judges.faces), _clip(judges.clip)
+    cards = [*_identity_cards(face), *_text_cards(clip), *_image_cards("clip_i", "CLIP-I", clip)]
+    if judges.second_faces:
+        cards.insert(3, _second_card(face, FacePack(judges.second_faces).fingerprint))
+    if judges.image_backbone:
+        backbone = _backbone(judges.image_backbone)
+        cards += _image_cards("image_similarity", "image similarity", backbone)
+    cards += _diversity_cards(clip, samples)
+    if judges.lpips:
+        cards.append(_lpips_card(judges.lpips))
+    cards.append(_kid_card(clip, min(images, KID_IMAGES)))
+    return (*cards, *_leakage_cards(face, clip))
+
+
+def versions(cards: tuple[MetricCard, ...]) -> dict[str, str]:
+    """Version string by column, as protocols and records hold it."""
+    return {card.name: card.version for card in cards}
 
 
 def derived_cards(cards: Mapping[str, MetricCard]) -> tuple[MetricCard, ...]:
     """The cards of the columns that compare an entry with floor and ceiling."""
     base, text = cards["identity_misses_zero"], cards["clip_t"]
 
-    def derive(name: str, formula: str, card: MetricCard) -> MetricCard:
+    def derive(name: str, title: str, formula: str, card: MetricCard, about: str) -> MetricCard:
         version = f"{name}={formula}|{card.version}"
-        return replace(card, name=name, version=version, low=None, high=None, source="Likeness")
+        return replace(
+            card,
+            name=name,
+            title=title,
+            group="summary",
+            version=version,
+            low=None,
+            high=None,
+            source="Likeness",
+            about=about,
+            headline=True,
+        )
 
+    recovered = "identity with misses as 0, from the base model without the subject (0) to another real photo (1)"
     return (
-        derive("identity_recovered", "(method-floor)/(ceiling-floor)", base),
-        derive("prompt_kept", "method/floor", text),
+        derive("identity_recovered", "identity recovered", "(method-floor)/(ceiling-floor)", base, recovered),
+        derive("prompt_kept", "prompt kept", "method/floor", text, "CLIP-T over that of the base model"),
     )
+
+
+def _faces(source: str) -> _Network:
+    steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, no retry, crop 112"
+    pack = FacePack(source).fingerprint
+    tag = f"faces-{pack[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}|largest"
+    return _Network("insightface pack", pack, steps, tag)
+
+
+def _clip(source: str) -> _Network:
+    hash = folder_fingerprint(resolve_source(source))
+    return _Network("CLIP", hash, "the model's own PIL pipeline, fp32", f"clip-{hash[:8]}|pil|fp32")
+
+
+def _backbone(source: str) -> _Network:
+    hash = folder_fingerprint(resolve_source(source))
+    return _Network(
+        "image backbone", hash, "the model's own PIL pipeline, fp32, class token", f"image-{hash[:8]}|pil|cls|fp32"
+    )
+
+
+def _card(
+    network: _Network,
+    name: str,
+    title: str,
+    group: str,
+    version: str,
+    about: str,
+    bounds: tuple[float | None, float | None] = (-1.0, 1.0),
+    higher: bool = True,
+    source: str = "Likeness",
+    headline: bool = False,
+) -> MetricCard:
+    return MetricCard(
+        name=name,
+        title=title,
+        group=group,
+        version=f"{name}@{network.tag}|{version}",
+        backbone=network.kind,
+        backbone_hash=network.hash,
+        preprocessing=network.preprocessing,
+        higher_is_better=higher,
+        low=bounds[0],
+        high=bounds[1],
+        source=source,
+        about=about,
+        headline=headline,
+    )
+
+
+def _identity_cards(face: _Network) -> list[MetricCard]:
+    def card(name: str, title: str, version: str, about: str, **more: object) -> MetricCard:
+        return _card(face, name, title, "identity", version, about, **more)  # type: ignore[arg-type]
+
+    photos = "mean cosine of the face drawn to the subject's held-out photos"
+    return [
+        card("detection_rate", "detection rate", "share", "share of images with a face", bounds=(0, 1), headline=True),
+        card(
+            "identity_given_detection", "identity, found", "cos-mean-held-out|x1|found-only", f"{photos}, where found"
+        ),
+        card(
+            "identity_misses_zero",
+            "identity, misses 0",
+            "cos-mean-held-out|x1|miss-0",
+            f"{photos}, 0 where no face was found",
+            headline=True,
+        ),
+        card(
+            "identity_to_reference",
+            "identity to reference",
+            "cos|x1|found-only",
+            "cosine to the photo that the method saw; far above the held-out one it means copying",
+        ),
+        card(
+            "copy_paste",
+            "copy-paste",
+            f"(angle(held-out)-angle(reference))/angle(held-out,reference)|mean-over-held-out|{_ANGLE}|found-only",
+            "1 is a copy of the reference, 0 as near to it as to other photos, -1 is a held-out photo",
+            higher=False,
+            source="MultiID-Bench (WithAnyone, arXiv 2510.14975), its angles averaged over several other photos",
+        ),
+    ]
+
+
+def _second_card(face: _Network, pack: str) -> MetricCard:
+    card = _card(
+        face,
+        "identity_second_opinion",
+        "identity, second network",
+        "identity",
+        f"second-{pack[:8]}|same-faces|cos-mean-held-out|x1|found-only",
+        "as identity where found, on the same faces, by another network",
+    )
+    return replace(card, backbone="recogniser of a second insightface pack", backbone_hash=pack)
+
+
+def _text_cards(clip: _Network) -> list[MetricCard]:
+    clip_score = "CLIPScore, arXiv 2104.08718, without its factor and clamp"
+    return [
+        _card(
+            clip,
+            "clip_t",
+            "CLIP-T",
+            "text",
+            "cos|x1|noun|trunc-eos",
+            "cosine of image and prompt, with the class noun for the subject",
+            source=clip_score,
+            headline=True,
+        ),
+        _card(
+            clip,
+            "edit_margin",
+            "edit margin",
+            "text",
+            "cos(prompt)-cos(a photo of a noun)|x1|trunc-eos",
+            "how much better the image fits its prompt than a prompt without the edit",
+            bounds=(-2.0, 2.0),
+        ),
+    ]
+
+
+def _image_cards(name: str, title: str, network: _Network) -> list[MetricCard]:
+    source = "DreamBooth, arXiv 2208.12242, with held-out photos in place of the method's own"
+    return [
+        _card(
+            network,
+            name,
+            title,
+            "image",
+            "cos-mean-held-out|x1",
+            "mean cosine of whole image and held-out photos",
+            source=source,
+        ),
+        _card(
+            network,
+            f"{name}_foreground",
+            f"{title}, person",
+            "image",
+            f"cos-mean-held-out|x1|{_FOREGROUND}|found-only",
+            "the same of the person alone, background greyed out",
+            source=source,
+        ),
+    ]
+
+
+def _diversity_cards(clip: _Network, samples: int) -> list[MetricCard]:
+    return [
+        _card(
+            clip,
+            "diversity",
+            "diversity",
+            "diversity",
+            "mean-pairwise-cos-distance|per-subject-and-prompt",
+            "mean pairwise distance of the samples of one prompt",
+            bounds=(0.0, 2.0),
+            headline=True,
+        ),
+        _card(
+            clip,
+            "vendi",
+            f"Vendi, n = {samples}",
+            "diversity",
+            f"cosine-kernel|q1|n{samples}|per-subject-and-prompt",
+            f"effective number of distinct images among the {samples} of one prompt",
+            bounds=(1.0, float(samples)),
+            source="Vendi score, arXiv 2210.02410",
+        ),
+    ]
+
+
+def _lpips_card(weights: str) -> MetricCard:
+    if not Path(weights).is_file():
+        raise LikenessError(f"judges.lpips: no file {weights}")
+    hash = file_fingerprint(Path(weights))
+    network = _Network("LPIPS", hash, "-1..1, no resize, fp32", f"lpips-{hash[:8]}|fp32")
+    return _card(
+        network,
+        "lpips_diversity",
+        "LPIPS diversity",
+        "diversity",
+        "mean-pairwise|per-subject-and-prompt",
+        "mean pairwise LPIPS distance of the samples of one prompt",
+        bounds=(0.0, None),
+        source="LPIPS, arXiv 1801.03924",
+    )
+
+
+def _kid_card(clip: _Network, images: int) -> MetricCard:
+    return _card(
+        clip,
+        "kid",
+        f"KID, n = {images}",
+        "distribution",
+        f"poly3|unbiased|n{images}|held-out-photos",
+        f"kernel distance of {images} images to the held-out photos; no interval, as a resample repeats images",
+        bounds=(None, None),
+        higher=False,
+        source="KID, arXiv 1801.01401, on CLIP features",
+    )
+
+
+def _leakage_cards(face: _Network, clip: _Network) -> list[MetricCard]:
+    hidden = "person region grey|found-only"
+    return [
+        _card(
+            clip,
+            "background_leakage",
+            "background leakage",
+            "leakage",
+            f"cos(own-reference)-cos(other-references)|{hidden}",
+            "how much nearer the background is to the reference's than to those of other subjects' references",
+            bounds=(-2.0, 2.0),
+            higher=False,
+        ),
+        _card(
+            clip,
+            "background_copied",
+            "background copied",
+            "leakage",
+            f"nearest-class-mean|{hidden}|not-asked-for",
+            "share of images before the background of the reference, of prompts that do not ask for it",
+            bounds=(0.0, 1.0),
+            higher=False,
+        ),
+        _card(
+            face,
+            "pose_leakage",
+            "pose leakage",
+            "leakage",
+            "1-angle/45|ridge-on-landmarks|known-reference-pose|found-only",
+            "1 is the head pose of the reference, 0 is 45 degrees or more away from it",
+            bounds=(0.0, 1.0),
+            higher=False,
+        ),
+    ]

@@ -1,57 +1,129 @@
 """From the records of one entry to per-subject sums of every column. The mathematics is that of ``metrics/``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from contracts.records import Record
+from contracts.errors import LikenessError
+from contracts.records import Interval, Record
+from leaderboard.cards import KID_IMAGES
+from leaderboard.features import decode_vectors
 from leaderboard.statistics import Ratio
 from metrics.functional.diversity import diversity_compute, diversity_update
+from metrics.functional.kid import kernel_distance
+from metrics.functional.vendi import vendi_score
 
-DIVERSITY_FEATURE = "clip"
+FEATURE = "clip"
+SET_COLUMNS = ("kid",)
+"""Columns of a whole entry, which have no sums by subject."""
+Sums = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def subject_columns(records: Sequence[Record], subjects: Sequence[str]) -> dict[str, Ratio]:
-    """Every column that is measured directly, by name.
+def subject_columns(
+    records: Sequence[Record], subjects: Sequence[str], names: Collection[str], samples: int
+) -> dict[str, Ratio]:
+    """The columns ``names`` that are made of single images or of the samples of one prompt.
 
-    ``identity_to_reference`` is the similarity to the photo that the method saw: read beside the held-out one, it
-    shows copying.
+    Args:
+        records: Of one entry, or of a part of it such as one class of prompts.
+        subjects: In the order of the sums; one without records has sums of 0.
+        samples: Images per subject and prompt; Vendi counts complete prompts only.
+
+    Raises:
+        LikenessError: a record lacks a score that a column needs.
     """
-    by_subject: dict[str, list[Record]] = {subject: [] for subject in subjects}
-    for record in records:
-        by_subject[record.subject].append(record)
-    rows = [_sums(by_subject[subject]) for subject in subjects]
-    return {name: Ratio(*(np.array([row[name][i] for row in rows]) for i in (0, 1))) for name in rows[0]}
+    index = {subject: i for i, subject in enumerate(subjects)}
+    rows = np.array([index[record.subject] for record in records], np.int64)
+    group_sums = _group_columns(records, rows, len(subjects), samples)
+    columns = {}
+    for name in names:
+        if name in SET_COLUMNS:
+            continue
+        if name in group_sums:
+            columns[name] = Ratio(*group_sums[name])
+        else:
+            columns[name] = Ratio(*_image_column(name, records, rows, len(subjects)))
+    return columns
 
 
-def _sums(records: Sequence[Record]) -> Mapping[str, tuple[float, float]]:
-    """Numerator and denominator of each column for one subject."""
-    images = float(len(records))
-    found = [r for r in records if r.scores["identity"] is not None]
-    identity = sum(_score(r, "identity") for r in found)
+def set_columns(records: Sequence[Record], photos: NDArray[np.float32] | None) -> dict[str, Interval]:
+    """The columns of a whole entry, without an interval.
+
+    Args:
+        photos: CLIP features (M, D) of the held-out photos; ``None`` for the ceiling, whose images are such photos.
+    """
+    if photos is None or len(records) < 2:
+        return {"kid": Interval(None, None, None, 0)}
+    # Spread over the plan, so that all subjects and prompts take part.
+    rows = np.unique(np.linspace(0, len(records) - 1, min(len(records), KID_IMAGES)).round().astype(int))
+    distance = kernel_distance(torch.from_numpy(_features([records[i] for i in rows])), torch.from_numpy(photos))
+    value = float(distance)
+    return {"kid": Interval(value if np.isfinite(value) else None, None, None, len({r.subject for r in records}))}
+
+
+def counts(records: Sequence[Record]) -> dict[str, int]:
+    """What went wrong, or might have: images without a face, with several, of one colour, with a prompt cut short."""
     return {
-        "detection_rate": (float(len(found)), images),
-        "identity_given_detection": (identity, float(len(found))),
-        "identity_misses_zero": (identity, images),
-        "identity_to_reference": (sum(_score(r, "identity_to_reference") for r in found), float(len(found))),
-        "clip_t": (sum(_score(r, "clip_t") for r in records), images),
-        "diversity": _diversity(records),
+        "images": len(records),
+        "without_face": sum(record.details["faces"] == 0 for record in records),
+        "several_faces": sum(int(record.details["faces"] or 0) > 1 for record in records),
+        "blank": sum(bool(record.details["blank"]) for record in records),
+        "prompts_cut": sum(int(record.details["tokens_cut"] or 0) > 0 for record in records),
     }
 
 
-def _score(record: Record, name: str) -> float:
-    value = record.scores[name]
-    assert value is not None
-    return value
+def _image_column(name: str, records: Sequence[Record], rows: NDArray[np.int64], subjects: int) -> Sums:
+    """Sums of a score over the images that have it; the three columns of identity differ in what a miss counts."""
+    score = {"detection_rate": "identity", "identity_given_detection": "identity", "identity_misses_zero": "identity"}
+    raw = [_score(record, score.get(name, name)) for record in records]
+    values = np.array([np.nan if value is None else value for value in raw], np.float64)
+    known = np.isfinite(values)
+    top = known.astype(np.float64) if name == "detection_rate" else np.where(known, values, 0.0)
+    bottom = np.ones(len(values)) if name in ("detection_rate", "identity_misses_zero") else known.astype(np.float64)
+    return np.bincount(rows, top, subjects), np.bincount(rows, bottom, subjects)
 
 
-def _diversity(records: Sequence[Record]) -> tuple[float, float]:
-    """Sum over prompts of the mean pairwise distance, and the number of prompts with two samples or more."""
-    prompts = {prompt: i for i, prompt in enumerate(dict.fromkeys(r.prompt_id for r in records))}
-    if not prompts:
-        return 0.0, 0.0
-    features = torch.tensor([r.features[DIVERSITY_FEATURE] for r in records], dtype=torch.float64)
-    group = torch.tensor([prompts[r.prompt_id] for r in records])
-    distances = diversity_compute(*diversity_update(features, group, len(prompts)))
-    return float(distances.nansum()), float(distances.isfinite().sum())
+def _score(record: Record, name: str) -> float | None:
+    try:
+        return record.scores[name]
+    except KeyError:
+        raise LikenessError(
+            f"the record of {record.request_id} has no score {name}: run `--stage score` again"
+        ) from None
+
+
+def _group_columns(
+    records: Sequence[Record], rows: NDArray[np.int64], subjects: int, samples: int
+) -> Mapping[str, Sums]:
+    """Sums over prompts of what is measured on the samples of one subject and prompt."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, record in enumerate(records):
+        groups.setdefault((record.subject, record.prompt_id), []).append(i)
+    features = torch.from_numpy(_features(records))
+    owner = np.array([rows[members[0]] for members in groups.values()], np.int64)
+    group_of = torch.zeros(len(records), dtype=torch.int64)
+    for g, members in enumerate(groups.values()):
+        group_of[members] = g
+    spread = diversity_compute(*diversity_update(features, group_of, len(groups))).numpy()
+    complete = [members for members in groups.values() if len(members) == samples]
+    distinct = np.full(len(groups), np.nan)
+    if complete:
+        distinct[[len(m) == samples for m in groups.values()]] = vendi_score(features[torch.tensor(complete)]).numpy()
+    return {"diversity": _sum_known(spread, owner, subjects), "vendi": _sum_known(distinct, owner, subjects)}
+
+
+def _sum_known(values: NDArray[np.float64], owner: NDArray[np.int64], subjects: int) -> Sums:
+    known = np.isfinite(values)
+    return (
+        np.bincount(owner, np.where(known, values, 0.0), subjects),
+        np.bincount(owner, known.astype(np.float64), subjects),
+    )
+
+
+def _features(records: Sequence[Record]) -> NDArray[np.float32]:
+    try:
+        return decode_vectors([record.features[FEATURE] for record in records])
+    except (KeyError, TypeError, ValueError) as error:
+        raise LikenessError(f"a record has no readable feature {FEATURE}: run `--stage score` again") from error

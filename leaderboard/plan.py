@@ -1,16 +1,19 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is drawn."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from contracts.errors import LikenessError
+from leaderboard.cards import list_cards, versions
 from leaderboard.entries import Run
-from leaderboard.galleries import load_galleries, make_gallery, save_galleries
-from leaderboard.judges import Judges
+from leaderboard.galleries import load_galleries, make_galleries, save_galleries
 from leaderboard.pictures import write_picture
 from leaderboard.protocol import Protocol, plain_prompt, read_prompts
 from leaderboard.results import Results, write_json
+from leaderboard.scoring import load_judges
 from leaderboard.settings import EvaluationSettings, ProtocolSettings
 from leaderboard.subjects import load_subjects, photos_hash
+from metrics.judges import Judges
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.sampler import SamplingSettings
@@ -29,7 +32,6 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     wanted = settings.protocol
     _check(settings)
     prompts = read_prompts(wanted.prompts)
-    judges = Judges(settings.judges)
     subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
     protocol = Protocol(
         subjects={subject.id: subject.noun for subject in subjects},
@@ -42,18 +44,21 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         seed=wanted.seed,
         backbone=backbone_fingerprint(wanted.backbone),
         photos=photos_hash(subjects),
-        metrics=judges.versions,
+        metrics={},
     )
+    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
+    protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
+    judges = load_judges(settings.judges)
     for run in runs:
         _check_backbone(run, protocol)
     if not results.cards.is_file():  # written last
-        galleries = {subject.id: make_gallery(judges.faces, subject) for subject in subjects}
+        galleries = make_galleries(judges, subjects)
         results.write_protocol(protocol)
         for s in subjects:
             write_picture(results.reference(s.id), s.reference, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
-        write_json(results.cards, [card.to_json() for card in judges.cards])
+        write_json(results.cards, [card.to_json() for card in cards])
     return _notes(results, protocol, judges)
 
 
@@ -79,7 +84,7 @@ def _check_backbone(run: Run, protocol: Protocol) -> None:
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
     notes = []
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
-    photos = sum(len(gallery.held_out) for gallery in galleries.values())
+    photos = sum(len(gallery.held_out["faces"]) for gallery in galleries.values())
     faceless = photos - sum(len(gallery.usable) for gallery in galleries.values())
     if faceless:
         notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")

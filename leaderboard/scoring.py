@@ -1,27 +1,59 @@
 """Stage 2: every image gets one record, from one decoding, flushed as it is made.
 
 A record counts for as long as the image's bytes and the metrics' versions are those it was made from, so a changed
-image or judge is scored again and nothing else is.
+image or judge is scored again and nothing else is. The samples of one prompt are judged together, as some scores
+compare them.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
 from contracts.records import Record, Request
 from leaderboard.entries import left_out_photo
-from leaderboard.galleries import Gallery, load_galleries
-from leaderboard.generation import cut_into_batches
-from leaderboard.judges import Judges
+from leaderboard.features import encode_vector
+from leaderboard.galleries import load_galleries
 from leaderboard.pictures import read_picture
 from leaderboard.processes import on_first, together
 from leaderboard.protocol import Protocol, plain_prompt
 from leaderboard.results import Entry, EntryFolder, LineLog, Results
+from leaderboard.settings import JudgeSettings
+from metrics.gallery import Gallery
+from metrics.judges import Judges, leakage, likeness
+
+DECIMALS = 7  # as precise as the networks' float32
+FEATURE = "clip"
+"""The feature that metrics of whole sets compare: diversity, Vendi, KID."""
+NEUTRAL = "a photo of a {noun}"
+"""What the edit margin compares a prompt with."""
+
+
+def load_judges(settings: JudgeSettings, device: torch.device | str = "cpu") -> Judges:
+    """The networks of ``settings``; raises ``LikenessError`` where one is missing."""
+    return Judges(**vars(settings), device=device)
+
+
+def cut_into_groups(requests: Sequence[Request], size: int) -> list[list[Request]]:
+    """Batches of whole groups, the samples of one subject and prompt, with ``size`` images or one group each.
+
+    A function of the plan and the size, never of what is done or of who does it.
+    """
+    batches: list[list[Request]] = []
+    for _, group in groupby(requests, lambda r: (r.subject, r.prompt_id)):
+        samples = list(group)
+        if batches and len(batches[-1]) + len(samples) <= size:
+            batches[-1] += samples
+        else:
+            batches.append(samples)
+    return batches
 
 
 def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_size: int) -> int:
@@ -31,16 +63,14 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
         How many images were scored.
 
     Raises:
-        LikenessError: images are missing or damaged, or the judges are not the protocol's.
+        LikenessError: images are missing or damaged.
     """
     protocol = results.protocol()
     folder = results.entry(entry.label)
-    if judges.versions != protocol.metrics:
-        raise LikenessError(f"{results.root} was planned with other judges: take another --output")
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
     # Nobody writes before everybody has looked, or two processes would see different work.
     lacking = together(fabric, lambda: _lacking(protocol, folder))
-    unfinished = [b for b in cut_into_batches(protocol.requests, batch_size) if any(r.id in lacking for r in b)]
+    unfinished = [b for b in cut_into_groups(protocol.requests, batch_size) if any(r.id in lacking for r in b)]
     mine = unfinished[fabric.global_rank :: fabric.world_size]
     total = sum(r.id in lacking for batch in mine for r in batch)
 
@@ -61,17 +91,21 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
 
 
 def _lacking(protocol: Protocol, folder: EntryFolder) -> set[str]:
-    """The requests whose image has no valid record."""
+    """The requests whose image has no valid record, and those that they are compared with."""
     records = folder.records()
-    lacking = set()
-    for request in protocol.requests:
-        path = folder.image(request.id)
-        if not path.is_file():
-            raise LikenessError(f"{path} is missing: run `--stage generate` first")
-        record = records.get(request.id)
-        if record is None or record.metric_versions != protocol.metrics or record.image_sha256 != _sha256(path):
-            lacking.add(request.id)
+    lacking: set[str] = set()
+    for _, group in groupby(protocol.requests, lambda r: (r.subject, r.prompt_id)):
+        requests = list(group)
+        if not all(_is_scored(protocol, folder, records.get(request.id), request) for request in requests):
+            lacking |= {request.id for request in requests}
     return lacking
+
+
+def _is_scored(protocol: Protocol, folder: EntryFolder, record: Record | None, request: Request) -> bool:
+    path = folder.image(request.id)
+    if not path.is_file():
+        raise LikenessError(f"{path} is missing: run `--stage generate` first")
+    return record is not None and record.metric_versions == protocol.metrics and record.image_sha256 == _sha256(path)
 
 
 def _judge(
@@ -85,16 +119,22 @@ def _judge(
     files = [folder.image(request.id).read_bytes() for request in batch]
     names = [str(folder.image(request.id)) for request in batch]
     images = np.stack([read_picture(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
-    means = [
-        galleries[r.subject].mean(left_out_photo(protocol, galleries, r) if entry.kind == "ceiling" else None)
-        for r in batch
-    ]
-    scored = judges.score(
-        images,
-        [plain_prompt(request.prompt, protocol.subjects[request.subject]) for request in batch],
-        np.stack(means),
-        np.stack([galleries[request.subject].reference for request in batch]),
-    )
+    mine = [galleries[r.subject] for r in batch]
+    if entry.kind == "ceiling":
+        mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
+    nouns = [protocol.subjects[request.subject] for request in batch]
+    texts = [plain_prompt(request.prompt, noun) for request, noun in zip(batch, nouns, strict=True)]
+    seen = judges.observe(images)
+    fit, cut = judges.fit(seen, texts)
+    columns = {
+        **likeness(seen, mine),
+        "clip_t": fit,
+        "edit_margin": judges.margin(seen, texts, [NEUTRAL.format(noun=noun) for noun in nouns]),
+        **leakage(seen, mine, texts),
+    }
+    if judges.lpips:
+        columns["lpips_diversity"] = judges.distances(images, [(r.subject, r.prompt_id) for r in batch])
+    scores = {name: [_number(value) for value in values.tolist()] for name, values in columns.items()}
     return [
         Record(
             request_id=request.id,
@@ -102,14 +142,23 @@ def _judge(
             prompt_id=request.prompt_id,
             prompt_class=request.prompt_class,
             sample=request.sample,
-            image_sha256=hashlib.sha256(data).hexdigest(),
+            image_sha256=hashlib.sha256(files[i]).hexdigest(),
             metric_versions=dict(protocol.metrics),
-            scores=one.scores,
-            details={**one.details, "blank": bool(image.min() == image.max())},
-            features=one.features,
+            scores={name: values[i] for name, values in scores.items()},
+            details={
+                "faces": int(seen.judged.counts[i]),
+                "detector_rung": seen.judged.rungs[i],
+                "tokens_cut": cut[i],
+                "blank": bool(images[i].min() == images[i].max()),
+            },
+            features={FEATURE: encode_vector(seen.features[FEATURE][i])},
         )
-        for request, data, image, one in zip(batch, files, images, scored, strict=True)
+        for i, request in enumerate(batch)
     ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, DECIMALS)
 
 
 def _sha256(path: Path) -> str:

@@ -38,11 +38,17 @@ class JudgeSettings:
 
     Args:
         faces: Face pack; take another one than a method is conditioned on.
-        clip: CLIP folder for prompt fit and diversity.
+        clip: CLIP folder for prompt fit, likeness of images and diversity.
+        second_faces: Face pack for a second opinion on the faces that the first one found.
+        image_backbone: Folder of an image model in the form of transformers, such as DINO, for likeness of images.
+        lpips: File with LPIPS weights, for the distance between samples.
     """
 
     faces: str
     clip: str
+    second_faces: str | None = None
+    image_backbone: str | None = None
+    lpips: str | None = None
 
 
 @dataclass

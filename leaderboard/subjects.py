@@ -16,12 +16,24 @@ from leaderboard.protocol import check_name
 
 @dataclass(frozen=True)
 class SubjectPhotos:
-    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares."""
+    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
+
+    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees,
+    ``backgrounds`` (1 + K,), which are ids, and the words for each of these.
+    """
 
     id: str
     noun: str
     reference: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
+    poses: NDArray[np.float32]
+    backgrounds: NDArray[np.int64]
+    background_texts: tuple[str, ...]
+
+    @property
+    def photos(self) -> NDArray[np.uint8]:
+        """All photos (1 + K, H, W, 3), the reference first."""
+        return np.concatenate([self.reference[None], self.held_out])
 
 
 def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) -> list[SubjectPhotos]:
@@ -40,7 +52,15 @@ def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) ->
     needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
     pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(needed)}
     return [
-        SubjectPhotos(name, reference.subject_class, pixels[reference.id], np.stack([pixels[p.id] for p in held_out]))
+        SubjectPhotos(
+            name,
+            reference.subject_class,
+            pixels[reference.id],
+            np.stack([pixels[p.id] for p in held_out]),
+            np.array([p.pose for p in (reference, *held_out)], np.float32),
+            np.array([p.background_id for p in (reference, *held_out)], np.int64),
+            tuple(p.background_text for p in (reference, *held_out)),
+        )
         for name, (reference, held_out) in rows.items()
     ]
 
@@ -62,10 +82,11 @@ def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[s
 
 
 def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
-    """SHA-256 over the pixels of every reference and held-out photo."""
+    """SHA-256 over the pixels of every reference and held-out photo, and over what is known of pose and background."""
     digest = hashlib.sha256()
     for subject in subjects:
-        for array in (subject.reference, subject.held_out):
+        digest.update("\0".join(subject.background_texts).encode())
+        for array in (subject.reference, subject.held_out, subject.poses, subject.backgrounds):
             digest.update(f"{subject.id}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+GROUPS = ("summary", "identity", "text", "image", "diversity", "distribution", "leakage")
+
 
 @dataclass(frozen=True)
 class MetricCard:
@@ -9,10 +11,13 @@ class MetricCard:
 
     ``version`` changes whenever the number would, and names everything that it depends on: backbone and its
     hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values where
-    they are bounded, ``source`` says who defined the metric.
+    they are bounded, ``source`` says who defined the metric. ``title`` and ``group`` (one of ``GROUPS``) are how tables
+    name and sort it; ``headline`` columns are those of a narrow table.
     """
 
     name: str
+    title: str
+    group: str
     version: str
     backbone: str
     backbone_hash: str
@@ -21,6 +26,8 @@ class MetricCard:
     low: float | None
     high: float | None
     source: str
+    about: str
+    headline: bool = False
 
     @property
     def arrow(self) -> str:

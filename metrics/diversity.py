@@ -40,3 +40,16 @@ class SampleDiversity(Metric):
     def compute(self) -> Tensor:
         """Mean over groups of two samples or more; NaN if there is none."""
         return diversity_compute(self.count, self.squares, self.vectors).nanmean()
+
+
+class LpipsDiversity(SampleDiversity):
+    """Mean pairwise LPIPS of the samples of one subject and prompt, averaged over such groups.
+
+    Takes the scaled features of ``networks.lpips``, whose squared Euclidean distance is LPIPS.
+    """
+
+    plot_upper_bound = None
+
+    def compute(self) -> Tensor:
+        """Mean over groups of two samples or more; NaN if there is none."""
+        return 2 * super().compute()  # the base class takes half of the squared distance

@@ -53,12 +53,15 @@ class Face:
 @dataclass(frozen=True)
 class JudgedFaces:
     """The judged face of each of B pictures: ``found`` (B,) bool, ``embeddings`` (B, 512) float32 of length 1 or all 0
-    where nothing was found, ``counts`` (B,) int64 faces in the picture, ``rungs`` B names or None."""
+    where nothing was found, ``counts`` (B,) int64 faces in the picture, ``rungs`` B names or None; ``boxes`` (B, 4) x0,
+    y0, x1, y1 and ``landmarks`` (B, 5, 2) in pixels, all 0 where nothing was found."""
 
     found: NDArray[np.bool_]
     embeddings: NDArray[np.float32]
     counts: NDArray[np.int64]
     rungs: list[str | None]
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
 
 
 class FacePack:
@@ -126,15 +129,25 @@ class FacePack:
         """The largest face of each picture of (B, H, W, 3) uint8 RGB."""
         faces = self.analyse(images)
         embeddings = np.zeros((len(faces), 512), np.float32)
-        for row, here in zip(embeddings, faces, strict=True):
+        boxes, landmarks = np.zeros((len(faces), 4), np.float32), np.zeros((len(faces), 5, 2), np.float32)
+        for i, here in enumerate(faces):
             if here:
-                row[:] = here[0].embedding
+                embeddings[i], boxes[i], landmarks[i] = here[0].embedding, here[0].bbox, here[0].landmarks
         return JudgedFaces(
             found=np.array([bool(f) for f in faces], np.bool_),
             embeddings=embeddings,
             counts=np.array([len(f) for f in faces], np.int64),
             rungs=[f[0].rung if f else None for f in faces],
+            boxes=boxes,
+            landmarks=landmarks,
         )
+
+    def embed(self, images: NDArray[np.uint8] | torch.Tensor, judged: JudgedFaces) -> NDArray[np.float32]:
+        """This pack's embeddings (B, 512) of the faces that another pack judged, all 0 where it found none."""
+        pictures, rows = _bgr(images), np.flatnonzero(judged.found)
+        embeddings = np.zeros((len(pictures), 512), np.float32)
+        embeddings[rows] = self._embed([_crop(pictures[i], judged.landmarks[i]) for i in rows])
+        return embeddings
 
     def _find(self, picture: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.float32], float, Any]]:
         """Box, landmarks, score and rung of each face of one BGR picture, largest box first."""

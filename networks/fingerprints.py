@@ -44,6 +44,11 @@ def folder_fingerprint(folder: Path) -> str:
     )
 
 
+def file_fingerprint(file: Path) -> str:
+    """SHA-256 over the name and content of one file."""
+    return _digest(((file.name, str(file), file.stat().st_size, file.stat().st_mtime_ns),))
+
+
 @lru_cache(maxsize=32)
 def _digest(files: tuple[tuple[str, str, int, int], ...]) -> str:
     digest = hashlib.sha256()

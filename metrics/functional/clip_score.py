@@ -11,3 +11,11 @@ def clip_similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
 def clip_score(image_features: Tensor, text_features: Tensor) -> Tensor:
     """Mean of :func:`clip_similarity`; NaN without images."""
     return clip_similarity(image_features, text_features).mean()
+
+
+def edit_margin(image_features: Tensor, text_features: Tensor, neutral_features: Tensor) -> Tensor:
+    """How much better an image fits its prompt than a neutral one: the difference of two cosines (B,), in float64.
+
+    An image that ignores the edit is near 0, whatever its subject is worth to CLIP. Unit features (B, D) each.
+    """
+    return clip_similarity(image_features, text_features) - clip_similarity(image_features, neutral_features)

@@ -1,0 +1,120 @@
+"""Peers' conventions, applied to our records, so that a published table's reading can be set beside ours.
+
+A preset reproduces how a peer counts, clamps, groups and averages. It does not reproduce the peer's networks, images or
+prompts, so its numbers compare between entries of one leaderboard and never with a published one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.records import Record
+
+Values = Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One convention: where it comes from, what its columns are, and how they follow from records."""
+
+    about: str
+    columns: Mapping[str, str]
+    compute: Callable[[Sequence[Record]], Values]
+
+
+def preset_values(records: Sequence[Record]) -> dict[str, dict[str, float | None]]:
+    """{preset: {column: value}} of one entry; ``None`` where nothing could be measured."""
+    return {name: dict(preset.compute(records)) for name, preset in PRESETS.items()}
+
+
+def fastcomposer(records: Sequence[Record]) -> Values:
+    """Similarity to the photo that the method saw, negatives clamped to 0, a miss counted as 0, mean over images."""
+    similarity = np.nan_to_num(_scores(records, "identity_to_reference"), nan=0.0).clip(min=0.0)
+    return {"identity": _mean(similarity), "prompt": _mean(_scores(records, "clip_t"))}
+
+
+def celeb_basis(records: Sequence[Record]) -> Values:
+    """Mean over groups (subject and prompt) of the mean over faces; misses and groups at or below 1e-6 are left out."""
+    groups: dict[tuple[str, str], list[float]] = {}
+    for record, value in zip(records, _scores(records, "identity_to_reference"), strict=True):
+        if np.isfinite(value):
+            groups.setdefault((record.subject, record.prompt_id), []).append(value)
+    means = np.array([np.mean(values) for values in groups.values()])
+    return {"identity": _mean(means[means > 1e-6]), "prompt": _mean(_scores(records, "clip_t"))}
+
+
+def dreambench(records: Sequence[Record]) -> Values:
+    """DINO (or another image network), CLIP-I and CLIP-T: similarity to what the method saw, mean over images."""
+    return {
+        "image_similarity": _mean(_scores(records, "image_similarity_to_reference")),
+        "clip_i": _mean(_scores(records, "clip_i_to_reference")),
+        "clip_t": _mean(_scores(records, "clip_t")),
+    }
+
+
+def multiid(records: Sequence[Record]) -> Values:
+    """Each column over images with a face, after the outliers beyond 1.5 interquartile ranges were taken out.
+
+    Where that takes more than half of the images out, the median of all stands in for the mean.
+    """
+    columns = {
+        "target_similarity": "identity",
+        "reference_similarity": "identity_to_reference",
+        "copy_paste": "copy_paste",
+    }
+    return {column: _trimmed_mean(_scores(records, score)) for column, score in columns.items()}
+
+
+def _trimmed_mean(values: NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return None
+    first, third = np.quantile(known, [0.25, 0.75])
+    reach = 1.5 * (third - first)
+    kept = known[(known >= first - reach) & (known <= third + reach)]
+    return float(np.median(known)) if 2 * len(kept) < len(known) else float(kept.mean())
+
+
+def _scores(records: Sequence[Record], name: str) -> NDArray[np.float64]:
+    """A score of each record, NaN where it has none."""
+    values = [record.scores.get(name) for record in records]
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+PRESETS: Mapping[str, Preset] = {
+    "fastcomposer": Preset(
+        "FastComposer (arXiv 2305.10431): against the photo seen, misses 0, negatives clamped to 0",
+        {"identity": "similarity to the reference, clamped, misses 0", "prompt": "CLIP-T"},
+        fastcomposer,
+    ),
+    "celeb_basis": Preset(
+        "Celeb-Basis (arXiv 2306.00926): against the photo seen, misses left out, mean of the means of prompts",
+        {"identity": "similarity to the reference, misses left out", "prompt": "CLIP-T"},
+        celeb_basis,
+    ),
+    "dreambench": Preset(
+        "DreamBench (DreamBooth, arXiv 2208.12242): against the photo seen, mean over images",
+        {
+            "image_similarity": "cosine of image features to the reference, DINO where judges.image_backbone is DINO",
+            "clip_i": "CLIP-I to the reference",
+            "clip_t": "CLIP-T",
+        },
+        dreambench,
+    ),
+    "multiid": Preset(
+        "MultiID-Bench (WithAnyone, arXiv 2510.14975): misses left out, outliers beyond 1.5 interquartile ranges too",
+        {
+            "target_similarity": "similarity to the held-out photos",
+            "reference_similarity": "similarity to the reference",
+            "copy_paste": "copy-paste score",
+        },
+        multiid,
+    ),
+}

@@ -1,0 +1,61 @@
+"""Leakage: how far what is not identity, background and head pose, comes over from the reference photo.
+
+Backgrounds are compared by features of images whose person region is grey. Poses of references are known; those of
+drawn faces are read from their five landmarks by a ridge regression that is fitted on photos of known pose.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+FREE_ANGLE = 45.0
+"""Degrees between two head poses at which nothing of the pose is said to have come over."""
+_RIDGE = 1e-2
+
+
+def background_leakage(features: Tensor, own: Tensor, others: Tensor) -> Tensor:
+    """Cosine to the own reference's background minus the mean cosine to those of other subjects, (B,) in float64.
+
+    0 is no leakage. ``features`` and ``own`` (B, D) are unit features, ``others`` (B, D) the means of those of the
+    other subjects.
+    """
+    return (features.double() * (own.double() - others.double())).sum(dim=-1)
+
+
+def nearest_class(features: Tensor, means: Tensor) -> Tensor:
+    """Index (B,) of the class mean (C, D) nearest to each feature (B, D)."""
+    return torch.cdist(features.double(), means.double()).argmin(dim=1)
+
+
+def landmark_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(N, 11): landmarks (N, 5, 2) free of position and size, and a constant 1 for the regression's offset."""
+    points = landmarks.astype(np.float64)
+    points = points - points.mean(axis=1, keepdims=True)
+    size = np.sqrt(np.square(points).sum(axis=(1, 2), keepdims=True)).clip(min=1e-9)
+    return np.concatenate([(points / size).reshape(len(points), 10), np.ones((len(points), 1))], axis=1)
+
+
+def fit_pose_reader(landmarks: NDArray[np.floating], poses: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Weights (11, 3) that map :func:`landmark_shape` of (N, 5, 2) to yaw, pitch, roll (N, 3) in degrees."""
+    shapes = landmark_shape(landmarks)
+    penalty = _RIDGE * np.eye(11)
+    penalty[10, 10] = 0.0  # the offset is free
+    # A pseudo-inverse: with fewer photos than weights and no spread the system may be singular.
+    return np.linalg.pinv(shapes.T @ shapes + penalty) @ shapes.T @ poses.astype(np.float64)
+
+
+def pose_leakage(poses: NDArray[np.floating], references: NDArray[np.floating]) -> Tensor:
+    """1 for the reference's pose, falling to 0 at ``FREE_ANGLE``: (B,) of yaw, pitch, roll (B, 3) each in degrees.
+
+    The angle is that of the rotation between the two poses.
+    """
+    if not len(poses):
+        return torch.zeros(0, dtype=torch.float64)
+    turn = _rotation(poses) * _rotation(references).inv()
+    return torch.from_numpy((1 - np.degrees(turn.magnitude()) / FREE_ANGLE).clip(min=0.0))
+
+
+def _rotation(poses: NDArray[np.floating]) -> Rotation:
+    return Rotation.from_euler("YXZ", poses.astype(np.float64), degrees=True)
