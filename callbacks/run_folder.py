@@ -16,7 +16,6 @@ import lightning as L
 import torch
 
 from lightning_modules.base import PersonalisationModule
-from networks.adapter_file import save_adapter
 
 _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", "insightface", "datasets", "numpy")
 
@@ -24,8 +23,8 @@ _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", 
 class RunFolder(L.Callback):
     """Writes the run's files. ``config`` is the resolved configuration as YAML text.
 
-    The manifest holds git state, package versions, hardware, weight and data fingerprints, seconds, peak memory,
-    trainable parameters and the number of processes.
+    The manifest holds git state, package versions, hardware, weight and data fingerprints (those of cached features
+    with their preprocessing and face aligner), seconds, peak memory, trainable parameters and the number of processes.
     """
 
     def __init__(self, folder: str, config: str) -> None:
@@ -43,12 +42,7 @@ class RunFolder(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         if not trainer.is_global_zero:
             return
-        adapter = pl_module.adapter()
-        save_adapter(
-            self.folder / "adapter.safetensors",
-            adapter,
-            {"method": type(pl_module).__name__, "backbone": pl_module.backbone.fingerprint},
-        )
+        pl_module.save_adapter(self.folder / "adapter.safetensors")
         manifest = {
             "method": type(pl_module).__name__,
             "git": git_state(),
@@ -60,12 +54,13 @@ class RunFolder(L.Callback):
             },
             "backbone": pl_module.backbone.fingerprint,
             "data": trainer.datamodule.fingerprint,  # type: ignore[attr-defined]
+            "encoders": trainer.datamodule.encoder_fingerprints,  # type: ignore[attr-defined]
             "seconds": round(time.monotonic() - self._started, 1),
             "steps": trainer.global_step,
             "steps_of_this_start": trainer.global_step - self._first_step,
             "peak_memory_bytes": peak_memory(),
-            "trainable_parameters": sum(p.numel() for p in adapter.parameters() if p.requires_grad),
             "processes": trainer.world_size,
+            **pl_module.run_facts(),
         }
         write_text(self.folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 

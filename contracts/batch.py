@@ -1,6 +1,6 @@
 """What flows from data to methods. Every tensor of a batch lies on one device; B is the batch size."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import torch
@@ -16,12 +16,12 @@ class _Movable:
 
     def to(self, device: torch.device | str) -> Self:
         moved: dict[str, Any] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
             if isinstance(value, Tensor):
-                moved[field.name] = value.to(device, non_blocking=True)
+                moved[entry.name] = value.to(device, non_blocking=True)
             elif isinstance(value, dict):
-                moved[field.name] = {k: v.to(device, non_blocking=True) for k, v in value.items()}
+                moved[entry.name] = {k: v.to(device, non_blocking=True) for k, v in value.items()}
         return replace(self, **moved)
 
 
@@ -47,11 +47,33 @@ class PairBatch(_Movable):
     drop_identity: Tensor
     """(B,) bool: train this sample without identity (for guidance)."""
     reference: dict[str, Tensor]
-    """Frozen features of the reference by encoder name; ``clip`` is the pooled CLIP image feature (B, D)."""
+    """Frozen features of the reference by encoder name; ``clip`` is the pooled CLIP image feature (B, D), ``wplus`` the
+    W+ code (B, rows, width) of the aligned face without background."""
     second_view: dict[str, Tensor]
     """The same features of another view of the subject (the target itself)."""
     mask: Tensor
     """(B, 1, h, w) in 0..1: the person in the target, at latent resolution."""
+    face: Tensor | None = None
+    """(B, 1, h, w) in 0..1, soft: the head in the target; ``None`` where no feature of faces was asked for."""
+    other: dict[str, Tensor] = field(default_factory=dict)
+    """The features of a photo of another person than the reference's; empty where no feature of faces was asked for."""
+
+
+@dataclass(frozen=True)
+class FaceBatch(_Movable):
+    """Aligned faces and their own W+ codes: draw the face that the code is of. Fields as in :class:`PairBatch`."""
+
+    sample_ids: tuple[str, ...]
+    moments: Tensor
+    """(B, 2C, h, w): posterior of the aligned face crop, unscaled."""
+    latent_noise: Tensor
+    noise: Tensor
+    timestep: Tensor
+    text_states: Tensor
+    """(B, L, D): states of a sentence that says no more than that there is a face, or of the empty text."""
+    drop_identity: Tensor
+    reference: dict[str, Tensor]
+    """``wplus``: codes (B, rows, width) of the same crops, background included."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,37 @@ class FactorBatch(_Movable):
     """(B,) int64: index of the background."""
     subject: Tensor
     """(B,) int64: index of the subject."""
+
+
+@dataclass(frozen=True)
+class SubjectBatch(_Movable):
+    """One optimisation step of several subjects, each from its one reference photo: a row per subject.
+
+    A wave is optimised together from step 0 to the last one. Under several processes each has a share of the wave's
+    subjects, which may be empty; everything random in a row is keyed by its subject, so its company does not matter.
+    """
+
+    wave: tuple[str, ...]
+    """All subjects of the wave, over all processes."""
+    step: int
+    """Step of the wave, from 0."""
+    subjects: tuple[str, ...]
+    """The B subjects of this process."""
+    prompts: tuple[str, ...]
+    """What each photo shows, with the placeholder for its subject."""
+    moments: Tensor
+    """(B, 2C, h, w): mean and log-variance of the photo's VAE posterior, unscaled."""
+    latent_noise: Tensor
+    """(B, C, h, w) standard normal: draws the latent from the posterior."""
+    noise: Tensor
+    """(B, C, h, w) standard normal: the diffusion noise."""
+    timestep: Tensor
+    """(B,) int64 in 0..999."""
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """One name per row, unique within a run."""
+        return tuple(f"{subject}@{self.step}" for subject in self.subjects)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The frozen encoders whose outputs are cached, and how the caches are filled.
 
 Names of features: ``moments`` (2C, h, w) of the VAE posterior, unscaled; ``mask`` (1, h, w) in 0..1; ``text``
-(L, D); ``clip`` (D,), the pooled CLIP image feature.
+(L, D); ``clip`` (D,), the pooled CLIP image feature. Of faces: ``wplus`` (rows, width), the W+ code of the aligned face
+without its background; ``wplus_background``, the same with it; ``face_moments`` (2C, h, w) of the aligned face with its
+background; ``face`` (1, h, w) in 0..1, the soft mask of the head.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,21 +15,27 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
 from datamodules.feature_cache import FeatureCache
+from datamodules.photos import Photo
+from datamodules.portraits import VERSION as PORTRAITS
+from datamodules.portraits import Portrait, aligned
 from datamodules.processes import Processes
+from networks.face_alignment import VERSION as ALIGNER
 from networks.fingerprints import folder_fingerprint, resolve_source
 
 if TYPE_CHECKING:
     from networks.backbone import Backbone
     from networks.clip_image import ClipImageEncoder
+    from networks.wplus import WPlusEncoder
 
-IMAGE_FEATURES = ("clip",)
+IMAGE_FEATURES = ("clip", "wplus")
 """Features of reference photos that a method may ask for."""
+PORTRAIT_FEATURES = ("wplus", "wplus_background", "face_moments")
+"""Features that are made from a :class:`~datamodules.portraits.Portrait`."""
 
 _PREPROCESSING = "central square, Lanczos"  # part of every image fingerprint: change it when images.py changes
 _SHARD_ITEMS = 1024
@@ -40,16 +48,37 @@ class FrozenEncoders:
 
     Args:
         backbone: Folder or hub name of the diffusion model.
-        image_encoder: Folder or hub name of the CLIP; ``None`` where no image feature is asked for.
+        image_encoder: Folder or hub name of the CLIP; ``None`` where ``clip`` is not asked for.
         resolution: Side in pixels of the square that images are brought to.
+        wplus_encoder: Folder or checkpoint of the W+ encoder; ``None`` where no W+ code is asked for.
+        detector: Face pack that finds the face in a photo whose landmarks are not known.
     """
 
-    def __init__(self, backbone: str, image_encoder: str | None, resolution: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        image_encoder: str | None,
+        resolution: int,
+        device: torch.device,
+        wplus_encoder: str | None = None,
+        detector: str | None = None,
+    ) -> None:
         self.backbone, self.image_encoder, self.resolution, self.device = backbone, image_encoder, resolution, device
+        self.wplus_encoder, self.detector = wplus_encoder, detector
 
     def fingerprint(self, name: str) -> str:
         """Everything a feature depends on besides what is encoded; no weights are loaded for it."""
         from networks.clip_image import clip_image_fingerprint
+        from networks.wplus import wplus_fingerprint
+
+        if name in PORTRAIT_FEATURES:
+            how = f"{name}/{ALIGNER}/{PORTRAITS}/{self._detector_fingerprint}"
+            if name == "face_moments":
+                return f"{self._parts_fingerprint('vae')}/{how}/{self.resolution}"
+            return f"{wplus_fingerprint(self._wplus_source)}/{how}"
+        if name == "face":
+            _, height, width = self.latent_shape
+            return f"face/{self.resolution}/{height}x{width}/{PORTRAITS}"
 
         if name == "text":
             return f"{self._parts_fingerprint('text_encoder', 'tokenizer')}/text"
@@ -61,16 +90,25 @@ class FrozenEncoders:
         return f"{clip_image_fingerprint(self._image_source(name))}/{name}/{self.resolution}/{_PREPROCESSING}"
 
     @torch.inference_mode()
-    def encode(self, name: str, batch: Sequence[NDArray[np.uint8]] | Sequence[str]) -> Tensor:
-        """Features of square images (H, W, 3), of square masks (H, W) or of texts, one row each."""
+    def encode(self, name: str, batch: Sequence) -> Tensor:
+        """Features of square images (H, W, 3), of square masks (H, W), of texts or of portraits, one row each."""
         if name == "text":
             return self._backbone.encode_text([str(text) for text in batch])
+        if name in PORTRAIT_FEATURES:
+            return self._encode_portraits(name, batch)
         pixels = torch.from_numpy(np.stack(batch)).to(self.device)
-        if name == "mask":
+        if name in ("mask", "face"):
             return F.interpolate(pixels[:, None].float() / 255, self.latent_shape[1:], mode="area")
         if name == "moments":
             return self._backbone.encode_moments(pixels)
         return self._clip.encode(pixels)
+
+    def _encode_portraits(self, name: str, portraits: Sequence[Portrait]) -> Tensor:
+        side = self.resolution if name == "face_moments" else self._wplus.encoder.input_size
+        crops = np.stack([aligned(p, side, self.detector, background=name != "wplus") for p in portraits])
+        if name == "face_moments":
+            return self._backbone.encode_moments(torch.from_numpy(crops).to(self.device))
+        return self._wplus.encode(crops)
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -96,12 +134,37 @@ class FrozenEncoders:
 
         return load_clip_image(self._image_source("clip")).to(self.device)
 
+    @cached_property
+    def _wplus(self) -> "WPlusEncoder":
+        from networks.wplus import load_wplus
+
+        return load_wplus(self._wplus_source).to(self.device)
+
+    @property
+    def _wplus_source(self) -> str:
+        if self.wplus_encoder is None:
+            raise LikenessError("the feature 'wplus' needs a W+ encoder: set wplus_encoder")
+        return self.wplus_encoder
+
+    @cached_property
+    def _detector_fingerprint(self) -> str:
+        if self.detector is None:
+            return "known landmarks"
+        from networks.face_analysis import FacePack
+
+        return FacePack(self.detector).fingerprint
+
     def _image_source(self, name: str) -> str:
         if name not in IMAGE_FEATURES:
             raise LikenessError(f"unknown image feature {name!r}, known are {', '.join(IMAGE_FEATURES)}")
         if self.image_encoder is None:
             raise LikenessError(f"the feature {name!r} needs an image encoder: set image_encoder")
         return self.image_encoder
+
+
+def photo_key(name: str, photo: Photo) -> str:
+    """Where the feature ``name`` of a dataset's photo lies in its cache: the hash of all that it is made of."""
+    return photo.face_sha256 if name in (*PORTRAIT_FEATURES, "face") else photo.sha256
 
 
 class Features:
@@ -119,6 +182,10 @@ class Features:
 
     def __getitem__(self, name: str) -> FeatureCache:
         return self._caches[name]
+
+    def fingerprints(self) -> dict[str, str]:
+        """What the values of each cache in use depend on, by name."""
+        return {name: self._encoders.fingerprint(name) for name in sorted(self._caches)}
 
     def fill(
         self, names: Sequence[str], keys: Sequence[str], read: Callable[[set[str]], Iterable[tuple[str, dict]]]

@@ -18,13 +18,14 @@ MAX_PIXELS = 64 * 1024 * 1024
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
 
 
-def open_image(data: bytes, name: str, side: int | None = None) -> Image.Image:
-    """A decoded RGB picture, upright by its EXIF orientation.
+def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB") -> Image.Image:
+    """A decoded picture, upright by its EXIF orientation.
 
     Args:
         data: The file's bytes.
         name: What to call the picture in an error.
         side: With it, a JPEG may be decoded at reduced size, its shorter edge at least this many pixels (much faster).
+        mode: ``RGB``, or ``RGBA`` to keep an alpha channel, which is 255 where the picture has none.
 
     Raises:
         LikenessError: not PNG, JPEG or WebP, more than ``MAX_PIXELS`` pixels (refused before any is decoded), cut
@@ -38,7 +39,7 @@ def open_image(data: bytes, name: str, side: int | None = None) -> Image.Image:
         if side is not None:
             image.draft("RGB", (side, side))
         image.load()
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return ImageOps.exif_transpose(image).convert(mode)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise LikenessError(f"{name} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
     except _DAMAGE as error:
@@ -60,7 +61,12 @@ def read_square_mask(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
     Raises:
         LikenessError: as :func:`open_image`.
     """
-    return np.asarray(_square(open_image(data, name).convert("L"), side, Image.Resampling.BOX))
+    return square_mask(np.asarray(open_image(data, name).convert("L")), side)
+
+
+def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The central square of a mask (H, W) as (side, side)."""
+    return np.asarray(_square(Image.fromarray(mask), side, Image.Resampling.BOX))
 
 
 def _check_size(image: Image.Image, name: str) -> None:

@@ -22,9 +22,13 @@ _PLAIN = (
     "background_id",
     "background_text",
     "caption",
+    "landmarks",
+    "bbox",
     "split",
     "sha256",
 )
+
+_NUMBERS: dict[str, tuple[int, ...]] = {"pose": (3,), "landmarks": (5, 2), "bbox": (4,)}
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class Photo:
     background_id: int
     background_text: str
     caption: str
+    landmarks: tuple[tuple[float, float], ...]
+    bbox: tuple[float, float, float, float]
     split: str
     sha256: str
     mask_sha256: str
@@ -48,6 +54,12 @@ class Photo:
     def id(self) -> str:
         """A name that does not depend on where or beside what the photo is stored."""
         return f"{self.subject_id}:{self.sha256[:16]}"
+
+    @property
+    def face_sha256(self) -> str:
+        """Names everything that features of the face are made of: image, mask, landmarks and box."""
+        known = f"{self.sha256}/{self.mask_sha256}/{self.landmarks}/{self.bbox}"
+        return hashlib.sha256(known.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -160,13 +172,26 @@ def _shard_photos(path: Path, cache_dir: Path) -> list[Photo]:
     for i, row in enumerate(rows):
         if row["split"] not in SPLITS:
             raise LikenessError(f"{path}: column `split` is {row['split']!r} in row {i}, it must be one of {SPLITS}")
-        if len(row["pose"]) != 3 or None in row["pose"]:
-            raise LikenessError(f"{path}: column `pose` is {row['pose']} in row {i}, it must be three numbers")
+        for name, shape in _NUMBERS.items():
+            if not _is_numbers(row[name], shape):
+                words = " x ".join(map(str, shape))
+                raise LikenessError(f"{path}: column `{name}` is {row[name]} in row {i}, it must be {words} numbers")
     masks = _checked_masks(path, shard, [row["sha256"] for row in rows], cache_dir)
     return [
-        Photo(**{**row, "pose": tuple(row["pose"])}, mask_sha256=mask, shard=path, row=i)
+        Photo(**row | {name: _tuples(row[name]) for name in _NUMBERS}, mask_sha256=mask, shard=path, row=i)
         for i, (row, mask) in enumerate(zip(rows, masks, strict=True))
     ]
+
+
+def _is_numbers(value: Any, shape: tuple[int, ...]) -> bool:
+    """Whether nested lists hold numbers in this shape."""
+    if not shape:
+        return value is not None
+    return isinstance(value, list) and len(value) == shape[0] and all(_is_numbers(v, shape[1:]) for v in value)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _checked_masks(path: Path, shard: pq.ParquetFile, hashes: list[str], cache_dir: Path) -> list[str]:

@@ -9,9 +9,10 @@ from lightning.pytorch import LightningDataModule
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
-from datamodules.encoders import Features, FrozenEncoders
+from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders
 from datamodules.feature_cache import content_key
 from datamodules.images import read_square
+from datamodules.portraits import portrait_from_file
 from datamodules.processes import Processes
 from datamodules.samplers import share
 from datamodules.sources import cache_folder
@@ -21,14 +22,15 @@ PLACEHOLDER = "<subject>"
 
 
 class RequestLoader:
-    """Request batches, in the order of the requests given."""
+    """Request batches, in the order of the requests given; ``reference_keys`` are those of each subject's reference
+    photo by feature."""
 
     def __init__(
         self,
         requests: Sequence[Request],
         features: Features,
         latent_shape: tuple[int, int, int],
-        reference_keys: Mapping[str, str],
+        reference_keys: Mapping[str, Mapping[str, str]],
         class_nouns: Mapping[str, str],
         needs: Sequence[str],
         seed: int,
@@ -47,7 +49,6 @@ class RequestLoader:
 
     def _batch(self, requests: list[Request]) -> RequestBatch:
         texts = [spoken(request.prompt, self._class_nouns[request.subject]) for request in requests]
-        pictures = [self._reference_keys[request.subject] for request in requests] if self._needs else []
         return RequestBatch(
             request_ids=tuple(request.id for request in requests),
             subjects=tuple(request.subject for request in requests),
@@ -56,7 +57,10 @@ class RequestLoader:
                 [keyed_normal(self._latent_shape, "request", self._seed, request.id) for request in requests]
             ),
             text_states=self._features["text"].rows([content_key(text) for text in texts]),
-            reference={name: self._features[name].rows(pictures) for name in self._needs},
+            reference={
+                name: self._features[name].rows([self._reference_keys[request.subject][name] for request in requests])
+                for name in self._needs
+            },
         )
 
 
@@ -78,6 +82,8 @@ class RequestDataModule(LightningDataModule):
         seed: The protocol's seed.
         batch_size: Images per batch of one process.
         cache_dir: See :func:`datamodules.sources.cache_folder`.
+        wplus_encoder: Folder or checkpoint of the encoder that W+ codes come from.
+        detector: Face pack that finds the face in a reference.
 
     Raises:
         LikenessError: an id occurs twice, or a subject lacks a reference or a class noun.
@@ -95,6 +101,8 @@ class RequestDataModule(LightningDataModule):
         seed: int = 0,
         batch_size: int = 16,
         cache_dir: str | Path | None = None,
+        wplus_encoder: str | None = None,
+        detector: str | None = None,
     ) -> None:
         super().__init__()
         self.allow_zero_length_dataloader_with_multiple_devices = True
@@ -108,12 +116,19 @@ class RequestDataModule(LightningDataModule):
         self._requests, self._references, self._class_nouns = list(requests), references, class_nouns
         self._backbone, self._image_encoder, self._resolution = backbone, image_encoder, resolution
         self._needs, self._seed, self._batch_size = tuple(needs), seed, batch_size
-        self._cache_dir = cache_folder(cache_dir)
+        self._cache_dir, self._wplus_encoder, self._detector = cache_folder(cache_dir), wplus_encoder, detector
 
     def setup(self, stage: str | None = None) -> None:
         """Encode prompts and references that were never encoded before. All processes must call it."""
         processes = Processes.of(self.trainer)
-        encoders = FrozenEncoders(self._backbone, self._image_encoder, self._resolution, processes.device)
+        encoders = FrozenEncoders(
+            self._backbone,
+            self._image_encoder,
+            self._resolution,
+            processes.device,
+            self._wplus_encoder,
+            self._detector,
+        )
         features = Features(encoders, self._cache_dir / "features", processes)
         fill_texts(features, [spoken(r.prompt, self._class_nouns[r.subject]) for r in self._requests])
         subjects = dict.fromkeys(request.subject for request in self._requests) if self._needs else {}
@@ -123,7 +138,7 @@ class RequestDataModule(LightningDataModule):
             share(self._requests, processes.rank, processes.count),
             features,
             encoders.latent_shape,
-            keys,
+            {subject: dict.fromkeys(self._needs, key) for subject, key in keys.items()},
             self._class_nouns,
             self._needs,
             self._seed,
@@ -154,7 +169,10 @@ def fill_references(
     def read(keys: set[str]) -> Iterator[tuple[str, dict]]:
         for key in sorted(keys):
             subject, data = photos[key]
-            yield key, dict.fromkeys(needs, read_square(data, f"the reference photo of {subject}", resolution))
+            name = f"the reference photo of {subject}"
+            square = read_square(data, name, resolution)
+            faces = portrait_from_file(data, name) if set(needs) & set(PORTRAIT_FEATURES) else None
+            yield key, {need: faces if need in PORTRAIT_FEATURES else square for need in needs}
 
     if needs:
         features.fill(needs, list(photos), read)

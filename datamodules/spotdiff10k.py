@@ -9,13 +9,16 @@ from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTrack
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contracts.batch import FactorBatch, PairBatch
+from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
-from datamodules.encoders import Features, FrozenEncoders
+from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders, photo_key
+from datamodules.faces import FaceStream
+from datamodules.enrolment import Enrolment, EnrolmentSettings
 from datamodules.feature_cache import content_key
-from datamodules.images import read_square, read_square_mask
+from datamodules.images import read_square, read_square_mask, square_mask
 from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.portraits import head_mask, portrait_of
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_texts, spoken
 from datamodules.samplers import StepLoader, Stream, share
@@ -24,26 +27,32 @@ from datamodules.streams import Drops, FactorStream, PairStream, TwoStageStream
 
 
 class SpotDiff10kDataModule(LightningDataModule):
-    """Batches of cross-view pairs, preceded by grouped batches for the pose and background experts.
+    """Batches of cross-view pairs, preceded by those of a method's first stage: groups for experts, or aligned faces.
 
-    Training batch k is a function of ``seed`` and k: the first ``expert_steps`` batches are ``FactorBatch``es, the
-    others ``PairBatch``es. It is the same for every number of processes, and a run resumes with the batch that
-    follows the last one it trained on. Frozen encoders run once for each image and text, before training; with a
-    full cache they are not even loaded. Validation is a fixed grid of ``RequestBatch``es.
+    Training batch k is a function of ``seed`` and k: the first ``expert_steps`` batches are ``FactorBatch``es, the next
+    ``face_steps`` are ``FaceBatch``es, all others ``PairBatch``es. It is the same for every number of processes, and a
+    run resumes with the batch that follows the last one it trained on. Frozen encoders run once for each image and
+    text, before training; with a full cache they are not even loaded. Validation is a fixed grid of ``RequestBatch``es.
 
     Args:
         source: ``pocket10k``, a folder with Parquet shards, or a hub dataset ``owner/name[@revision]``.
         backbone: Folder or hub name of the diffusion model.
         image_encoder: Folder or hub name of the CLIP that reference features come from.
+        wplus_encoder: Folder, or e4e checkpoint, of the encoder that W+ codes come from.
+        detector: Face pack that finds the face in photos whose landmarks are not known.
         resolution: Side in pixels of the square that images are brought to.
         features: Names of the reference features, see ``encoders.py``.
         batch_size: Pairs per batch over all processes; their number must divide it.
         expert_batch_size: Photos per batch for the experts; every process gets all of them.
         expert_steps: Number of batches for the experts.
+        face_steps: Number of batches of aligned faces.
+        face_texts: What is said of any aligned face; one of them is drawn for each.
         drop_identity: Share of pairs trained without identity.
         drop_text: Share of pairs trained without text.
         drop_both: Share of pairs trained without either.
-        subjects: Train on these subjects of the training split only.
+        subjects: Train on these subjects of the training split only; with ``enrolment``, enrol these of any split
+            (otherwise all of the test split).
+        enrolment: Optimise per subject, from its one reference photo, instead of training on pairs.
         validation_prompts: Prompts with the placeholder ``<subject>``; none leaves validation out.
         validation_subjects: How many subjects of the validation split each prompt is drawn for.
         validation_batch_size: Images per validation batch of one process.
@@ -57,16 +66,21 @@ class SpotDiff10kDataModule(LightningDataModule):
         self,
         backbone: str,
         image_encoder: str | None = None,
+        wplus_encoder: str | None = None,
+        detector: str | None = None,
         source: str = "pocket10k",
         resolution: int = 512,
         features: Sequence[str] = ("clip",),
         batch_size: int = 32,
         expert_batch_size: int = 128,
         expert_steps: int = 0,
+        face_steps: int = 0,
+        face_texts: Sequence[str] = (),
         drop_identity: float = 0.05,
         drop_text: float = 0.05,
         drop_both: float = 0.05,
         subjects: list[str] | None = None,
+        enrolment: EnrolmentSettings | None = None,
         validation_prompts: Sequence[str] = (),
         validation_subjects: int = 8,
         validation_batch_size: int = 16,
@@ -81,12 +95,15 @@ class SpotDiff10kDataModule(LightningDataModule):
             if value < 1:
                 raise LikenessError(f"{name} is {value}, it must be at least 1")
         self._drops = Drops(drop_identity, drop_text, drop_both)
+        self._enrolment_settings, self.enrolment = enrolment, None
         self._source, self._backbone, self._image_encoder, self._resolution = (
             source,
             backbone,
             image_encoder,
             resolution,
         )
+        self._wplus_encoder, self._detector = wplus_encoder, detector
+        self._face_steps, self._face_texts = face_steps, tuple(face_texts)
         self._names, self._batch_size, self._expert_batch_size = tuple(features), batch_size, expert_batch_size
         self._expert_steps, self._subjects, self._seed, self._num_workers = expert_steps, subjects, seed, num_workers
         self._prompts, self._validation_subjects = tuple(validation_prompts), validation_subjects
@@ -104,30 +121,58 @@ class SpotDiff10kDataModule(LightningDataModule):
         """Encode what the cache lacks, the work divided over all processes, which must all call it."""
         photos = load_photos(find_shards(self._source, self._cache_dir), self._cache_dir)
         self.photos = {split: [p for p in photos if p.split == split] for split in ("train", "val", "test")}
+        if self._enrolment_settings:
+            self.enrolment = Enrolment.plan(
+                photos, self._subjects, self._enrolment_settings, self._source, self._seed, self._resolution
+            )
         training = self._training_photos()
         self._validation = self._validation_references()
         processes = Processes.of(self.trainer)
-        encoders = FrozenEncoders(self._backbone, self._image_encoder, self._resolution, processes.device)
+        encoders = FrozenEncoders(
+            self._backbone,
+            self._image_encoder,
+            self._resolution,
+            processes.device,
+            self._wplus_encoder,
+            self._detector,
+        )
         self._features = Features(encoders, self._cache_dir / "features", processes)
         self._fill(training)
         self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
+        if self.enrolment:
+            self._stream: Stream = self.enrolment.stream(self._features, self._rank, self._count)
+            self._epoch = len(self.enrolment)
+            return
         pairs = PairStream(
             training, self._features, self._names, self._batch_size, self._seed, self._drops, self._rank, self._count
         )
         self._epoch = len(pairs)
-        self._stream: Stream[FactorBatch | PairBatch] = pairs
+        self._stream = pairs
+        if self._face_steps:
+            faces = FaceStream(
+                training,
+                self._features,
+                self._face_texts,
+                self._batch_size,
+                self._seed,
+                self._drops,
+                self._rank,
+                self._count,
+            )
+            self._stream = TwoStageStream(faces, self._stream, self._face_steps)
         if self._expert_steps:
             experts = FactorStream(training, self._features, self._names, self._expert_batch_size, self._seed)
-            self._stream = TwoStageStream(experts, pairs, self._expert_steps)
+            self._stream = TwoStageStream(experts, self._stream, self._expert_steps)
 
-    def train_dataloader(self) -> StepLoader[FactorBatch | PairBatch]:
+    def train_dataloader(self) -> StepLoader[FactorBatch | FaceBatch | PairBatch]:
         """From the position on that the trainer has reached.
 
         With ``max_steps`` the whole training is one epoch of the trainer, otherwise an epoch has each target once.
         """
         trainer = self.trainer
         if trainer is None:
-            return StepLoader(self._stream, self._expert_steps + self._epoch, lambda: 0, self._num_workers)
+            length = self._expert_steps + self._face_steps + self._epoch
+            return StepLoader(self._stream, length, lambda: 0, self._num_workers)
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else self._epoch
         # Read from the loop when iteration starts: by then a checkpoint has been restored.
         progress = cast(ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.total)
@@ -142,7 +187,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             requests,
             self._features,
             self._latent_shape,
-            {subject: photo.sha256 for subject, photo in self._validation.items()},
+            {s: {name: photo_key(name, photo) for name in self._names} for s, photo in self._validation.items()},
             {subject: photo.subject_class for subject, photo in self._validation.items()},
             self._names,
             self._seed,
@@ -151,11 +196,21 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     def feature_mean(self, name: str) -> Tensor:
         """The mean (D,) of a reference feature over the training photos; available after :meth:`setup`."""
-        return self._features[name].rows([photo.sha256 for photo in self._training_photos()]).float().mean(dim=0)
+        rows = self._features[name].rows([photo_key(name, photo) for photo in self._training_photos()])
+        return rows.float().mean(dim=0)
+
+    def feature_shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a reference feature; available after :meth:`setup`."""
+        return self._features[name].shape
+
+    @property
+    def encoder_fingerprints(self) -> dict[str, str]:
+        """What each cached feature depends on (weights, preprocessing, aligner), by name; after :meth:`setup`."""
+        return self._features.fingerprints()
 
     def validation_held_out(self) -> dict[str, NDArray[np.uint8]]:
         """Held-out photos (K, H, W, 3) RGB of each validation subject: other pose and background than its reference."""
-        groups = by_subject(self.photos["val"])
+        groups = by_subject(self._validation_photos())
         wanted = {subject: held_out_of(groups[subject]) for subject in self._validation}
         pixels = {
             p.photo.id: read_square(p.image, f"image {p.photo.id}", self._resolution)
@@ -185,6 +240,8 @@ class SpotDiff10kDataModule(LightningDataModule):
             "expert_steps": self._expert_steps,
             "drops": [self._drops.identity, self._drops.text, self._drops.both],
             "data": self.fingerprint,
+            **({"enrolment": self.enrolment.to_json()} if self.enrolment else {}),
+            **({"face_steps": self._face_steps, "face_texts": list(self._face_texts)} if self._face_steps else {}),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -200,6 +257,8 @@ class SpotDiff10kDataModule(LightningDataModule):
                 raise LikenessError(f"the checkpoint was trained with other batches: `{name}` differs{shown}")
 
     def _training_photos(self) -> list[Photo]:
+        if self.enrolment:
+            return list(self.enrolment.references.values())
         photos = self.photos["train"]
         if not photos:
             raise LikenessError(f"the training split of {self._source!r} is empty (column `split`)")
@@ -215,29 +274,59 @@ class SpotDiff10kDataModule(LightningDataModule):
         """The reference photo of each validation subject."""
         if not self._prompts:
             return {}
-        groups = by_subject(self.photos["val"])
+        groups = by_subject(self._validation_photos())
         if not groups:
             raise LikenessError(f"the validation split of {self._source!r} is empty, and there are validation_prompts")
         return {subject: reference_of(groups[subject]) for subject in sorted(groups)[: self._validation_subjects]}
 
+    def _validation_photos(self) -> list[Photo]:
+        """Those of the validation split; in an enrolment, of the subjects that are enrolled first."""
+        if not self.enrolment:
+            return self.photos["val"]
+        everything = [photo for photos in self.photos.values() for photo in photos]
+        return [photo for photo in everything if photo.subject_id in self.enrolment.waves[0]]
+
     def _fill(self, training: list[Photo]) -> None:
         fill_texts(
             self._features,
-            ["", *(photo.caption for photo in training)]
+            ["", *(photo.caption for photo in training), *self._face_texts]
             + [spoken(prompt, p.subject_class) for prompt in self._prompts for p in self._validation.values()],
         )
+        plain = tuple(name for name in self._names if name not in PORTRAIT_FEATURES)
         photos = {photo.sha256: photo for photo in [*training, *self._validation.values()]}
         masks = {photo.mask_sha256: photo for photo in training}
 
         def images(keys: set[str]) -> Iterator[tuple[str, dict]]:
             for picture in read_pictures(photos[key] for key in sorted(keys)):
                 pixels = read_square(picture.image, f"image {picture.photo.id}", self._resolution)
-                yield picture.photo.sha256, dict.fromkeys(("moments", *self._names), pixels)
+                yield picture.photo.sha256, dict.fromkeys(("moments", *plain), pixels)
 
         def shapes(keys: set[str]) -> Iterator[tuple[str, dict]]:
             for picture in read_pictures(masks[key] for key in sorted(keys)):
                 name = f"the mask of image {picture.photo.id}"
                 yield picture.photo.mask_sha256, {"mask": read_square_mask(picture.mask, name, self._resolution)}
 
-        self._features.fill(("moments", *self._names), list(photos), images)
+        self._features.fill(("moments", *plain), list(photos), images)
         self._features.fill(("mask",), list(masks), shapes)
+        portraits = tuple(name for name in self._names if name in PORTRAIT_FEATURES)
+        if portraits:
+            self._fill_faces(training, portraits)
+
+    def _fill_faces(self, training: list[Photo], names: tuple[str, ...]) -> None:
+        """Encode what is made of aligned faces, and the masks of the heads."""
+        photos = {photo.face_sha256: photo for photo in [*training, *self._validation.values()]}
+
+        def heads(keys: set[str]) -> Iterator[tuple[str, dict]]:
+            for picture in read_pictures(photos[key] for key in sorted(keys)):
+                yield picture.photo.face_sha256, {"face": square_mask(head_mask(picture), self._resolution)}
+
+        def portraits(keys: set[str]) -> Iterator[tuple[str, dict]]:
+            for picture in read_pictures(photos[key] for key in sorted(keys)):
+                yield picture.photo.face_sha256, dict.fromkeys(stage_1 + names, portrait_of(picture))
+
+        stage_1 = ("wplus_background", "face_moments") if self._face_steps else ()
+        own = [photo.face_sha256 for photo in training]
+        self._features.fill(("face",), own, heads)
+        self._features.fill(names, list(photos), portraits)
+        if stage_1:
+            self._features.fill(stage_1, own, portraits)

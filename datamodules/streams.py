@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import torch
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.encoders import Features
+from datamodules.encoders import PORTRAIT_FEATURES, Features, photo_key
 from datamodules.feature_cache import content_key
 from datamodules.photos import Photo, by_subject, cross_views
-from datamodules.samplers import Stream, global_batch, per_process, share
+from datamodules.samplers import Batch, Stream, global_batch, per_process, share
 from networks.keyed_noise import keyed_generator, keyed_normal
 
 TIMESTEPS = 1000
@@ -42,7 +43,8 @@ class PairStream:
     """Batch k of cross-view pairs: this process's part of it.
 
     Every photo is the target once per epoch; its reference is drawn from the photos of the same subject that
-    differ in pose and in background. All that is random in a sample is keyed by (seed, epoch, sample id).
+    differ in pose and in background. All that is random in a sample is keyed by (seed, epoch, sample id). With features
+    of faces come the head's mask and, where there is more than one subject, a photo of another person.
 
     Raises:
         LikenessError: no photo has a cross view, or the batch cannot be divided over the processes.
@@ -64,7 +66,8 @@ class PairStream:
         if not self.targets:
             raise LikenessError("no two photos of one subject differ in both pose and background: there are no pairs")
         per_process(batch_size, count)
-        self._features, self._names = features, tuple(reference_features)
+        self._photos, self._features, self._names = photos, features, tuple(reference_features)
+        self._faces = bool(set(self._names) & set(PORTRAIT_FEATURES))
         self._batch_size, self._seed, self._drops, self._rank, self._count = batch_size, seed, drops, rank, count
 
     def __len__(self) -> int:
@@ -94,10 +97,27 @@ class PairStream:
             timestep=torch.tensor(timesteps),
             text_states=self._features["text"].rows([content_key(caption) for caption in captions]),
             drop_identity=torch.tensor(no_identity),
-            reference={n: self._features[n].rows([photo.sha256 for photo in references]) for n in self._names},
-            second_view={n: self._features[n].rows([photo.sha256 for photo in targets]) for n in self._names},
+            reference=self._rows(references),
+            second_view=self._rows(targets),
             mask=self._features["mask"].rows([photo.mask_sha256 for photo in targets]),
+            face=self._features["face"].rows([photo_key("face", photo) for photo in targets]) if self._faces else None,
+            other=self._rows([self._other(epoch, photo) for epoch, photo in samples]) if self._several else {},
         )
+
+    def _rows(self, photos: Sequence[Photo]) -> dict[str, torch.Tensor]:
+        return {n: self._features[n].rows([photo_key(n, photo) for photo in photos]) for n in self._names}
+
+    @property
+    def _several(self) -> bool:
+        return self._faces and len(self._subjects) > 1
+
+    def _other(self, epoch: int, photo: Photo) -> Photo:
+        """A photo of another person, by a key of its own, so that the other draws do not depend on it."""
+        draws = keyed_generator("other", self._seed, epoch, photo.id)
+        while True:
+            other = self._photos[int(torch.randint(len(self._photos), (), generator=draws))]
+            if other.subject_id != photo.subject_id:
+                return other
 
     def _noise(self, what: str, samples: list[tuple[int, Photo]], shape: tuple[int, ...]) -> torch.Tensor:
         return torch.stack([keyed_normal(shape, what, self._seed, epoch, photo.id) for epoch, photo in samples])
@@ -171,16 +191,14 @@ class FactorStream:
         return [some[place % len(some)] for place in places]
 
 
-class TwoStageStream:
-    """``expert_steps`` batches of one stream, then another one from its beginning."""
+class TwoStageStream(Generic[Batch]):
+    """``steps`` batches of the ``first`` stream, then the ``second`` one from its beginning."""
 
-    def __init__(self, experts: Stream[FactorBatch], pairs: Stream[PairBatch], expert_steps: int) -> None:
-        self._experts, self._pairs, self._expert_steps = experts, pairs, expert_steps
+    def __init__(self, first: Stream[Batch], second: Stream[Batch], steps: int) -> None:
+        self._first, self._second, self._steps = first, second, steps
 
-    def __getitem__(self, number: int) -> FactorBatch | PairBatch:
-        if number < self._expert_steps:
-            return self._experts[number]
-        return self._pairs[number - self._expert_steps]
+    def __getitem__(self, number: int) -> Batch:
+        return self._first[number] if number < self._steps else self._second[number - self._steps]
 
 
 def _shared(photos: Sequence[Photo]) -> list[Photo]:

@@ -1,7 +1,8 @@
 """The models behind the entries: a run's method, and the floor's base model, both fed by the same requests."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ class ModelArtist:
         results: Results,
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
-        image_encoder: str | None = None,
+        encoders: Mapping[str, str | None] = MappingProxyType({}),
     ) -> None:
         self._fabric, self._protocol = fabric, protocol
         module = make_module()
@@ -64,12 +65,13 @@ class ModelArtist:
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance)
         self._module = module.to(fabric.device).eval()
         photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
-        self._keys = {subject: content_key(data) for subject, data in photos.items()}
-        encoders = FrozenEncoders(backbone, image_encoder, protocol.resolution, fabric.device)
-        self._latent_shape = encoders.latent_shape
-        self._features = Features(encoders, cache_folder() / "features", _processes(fabric))
+        keys = {subject: content_key(data) for subject, data in photos.items()}
+        self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
+        frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **encoders)
+        self._latent_shape = frozen.latent_shape
+        self._features = Features(frozen, cache_folder() / "features", _processes(fabric))
         fill_texts(self._features, [spoken(r.prompt, protocol.subjects[r.subject]) for r in protocol.requests])
-        references = {self._keys[subject]: (subject, data) for subject, data in photos.items()}
+        references = {keys[subject]: (subject, data) for subject, data in photos.items()}
         fill_references(self._features, module.needs, references, protocol.resolution)
 
     def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
@@ -95,8 +97,8 @@ class ModelArtist:
         return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
 
 
-def trained_image_encoder(run: Path) -> str | None:
-    """The image encoder that a run was trained with, by its ``config.yaml``; ``None`` if it used none.
+def trained_encoders(run: Path) -> dict[str, str | None]:
+    """The frozen encoders that a run was trained with, by its ``config.yaml``; ``None`` for those it did not use.
 
     Raises:
         LikenessError: the run has no readable ``config.yaml``.
@@ -104,7 +106,8 @@ def trained_image_encoder(run: Path) -> str | None:
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         data = config["data"]
-        return (data.get("init_args") or data).get("image_encoder")
+        settings = data.get("init_args") or data
+        return {name: settings.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise LikenessError(f"--runs: {run / 'config.yaml'} is missing or damaged ({error})") from error
 

@@ -5,15 +5,14 @@ from functools import partial
 
 from lightning.fabric import Fabric
 
-from leaderboard.artists import ModelArtist, PromptOnly, trained_image_encoder
+from leaderboard.artists import ModelArtist, PromptOnly, trained_encoders
 from leaderboard.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
 from leaderboard.galleries import load_galleries
 from leaderboard.generation import Artist, generate
-from leaderboard.judges import Judges
 from leaderboard.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results import Entry, Results
-from leaderboard.scoring import score
+from leaderboard.scoring import load_judges, score
 from leaderboard.settings import EvaluationSettings
 from leaderboard.subjects import load_subjects
 from lightning_modules.loading import load_run
@@ -41,7 +40,7 @@ def _work(
             )
             _say(fabric, f"{entry.label}: {drawn} images drawn, {len(results.protocol().requests) - drawn} were there")
     if "score" in stages:
-        judges = together(fabric, partial(Judges, settings.judges))
+        judges = together(fabric, partial(load_judges, settings.judges, fabric.device))
         for entry in results.entries():
             scored = score(fabric, results, entry, judges, settings.batch_size)
             _say(
@@ -66,7 +65,7 @@ def _artists(
         return CeilingArtist(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
-        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_image_encoder(run.folder)))
+        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_encoders(run.folder)))
         for run in runs
     ]
     return [(FLOOR, partial(model, partial(PromptOnly, wanted.backbone))), (CEILING, ceiling), *methods]

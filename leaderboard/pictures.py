@@ -16,7 +16,8 @@ from datamodules.images import open_image
 
 
 def write_picture(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
-    """Write an RGB image (H, W, 3) with its provenance as text; equal arguments give equal bytes."""
+    """Write an RGB image (H, W, 3), or an RGBA one (H, W, 4), with its provenance as text; equal arguments give equal
+    bytes."""
     text = PngInfo()
     text.add_text("Software", "Likeness")
     text.add_itxt("Likeness", json.dumps(provenance, ensure_ascii=False, sort_keys=True))

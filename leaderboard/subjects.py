@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
-from datamodules.images import read_square
+from datamodules.images import read_square, read_square_mask
 from datamodules.photos import by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.sources import cache_folder, find_shards
 from leaderboard.protocol import check_name
@@ -29,6 +29,13 @@ class SubjectPhotos:
     poses: NDArray[np.float32]
     backgrounds: NDArray[np.int64]
     background_texts: tuple[str, ...]
+    mask: NDArray[np.uint8] | None = None
+    """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
+
+    @property
+    def cut_out(self) -> NDArray[np.uint8]:
+        """The reference as methods see it: (H, W, 4) with the mask as alpha where it is known, else (H, W, 3)."""
+        return self.reference if self.mask is None else np.dstack([self.reference, self.mask])
 
     @property
     def photos(self) -> NDArray[np.uint8]:
@@ -50,7 +57,8 @@ def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) ->
     groups = by_subject(photo for photo in photos if photo.split == "test")
     rows = {name: (reference_of(groups[name]), held_out_of(groups[name])) for name in _choose(groups, wanted)}
     needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
-    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(needed)}
+    pictures = {p.photo.id: p for p in read_pictures(needed)}
+    pixels = {name: read_square(p.image, name, resolution) for name, p in pictures.items()}
     return [
         SubjectPhotos(
             name,
@@ -60,6 +68,7 @@ def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) ->
             np.array([p.pose for p in (reference, *held_out)], np.float32),
             np.array([p.background_id for p in (reference, *held_out)], np.int64),
             tuple(p.background_text for p in (reference, *held_out)),
+            read_square_mask(pictures[reference.id].mask, f"the mask of {reference.id}", resolution),
         )
         for name, (reference, held_out) in rows.items()
     ]
@@ -82,11 +91,12 @@ def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[s
 
 
 def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
-    """SHA-256 over the pixels of every reference and held-out photo, and over what is known of pose and background."""
+    """SHA-256 over the pixels of every reference and held-out photo, over the reference's mask, and over what is known
+    of pose and background."""
     digest = hashlib.sha256()
     for subject in subjects:
         digest.update("\0".join(subject.background_texts).encode())
-        for array in (subject.reference, subject.held_out, subject.poses, subject.backgrounds):
+        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds):
             digest.update(f"{subject.id}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -1,6 +1,8 @@
 """One LightningModule per method."""
 
 from lightning_modules.base import PersonalisationModule
+from lightning_modules.pidiff import PIDiff
+from lightning_modules.sefi_ide import SefiIDE
 from lightning_modules.spotdiff import SpotDiff
 
-__all__ = ["PersonalisationModule", "SpotDiff"]
+__all__ = ["PIDiff", "PersonalisationModule", "SefiIDE", "SpotDiff"]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,10 +11,11 @@ from diffusers import DDPMScheduler
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from contracts.batch import PairBatch, RequestBatch
+from contracts.batch import FaceBatch, PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from losses.diffusion import diffusion_loss
+from networks.adapter_file import apply_adapter, save_adapter
 from networks.attention_kernels import training_attention
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
@@ -65,6 +67,14 @@ class PersonalisationModule(L.LightningModule):
         """Named loss terms, weighted; their sum is minimised."""
         return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}
 
+    def adapter_metadata(self) -> dict[str, str]:
+        """What the adapter file says besides method and backbone."""
+        return {}
+
+    def run_facts(self) -> dict[str, float | int]:
+        """What the run's manifest says about the method's cost."""
+        return {"trainable_parameters": sum(p.numel() for p in self.adapter().parameters() if p.requires_grad)}
+
     # --- what is the same for all ----------------------------------------------------------------------------
 
     def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
@@ -74,14 +84,18 @@ class PersonalisationModule(L.LightningModule):
             z, t, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}, return_dict=False
         )[0]
 
-    def denoising_error(self, batch: PairBatch, conditioning: Conditioning) -> Tensor:
-        """Squared error per sample (B,) against noise or velocity, as the base model was trained."""
+    def noisy_and_target(self, batch: PairBatch | FaceBatch) -> tuple[Tensor, Tensor]:
+        """Noisy latents (B, C, h, w) and what the UNet should predict for them: noise or velocity, as the base model
+        was trained."""
         z = self.backbone.latents_from_moments(batch.moments, batch.latent_noise)
         noisy = self.noising.add_noise(z, batch.noise, batch.timestep)
         if self.noising.config.prediction_type == "v_prediction":
-            target = self.noising.get_velocity(z, batch.noise, batch.timestep)
-        else:
-            target = batch.noise
+            return noisy, self.noising.get_velocity(z, batch.noise, batch.timestep)
+        return noisy, batch.noise
+
+    def denoising_error(self, batch: PairBatch | FaceBatch, conditioning: Conditioning) -> Tensor:
+        """Squared error per sample (B,) of the prediction for the batch's noisy latents."""
+        noisy, target = self.noisy_and_target(batch)
         return diffusion_loss(self.denoise(noisy, batch.timestep, conditioning), target)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
@@ -136,11 +150,16 @@ class PersonalisationModule(L.LightningModule):
     def _scales_gradients(self) -> bool:
         return self.trainer.precision == "16-mixed"
 
+    def schedule_length(self) -> int:
+        """Steps after which the learning rate's schedule is through (and begins anew); -1 when that is open."""
+        return self.trainer.max_steps
+
     def _schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LambdaLR:
-        """Linear warm-up, then a cosine to a tenth of the rate at ``max_steps`` (constant when that is open)."""
-        last = self.trainer.max_steps
+        """Linear warm-up, then a cosine to a tenth of the rate at the end (constant when that is open)."""
+        last = self.schedule_length()
 
         def rate(step: int) -> float:
+            step = step % last if last > 0 else step
             if step < self.warmup_steps:
                 return (step + 1) / self.warmup_steps
             if last <= self.warmup_steps:
@@ -149,6 +168,15 @@ class PersonalisationModule(L.LightningModule):
             return 0.1 + 0.45 * (1 + math.cos(math.pi * share))
 
         return torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+
+    def save_adapter(self, path: Path) -> None:
+        """Write the adapter file; raises :class:`LikenessError` when it cannot be written."""
+        names = {"method": type(self).__name__, "backbone": self.backbone.fingerprint}
+        save_adapter(path, self.adapter(), names | self.adapter_metadata())
+
+    def load_adapter(self, path: Path) -> None:
+        """Take over an adapter file, strictly; raises :class:`LikenessError` naming what does not fit."""
+        apply_adapter(path, self.adapter(), type(self).__name__, self.backbone.fingerprint)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Frozen weights stay out of checkpoints; the backbone's fingerprint goes in."""

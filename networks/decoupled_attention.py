@@ -7,6 +7,8 @@ this form in every cross-attention layer is our reconstruction.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,6 +55,8 @@ class DecoupledCrossAttention:
 
     def __init__(self, projections: IdentityProjections) -> None:
         self.projections = projections
+        self.norms: list[Tensor] | None = None
+        """Where to note how strong identity is at each query; see :func:`identity_norms`."""
 
     def __call__(
         self,
@@ -68,24 +72,38 @@ class DecoupledCrossAttention:
             raise ValueError(
                 "cross-attention needs the conditioning; call the UNet through PersonalisationModule.denoise"
             )
-        query = _heads(attn, attn.to_q(hidden_states))
+        query = split_heads(attn, attn.to_q(hidden_states))
         out = F.scaled_dot_product_attention(
-            query, _heads(attn, attn.to_k(conditioning.text_keys)), _heads(attn, attn.to_v(conditioning.text_values))
+            query,
+            split_heads(attn, attn.to_k(conditioning.text_keys)),
+            split_heads(attn, attn.to_v(conditioning.text_values)),
         )
         if conditioning.identity is not None and conditioning.scale is not None:
             identity = F.scaled_dot_product_attention(
-                query,
-                _heads(attn, self.projections.to_k(conditioning.identity)),
-                _heads(attn, self.projections.to_v(conditioning.identity)),
+                self.identity_query(attn, query, out),
+                split_heads(attn, self.projections.to_k(conditioning.identity)),
+                split_heads(attn, self.projections.to_v(conditioning.identity)),
             )
+            if self.norms is not None:
+                self.norms.append(torch.linalg.vector_norm(identity.float(), dim=(1, 3)))
             out = out + conditioning.scale.view(-1, 1, 1, 1).to(identity.dtype) * identity
-        joined = out.transpose(1, 2).flatten(2).to(query.dtype)
+        joined = join_heads(out).to(query.dtype)
         return attn.to_out[1](attn.to_out[0](joined))
 
+    def identity_query(self, attn: Attention, query: Tensor, attended: Tensor) -> Tensor:
+        """What asks for identity, (B, heads, Q, d): here the text's own ``query``, not the values that it
+        ``attended``."""
+        return query
 
-def _heads(attn: Attention, states: Tensor) -> Tensor:
+
+def split_heads(attn: Attention, states: Tensor) -> Tensor:
     """(B, N, heads * d) to (B, heads, N, d)."""
     return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+
+
+def join_heads(states: Tensor) -> Tensor:
+    """(B, heads, N, d) to (B, N, heads * d)."""
+    return states.transpose(1, 2).flatten(2)
 
 
 def cross_attention_layers(unet: UNet2DConditionModel) -> "OrderedDict[str, Attention]":
@@ -93,8 +111,12 @@ def cross_attention_layers(unet: UNet2DConditionModel) -> "OrderedDict[str, Atte
     return OrderedDict((name, module) for name, module in unet.named_modules() if name.endswith("attn2"))
 
 
-def install_decoupled_attention(unet: UNet2DConditionModel) -> nn.ModuleDict:
-    """Put the processors into ``unet`` and return the new weights, one :class:`IdentityProjections` per layer.
+def install_decoupled_attention(
+    unet: UNet2DConditionModel,
+    layer: Callable[[Attention], IdentityProjections] = IdentityProjections,
+    processor: type[DecoupledCrossAttention] = DecoupledCrossAttention,
+) -> nn.ModuleDict:
+    """Put the processors into ``unet`` and return the new weights, one ``layer`` per cross-attention layer.
 
     The weights are not part of the UNet's state, so the frozen model stays a file of its own.
     """
@@ -103,8 +125,25 @@ def install_decoupled_attention(unet: UNet2DConditionModel) -> nn.ModuleDict:
     for name, attn in cross_attention_layers(unet).items():
         device = torch.device("meta") if attn.to_k.weight.is_meta else attn.to_k.weight.device
         with device:
-            layer = IdentityProjections(attn)
-        projections[name.replace(".", "-")] = layer
-        processors[f"{name}.processor"] = DecoupledCrossAttention(layer)
+            new = layer(attn)
+        projections[name.replace(".", "-")] = new
+        processors[f"{name}.processor"] = processor(new)
     unet.set_attn_processor(processors)
     return projections
+
+
+@contextmanager
+def identity_norms(unet: UNet2DConditionModel) -> Iterator[list[Tensor]]:
+    """Collect, from the calls of ``unet`` inside the block, the length of the identity branch's output per query.
+
+    One (B, Q) tensor for each cross-attention layer, in the order of computation, with its gradient.
+    """
+    processors = [p for p in unet.attn_processors.values() if isinstance(p, DecoupledCrossAttention)]
+    norms: list[Tensor] = []
+    for processor in processors:
+        processor.norms = norms
+    try:
+        yield norms
+    finally:
+        for processor in processors:
+            processor.norms = None

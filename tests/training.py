@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from datamodules.schema import features
 from pocket.dataset import Grid, rows_of
-from tests.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces
+from tests.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
 
 GRID = Grid(subjects=40, poses=3, backgrounds=4)
 TRAINING, VALIDATION = range(8), range(33, 35)
@@ -15,12 +15,13 @@ TRAINING, VALIDATION = range(8), range(33, 35)
 
 @dataclass(frozen=True)
 class TinyWorld:
-    """Folders of the dataset, the base model, the CLIP and the face pack."""
+    """Folders of the dataset, the base model, the CLIP, the face pack and the W+ encoder."""
 
     dataset: Path
     base: Path
     clip: Path
     faces: Path
+    wplus: Path
     cache: Path
     prompts: tuple[str, ...] = ("a photo of a <subject>", "a <subject> on a beach", "a <subject>, an oil painting")
 
@@ -32,6 +33,7 @@ class TinyWorld:
             tiny_base(root / "base"),
             tiny_clip(root / "clip"),
             tiny_faces(root / "faces"),
+            tiny_wplus(root / "wplus"),
             root / "cache",
         )
         world.dataset.mkdir()
@@ -46,6 +48,7 @@ class TinyWorld:
             "source": str(self.dataset),
             "backbone": str(self.base),
             "image_encoder": str(self.clip),
+            "wplus_encoder": str(self.wplus),
             "resolution": SIDE,
             "batch_size": 4,
             "expert_batch_size": 8,
@@ -79,6 +82,20 @@ class TinyWorld:
         }
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
+
+    def pidiff(self, output: Path, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole pictures."""
+        others = {"--model.image_width", "--model.hidden", "--data.expert_steps"}
+        settings: dict[str, object] = {
+            "model": "lightning_modules.PIDiff",
+            "model.code_rows": 10,
+            "model.code_width": 8,
+            "data.features": "[wplus]",
+            "data.face_steps": 2,
+            "data.face_texts": "[a photo of a person]",
+        }
+        settings |= {key.replace("__", "."): value for key, value in changes.items()}
+        return [given for given in self.arguments(output, **settings) if given.split("=")[0] not in others]
 
 
 def _text(value: object) -> str:

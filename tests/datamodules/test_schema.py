@@ -62,7 +62,7 @@ def test_wider_types_and_further_columns_are_fine(whole: pa.Table, tmp_path: Pat
         (lambda t: t.drop_columns(["caption"]), "has no column `caption`"),
         (_set("pose_id", ["front"] * 8), "column `pose_id` is string, it must be int32"),
         (_set("caption", [1] * 8), "column `caption` is int64, it must be string"),
-        (_set("pose", [[0.0, 0.0]] * 8), "column `pose` is .* in row 0, it must be three numbers"),
+        (_set("pose", [[0.0, 0.0]] * 8), "column `pose` is .* in row 0, it must be 3 numbers"),
         (_set("pose", pa.array([[0.0, 0.0]] * 8, pa.list_(pa.float32(), 2))), "column `pose` is fixed_size_list"),
         (_set("image", ["a.png"] * 8), "column `image` is string, it must be struct"),
         (_set("subject_id", [None, *["s1"] * 7]), "column `subject_id` lacks a value in 1 rows"),

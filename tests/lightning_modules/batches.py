@@ -6,17 +6,24 @@ import torch
 from torch import Tensor
 
 import lightning_modules
-from contracts.batch import FactorBatch, PairBatch, RequestBatch
+from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch
 from lightning_modules.base import PersonalisationModule
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
 from tests.tiny import TEXT_LENGTH, TEXT_WIDTH
 
 CLIP_WIDTH = 24
+CODE_ROWS, CODE_WIDTH = 10, 8
 METHODS: list[type[PersonalisationModule]] = [
     getattr(lightning_modules, name) for name in lightning_modules.__all__ if name != "PersonalisationModule"
 ]
-_SMALL = {"image_width": CLIP_WIDTH, "hidden": 16, "warmup_steps": 2}
+_SMALL = {
+    "image_width": CLIP_WIDTH,
+    "hidden": 16,
+    "code_rows": CODE_ROWS,
+    "code_width": CODE_WIDTH,
+    "warmup_steps": 2,
+}
 
 
 def build(method: type[PersonalisationModule], backbone: Backbone | str, **arguments: object) -> PersonalisationModule:
@@ -45,9 +52,42 @@ def pair_batch(size: int = 4, latent: tuple[int, int, int] = (4, 16, 16)) -> Pai
         timestep=torch.arange(size) * 999 // max(1, size - 1),
         text_states=normal(size, TEXT_LENGTH, TEXT_WIDTH, key="text"),
         drop_identity=torch.arange(size) == size - 1,
-        reference={"clip": normal(size, CLIP_WIDTH, key="reference")},
-        second_view={"clip": normal(size, CLIP_WIDTH, key="second")},
+        reference=features(size, "reference"),
+        second_view=features(size, "second"),
         mask=torch.ones(size, 1, height, width),
+        face=head(size, height, width),
+        other=features(size, "other"),
+    )
+
+
+def features(size: int, key: str) -> dict[str, Tensor]:
+    """What every method asks for of ``size`` photos."""
+    return {
+        "clip": normal(size, CLIP_WIDTH, key=key),
+        "wplus": normal(size, CODE_ROWS, CODE_WIDTH, key=f"{key} face"),
+    }
+
+
+def head(size: int, height: int = 16, width: int = 16) -> Tensor:
+    """A mask of the middle of the picture, soft at its upper edge."""
+    mask = torch.zeros(size, 1, height, width)
+    mask[:, :, height // 4 : -height // 4, width // 4 : -width // 4] = 1.0
+    mask[:, :, height // 4] *= 0.5
+    return mask
+
+
+def face_batch(size: int = 4) -> FaceBatch:
+    """Aligned faces of which the last is trained without identity."""
+    pairs = pair_batch(size)
+    return FaceBatch(
+        sample_ids=pairs.sample_ids,
+        moments=pairs.moments,
+        latent_noise=pairs.latent_noise,
+        noise=pairs.noise,
+        timestep=pairs.timestep,
+        text_states=pairs.text_states,
+        drop_identity=pairs.drop_identity,
+        reference={"wplus": normal(size, CODE_ROWS, CODE_WIDTH, key="aligned")},
     )
 
 
@@ -69,5 +109,5 @@ def request_batch(size: int = 3) -> RequestBatch:
         prompts=("a photo of a <subject>",) * size,
         noise=normal(size, 4, 16, 16, key="start"),
         text_states=normal(size, TEXT_LENGTH, TEXT_WIDTH, key="prompt"),
-        reference={"clip": normal(size, CLIP_WIDTH, key="reference")},
+        reference=features(size, "reference"),
     )

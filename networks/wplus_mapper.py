@@ -1,0 +1,67 @@
+"""From a W+ code to identity tokens, level by level.
+
+Rows of a W+ code steer a StyleGAN from coarse to fine: rows 0-3 (4 and 8 pixels) pose and outline, rows 4-7 (16 and 32
+pixels) features of the face, the rest colour, light and texture. No token reads rows of two levels, so an edit of one
+level stays in its tokens.
+
+``four`` is the projector of W+ Adapter (arXiv 2311.17461): rows 0-3, 4-7, 8-11, 12-17. ``three`` joins the last two and
+is our reconstruction of PIDiff's coarse, middle and fine features (arXiv 2505.05081). For codes with fewer rows than 18
+the first of the two fine groups takes two fifths of the fine rows, as there; that rule is ours.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import LikenessError
+
+Levels = Literal["three", "four"]
+COARSE, MIDDLE = (0, 4), (4, 8)
+
+
+def level_rows(rows: int, levels: Levels) -> dict[str, tuple[int, int]]:
+    """Half-open row ranges by level name for codes of ``rows`` rows.
+
+    Raises :class:`LikenessError` when the code has too few rows for the level.
+    """
+    if rows < 10:
+        raise LikenessError(f"model.code_rows is {rows}: W+ codes with a fine level have 10 rows or more (64 pixels)")
+    if levels == "three":
+        return {"coarse": COARSE, "middle": MIDDLE, "fine": (8, rows)}
+    middle = 8 + max(1, (rows - 8) * 2 // 5)
+    return {"coarse": COARSE, "middle": MIDDLE, "fine_a": (8, middle), "fine_b": (middle, rows)}
+
+
+class WPlusMapper(nn.Module):
+    """F_w: one linear map without bias per level, then one LayerNorm that all tokens share.
+
+    ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one).
+    """
+
+    def __init__(self, rows: int, width: int, token_width: int, levels: Levels, tokens_per_level: int = 1) -> None:
+        super().__init__()
+        if tokens_per_level < 1:
+            raise LikenessError(f"model.tokens_per_level is {tokens_per_level}, it must be at least 1")
+        self.ranges = level_rows(rows, levels)
+        self.project = nn.ModuleDict(
+            {
+                name: nn.Linear((last - first) * width, tokens_per_level * token_width, bias=False)
+                for name, (first, last) in self.ranges.items()
+            }
+        )
+        self.norm = nn.LayerNorm(token_width)
+        self.token_width = token_width
+
+    @property
+    def tokens(self) -> int:
+        """Number N of tokens."""
+        return sum(layer.out_features for layer in self.project.values()) // self.token_width
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """(B, rows, width) to (B, N, token width), coarse tokens first. A code of zeros gives N copies of the bias."""
+        parts = [
+            self.project[name](codes[:, first:last].flatten(1)).unflatten(-1, (-1, self.token_width))
+            for name, (first, last) in self.ranges.items()
+        ]
+        return self.norm(torch.cat(parts, dim=1))

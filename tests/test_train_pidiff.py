@@ -1,0 +1,88 @@
+"""PIDiff end to end on a world of the smallest size: both stages, resumed, and in two processes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train
+from lightning_modules.loading import load_run
+from lightning_modules.pidiff import PIDiff
+from networks.face_alignment import VERSION
+from tests.training import TinyWorld
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed, validated once."""
+    output = tmp_path_factory.mktemp("pidiff") / "unbroken"
+    judged = {"judges.faces": tiny_world.faces, "judges.clip": tiny_world.clip}
+    validated = {"data.validation_prompts": list(tiny_world.prompts), "trainer.val_check_interval": STEPS}
+    assert train.main(tiny_world.pidiff(output, **validated, **judged)) == 0
+    return output
+
+
+def adapter(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "adapter.safetensors")
+
+
+def test_the_manifest_names_the_encoder_and_the_aligner(unbroken: Path) -> None:
+    manifest = json.loads((unbroken / "manifest.json").read_text())
+    assert manifest["method"] == "PIDiff" and manifest["steps"] == STEPS
+    assert {"wplus", "wplus_background", "face_moments", "face"} <= set(manifest["encoders"])
+    assert VERSION in manifest["encoders"]["wplus"]
+
+
+def test_the_adapter_is_loaded_back(unbroken: Path) -> None:
+    module = load_run(unbroken)
+    assert isinstance(module, PIDiff)
+    assert set(adapter(unbroken)) == set(module.adapter().state_dict())
+
+
+def test_sigterm_in_either_stage_and_the_same_command_goes_on(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    for step in (1, 4):
+        arguments = tiny_world.pidiff(tmp_path / str(step), checkpoint_every=100)
+        stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+        assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
+        assert train.main(arguments) == 0
+        found, expected = adapter(tmp_path / str(step)), adapter(unbroken)
+        assert all(torch.equal(value, expected[name]) for name, value in found.items())
+
+
+def test_two_processes_end_with_the_same_weights(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    both = {"trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"}
+    assert train.main(tiny_world.pidiff(tmp_path / "run", **both)) == 0
+    expected = adapter(unbroken)
+    for name, value in adapter(tmp_path / "run").items():
+        torch.testing.assert_close(
+            value, expected[name], rtol=0, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model.code_rows": 12}, ["model.code_rows", "12 x 8", "10 x 8"]),
+        ({"model.code_rows": 8}, ["model.code_rows is 8", "10 rows or more"]),
+        ({"model.tokens_per_level": 0}, ["model.tokens_per_level is 0"]),
+        ({"model.delay": 1.5}, ["model.delay is 1.5", "0..1"]),
+        ({"model.levels": "five"}, ["levels", "five"]),
+        ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
+        ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),
+        ({"data.face_texts": "[]"}, ["face_texts"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_mistake_is_one_line(
+    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict, words: list[str]
+) -> None:
+    assert train.main(tiny_world.pidiff(tmp_path / "run", **changes)) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ") and not [word for word in words if word not in line], line
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
