@@ -46,7 +46,8 @@ APPEARANCE = 0.15
 """Share of captions that say what the person looks like."""
 
 _SUBJECTS_PER_SHARD = 25
-_SOURCES = ("factors.py", "captions.py", "backgrounds.py", "renderer.py", "dataset.py")
+_DRAWING = ("backgrounds.py", "canvas.py", "face_parts.py", "hair.py", "outfit.py", "renderer.py")
+_SOURCES = ("factors.py", "captions.py", *_DRAWING, "dataset.py")
 Row = dict[str, Any]
 
 
