@@ -23,6 +23,26 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's published pixel statistics
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of training: its steps, peak rate, and the weights of the losses of numbers and of geometry."""
+
+    name: str
+    steps: int
+    rate: float
+    numbers: float
+    geometry: float
+
+
+# Captions and classes first; then pose and landmarks, which a picture shows only faintly; then the proportions of the
+# face, which tell one subject from another and show most faintly of all.
+PHASES = (
+    Phase("clip", 1500, 1e-3, 1.0, 0.0),
+    Phase("clip_geometry", 900, 8e-4, 1.0, 2.0),
+    Phase("clip_identity", 5000, 8e-4, 4.0, 3.0),
+)
+
+
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     """3 text layers of width 128, 4 vision layers of width 192 on patches of 8 pixels."""
     ids = {
@@ -141,7 +161,9 @@ def _standardised(values: Tensor) -> Tensor:
     return (values - values.mean(0)) / values.std(0)
 
 
-class _Trained(nn.Module):
+class Readers(nn.Module):
+    """A CLIP with linear heads on its pooled feature."""
+
     def __init__(self, clip: CLIPModel, targets: Targets) -> None:
         super().__init__()
         self.clip, self.targets = clip, targets
@@ -152,24 +174,22 @@ class _Trained(nn.Module):
 
 
 def train_clip(bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path) -> CLIPModel:
-    """Contrast and reading first, then the same with pose and landmarks read too, which pictures show only faintly."""
+    """The phases of ``PHASES`` one after the other, each from the averaged weights of the one before."""
     torch.manual_seed(0)
-    model = _Trained(build_clip(tokenizer), bank_targets(bank, shots))
-    _train(model, bank, tokenizer, folder / "clip.pt", steps=1500, rate=1e-3, geometry_weight=0.0)
-    _train(model, bank, tokenizer, folder / "clip_geometry.pt", steps=900, rate=8e-4, geometry_weight=2.0)
+    model = Readers(build_clip(tokenizer), bank_targets(bank, shots))
+    for number, phase in enumerate(PHASES):
+        train_phase(model, bank, tokenizer, folder, number, phase)
     return model.clip.eval().requires_grad_(False)
 
 
-def _train(
-    model: _Trained, bank: Bank, tokenizer: CLIPTokenizer, state: Path, steps: int, rate: float, geometry_weight: float
-) -> None:
-    """Contrastive loss over batches of 96 plus the mean losses of the readers."""
+def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Path, number: int, phase: Phase) -> None:
+    """Contrastive loss over batches of 96 plus the weighted mean losses of the readers."""
     batch, targets = 96, model.targets
     model.clip.set_attn_implementation("eager")  # on a CPU in bfloat16 the fused kernel is twice as slow
     ids = torch.tensor(tokenizer(bank.captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
-        g = generator(2, int(geometry_weight > 0), step)
+        g = generator(2, number, step)
         pick = torch.randint(len(bank), (batch,), generator=g)
         text = ids[pick].long()
         text = text[:, : int((text != tokenizer.pad_token_id).sum(1).max()) + 1]
@@ -188,6 +208,7 @@ def _train(
         off = F.mse_loss(numbers.float(), targets.numbers[pick])
         bent = F.mse_loss(geometry.float(), targets.geometry[pick])
         shown = {"contrast": contrast.item(), "read": read.item(), "off": off.item(), "geometry": bent.item()}
-        return contrast + read + off + geometry_weight * bent, shown
+        return contrast + read + phase.numbers * off + phase.geometry * bent, shown
 
-    model.load_state_dict(fit(model, loss, steps, rate, state, state.stem, weight_decay=0.05))
+    state = folder / f"{phase.name}.pt"
+    model.load_state_dict(fit(model, loss, phase.steps, phase.rate, state, phase.name, weight_decay=0.05))

@@ -37,9 +37,7 @@ def train_parts(parts: list[str], work: Path) -> None:
         vae = train_jointly(bank, work, until=2215)
         moments = encode_bank(vae, bank, work)
         train_decoder(vae, bank, moments, work, steps=5000)
-        text_encoder, unet = train_base(
-            moments, bank.captions, vae.config.scaling_factor, tokenizer, work, steps=8000, batch=16
-        )
+        text_encoder, unet = train_base(moments, bank, vae.config.scaling_factor, tokenizer, work)
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
         train_packs(bank, work, paths.WEIGHTS)
