@@ -11,12 +11,11 @@ from contracts.batch import RequestBatch
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
-from networks.clip_judge import ClipJudge
-from networks.face_analysis import FacePack
+from metrics.judges import Judges
 
 
 class ValidationScores(L.Callback):
-    """Judges the images that ``validation_step`` draws, with the classes that ``evaluate.py`` uses.
+    """Judges the images that ``validation_step`` draws, with the judges and metrics that ``evaluate.py`` uses.
 
     Logs ``val/detection_rate``, ``val/identity_given_detection``, ``val/identity_misses_zero`` and ``val/clip_t``,
     exact over all processes, and a grid of images (subjects x prompts) to TensorBoard. ``faces`` and ``clip``
@@ -30,13 +29,13 @@ class ValidationScores(L.Callback):
         self._images: dict[str, NDArray[np.uint8]] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._faces, self._clip = FacePack(self._sources[0]), ClipJudge(self._sources[1])
+        self._judges = Judges(*self._sources)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for subject, photos in trainer.datamodule.validation_held_out().items():  # type: ignore[attr-defined]
-            judged = self._faces.judge(photos)
+            judged = self._judges.faces.judge(photos)
             self._galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
-        for part in (self._identity, self._clip_t, self._clip):
+        for part in (self._identity, self._clip_t, self._judges.clip):
             part.to(pl_module.device)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -54,16 +53,16 @@ class ValidationScores(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         images = outputs.cpu().numpy()
-        judged = self._faces.judge(images)
+        seen = self._judges.observe(images)
         galleries = torch.stack([self._galleries[subject] for subject in batch.subjects])
         device = pl_module.device
         self._identity.update(
-            torch.from_numpy(judged.embeddings).to(device),
-            torch.as_tensor(judged.found).to(device),
+            torch.from_numpy(seen.features["faces"]).to(device),
+            torch.from_numpy(seen.judged.found).to(device),
             galleries.to(device),
         )
-        words, _ = self._clip.text_features([p.replace("<subject>", self._noun) for p in batch.prompts])
-        self._clip_t.update(self._clip.image_features(images), words)
+        words, _ = self._judges.clip.text_features([p.replace("<subject>", self._noun) for p in batch.prompts])
+        self._clip_t.update(torch.from_numpy(seen.features["clip"]).to(device), words)
         self._images.update(zip(batch.request_ids, images, strict=True))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

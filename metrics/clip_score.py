@@ -15,7 +15,7 @@ class ClipScore(MeanScore):
 
 
 class EditMargin(MeanScore):
-    """Mean gain in cosine of a prompt over a neutral one; one metric per prompt class tells which edits are followed."""
+    """Mean gain in cosine of a prompt over a neutral one; one metric for each prompt class tells edits apart."""
 
     plot_lower_bound = -2.0
     plot_upper_bound = 2.0

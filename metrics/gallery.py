@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 class Gallery:
     """One subject's photos as the judges see them.
 
-    ``reference`` holds vectors (D,) and ``held_out`` (K, D) by the names of ``Observation.features``, all 0 where a photo
-    has none. ``other_backgrounds`` (D,) is the mean over the other subjects' references, 0 if there are none.
-    ``background`` is the index of the reference's background among ``background_means`` (C, D), ``background_text`` its
-    words; ``pose`` (3,) is the reference's yaw, pitch and roll in degrees, ``pose_reader`` (11, 3) reads them from landmarks.
+    ``reference`` holds vectors (D,) and ``held_out`` (K, D) by the names of ``Observation.features``, all 0 where a
+    photo has none. ``other_backgrounds`` (D,) is the mean over the other subjects' references, 0 if there are none.
+    ``background`` is the index of the reference's background among ``background_means`` (C, D), ``background_text``
+    its words; ``pose`` (3,) is the reference's yaw, pitch and roll in degrees, ``pose_reader`` (11, 3) reads them
+    from landmarks.
     """
 
     reference: Mapping[str, NDArray[np.float32]]

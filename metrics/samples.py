@@ -37,7 +37,7 @@ class VendiScore(_Slots):
     plot_lower_bound = 1.0
 
     def __init__(self, groups: int, samples: int, width: int) -> None:
-        """``groups`` is the number of (subject, prompt) pairs, ``samples`` that of each, ``width`` the feature width."""
+        """``groups`` (subject, prompt) pairs of ``samples`` each, with features of ``width``."""
         super().__init__(groups * samples, width)
         self.shape = (groups, samples, width)
 
