@@ -80,8 +80,8 @@ class PIDiff(PersonalisationModule):
         shape = self.trainer.datamodule.feature_shape("wplus")  # type: ignore[attr-defined]
         if shape != self.code_shape:
             raise LikenessError(
-                f"model.code_rows and model.code_width say {self.code_shape[0]} x {self.code_shape[1]}, the codes of the "
-                f"W+ encoder are {shape[0]} x {shape[1]}"
+                f"model.code_rows and model.code_width say {self.code_shape[0]} x {self.code_shape[1]}, the codes of "
+                f"the W+ encoder are {shape[0]} x {shape[1]}"
             )
 
     def adapter(self) -> nn.ModuleDict:
