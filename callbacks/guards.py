@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from contracts.batch import FactorBatch
 from contracts.errors import LikenessError
 
 
@@ -87,9 +88,11 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += len(batch.sample_ids)
+        # Every process gets the whole of a batch for the experts, and its share of any other.
+        whole = isinstance(batch, FactorBatch)
+        self._images += len(batch.sample_ids) * (1 if whole else trainer.world_size)
         if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             now = time.monotonic()
-            rate = self._images * trainer.world_size / max(1e-9, now - self._since)
+            rate = self._images / max(1e-9, now - self._since)
             pl_module.log("images_per_second", rate, prog_bar=True, rank_zero_only=True)
             self._since, self._images = now, 0

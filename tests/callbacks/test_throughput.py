@@ -1,0 +1,33 @@
+"""The rate that a run shows counts every image once, whoever works on it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from callbacks import guards
+from contracts.batch import FactorBatch
+
+
+class Log:
+    def log(self, name: str, value: float, **rest: object) -> None:
+        self.name, self.value = name, value
+
+
+def test_images_of_all_processes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 4.0, 6.0])
+    monkeypatch.setattr(guards.time, "monotonic", lambda: next(now))
+    trainer: Any = SimpleNamespace(world_size=2, log_every_n_steps=2, global_step=1)
+    module: Any = Log()
+    throughput = guards.Throughput()
+    share = SimpleNamespace(sample_ids=("a", "b", "c"))  # three of a batch of six
+    throughput.on_train_batch_end(trainer, module, None, share, 0)
+    trainer.global_step = 2
+    throughput.on_train_batch_end(trainer, module, None, share, 1)
+    assert (module.name, module.value) == ("images_per_second", 12 / 4)
+
+    label = torch.zeros(5, dtype=torch.int64)
+    whole = FactorBatch(tuple("abcde"), {}, pose=label, background=label, subject=label)
+    throughput.on_train_batch_end(trainer, module, None, whole, 2)
+    assert module.value == 5 / 2
