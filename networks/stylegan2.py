@@ -172,13 +172,14 @@ class _Kernel(nn.Module):
 
     def smooth(self, x: Tensor) -> Tensor:
         """(B, C, n + 1, n + 1) to (B, C, n, n)."""
-        planes = x.flatten(0, 1)[:, None]
-        return F.conv2d(planes, self.kernel[None, None].to(x.dtype), padding=1).unflatten(0, x.shape[:2])[:, :, 0]
+        return F.conv2d(x, self._depthwise(x), padding=1, groups=x.shape[1])
 
     def enlarge(self, x: Tensor) -> Tensor:
         """(B, C, n, n) to (B, C, 2n, 2n)."""
-        planes, kernel = x.flatten(0, 1)[:, None], self.kernel[None, None].to(x.dtype)
-        return F.conv_transpose2d(planes, kernel, stride=2, padding=1).unflatten(0, x.shape[:2])[:, :, 0]
+        return F.conv_transpose2d(x, self._depthwise(x), stride=2, padding=1, groups=x.shape[1])
+
+    def _depthwise(self, x: Tensor) -> Tensor:
+        return self.kernel.to(x.dtype).expand(x.shape[1], 1, -1, -1)
 
 
 class _ModulatedConv(nn.Module):
@@ -197,14 +198,14 @@ class _ModulatedConv(nn.Module):
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         weight = self.weight[0] / math.sqrt(self.weight[0, 0].numel())
         factor = self.modulation(code)
-        x = x * factor[:, :, None, None]
+        x = x * factor[:, :, None, None].to(x.dtype)
         if self.blur is None:
             x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
         else:
             x = self.blur.smooth(F.conv_transpose2d(x, weight.transpose(0, 1), stride=2))
         if self.demodulate:
             power = F.linear(factor.square(), weight.square().sum(dim=(2, 3)))
-            x = x * torch.rsqrt(power + _EPSILON)[:, :, None, None]
+            x = x * torch.rsqrt(power.float() + _EPSILON)[:, :, None, None].to(x.dtype)
         return x
 
 
@@ -214,7 +215,7 @@ class _Noise(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        return x + self.weight * noise
+        return x + (self.weight * noise).to(x.dtype)
 
 
 class _Activation(nn.Module):
@@ -223,7 +224,7 @@ class _Activation(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return _activated(x + self.bias[:, None, None])
+        return _activated(x + self.bias[:, None, None].to(x.dtype))
 
 
 class _StyledConv(nn.Module):

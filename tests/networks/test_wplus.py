@@ -1,0 +1,226 @@
+"""The pair of encoder and generator: from a folder, from a public checkpoint, and refused where it does not fit."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from contracts.errors import LikenessError
+from networks.wplus import CONFIG_FILE, WEIGHTS_FILE, load_wplus, save_wplus, wplus_fingerprint
+from tests.networks import reference_weights as reference
+from tests.tiny import tiny_wplus
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy it before changing a file."""
+    return tiny_wplus(tmp_path_factory.mktemp("wplus") / "style")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    return tiny_wplus(tmp_path / "style")
+
+
+@pytest.fixture
+def faces() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
+
+
+def checkpoint(file: Path, **changes: Any) -> Path:
+    """The public format for 1024 pixels: all names and shapes, but one stored number for each; ``None`` leaves out."""
+    state = {f"encoder.{k}": torch.tensor(0.5).expand(s) for k, s in reference.layout("encoder").items()}
+    state |= {f"decoder.{k}": torch.tensor(0.25).expand(s) for k, s in reference.layout("generator_1024").items()}
+    content = {
+        "state_dict": state,
+        "latent_avg": torch.full((18, 512), 0.125),
+        "opts": {"encoder_type": "Encoder4Editing", "stylegan_size": 1024, "device": "cuda:0", "id_lambda": 0.1},
+    }
+    torch.save({k: v for k, v in {**content, **changes}.items() if v is not None}, file)
+    return file
+
+
+def test_codes_are_offsets_from_the_mean_code(folder: Path, faces: np.ndarray) -> None:
+    wplus = load_wplus(str(folder))
+    assert (wplus.rows, wplus.width, wplus.size) == (10, 8, 64) and wplus.latent_avg.shape == (10, 8)
+    codes = wplus.encode(faces)
+    assert codes.shape == (3, 10, 8) and codes.dtype == torch.float32
+    pixels = torch.from_numpy(faces).permute(0, 3, 1, 2) / 127.5 - 1
+    torch.testing.assert_close(codes - wplus.latent_avg, wplus.encoder(pixels), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(wplus.encode(torch.from_numpy(faces)), codes)
+
+
+def test_pictures_are_the_generators_in_8_bit(folder: Path, faces: np.ndarray) -> None:
+    wplus = load_wplus(str(folder))
+    codes = wplus.encode(faces)
+    pictures = wplus.decode(codes)
+    assert pictures.shape == (3, 64, 64, 3) and pictures.dtype == torch.uint8
+    wanted = (wplus.decoder(codes).clamp(-1, 1) + 1) * 127.5
+    assert (pictures.permute(0, 3, 1, 2).float() - wanted).abs().max() <= 0.501
+    torch.testing.assert_close(pictures, wplus.decode(codes), atol=0, rtol=0)
+
+
+def test_batches_give_what_single_faces_give(folder: Path, faces: np.ndarray) -> None:
+    wplus = load_wplus(str(folder))
+    single = torch.cat([wplus.encode(faces[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(wplus.encode(faces), single, atol=1e-5, rtol=1e-5)
+
+
+def test_faces_of_another_side_are_resized_without_aliasing(folder: Path) -> None:
+    wplus = load_wplus(str(folder))
+    stripes = np.zeros((1, 256, 256, 3), np.uint8)
+    stripes[:, :, ::2] = 254
+    torch.testing.assert_close(
+        wplus.encode(stripes), wplus.encode(np.full((1, 64, 64, 3), 127, np.uint8)), atol=1e-2, rtol=1e-2
+    )
+
+
+def test_it_is_frozen(folder: Path) -> None:
+    wplus = load_wplus(str(folder)).train()
+    assert not wplus.training and not any(m.training for m in wplus.modules())
+    assert not any(p.requires_grad for p in wplus.parameters())
+
+
+def test_half_precision_files_are_computed_with_in_single_precision(folder: Path, tmp_path: Path) -> None:
+    wplus = load_wplus(str(folder))
+    save_wplus(tmp_path / "half", wplus.encoder, wplus.decoder, wplus.latent_avg, torch.float16)
+    half = load_wplus(str(tmp_path / "half"))
+    assert (tmp_path / "half" / WEIGHTS_FILE).stat().st_size < 0.7 * (folder / WEIGHTS_FILE).stat().st_size
+    assert all(p.dtype == torch.float32 for p in half.parameters()) and half.latent_avg.dtype == torch.float32
+    torch.testing.assert_close(half.latent_avg, wplus.latent_avg, atol=1e-3, rtol=1e-3)
+
+
+def test_the_fingerprint_names_the_weights(folder: Path, tmp_path: Path) -> None:
+    assert (
+        load_wplus(str(folder)).fingerprint
+        == wplus_fingerprint(str(folder))
+        == wplus_fingerprint(str(tiny_wplus(tmp_path / "same")))
+    )
+    assert wplus_fingerprint(str(tiny_wplus(tmp_path / "other", seed=1))) != wplus_fingerprint(str(folder))
+
+
+def test_a_public_checkpoint_loads(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "e4e.pt")
+    wplus = load_wplus(str(file))
+    assert (wplus.rows, wplus.width, wplus.size) == (18, 512, 1024)
+    assert wplus.fingerprint == wplus_fingerprint(str(file))
+    assert (wplus.latent_avg == 0.125).all()
+    assert all((p == 0.5).all() for p in (wplus.encoder.latlayer1.bias, wplus.encoder.body[23].res_layer[3].weight[0]))
+    assert wplus.decoder.conv1.noise.weight.item() == 0.25
+
+
+def of_size(size: int) -> dict[str, Any]:
+    return {"encoder_type": "Encoder4Editing", "stylegan_size": size}
+
+
+def test_a_checkpoint_of_another_size_names_what_is_too_much(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "e4e.pt", opts=of_size(512))
+    with pytest.raises(
+        LikenessError, match=r"has the unknown entry decoder\.convs\.14\.activate\.bias, .* and \d+ more"
+    ):
+        load_wplus(str(file))
+
+
+def test_shapes_of_another_size_are_named(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "e4e.pt", latent_avg=torch.zeros(16, 512))
+    with pytest.raises(LikenessError, match=r"another size: latent_avg is \(16, 512\), expected \(18, 512\)"):
+        load_wplus(str(file))
+
+
+@pytest.mark.parametrize("name", ["encoder.styles.3.linear.weight", "decoder.noises.noise_16"])
+def test_a_missing_entry_is_named(name: str, tmp_path: Path) -> None:
+    state = torch.load(checkpoint(tmp_path / "whole.pt"), weights_only=True)["state_dict"]
+    file = checkpoint(tmp_path / "e4e.pt", state_dict={k: v for k, v in state.items() if k != name})
+    with pytest.raises(LikenessError, match=f"lacks {name}"):
+        load_wplus(str(file))
+
+
+def test_an_extra_entry_is_named(tmp_path: Path) -> None:
+    state = torch.load(checkpoint(tmp_path / "whole.pt"), weights_only=True)["state_dict"]
+    file = checkpoint(tmp_path / "e4e.pt", state_dict={**state, "encoder.extra": torch.zeros(2)})
+    with pytest.raises(LikenessError, match=r"has the unknown entry encoder\.extra"):
+        load_wplus(str(file))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"latent_avg": None}, "has no latent_avg"),
+        ({"state_dict": None}, "has no state_dict"),
+        ({"opts": of_size(1000)}, "size is 1000: it must be a power of two"),
+        ({"opts": {"encoder_type": "GradualStyleEncoder"}}, "type GradualStyleEncoder, only Encoder4Editing"),
+    ],
+)
+def test_other_checkpoints_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(LikenessError, match=message):
+        load_wplus(str(checkpoint(tmp_path / "e4e.pt", **changes)))
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "e4e.pt", discriminator=Trap(tmp_path / "sprung"))
+    with pytest.raises(LikenessError, match=r"cannot read .*e4e\.pt"):
+        load_wplus(str(file))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_files_that_are_something_else_are_refused(tmp_path: Path, copy: Path) -> None:
+    with pytest.raises(LikenessError, match="no folder or checkpoint at"):
+        load_wplus(str(tmp_path / "absent.pt"))
+    (tmp_path / "text.pt").write_text("weights")
+    with pytest.raises(LikenessError, match=r"cannot read .*text\.pt"):
+        load_wplus(str(tmp_path / "text.pt"))
+    (copy / WEIGHTS_FILE).write_bytes((copy / WEIGHTS_FILE).read_bytes()[:1000])
+    with pytest.raises(LikenessError, match=r"cannot read .*model\.safetensors"):
+        load_wplus(str(copy))
+
+
+def configured(folder: Path, part: str, **changes: Any) -> None:
+    settings = json.loads((folder / CONFIG_FILE).read_text())
+    settings[part] |= changes
+    (folder / CONFIG_FILE).write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    "part, changes, message",
+    [
+        ("generator", {"size": 128, "channels": [8] * 6}, r"lacks decoder\.convs\.8\."),
+        ("generator", {"width": 16}, "of another size: decoder.conv1.conv.modulation.weight"),
+        ("generator", {"colour": 1}, "config.json.*unexpected keyword argument 'colour'"),
+        ("encoder", {"input_size": 48}, "power of two"),
+    ],
+)
+def test_a_folder_whose_configuration_does_not_fit(
+    part: str, changes: dict[str, Any], message: str, copy: Path
+) -> None:
+    configured(copy, part, **changes)
+    with pytest.raises(LikenessError, match=message):
+        load_wplus(str(copy))
+
+
+def test_a_folder_without_configuration(copy: Path) -> None:
+    (copy / CONFIG_FILE).unlink()
+    with pytest.raises(LikenessError, match=r"config\.json"):
+        load_wplus(str(copy))
+
+
+def test_saved_values_come_back(tmp_path: Path, folder: Path) -> None:
+    wplus = load_wplus(str(folder))
+    save_wplus(tmp_path / "again", wplus.encoder, wplus.decoder, wplus.latent_avg)
+    again: dict[str, Tensor] = load_wplus(str(tmp_path / "again")).state_dict()
+    for name, value in wplus.state_dict().items():
+        torch.testing.assert_close(again[name], value, atol=0, rtol=0)
