@@ -32,7 +32,6 @@ from contracts.suggestions import with_suggestion
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from leaderboard.settings import JudgeSettings
 from lightning_modules import PersonalisationModule
-from networks.adapter_file import apply_adapter
 
 
 class TrainCLI(LightningCLI):
@@ -90,8 +89,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
     output = Path(cli.config.output)
     checkpoint = latest_checkpoint(output / "checkpoints")
     if cli.config.start_from and checkpoint is None:
-        adapter = Path(cli.config.start_from) / "adapter.safetensors"
-        apply_adapter(adapter, cli.model.adapter(), type(cli.model).__name__, cli.model.backbone.fingerprint)
+        cli.model.load_adapter(Path(cli.config.start_from) / "adapter.safetensors")
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return output
 

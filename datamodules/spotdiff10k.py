@@ -13,8 +13,8 @@ from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
 from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders, photo_key
-from datamodules.faces import FaceStream
 from datamodules.enrolment import Enrolment, EnrolmentSettings
+from datamodules.faces import FaceStream
 from datamodules.feature_cache import content_key
 from datamodules.images import read_square, read_square_mask, square_mask
 from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of

@@ -9,7 +9,6 @@ import yaml
 
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
-from networks.adapter_file import apply_adapter
 
 
 def load_run(folder: str | Path, backbone: str | None = None) -> PersonalisationModule:
@@ -25,7 +24,7 @@ def load_run(folder: str | Path, backbone: str | None = None) -> Personalisation
         module = method(**arguments)
     except TypeError as error:
         raise LikenessError(f"{str(folder / 'config.yaml')!r}: model.init_args: {error}") from error
-    apply_adapter(folder / "adapter.safetensors", module.adapter(), method.__name__, module.backbone.fingerprint)
+    module.load_adapter(folder / "adapter.safetensors")
     return module.eval()
 
 

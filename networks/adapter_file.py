@@ -52,12 +52,8 @@ def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def apply_adapter(path: Path, adapter: nn.Module, method: str, backbone: str) -> None:
-    """Load the file into ``adapter``, strictly.
-
-    Raises :class:`LikenessError` naming what does not fit: another method, another backbone, or other shapes.
-    """
-    tensors, metadata = read_adapter(path)
+def check_adapter(path: Path, metadata: dict[str, str], method: str, backbone: str) -> None:
+    """Raises :class:`LikenessError` when the file belongs to another method or backbone."""
     if metadata["method"] != method:
         raise LikenessError(f"{str(path)!r} was trained with method {metadata['method']}, not {method}")
     if metadata["backbone"] != backbone:
@@ -65,6 +61,15 @@ def apply_adapter(path: Path, adapter: nn.Module, method: str, backbone: str) ->
             f"{str(path)!r} was trained for backbone {metadata['backbone'][:12]}, this one is {backbone[:12]}; "
             "give the backbone it was trained with (--model.backbone)"
         )
+
+
+def apply_adapter(path: Path, adapter: nn.Module, method: str, backbone: str) -> None:
+    """Load the file into ``adapter``, strictly.
+
+    Raises :class:`LikenessError` naming what does not fit: another method, another backbone, or other shapes.
+    """
+    tensors, metadata = read_adapter(path)
+    check_adapter(path, metadata, method, backbone)
     expected = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))

@@ -10,7 +10,7 @@ from pocket.dataset import Grid, rows_of
 from tests.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
 
 GRID = Grid(subjects=40, poses=3, backgrounds=4)
-TRAINING, VALIDATION = range(8), range(33, 35)
+TRAINING, VALIDATION, TEST = range(8), range(33, 35), range(36, 39)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TinyWorld:
             root / "cache",
         )
         world.dataset.mkdir()
-        for split, subjects in (("train", TRAINING), ("val", VALIDATION)):
+        for split, subjects in (("train", TRAINING), ("val", VALIDATION), ("test", TEST)):
             rows = [row for subject in subjects for row in rows_of(subject, GRID)]
             Dataset.from_list(rows, features=features()).to_parquet(world.dataset / f"{split}.parquet")
         return world

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 import lightning_modules
-from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch
+from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch, SubjectBatch
 from lightning_modules.base import PersonalisationModule
+from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
 from tests.tiny import TEXT_LENGTH, TEXT_WIDTH
@@ -23,7 +24,9 @@ _SMALL = {
     "code_rows": CODE_ROWS,
     "code_width": CODE_WIDTH,
     "warmup_steps": 2,
+    "attention_side": 8,
 }
+SUBJECTS = tuple(f"s000{i}" for i in range(4))
 
 
 def build(method: type[PersonalisationModule], backbone: Backbone | str, **arguments: object) -> PersonalisationModule:
@@ -32,9 +35,40 @@ def build(method: type[PersonalisationModule], backbone: Backbone | str, **argum
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = method(backbone, **{k: v for k, v in _SMALL.items() if k in known}, **arguments)  # type: ignore[arg-type]
+        if isinstance(module, SefiIDE):
+            enrol_at_random(module)
         for parameter in module.adapter().parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return module
+
+
+def enrol_at_random(module: SefiIDE) -> None:
+    """Four subjects in the middle of their optimisation."""
+    module.prepare(dict.fromkeys(SUBJECTS, "person"), len(SUBJECTS), seed=0)
+    module.begin_wave(SUBJECTS)
+    for parameter in module.slots.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    module.harvest()
+
+
+def training_batch(method: type[PersonalisationModule]) -> PairBatch | SubjectBatch:
+    """What the method trains on."""
+    return subject_batch() if issubclass(method, SefiIDE) else pair_batch()
+
+
+def subject_batch(subjects: tuple[str, ...] = SUBJECTS, step: int = 0) -> SubjectBatch:
+    """All of a wave, at timesteps of every stage."""
+    size = len(subjects)
+    return SubjectBatch(
+        wave=subjects,
+        step=step,
+        subjects=subjects,
+        prompts=("a photo of a <subject>",) * size,
+        moments=normal(size, 8, 16, 16, key="moments"),
+        latent_noise=normal(size, 4, 16, 16, key="latent"),
+        noise=normal(size, 4, 16, 16, key="noise"),
+        timestep=torch.arange(size) * 999 // max(1, size - 1),
+    )
 
 
 def normal(*shape: int, key: object = 0) -> Tensor:

@@ -14,10 +14,9 @@ from contracts.errors import LikenessError
 from leaderboard.artists import PromptOnly
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.loading import load_run, run_manifest, run_settings
-from networks.adapter_file import save_adapter
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings
-from tests.lightning_modules.batches import METHODS, build, pair_batch, request_batch
+from tests.lightning_modules.batches import METHODS, build, request_batch, training_batch
 from tests.tiny import tiny_base
 
 pytestmark = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
@@ -30,8 +29,7 @@ def save_run(module: PersonalisationModule, folder: Path, **arguments: object) -
     init = {name: value for name, value in module.hparams.items() if isinstance(value, int | float | str)}
     path = f"lightning_modules.{type(module).__name__}"
     write_text(folder / "config.yaml", yaml.safe_dump({"model": {"class_path": path, "init_args": init | arguments}}))
-    names = {"method": type(module).__name__, "backbone": module.backbone.fingerprint}
-    save_adapter(folder / "adapter.safetensors", module.adapter(), names)
+    module.save_adapter(folder / "adapter.safetensors")
     return folder
 
 
@@ -58,20 +56,21 @@ def test_predicting_and_validating_draw_the_same_images(method: Method, backbone
 
 def test_gradient_reaches_the_adapter_and_nothing_else(method: Method, backbone: Backbone) -> None:
     module = build(method, backbone).train()
-    torch.stack(list(module.loss_terms(pair_batch()).values())).sum().backward()
-    trained = {id(parameter) for parameter in module.adapter().parameters()}
+    torch.stack(list(module.loss_terms(training_batch(method)).values())).sum().backward()
+    optimised = [id(p) for group in module.parameter_groups() for p in group["params"]]
+    trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
     touched = {id(parameter) for parameter in module.parameters() if parameter.grad is not None}
     assert touched and touched <= trained
     assert not any(parameter.requires_grad for parameter in module.backbone.parameters())
     assert not any(part.training for part in module.backbone.modules())
-    optimised = [id(p) for group in module.parameter_groups() for p in group["params"]]
+    assert {id(p) for p in module.adapter().parameters() if p.requires_grad} <= trained
     assert sorted(optimised) == sorted(trained), "every trained weight is in exactly one group of the optimiser"
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_target_is_what_the_base_model_predicts(method: Method, backbone: Backbone, prediction: str) -> None:
     backbone.scheduler = DDIMScheduler.from_config({**backbone.scheduler.config, "prediction_type": prediction})
-    module, batch = build(method, backbone), pair_batch()
+    module, batch = build(method, backbone), training_batch(method)
     with torch.no_grad():
         conditioning = module.train_conditioning(batch)
         found = module.denoising_error(batch, conditioning)
@@ -84,8 +83,8 @@ def test_the_target_is_what_the_base_model_predicts(method: Method, backbone: Ba
 
 
 def test_loss_terms_are_named_numbers_that_fall(method: Method, backbone: Backbone) -> None:
-    module, batch = build(method, backbone), pair_batch()
-    optimiser = torch.optim.Adam(module.adapter().parameters(), lr=3e-3)
+    module, batch = build(method, backbone), training_batch(method)
+    optimiser = torch.optim.Adam(module.parameter_groups(), lr=3e-3)
     totals = []
     for _ in range(20):
         terms = module.loss_terms(batch)

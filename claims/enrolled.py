@@ -1,0 +1,115 @@
+"""Runs of SeFi-IDE that differ in one setting, and what their images show: identity, prompt fit, attention."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import train
+from contracts.batch import RequestBatch
+from contracts.errors import LikenessError
+from datamodules.requests import spoken
+from leaderboard.artists import PromptOnly
+from leaderboard.protocol import Prompt, read_prompts
+from leaderboard.subjects import SubjectPhotos, load_subjects
+from lightning_modules.base import PersonalisationModule
+from lightning_modules.loading import load_run
+from lightning_modules.sefi_ide import SefiIDE
+from metrics.functional.clip_score import clip_similarity
+from metrics.functional.identity import gallery_mean, gallery_similarity
+from networks.clip_judge import ClipJudge
+from networks.face_analysis import FacePack
+from networks.keyed_noise import keyed_normal
+from pocket import paths
+
+CONFIG = "configs/pocket/sefi_ide.yaml"
+PROMPTS = "leaderboard/prompts/pocket.yaml"
+BATCH = 16
+
+
+def enrolled(folder: Path, subjects: Sequence[str], settings: Mapping[str, object]) -> SefiIDE:
+    """The run in ``folder``: the pocket configuration with other ``settings`` (keys of the command line).
+
+    It is trained if it is not there yet.
+    """
+    if not (folder / "adapter.safetensors").is_file():
+        changes = {**settings, "data.subjects": f"[{','.join(subjects)}]", "data.validation_prompts": "[]"}
+        quiet = {"judges": "null", "trainer.enable_progress_bar": "false", "trainer.enable_model_summary": "false"}
+        arguments = [f"--{key}={value}" for key, value in {**changes, **quiet}.items()]
+        train.train([f"--config={CONFIG}", f"--output={folder}", *arguments])
+    run = load_run(folder)
+    if not isinstance(run, SefiIDE):
+        raise LikenessError(f"{str(folder)!r} is no run of SeFi-IDE")
+    return run
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Means over the images of a run. ``identity``: cosine to held-out photos, misses 0. ``prompt``: CLIP-T by class of
+    prompt, and over all of them under ``all``."""
+
+    identity: float
+    prompt: dict[str, float]
+
+
+class Studio:
+    """Draws every prompt of the pocket protocol for some subjects, and judges what it sees."""
+
+    def __init__(self, subjects: Sequence[str], samples: int, resolution: int) -> None:
+        self.subjects: list[SubjectPhotos] = load_subjects("pocket10k", list(subjects), resolution)
+        self._prompts, self._samples = read_prompts(PROMPTS), samples
+        self._faces, self._clip = FacePack(str(paths.FACES_B)), ClipJudge(str(paths.CLIP))
+        self._galleries = {}
+        for subject in self.subjects:
+            judged = self._faces.judge(subject.held_out)
+            self._galleries[subject.id] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
+
+    def show(self, module: PersonalisationModule) -> Shown:
+        """Draw and judge; noise is keyed by subject, prompt and sample, so it is the same for every run."""
+        wanted = [(s, p, i) for s in self.subjects for p in self._prompts for i in range(self._samples)]
+        fit: dict[str, list[float]] = {}
+        identity: list[float] = []
+        for first in range(0, len(wanted), BATCH):
+            part = wanted[first : first + BATCH]
+            images = self._draw(module, part)
+            judged = self._faces.judge(images)
+            galleries = torch.stack([self._galleries[s.id] for s, _, _ in part])
+            identity += gallery_similarity(torch.from_numpy(judged.embeddings), galleries).tolist()
+            words, _ = self._clip.text_features([spoken(p.text, s.noun) for s, p, _ in part])
+            for (_, prompt, _), value in zip(
+                part, clip_similarity(self._clip.image_features(images), words).tolist(), strict=True
+            ):
+                fit.setdefault(prompt.prompt_class, []).append(value)
+                fit.setdefault("all", []).append(value)
+        return Shown(float(np.mean(identity)), {name: float(np.mean(values)) for name, values in fit.items()})
+
+    def floor(self, backbone: str) -> Shown:
+        """The base model, which reads the class noun."""
+        return self.show(PromptOnly(backbone).eval())
+
+    def ceiling(self) -> float:
+        """Mean cosine of each held-out photo to the others of its subject."""
+        found = []
+        for subject in self.subjects:
+            judged = self._faces.judge(subject.held_out)
+            faces = torch.from_numpy(judged.embeddings[judged.found])
+            for i in range(len(faces)):
+                rest = gallery_mean(torch.cat([faces[:i], faces[i + 1 :]]))
+                found.append(float(gallery_similarity(faces[i : i + 1], rest[None])))
+        return float(np.mean(found))
+
+    def _draw(self, module: PersonalisationModule, part: list[tuple[SubjectPhotos, Prompt, int]]) -> NDArray[np.uint8]:
+        names = tuple(f"{s.id}.{p.id}.{i}" for s, p, i in part)
+        batch = RequestBatch(
+            request_ids=names,
+            subjects=tuple(s.id for s, _, _ in part),
+            prompts=tuple(p.text for _, p, _ in part),
+            noise=torch.stack([keyed_normal(module.backbone.latent_shape, "claims", name) for name in names]),
+            text_states=module.backbone.encode_text([spoken(p.text, s.noun) for s, p, _ in part]),
+            reference={},
+        )
+        return module.draw(batch).numpy()

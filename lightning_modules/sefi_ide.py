@@ -1,0 +1,286 @@
+"""SeFi-IDE: token vectors per denoising stage, with a key and a value each, from one photo (arXiv 2402.00631).
+
+What the paper states: the base model is frozen; the token V* has five pairs (P_i^K, P_i^V), one for each fifth of the
+timesteps, that a self-attention module emits; the text encoder runs once with P_i^K, for the keys of every
+cross-attention layer, and once with P_i^V, for the values; an attention loss of weight 0.003 pulls each token's
+attention to that of the same sentence with the class noun. Optimiser, rate, steps, the loss's layers and reduction
+and how the tokens begin are not known: those are our reconstruction.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from contracts.batch import RequestBatch, SubjectBatch
+from contracts.conditioning import Conditioning
+from contracts.errors import LikenessError
+from lightning_modules.base import PersonalisationModule
+from losses.attention_alignment import attention_alignment_loss
+from networks.backbone import Backbone
+from networks.keyed_noise import key_seed
+from networks.placeholders import encode_placed, place_subjects, single_token
+from networks.stage_attention import ComparedConditioning, install_stage_attention
+from networks.stage_tokens import FreeVectors, SubjectSlots, TokenEmitter, clip_each
+from networks.subject_vectors import SubjectVectors, read_subject_vectors
+
+OWN = "subject"
+"""The placeholder <subject> stands for a request's own subject, <ID> for any subject of the run."""
+CACHED_PROMPTS = 64
+
+
+class SefiIDE(PersonalisationModule):
+    """Stage tokens for one subject or many, optimised together without touching one another.
+
+    ``stages`` is the number of key-value pairs; with ``key_value`` ``shared`` a key is its value, which with one stage
+    is textual inversion. ``tokens`` is what is trained: the paper's self-attention ``module`` or ``free`` vectors.
+    ``attention_weight`` scales the attention loss, read in the layers whose query grid has ``attention_side`` cells a
+    side; 0 leaves it out. ``scale`` leads from the class noun's embedding (0, the base model) to the learnt one (1).
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone,
+        revision: str | None = None,
+        stages: int = 5,
+        key_value: Literal["split", "shared"] = "split",
+        tokens: Literal["module", "free"] = "module",
+        attention_weight: float = 0.003,
+        attention_side: int = 32,
+        scale: float = 1.0,
+        learning_rate: float = 1e-4,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
+        if stages < 1:
+            raise LikenessError(f"model.stages is {stages}, it must be at least 1")
+        self.stages, self.sides = stages, 2 if key_value == "split" else 1
+        self.attention_weight, self.attention_side, self.scale = attention_weight, attention_side, scale
+        self.width = self.backbone.unet.config.cross_attention_dim
+        self.shape = (stages, self.sides, self.width)
+        self._make = partial(TokenEmitter if tokens == "module" else FreeVectors, self.width, stages * self.sides)
+        self.vectors = SubjectVectors({}, self.shape)
+        self.slots = SubjectSlots(self._make, 0, self.width)
+        self._wave: tuple[str, ...] = ()
+        self._encoded: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
+        install_stage_attention(self.backbone.unet)
+
+    # --- enrolment -------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Make room for the subjects of the run."""
+        if stage != "fit":
+            return
+        enrolment = getattr(self.trainer.datamodule, "enrolment", None)  # type: ignore[attr-defined]
+        if enrolment is None:
+            raise LikenessError("data.enrolment is missing: SeFi-IDE optimises per subject (see configs/sefi_ide.yaml)")
+        if self.trainer.accumulate_grad_batches != 1:
+            raise LikenessError("trainer.accumulate_grad_batches must be 1: a batch is one step of every subject")
+        self._check_length(enrolment.settings.steps, len(enrolment.waves))
+        self._steps = enrolment.settings.steps
+        nouns = {subject: photo.subject_class for subject, photo in enrolment.references.items()}
+        self.prepare(nouns, max(map(len, enrolment.waves)), enrolment.seed)
+
+    def prepare(self, nouns: Mapping[str, str], at_once: int, seed: int) -> None:
+        """Make room for subjects, given as class noun by name, and for the optimisation of some ``at_once``."""
+        self.enlist(nouns)
+        self.slots, self._seed = SubjectSlots(self._make, at_once, self.width), seed
+
+    def enlist(self, nouns: Mapping[str, str]) -> None:
+        """Make room for subjects, given as class noun by name; those that are known keep their vectors.
+
+        Raises :class:`LikenessError` when a class noun is more than one token.
+        """
+        for noun in dict.fromkeys(nouns.values()):
+            single_token(self.backbone.tokenizer, noun)
+        before, self.vectors = self.vectors, SubjectVectors(nouns, self.shape)
+        for name in set(nouns) & set(before.known):
+            self.vectors.put([name], before[name][None])
+
+    def _check_length(self, steps: int, waves: int) -> None:
+        """A run that ends before the last wave begins would leave subjects out without a word."""
+        if 0 < self.trainer.max_steps <= (waves - 1) * steps:
+            raise LikenessError(
+                f"trainer.max_steps {self.trainer.max_steps} ends before the last of {waves} waves of {steps} steps: "
+                "take it away (-1), or raise data.enrolment.at_once"
+            )
+
+    def begin_wave(self, wave: tuple[str, ...]) -> None:
+        """Fill the slots with modules that emit each subject's starting vectors; keyed by subject, so company is no
+        matter."""
+        for slot, name in enumerate(wave):
+            initial = self.noun_embedding(self.vectors.nouns[name])
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key_seed("tokens", self._seed, name))
+                module = self._make()
+            start = self.vectors[name] if name in self.vectors.known else initial.expand(self.shape)
+            module.start_at(start.flatten(0, 1).cpu())
+            self.slots.fill(slot, module, initial)
+        self._wave = wave
+
+    def on_train_batch_start(self, batch: SubjectBatch, batch_idx: int) -> None:
+        self._since = time.monotonic()
+        if batch.step == 0:
+            self.begin_wave(batch.wave)
+            self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
+        self._wave = batch.wave  # of a checkpoint too
+
+    def optimizer_step(self, *arguments: Any, **more: Any) -> None:
+        """Lightning's step; then the time it took is noted, and after a wave's last step its vectors are."""
+        super().optimizer_step(*arguments, **more)
+        self.vectors.add_seconds(self._wave, (time.monotonic() - self._since) / len(self._wave))
+        if (self.trainer.global_step % self._steps) == 0:
+            self.harvest()
+
+    @torch.no_grad()
+    def harvest(self) -> None:
+        """Take the vectors of the wave as they are now."""
+        if self._wave:
+            found = self.slots(torch.arange(len(self._wave), device=self.slots.initial.device))
+            self.vectors.put(self._wave, found.unflatten(1, (self.stages, self.sides)))
+            self._encoded.clear()
+
+    def on_validation_start(self) -> None:
+        self.harvest()
+
+    def on_train_end(self) -> None:
+        self.harvest()
+
+    def adapter(self) -> nn.ModuleDict:
+        """The vectors of every subject that has some: ``stages`` x 2 x width numbers each."""
+        return nn.ModuleDict({"subjects": self.vectors.parts()})
+
+    def adapter_metadata(self) -> dict[str, str]:
+        return self.vectors.metadata()
+
+    def load_adapter(self, path: Path) -> None:
+        """Take over the subjects of a file; raises :class:`LikenessError` naming what does not fit."""
+        self.vectors = read_subject_vectors(path, type(self).__name__, self.backbone.fingerprint, self.shape)
+
+    def run_facts(self) -> dict[str, float | int]:
+        return {
+            "subjects": len(self.vectors.known),
+            "subjects_at_once": len(self.slots),
+            "enrol_seconds": round(float(self.vectors.seconds.mean()), 2),
+            "trainable_parameters": sum(p[0].numel() for p in self.slots.stacked.values()),
+        }
+
+    # --- optimisation ----------------------------------------------------------------------------------------
+
+    def parameter_groups(self) -> list[dict]:
+        return [{"params": list(self.slots.stacked.values())}]
+
+    def schedule_length(self) -> int:
+        """Every wave has a schedule of its own."""
+        return self._steps
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Per subject: a norm over all of them would let one subject's gradient shrink another's."""
+        if gradient_clip_val:
+            clip_each(list(self.slots.stacked.values()), gradient_clip_val)
+
+    def training_step(self, batch: SubjectBatch, batch_idx: int) -> Tensor:
+        """Every subject's own loss, summed: neither the number of subjects nor that of processes scales a gradient."""
+        if not batch.subjects:  # nothing to do for this process, but the others wait for its gradients
+            return torch.stack([p.sum() for p in self.slots.stacked.values()]).sum() * 0.0
+        return super().training_step(batch, batch_idx) * (len(batch.subjects) * self.trainer.world_size)
+
+    def train_conditioning(self, batch: SubjectBatch) -> Conditioning:
+        """Keys and values of each row's own stage at its timestep."""
+        slots = torch.tensor([batch.wave.index(name) for name in batch.subjects], device=batch.timestep.device)
+        vectors = self.slots(slots).unflatten(1, (self.stages, self.sides))
+        stage = (batch.timestep * self.stages).div(1000, rounding_mode="floor")
+        pair = vectors[torch.arange(len(stage), device=stage.device), stage]
+        ids, positions = self._places(batch)
+        states = [
+            encode_placed(self.backbone.text_encoder, ids, positions, pair[:, side, None]) for side in range(self.sides)
+        ]
+        keys, values = states[0][:, None], states[-1][:, None]
+        if not self.attention_weight:
+            return Conditioning(keys, values)
+        with torch.no_grad():
+            reference = self.backbone.text_encoder(ids).last_hidden_state
+        return ComparedConditioning(text_keys=keys, text_values=values, reference=reference, side=self.attention_side)
+
+    def loss_terms(self, batch: SubjectBatch) -> dict[str, Tensor]:
+        """The denoising error, and the weighted attention loss unless its weight is 0."""
+        conditioning = self.train_conditioning(batch)
+        terms = {"diffusion": self.denoising_error(batch, conditioning).mean()}
+        if isinstance(conditioning, ComparedConditioning):
+            if not conditioning.maps:
+                raise LikenessError(
+                    f"model.attention_side {self.attention_side}: no cross-attention layer has such a grid; take the "
+                    f"latents' side {self.backbone.latent_shape[1]} or a half, a quarter ... of it"
+                )
+            terms["attention"] = self.attention_weight * attention_alignment_loss(conditioning.maps).mean()
+        return terms
+
+    def _places(self, batch: SubjectBatch) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) with the class nouns in them and positions (B, 1) of the subjects' tokens."""
+        placed = [
+            place_subjects(self.backbone.tokenizer, prompt, {OWN: self.vectors.nouns[name]})
+            for prompt, name in zip(batch.prompts, batch.subjects, strict=True)
+        ]
+        device = batch.timestep.device
+        return torch.stack([p.ids for p in placed]).to(device), torch.tensor(
+            [[p.positions[OWN]] for p in placed], device=device
+        )
+
+    # --- drawing ---------------------------------------------------------------------------------------------
+
+    def noun_embedding(self, noun: str) -> Tensor:
+        """The token embedding (D,) of a class noun."""
+        return self.backbone.text_encoder.get_input_embeddings().weight[single_token(self.backbone.tokenizer, noun)]
+
+    @torch.no_grad()
+    def encode_prompt(self, prompt: str, subject: str) -> tuple[Tensor, Tensor]:
+        """Text states for keys and for values, each (stages, L, D), of a prompt with ``<subject>`` in it.
+
+        ``<ID>`` stands for a further subject of the run; each has its own vectors at every stage. The text encoder runs
+        once for the keys and once for the values of each stage, and not again for the same prompt.
+        """
+        wanted = (prompt, subject, self.scale)
+        if wanted not in self._encoded:
+            names = {OWN: subject, **{name: name for name in self.vectors.known if name != subject}}
+            learnt = {placeholder: self._scaled(name) for placeholder, name in names.items()}
+            nouns = {placeholder: self.vectors.nouns[name] for placeholder, name in names.items()}
+            placed = place_subjects(self.backbone.tokenizer, prompt, nouns)
+            vectors = torch.stack([learnt[placeholder] for placeholder in placed.positions], dim=2)
+            device = vectors.device
+            ids = placed.ids.to(device).expand(self.stages * self.sides, -1)
+            positions = torch.tensor(list(placed.positions.values()), device=device).expand(len(ids), -1)
+            states = encode_placed(self.backbone.text_encoder, ids, positions, vectors.flatten(0, 1))
+            sides = states.unflatten(0, (self.stages, self.sides))
+            self._encoded[wanted] = sides[:, 0], sides[:, -1]
+            if len(self._encoded) > CACHED_PROMPTS:
+                self._encoded.popitem(last=False)
+        return self._encoded[wanted]
+
+    def _scaled(self, name: str) -> Tensor:
+        """Vectors (stages, sides, D) of a subject, ``scale`` of the way from its class noun."""
+        noun = self.noun_embedding(self.vectors.nouns[name])
+        return noun + self.scale * (self.vectors[name].to(noun.device) - noun)
+
+    def conditioning(self, batch: RequestBatch) -> Conditioning:
+        if self.scale == 0:
+            return Conditioning.from_text(batch.text_states)
+        encoded = [self.encode_prompt(*both) for both in zip(batch.prompts, batch.subjects, strict=True)]
+        keys, values = (torch.stack(states) for states in zip(*encoded, strict=True))
+        return Conditioning(keys, values)
+
+    def null_conditioning(self, batch: RequestBatch) -> Conditioning:
+        """The plain empty prompt, for keys and values of every stage."""
+        stages = 1 if self.scale == 0 else self.stages
+        empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), stages, -1, -1)
+        return Conditioning(empty, empty)

@@ -1,0 +1,101 @@
+"""Cross-attention that reads keys and values apart, and shows its probabilities where a loss asks for them.
+
+Keys come from C^K, values from C^V (arXiv 2402.00631, framework figure). In the layers of one resolution the
+probabilities of the prompt and of a reference prompt are computed for the same query; all other layers, and every
+layer while drawing, keep the fused kernel.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+from contracts.conditioning import Conditioning, StepConditioning
+from networks.decoupled_attention import SelfAttention, cross_attention_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedStep(StepConditioning):
+    """What cross-attention reads in a training step whose attention is compared with that of another prompt."""
+
+    reference: Tensor
+    """(B, L, D): text states of the reference prompt."""
+    side: int
+    """Layers whose query grid has side x side cells are compared."""
+    maps: list[tuple[Tensor, Tensor]]
+    """Each compared layer appends (A_t, A_r): probabilities (B, heads, cells, L) of prompt and reference."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedConditioning(Conditioning):
+    """Conditioning of a training batch that also collects what the attention loss reads, see :class:`ComparedStep`."""
+
+    reference: Tensor
+    side: int
+    maps: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def at(self, timestep: Tensor) -> ComparedStep:
+        step = super().at(timestep)
+        return ComparedStep(
+            text_keys=step.text_keys,
+            text_values=step.text_values,
+            identity=step.identity,
+            scale=step.scale,
+            reference=self.reference,
+            side=self.side,
+            maps=self.maps,
+        )
+
+
+class StageCrossAttention:
+    """The processor of a cross-attention layer; it has no weights of its own.
+
+    ``encoder_hidden_states`` is not read: keys and values come from ``conditioning``, which tells them apart.
+    """
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+        conditioning: StepConditioning | None = None,
+    ) -> Tensor:
+        """(B, Q, h) to (B, Q, h)."""
+        if conditioning is None:
+            raise ValueError("cross-attention needs the conditioning; call the UNet through denoise")
+        query = _heads(attn, attn.to_q(hidden_states))
+        key = _heads(attn, attn.to_k(conditioning.text_keys))
+        value = _heads(attn, attn.to_v(conditioning.text_values))
+        if isinstance(conditioning, ComparedStep) and query.shape[2] == conditioning.side**2:
+            probabilities = attention_probabilities(query, key)
+            with torch.no_grad():
+                wanted = attention_probabilities(query, _heads(attn, attn.to_k(conditioning.reference)))
+            conditioning.maps.append((probabilities, wanted))
+            out = probabilities.to(value.dtype) @ value
+        else:
+            out = F.scaled_dot_product_attention(query, key, value)
+        joined = out.transpose(1, 2).flatten(2).to(query.dtype)
+        return attn.to_out[1](attn.to_out[0](joined))
+
+
+def attention_probabilities(query: Tensor, key: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) in float32: (B, heads, Q, d) and (B, heads, L, d) to (B, heads, Q, L)."""
+    return (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).float().softmax(dim=-1)
+
+
+def install_stage_attention(unet: UNet2DConditionModel) -> None:
+    """Put the processors into ``unet``; with keys equal to values it computes what it computed before, bit for bit."""
+    processors: dict[str, object] = {name: SelfAttention() for name in unet.attn_processors}
+    for name in cross_attention_layers(unet):
+        processors[f"{name}.processor"] = StageCrossAttention()
+    unet.set_attn_processor(processors)
+
+
+def _heads(attn: Attention, states: Tensor) -> Tensor:
+    """(B, N, heads * d) to (B, heads, N, d)."""
+    return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)

@@ -1,0 +1,108 @@
+"""The learnt vectors of many subjects: what an adapter of SeFi-IDE holds."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from contracts.errors import LikenessError
+from networks.adapter_file import check_adapter, read_adapter
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_PREFIX = "subjects."
+
+
+class SubjectVectors(nn.Module):
+    """Room for the vectors (N, stages, sides, D) of N subjects; a side is key or value.
+
+    ``nouns`` is the class noun by subject, in the order of the rows. A subject without vectors has been enlisted but
+    not enrolled. ``seconds`` (N,) is what enrolling took, divided among the subjects that shared it.
+    """
+
+    values: Tensor
+    enrolled: Tensor
+    seconds: Tensor
+
+    def __init__(self, nouns: Mapping[str, str], shape: tuple[int, int, int]) -> None:
+        """Raises :class:`LikenessError` for a name that cannot stand in a placeholder."""
+        super().__init__()
+        for name in nouns:
+            if not _NAME.fullmatch(name):
+                raise LikenessError(f"subject id {name!r} must be made of letters, digits, _ and - only")
+        self.nouns, self._rows = dict(nouns), {name: row for row, name in enumerate(nouns)}
+        self.register_buffer("values", torch.zeros(len(nouns), *shape))
+        self.register_buffer("enrolled", torch.zeros(len(nouns), dtype=torch.bool))
+        self.register_buffer("seconds", torch.zeros(len(nouns)))
+
+    @property
+    def known(self) -> list[str]:
+        """The enrolled subjects."""
+        return [name for name, there in zip(self.nouns, self.enrolled.tolist(), strict=True) if there]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The vectors (stages, sides, D) of a subject.
+
+        Raises :class:`LikenessError` naming the subject and the command that enrols it.
+        """
+        if name not in self.known:
+            raise LikenessError(missing_subjects([name], self.known))
+        return self.values[self._rows[name]]
+
+    @torch.no_grad()
+    def put(self, names: Sequence[str], vectors: Tensor) -> None:
+        """Enrol subjects with vectors (len(names), stages, sides, D)."""
+        rows = [self._rows[name] for name in names]
+        self.values[rows] = vectors.to(self.values)
+        self.enrolled[rows] = True
+
+    def add_seconds(self, names: Sequence[str], seconds: float) -> None:
+        """Count ``seconds`` for each of the subjects."""
+        self.seconds[[self._rows[name] for name in names]] += seconds
+
+    def parts(self) -> nn.ParameterDict:
+        """The enrolled subjects by name, without gradient: what the adapter file holds."""
+        return nn.ParameterDict({name: nn.Parameter(self[name], requires_grad=False) for name in self.known})
+
+    def metadata(self) -> dict[str, str]:
+        """What the adapter file says besides."""
+        return {"nouns": json.dumps({name: self.nouns[name] for name in self.known})}
+
+
+def read_subject_vectors(path: Path, method: str, backbone: str, shape: tuple[int, int, int]) -> SubjectVectors:
+    """The subjects of an adapter file.
+
+    Raises :class:`LikenessError` naming what does not fit: another method or backbone, or vectors that are not
+    (stages, sides, D) = ``shape``.
+    """
+    tensors, metadata = read_adapter(path)
+    check_adapter(path, metadata, method, backbone)
+    nouns = subjects_of(metadata)
+    if nouns is None or {_PREFIX + name for name in nouns} != tensors.keys():
+        raise LikenessError(f"{str(path)!r} does not say whose vectors it holds")
+    vectors = SubjectVectors(nouns, shape)
+    for name in nouns:
+        found = tensors[_PREFIX + name]
+        if tuple(found.shape) != shape:
+            raise LikenessError(
+                f"{str(path)!r} does not fit: the vectors of {name} are {tuple(found.shape)}, expected {shape} "
+                "(model.stages, key and value or both in one, width of the text encoder)"
+            )
+        vectors.put([name], found[None])
+    return vectors
+
+
+def subjects_of(metadata: Mapping[str, str]) -> dict[str, str] | None:
+    """Class noun by subject from an adapter's metadata; ``None`` where the method enrols without a file."""
+    return json.loads(metadata["nouns"]) if "nouns" in metadata else None
+
+
+def missing_subjects(wanted: Sequence[str], known: Sequence[str], run: str = "RUN") -> str:
+    """The line for subjects that a run lacks: who they are, and the command that enrols them and the known ones."""
+    some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
+    return (
+        f"not enrolled in this run: {', '.join(wanted)} (it has {len(known)}: {some or 'nobody'}); enrol with "
+        f"python train.py --config {run}/config.yaml --output NEW --data.subjects [{','.join([*known, *wanted])}]"
+    )
