@@ -122,25 +122,29 @@ class PIDiff(PersonalisationModule):
 
     def localised_terms(self, batch: PairBatch) -> dict[str, Tensor]:
         """Stage 2: the three-forward step. Both targets are predicted without a graph."""
-        if batch.face is None or "wplus" not in batch.other:
-            raise ValueError("stage 2 needs the face's mask and another person's code")
+        if batch.face is None:
+            raise ValueError("stage 2 needs the face's mask")
         noisy, target = self.noisy_and_target(batch)
         with torch.no_grad():  # the mapper is frozen in this stage
             identity = self.train_conditioning(batch)
-            tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
             base = self.denoise(noisy, batch.timestep, Conditioning.from_text(batch.text_states))
-            other = self.denoise(noisy, batch.timestep, Conditioning.from_text(batch.text_states, identity=tokens))
         with identity_norms(self.backbone.unet) as norms:
             prediction = self.denoise(noisy, batch.timestep, identity)
         face = batch.face
         outside = 1.0 - face if self.localised else torch.ones_like(face)
         error = face_loss(prediction, target, face) if self.localised else diffusion_loss(prediction, target)
-        return {
+        terms = {
             "diffusion": error.mean(),
             "background": self.background_weight * preservation_loss(prediction, base, outside).mean(),
-            "disentanglement": self.disentanglement_weight * disentanglement_loss(prediction, other, face).mean(),
             "attention": self.attention_weight * self._leak(norms, face).mean(),
         }
+        if batch.other:  # a run on one person has nobody else
+            with torch.no_grad():
+                tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
+                other = self.denoise(noisy, batch.timestep, Conditioning.from_text(batch.text_states, identity=tokens))
+            change = disentanglement_loss(prediction, other, face).mean()
+            terms["disentanglement"] = self.disentanglement_weight * change
+        return terms
 
     def _leak(self, norms: list[Tensor], face: Tensor) -> Tensor:
         """L_att (B,), the mean over the layers on half and on a quarter of the latent's side (32 and 16 of 64)."""
