@@ -56,7 +56,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         galleries = make_galleries(judges, subjects)
         results.write_protocol(protocol)
         for s in subjects:
-            write_picture(results.reference(s.id), s.reference, {"photo": "reference", "subject": s.id})
+            write_picture(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.cards, [card.to_json() for card in cards])
     return _notes(results, protocol, judges)
