@@ -1,8 +1,8 @@
 """Make every pocket model again: ``python -m pocket.train``.
 
 Hours on two cores. It can be stopped at any time: the state of each part lies in the work folder and training goes
-on from it. The parts are the CLIP, the autoencoder, the base model (UNet and text encoder, on the frozen latents)
-and the two face packs; the manifest is written at the end.
+on from it. The parts are the CLIP, the autoencoder, the base model (UNet and text encoder, on the frozen latents), the
+two face packs and the StyleGAN2 with its e4e; the manifest is written at the end.
 """
 
 import argparse
@@ -20,11 +20,12 @@ from pocket.clip import train_clip
 from pocket.export import export_base, export_clip
 from pocket.faces import train_packs
 from pocket.manifest import write
+from pocket.style import export_style, train_style
 from pocket.tokenizer import build_tokenizer
 from pocket.vae import encode_bank, train_decoder, train_jointly
 
 SHOTS = 10
-PARTS = ("clip", "base", "faces")
+PARTS = ("clip", "base", "faces", "style")
 
 
 def train_parts(parts: list[str], work: Path) -> None:
@@ -41,6 +42,8 @@ def train_parts(parts: list[str], work: Path) -> None:
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
         train_packs(bank, work, paths.WEIGHTS)
+    if "style" in parts:
+        export_style(train_style(bank, work), bank, work, paths.STYLE)
     write()
 
 

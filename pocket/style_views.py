@@ -1,0 +1,83 @@
+"""Views for training the pocket W+ models: aligned faces, before their background or white, recoloured, warped."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.portraits import Portrait, aligned
+from pocket.bank import Bank
+from pocket.factors import draw_shot, draw_subject
+from pocket.renderer import render
+from pocket.training import atomic
+
+MASKED_SHOTS = 2  # pictures of each of the bank's subjects that are also seen before white
+
+
+def bank_masks(bank: Bank, folder: Path, shots: int = MASKED_SHOTS) -> NDArray[np.uint8]:
+    """Masks (subjects, ``shots``, 64, 64) of the first pictures of the bank's subjects, which hold none; drawn once."""
+    file, subjects = folder / "masks.npy", int(bank.subject.max()) + 1
+    if not file.exists() or np.load(file, mmap_mode="r").shape[:2] != (subjects, shots):
+        masks = [
+            [render(draw_subject(f"bank/{i}/0"), draw_shot(f"bank/{i}/0/{j}")).mask for j in range(shots)]
+            for i in tqdm(range(subjects), desc="drawing masks", mininterval=10)
+        ]
+        with atomic(file) as temporary, temporary.open("wb") as stream:
+            np.save(stream, np.array(masks))
+    return np.load(file)
+
+
+class AlignedFaces:
+    """Endless crops (size, size, 3) of the bank's pictures, aligned as at run time, half of them before white.
+
+    Landmarks are off by ``jitter`` pixels, as a detector's are.
+    """
+
+    def __init__(self, bank: Bank, masks: NDArray[np.uint8], size: int, jitter: float = 0.35) -> None:
+        self.bank, self.masks, self.size, self.jitter = bank, masks, size, jitter
+        self.shots = len(bank) // len(masks)
+
+    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """(n, size, size, 3), every second one before white."""
+        crops = []
+        for i in range(n):
+            subject, white = int(rng.integers(len(self.masks))), i % 2 == 1
+            shot = int(rng.integers(self.masks.shape[1] if white else self.shots))
+            row = subject * self.shots + shot
+            marks = (self.bank.landmarks[row] + rng.normal(0, self.jitter, (5, 2))).astype(np.float32)
+            mask = self.masks[subject, shot] if white else None
+            crops.append(aligned(Portrait("", self.bank.images[row], marks, mask), self.size, None, background=False))
+        return np.stack(crops)
+
+
+def recolour(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each of (B, 3, H, W) in -1..1 turned in hue by any angle, with a gain for each channel and another brightness."""
+    n = len(images)
+    grey = np.full((n, 3), 1 / np.sqrt(3))
+    angles = rng.uniform(-np.pi, np.pi, n)
+    turns = np.stack([cv2.Rodrigues(axis * angle)[0] for axis, angle in zip(grey, angles, strict=True)])
+    gains = rng.uniform(0.8, 1.2, (n, 3, 1))
+    shift = rng.uniform(-0.15, 0.15, (n, 1, 1, 1))
+    matrix = torch.from_numpy(turns * gains).float()
+    return (torch.einsum("bij,bjhw->bihw", matrix, images) + torch.from_numpy(shift).float()).clamp(-1, 1)
+
+
+def warps(n: int, rng: np.random.Generator) -> Tensor:
+    """``n`` affine maps (n, 2, 3) for :func:`warp`: mirrored or not, turned by up to 15 degrees, scaled, shifted."""
+    angle, scale = rng.uniform(-0.26, 0.26, n), np.exp(rng.uniform(-0.12, 0.12, n))
+    mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0)
+    shift = rng.uniform(-0.12, 0.12, (n, 2, 1))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)
+    turn = turn * scale[:, None, None] * np.stack([mirror, np.ones(n)], axis=1)[:, None]
+    return torch.from_numpy(np.concatenate([turn, shift], axis=2)).float()
+
+
+def warp(images: Tensor, maps: Tensor) -> Tensor:
+    """(B, 3, H, W) with each picture moved by its map; beyond its edge a picture is reflected."""
+    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
