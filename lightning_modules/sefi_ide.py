@@ -129,13 +129,13 @@ class SefiIDE(PersonalisationModule):
         if batch.step == 0:
             self.begin_wave(batch.wave)
             self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
-        self._wave = batch.wave  # of a checkpoint too
+        self._wave, self._last = batch.wave, batch.step == self._steps - 1
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
         """Lightning's step; then the time it took is noted, and after a wave's last step its vectors are."""
         super().optimizer_step(*arguments, **more)
         self.vectors.add_seconds(self._wave, (time.monotonic() - self._since) / len(self._wave))
-        if (self.trainer.global_step % self._steps) == 0:
+        if self._last:
             self.harvest()
 
     @torch.no_grad()
@@ -145,6 +145,15 @@ class SefiIDE(PersonalisationModule):
             found = self.slots(torch.arange(len(self._wave), device=self.slots.initial.device))
             self.vectors.put(self._wave, found.unflatten(1, (self.stages, self.sides)))
             self._encoded.clear()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Makes room for what a checkpoint holds: after forked processes the parent takes over what they trained."""
+        nouns, initial = state_dict.get("vectors._extra_state"), state_dict.get("slots.initial")
+        if nouns is not None and nouns != self.vectors.nouns:
+            self.enlist(nouns)
+        if initial is not None and len(initial) != len(self.slots):
+            self.slots = SubjectSlots(self._make, len(initial), self.width)
+        return super().load_state_dict(state_dict, strict, assign)
 
     def on_validation_start(self) -> None:
         self.harvest()
@@ -269,8 +278,8 @@ class SefiIDE(PersonalisationModule):
 
     def _scaled(self, name: str) -> Tensor:
         """Vectors (stages, sides, D) of a subject, ``scale`` of the way from its class noun."""
-        noun = self.noun_embedding(self.vectors.nouns[name])
-        return noun + self.scale * (self.vectors[name].to(noun.device) - noun)
+        learnt, noun = self.vectors[name], self.noun_embedding(self.vectors.nouns[name])
+        return noun + self.scale * (learnt - noun)
 
     def conditioning(self, batch: RequestBatch) -> Conditioning:
         if self.scale == 0:

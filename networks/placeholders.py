@@ -62,7 +62,8 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
             raise LikenessError(
                 f"the prompt {prompt!r}: {match[0]} is token {position}, behind the {len(whole) - 2} that are read"
             )
-        if whole[position] != noun:
+        glued = any(letter.isalnum() for letter in (prompt[: match.start()][-1:], prompt[match.end() :][:1]))
+        if glued or whole[position] != noun:
             raise LikenessError(f"the prompt {prompt!r}: {match[0]} must stand alone, not inside of another word")
         positions[match[1]] = position
     return PlacedPrompt(whole, positions)

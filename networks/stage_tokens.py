@@ -18,9 +18,9 @@ class TokenEmitter(nn.Module):
 
     y = e0 + A(LN(e0));  y = y + A'(LN(y));  vectors = GEGLU(LN(y)), without a residual
 
-    8 heads of 64, inner width 4 D. Its form is that of ProSpect (arXiv 2305.16225), which SeFi-IDE's figure shows in the
-    same place. Dropout is left out: with a single photo it only adds noise. The last layer begins at zero with e0 as
-    its bias, which makes every vector e0.
+    8 heads of 64, inner width 4 D. Its form is that of ProSpect (arXiv 2305.16225), which SeFi-IDE's figure shows in
+    the same place. Dropout is left out: with a single photo it only adds noise. The last layer begins at zero with e0
+    as its bias, which makes every vector e0.
     """
 
     def __init__(self, width: int, count: int) -> None:

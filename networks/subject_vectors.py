@@ -37,6 +37,15 @@ class SubjectVectors(nn.Module):
         self.register_buffer("enrolled", torch.zeros(len(nouns), dtype=torch.bool))
         self.register_buffer("seconds", torch.zeros(len(nouns)))
 
+    def get_extra_state(self) -> dict[str, str]:
+        """The class nouns by subject, which a checkpoint needs beside the numbers."""
+        return self.nouns
+
+    def set_extra_state(self, state: dict[str, str]) -> None:
+        """A checkpoint's rows must be those of the same subjects."""
+        if state != self.nouns:
+            raise ValueError("the checkpoint is of other subjects")
+
     @property
     def known(self) -> list[str]:
         """The enrolled subjects."""

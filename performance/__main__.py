@@ -14,7 +14,7 @@ from pathlib import Path
 from performance.timing import Result, machine
 from pocket.training import atomic
 
-BENCHMARKS = ("training_step", "cached_encoders", "batched_generation", "guidance")
+BENCHMARKS = ("training_step", "cached_encoders", "batched_generation", "guidance", "batched_enrolment")
 RESULTS = Path(__file__).parent / "results.json"
 
 

@@ -1,0 +1,81 @@
+"""Stage vectors in a stock ``StableDiffusionPipeline``.
+
+    with stage_prompt(pipe, "a photo of a <subject> on a beach", {"subject": "s0225.safetensors"}) as prompt:
+        images = pipe(**prompt, num_inference_steps=30).images
+
+Schedulers, guidance and seeds are the pipeline's own, and a fine-tuned UNet may take the place of the one that the
+subject was learnt with. Outside of the block the pipeline is what it was.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+
+from contracts.conditioning import Conditioning, StepConditioning
+from contracts.errors import LikenessError
+from networks.placeholders import encode_placed, place_subjects, single_token
+from networks.stage_attention import install_stage_attention
+from networks.subject_file import SubjectFile, read_subject_file, same_embedding
+
+
+@contextmanager
+def stage_prompt(
+    pipe: StableDiffusionPipeline, prompt: str, subjects: Mapping[str, str | Path], negative: str = ""
+) -> Iterator[dict[str, Tensor]]:
+    """What to call ``pipe`` with, while its UNet reads the subjects' own keys and values at every stage.
+
+    ``subjects`` maps placeholders (``subject`` for ``<subject>``) to subject files; several may stand in one prompt.
+
+    Raises:
+        LikenessError: a file was learnt for another text encoder or with other stages than the rest, or a placeholder
+            is missing, repeated or unknown.
+    """
+    files = {placeholder: read_subject_file(Path(path)) for placeholder, path in subjects.items()}
+    conditioning = _encode(pipe, prompt, files)
+    empty, _ = pipe.encode_prompt(negative, pipe.unet.device, 1, do_classifier_free_guidance=False)
+
+    def route(module: torch.nn.Module, arguments: tuple, more: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        states = more["encoder_hidden_states"]
+        unguided = states[: len(states) // 2] if pipe.do_classifier_free_guidance else states[:0]
+        count = len(states) - len(unguided)
+        step = conditioning.at(torch.as_tensor(arguments[1], device=states.device).reshape(1).long())
+        keys, values = (
+            torch.cat([unguided, side.to(states.dtype).expand(count, -1, -1)])
+            for side in (step.text_keys, step.text_values)
+        )
+        read = {"conditioning": StepConditioning(keys, values, None, None)}
+        return arguments, {**more, "cross_attention_kwargs": read}
+
+    before = dict(pipe.unet.attn_processors)
+    install_stage_attention(pipe.unet)
+    handle = pipe.unet.register_forward_pre_hook(route, with_kwargs=True)
+    try:
+        yield {"prompt_embeds": conditioning.text_keys[:, 0], "negative_prompt_embeds": empty}
+    finally:
+        handle.remove()
+        pipe.unet.set_attn_processor(before)
+
+
+@torch.no_grad()
+def _encode(pipe: StableDiffusionPipeline, prompt: str, files: Mapping[str, SubjectFile]) -> Conditioning:
+    """Text states of every stage, for one image."""
+    embeddings = pipe.text_encoder.get_input_embeddings().weight
+    for file in files.values():
+        token = single_token(pipe.tokenizer, file.noun)
+        if not same_embedding(embeddings[token].cpu(), file.noun_embedding):
+            raise LikenessError(f"subject {file.name!r} was learnt for another text encoder than this pipeline's")
+    shapes = {tuple(file.vectors.shape) for file in files.values()}
+    if len(shapes) > 1:
+        raise LikenessError(f"the subjects of one prompt must have the same stages: {sorted(shapes)}")
+    placed = place_subjects(pipe.tokenizer, prompt, {name: file.noun for name, file in files.items()})
+    vectors = torch.stack([files[name].vectors for name in placed.positions], dim=2).to(embeddings)
+    stages, sides = vectors.shape[:2]
+    ids = placed.ids.to(embeddings.device).expand(stages * sides, -1)
+    positions = torch.tensor(list(placed.positions.values()), device=ids.device).expand(len(ids), -1)
+    states = encode_placed(pipe.text_encoder, ids, positions, vectors.flatten(0, 1)).unflatten(0, (stages, sides))
+    return Conditioning(states[None, :, 0], states[None, :, -1])

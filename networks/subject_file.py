@@ -1,0 +1,74 @@
+"""One subject in a file of its own, for use outside of this framework.
+
+A subject with a single stage whose key is its value is a textual-inversion embedding: ``{"<NAME>": (D,)}``, which stock
+diffusers loads with ``pipe.load_textual_inversion(FILE)``. Every other one is ``{"vectors": (stages, sides, D), "noun":
+(D,)}``, which :func:`networks.stage_pipeline.stage_prompt` puts into a ``StableDiffusionPipeline``.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from contracts.errors import LikenessError
+
+_FORMAT = "likeness-subject-1"
+
+
+@dataclass(frozen=True)
+class SubjectFile:
+    """``vectors`` (stages, sides, D) of a subject, and the embedding (D,) of its class ``noun``, by which text encoders
+    are told apart."""
+
+    name: str
+    noun: str
+    vectors: Tensor
+    noun_embedding: Tensor
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all; raises :class:`LikenessError` when it cannot be written."""
+        vectors = self.vectors.detach().cpu().float().contiguous()
+        if vectors.shape[:2] == (1, 1):
+            tensors = {f"<{self.name}>": vectors[0, 0].clone()}
+        else:
+            tensors = {"vectors": vectors, "noun": self.noun_embedding.detach().cpu().float().contiguous()}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, temporary, metadata={"format": _FORMAT, "subject": self.name, "noun": self.noun})
+            os.replace(temporary, path)
+        except (OSError, SafetensorError) as error:
+            raise LikenessError(f"subject file {str(path)!r} could not be written: {error}") from error
+
+
+def read_subject_file(path: Path) -> SubjectFile:
+    """A subject of several stages.
+
+    Raises :class:`LikenessError` when the file is missing or holds something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT or "vectors" not in file.keys():  # noqa: SIM118 - not a dict
+                raise LikenessError(
+                    f"{str(path)!r} holds no stage vectors; a textual-inversion embedding is loaded with "
+                    "pipe.load_textual_inversion"
+                )
+            return SubjectFile(
+                metadata["subject"], metadata["noun"], file.get_tensor("vectors"), file.get_tensor("noun")
+            )
+    except FileNotFoundError:
+        raise LikenessError(
+            f"no subject file at {str(path)!r}; make one with lightning_modules.export_subject"
+        ) from None
+    except (OSError, SafetensorError) as error:
+        raise LikenessError(f"{str(path)!r} is not readable: {str(error).splitlines()[0]}") from None
+
+
+def same_embedding(first: Tensor, second: Tensor) -> bool:
+    """Whether two embeddings (D,) are one, up to the rounding of half precision."""
+    return first.shape == second.shape and torch.allclose(first.float(), second.float(), rtol=1e-2, atol=1e-3)

@@ -1,0 +1,116 @@
+"""Enrolling 8 subjects in one batch against one after the other, a row each: seconds per step and subject.
+
+The gain is how far a batch of one leaves the processor idle, so it depends on the network: the smaller, the larger.
+The one here is small on purpose and fixed, so that the figure means the same everywhere.
+"""
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from contracts.batch import SubjectBatch
+from lightning_modules.sefi_ide import SefiIDE
+from networks.backbone import Backbone
+from networks.keyed_noise import keyed_normal
+from networks.pretrained import load_tokenizer
+from networks.stage_tokens import clip_each
+from performance.timing import Result, Rounds, compare
+from pocket.paths import BASE
+
+SUBJECTS = tuple(f"s{i:04d}" for i in range(8))
+STEPS = 4
+GOAL = 3.3
+WIDTH = 32
+
+
+def measure(rounds: Rounds | None = None) -> Result:
+    """Milliseconds per step and subject, text encoder, attention loss and update included; reference / ours."""
+    backbone = small_backbone()
+    together, alone = fresh(backbone, SUBJECTS), [fresh(backbone, (name,)) for name in SUBJECTS]
+    rounds = compare(
+        lambda: enrol(together, SUBJECTS),
+        lambda: [enrol(model, (name,)) for model, name in zip(alone, SUBJECTS, strict=True)],
+        rounds,
+        warmup=1,
+    )
+    ours, reference = (1000 * seconds / STEPS / len(SUBJECTS) for seconds in (rounds.ours, rounds.reference))
+    return Result(
+        "8 subjects in one batch", ours, reference, reference / ours, GOAL, "higher", "ms/step", rounds.self_ratio
+    )
+
+
+def small_backbone() -> Backbone:
+    """A base model of the smallest size with random weights, always the same."""
+    tokenizer = load_tokenizer(BASE, "tokenizer")
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Backbone(
+            vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
+            text_encoder=CLIPTextModel(
+                CLIPTextConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=WIDTH,
+                    intermediate_size=2 * WIDTH,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    max_position_embeddings=tokenizer.model_max_length,
+                    **ids,
+                )
+            ),
+            tokenizer=tokenizer,
+            unet=UNet2DConditionModel(
+                sample_size=8,
+                layers_per_block=1,
+                block_out_channels=(16, 32),
+                down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+                cross_attention_dim=WIDTH,
+                attention_head_dim=2,
+                norm_num_groups=4,
+            ),
+            scheduler=DDIMScheduler(),
+            fingerprint="small",
+        )
+
+
+def fresh(backbone: Backbone, subjects: tuple[str, ...]) -> SefiIDE:
+    """The method with room for ``subjects``."""
+    model = SefiIDE(backbone, tokens="free", attention_side=8, learning_rate=5e-3)
+    model.prepare(dict.fromkeys(subjects, "person"), len(subjects), seed=0)
+    return model
+
+
+def enrol(model: SefiIDE, subjects: tuple[str, ...]) -> Tensor:
+    """Optimise for ``STEPS`` steps from the beginning and return the vectors (len(subjects), stages, sides, D)."""
+    model.begin_wave(subjects)
+    parameters = [p for group in model.parameter_groups() for p in group["params"]]
+    optimiser = torch.optim.AdamW(parameters, lr=model.learning_rate, fused=True)
+    for step in range(STEPS):
+        optimiser.zero_grad()
+        total = torch.stack(list(model.loss_terms(batch(model, subjects, step)).values())).sum() * len(subjects)
+        total.backward()
+        clip_each(parameters, 1.0)
+        optimiser.step()
+    model.harvest()
+    return torch.stack([model.vectors[name] for name in subjects])
+
+
+def batch(model: SefiIDE, subjects: tuple[str, ...], step: int) -> SubjectBatch:
+    """A step's batch, its noise keyed by subject and step."""
+    channels, height, width = model.backbone.latent_shape
+
+    def normal(what: str, *shape: int) -> Tensor:
+        return torch.stack([keyed_normal(shape, what, name, step) for name in subjects])
+
+    return SubjectBatch(
+        wave=subjects,
+        step=step,
+        subjects=subjects,
+        prompts=("a photo of a <subject>",) * len(subjects),
+        moments=torch.stack([keyed_normal((2 * channels, height, width), name) for name in subjects]),
+        latent_noise=normal("latent", channels, height, width),
+        noise=normal("noise", channels, height, width),
+        timestep=torch.full((len(subjects),), 250 * step % 1000),
+    )

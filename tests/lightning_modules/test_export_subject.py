@@ -1,0 +1,116 @@
+"""Subjects outside of the framework: stock pipelines draw the images that the method draws."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from contracts.errors import LikenessError
+from lightning_modules.export_subject import export_subject, main
+from lightning_modules.sefi_ide import SefiIDE
+from networks.sampler import SamplingSettings
+from networks.stage_pipeline import stage_prompt
+from tests.lightning_modules.batches import build, normal
+from tests.lightning_modules.test_methods import save_run
+from tests.tiny import tiny_base
+
+PROMPT = "a photo of a <subject>, in a garden"
+STEPS, GUIDANCE = 4, 3.0
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+def run_of(base: Path, folder: Path, **arguments: object) -> SefiIDE:
+    module = build(SefiIDE, str(base), **arguments)
+    save_run(module, folder)
+    assert isinstance(module, SefiIDE)
+    module.sampling = SamplingSettings("ddim", STEPS, GUIDANCE)
+    return module.eval()
+
+
+@pytest.fixture
+def pipe(base_folder: Path) -> StableDiffusionPipeline:
+    found = StableDiffusionPipeline.from_pretrained(base_folder, safety_checker=None)
+    found.set_progress_bar_config(disable=True)
+    return found
+
+
+def by_method(module: SefiIDE, prompt: str, subject: str = "s0000") -> torch.Tensor:
+    """Latents (1, 4, 16, 16)."""
+    from contracts.batch import RequestBatch
+    from networks.sampler import build_sampler, sample
+
+    batch = RequestBatch(("r",), (subject,), (prompt,), normal(1, 4, 16, 16, key="start"), torch.empty(0), {})
+    scheduler = build_sampler(module.sampling, module.backbone.scheduler)
+    both = module.conditioning(batch), module.null_conditioning(batch)
+    return sample(module.denoise, scheduler, batch.noise, *both, module.sampling)
+
+
+def by_pipeline(pipe: StableDiffusionPipeline, **prompt: object) -> torch.Tensor:
+    start = normal(1, 4, 16, 16, key="start")
+    more = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "output_type": "latent"}
+    return pipe(**prompt, latents=start, **more).images
+
+
+def test_a_stock_pipeline_draws_stage_vectors(base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
+    module = run_of(base_folder, tmp_path / "run")
+    before = by_pipeline(pipe, prompt="a photo of a person")
+    assert "stage_prompt" in export_subject(tmp_path / "run", "s0000", tmp_path / "s0000.safetensors")
+    with stage_prompt(pipe, PROMPT, {"subject": tmp_path / "s0000.safetensors"}) as prompt:
+        found = by_pipeline(pipe, **prompt)
+    torch.testing.assert_close(found, by_method(module, PROMPT), rtol=0, atol=1e-4)
+    assert torch.equal(by_pipeline(pipe, prompt="a photo of a person"), before), "the pipeline is what it was"
+
+
+def test_two_subject_files_share_a_prompt(base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
+    module = run_of(base_folder, tmp_path / "run")
+    files = {name: tmp_path / f"{name}.safetensors" for name in ("s0001", "s0002")}
+    for name, path in files.items():
+        export_subject(tmp_path / "run", name, path)
+    prompt = "a photo of a <s0001> and a <s0002>"
+    with stage_prompt(pipe, prompt, files) as given:
+        found = by_pipeline(pipe, **given)
+    torch.testing.assert_close(
+        found, by_method(module, "a photo of a <subject> and a <s0002>", "s0001"), rtol=0, atol=1e-4
+    )
+
+
+def test_a_single_stage_is_a_textual_inversion(
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    module = run_of(base_folder, tmp_path / "run", stages=1, key_value="shared")
+    file = tmp_path / "s0000.safetensors"
+    assert "load_textual_inversion" in export_subject(tmp_path / "run", "s0000", file)
+    assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {"<s0000>": (32,)}
+    pipe.load_textual_inversion(str(file))
+    found = by_pipeline(pipe, prompt=PROMPT.replace("<subject>", "<s0000>"))
+    torch.testing.assert_close(found, by_method(module, PROMPT), rtol=0, atol=1e-4)
+
+
+def test_a_file_of_another_text_encoder_is_refused(base_folder: Path, tmp_path: Path) -> None:
+    run_of(base_folder, tmp_path / "run")
+    export_subject(tmp_path / "run", "s0000", tmp_path / "s0000.safetensors")
+    other = StableDiffusionPipeline.from_pretrained(tiny_base(tmp_path / "other", seed=1), safety_checker=None)
+    with (
+        pytest.raises(LikenessError, match="learnt for another text encoder"),
+        stage_prompt(other, PROMPT, {"subject": tmp_path / "s0000.safetensors"}),
+    ):
+        pass
+
+
+def test_mistakes_are_one_line(base_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of(base_folder, tmp_path / "run", stages=1, key_value="shared")
+    given = ["--run", str(tmp_path / "run"), "--output", str(tmp_path / "out" / "x.safetensors")]
+    assert main([*given, "--subject", "s9999"]) == 2
+    assert main(["--run", str(tmp_path / "no-run"), "--output", "x", "--subject", "s0000"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and all(line.startswith("error: ") for line in lines)
+    assert "s9999" in lines[0] and "no-run" in lines[1]
+    assert not (tmp_path / "out").exists()
+    assert main([*given, "--subject", "s0000"]) == 0
+    with (
+        pytest.raises(LikenessError, match="load_textual_inversion"),
+        stage_prompt(None, PROMPT, {"subject": tmp_path / "out" / "x.safetensors"}),  # type: ignore[arg-type]
+    ):
+        pass

@@ -1,0 +1,157 @@
+"""What is particular to SeFi-IDE: reductions, stages, the text passes, several subjects in one prompt."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.batch import RequestBatch
+from contracts.errors import LikenessError
+from lightning_modules.sefi_ide import SefiIDE
+from networks.adapter_file import read_adapter
+from networks.backbone import Backbone
+from networks.sampler import SamplingSettings
+from tests.lightning_modules.batches import SUBJECTS, build, normal, request_batch, subject_batch
+
+PROMPT = "a photo of a <subject>, in a garden"
+
+
+def sefi(backbone: Backbone, **arguments: object) -> SefiIDE:
+    module = build(SefiIDE, backbone, **arguments)
+    assert isinstance(module, SefiIDE)
+    return module
+
+
+def set_vectors(module: SefiIDE, values: torch.Tensor) -> None:
+    """Give every subject the vectors (stages, sides, D)."""
+    module.vectors.put(SUBJECTS, values.expand(len(SUBJECTS), *module.shape))
+    module._encoded.clear()
+
+
+def test_vectors_of_the_class_noun_are_the_plain_prompt(backbone: Backbone) -> None:
+    """F1: same images bit for bit up to the kernel, and no attention loss."""
+    module = sefi(backbone)
+    set_vectors(module, module.noun_embedding("person"))
+    batch = request_batch()
+    keys, values = module.encode_prompt(batch.prompts[0], "s0000")
+    plain = backbone.encode_text(["a photo of a person"])
+    torch.testing.assert_close(keys, plain.expand_as(keys), rtol=0, atol=1e-6)
+    torch.testing.assert_close(values, keys, rtol=0, atol=0)
+    fresh = SefiIDE(backbone, attention_side=8)
+    fresh.prepare(dict.fromkeys(SUBJECTS, "person"), 4, seed=0)
+    fresh.begin_wave(SUBJECTS)
+    assert float(fresh.loss_terms(subject_batch())["attention"]) < 1e-9
+
+
+@pytest.mark.parametrize(("stages", "key_value"), [(1, "shared"), (1, "split"), (5, "shared"), (5, "split")])
+def test_equal_vectors_are_textual_inversion(backbone: Backbone, stages: int, key_value: str) -> None:
+    """F2: whatever the stages, one vector everywhere is one new token of the vocabulary."""
+    module = sefi(backbone, stages=stages, key_value=key_value)
+    module.sampling = SamplingSettings("ddim", steps=3, guidance=2.0)
+    vector = 0.05 * normal(32, key="vector")
+    set_vectors(module, vector)
+    batch = request_batch()
+    images = module.draw(batch)
+    embeddings = backbone.text_encoder.get_input_embeddings()
+    token = backbone.tokenizer("person", add_special_tokens=False).input_ids[0]
+    noun = embeddings.weight.data[token].clone()
+    embeddings.weight.data[token] = vector
+    inverted = replace(batch, text_states=backbone.encode_text(["a photo of a person"] * 3))
+    embeddings.weight.data[token] = noun
+    module.scale = 0.0
+    assert (images.int() - module.draw(inverted).int()).abs().max() <= 1
+
+
+def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> None:
+    """F3: 0..199 is stage 0, the least noisy, and 800..999 is stage 4."""
+    module = sefi(backbone, attention_weight=0.0)
+    edges = torch.tensor([0, 199, 200, 399, 400, 599, 600, 799, 800, 999])
+    for t in edges.tolist():
+        module.slots.zero_grad()
+        batch = subject_batch(("s0000",))
+        batch = replace(batch, timestep=torch.tensor([t]))
+        found = module.train_conditioning(batch)
+        keys, values = module.encode_prompt("a photo of a <subject>", "s0000")
+        torch.testing.assert_close(found.text_keys[0, 0], keys[t // 200], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.text_values[0, 0], values[t // 200], rtol=0, atol=1e-5)
+        drawn = module.conditioning(request_batch(1)).at(torch.tensor([t]))
+        torch.testing.assert_close(drawn.text_keys, found.text_keys[:, 0], rtol=0, atol=1e-5)
+
+
+def test_ten_text_passes_for_a_prompt_and_none_the_second_time(backbone: Backbone) -> None:
+    module, rows = sefi(backbone), []
+    backbone.text_encoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    module.conditioning(request_batch(3))
+    module.conditioning(request_batch(2))
+    assert sum(rows) == 10
+    sefi(backbone, key_value="shared").conditioning(request_batch(1))
+    assert sum(rows) == 15
+
+
+def test_new_vectors_are_not_drawn_with_old_states(backbone: Backbone) -> None:
+    module = sefi(backbone)
+    before = module.conditioning(request_batch(1)).text_keys
+    for parameter in module.slots.parameters():
+        parameter.data += 0.1
+    module.harvest()
+    assert not torch.equal(module.conditioning(request_batch(1)).text_keys, before)
+
+
+def test_two_subjects_in_one_prompt_keep_vectors_of_their_own(backbone: Backbone) -> None:
+    module = sefi(backbone)
+    prompt = "a photo of a <subject> and a <s0002>"
+    both, _ = module.encode_prompt(prompt, "s0001")
+    swapped, _ = module.encode_prompt("a photo of a <s0001> and a <subject>", "s0002")
+    torch.testing.assert_close(both, swapped)
+    alone, _ = module.encode_prompt("a photo of a <subject> and a person", "s0001")
+    where = 1 + len(backbone.tokenizer("a photo of a person and a", add_special_tokens=False).input_ids)
+    torch.testing.assert_close(both[:, :where], alone[:, :where], rtol=0, atol=1e-6)
+    assert ((both - alone)[:, where:].abs().amax(dim=-1) > 1e-5).all()
+    other, _ = module.encode_prompt("a photo of a <subject> and a <s0003>", "s0001")
+    assert not torch.allclose(both, other)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a photo", "no placeholder"),
+        ("a <subject> and a <subject>", "2 placeholders"),
+        ("a <subject> and a <s0000>", "<s0000> names no subject"),
+        ("a <subject> and a <s9999>", "<s9999> names no subject"),
+    ],
+)
+def test_a_prompt_that_cannot_be_drawn_is_one_line(backbone: Backbone, prompt: str, words: str) -> None:
+    with pytest.raises(LikenessError, match=words):
+        sefi(backbone).encode_prompt(prompt, "s0000")
+
+
+def test_scale_leads_from_the_class_noun_to_the_subject(backbone: Backbone) -> None:
+    module = sefi(backbone)
+    learnt, noun = module.vectors["s0000"], module.noun_embedding("person")
+    module.scale = 0.25
+    torch.testing.assert_close(module._scaled("s0000"), noun + 0.25 * (learnt - noun))
+
+
+def test_the_file_holds_the_vectors_and_says_whose(backbone: Backbone, tmp_path: Path) -> None:
+    module = sefi(backbone)
+    module.save_adapter(tmp_path / "adapter.safetensors")
+    tensors, metadata = read_adapter(tmp_path / "adapter.safetensors")
+    assert set(tensors) == {f"subjects.{name}" for name in SUBJECTS}
+    assert all(value.shape == (5, 2, 32) for value in tensors.values())
+    assert metadata["method"] == "SefiIDE" and metadata["nouns"].count("person") == 4
+    again = SefiIDE(backbone, attention_side=8)
+    again.load_adapter(tmp_path / "adapter.safetensors")
+    assert all(torch.equal(again.vectors[name], module.vectors[name]) for name in SUBJECTS)
+
+
+def test_the_attention_loss_is_weighted(backbone: Backbone) -> None:
+    light = sefi(backbone, attention_weight=0.003).loss_terms(subject_batch())["attention"]
+    heavy = sefi(backbone, attention_weight=0.03).loss_terms(subject_batch())["attention"]
+    torch.testing.assert_close(heavy, 10 * light)
+    assert light > 0
+
+
+def test_requests_need_no_reference_features() -> None:
+    assert SefiIDE.needs == ()
+    assert "reference" in RequestBatch.__dataclass_fields__

@@ -1,0 +1,260 @@
+"""Enrolling subjects with ``train.py`` end to end: alone and together, in waves, in two processes, interrupted."""
+
+import json
+import os
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+
+import train
+from contracts.errors import LikenessError
+from datamodules.schema import features
+from lightning_modules.loading import load_run
+from lightning_modules.sefi_ide import SefiIDE
+from pocket.dataset import rows_of
+from tests.enrolment import NAMES, STEPS, arguments, enrol, vectors
+from tests.lightning_modules.batches import request_batch
+from tests.tiny import tiny_base
+from tests.training import GRID, TEST, TinyWorld
+
+LAST = NAMES[-1]
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], within: float = 1e-5) -> None:
+    for name, value in first.items():
+        torch.testing.assert_close(
+            value, second[name], rtol=0, atol=within, msg=lambda text, name=name: f"{name} {text}"
+        )
+
+
+@pytest.fixture(scope="module")
+def together(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three test subjects at once."""
+    return enrol(tiny_world, tmp_path_factory.mktemp("runs") / "together")
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last of them on its own."""
+    return enrol(tiny_world, tmp_path_factory.mktemp("runs") / "alone", [LAST])
+
+
+def test_all_test_subjects_are_enrolled_and_nothing_else_is_kept(together: Path, tiny_world: TinyWorld) -> None:
+    found = vectors(together)
+    assert tuple(found) == NAMES
+    assert all(value.shape == (5, 2, 32) and value.dtype == torch.float32 for value in found.values())
+    manifest = json.loads((together / "manifest.json").read_text())
+    assert manifest["subjects"] == manifest["subjects_at_once"] == 3
+    assert manifest["steps"] == STEPS
+    assert manifest["trainable_parameters"] == 5 * 2 * 32
+    assert 0 < 3 * manifest["enrol_seconds"] <= manifest["seconds"]
+
+
+def test_every_subject_has_left_its_class_noun_at_every_stage(together: Path) -> None:
+    module = load_run(together)
+    assert isinstance(module, SefiIDE)
+    for value in vectors(together).values():
+        distance = (value - module.noun_embedding("person")).norm(dim=-1)
+        assert distance.shape == (5, 2) and (distance > 0).sum() >= 4, "each step trains the pair of one stage"
+
+
+@pytest.mark.parametrize("tokens", ["free", "module"])
+def test_a_subject_does_not_notice_its_company(
+    tokens: str, together: Path, alone: Path, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    if tokens == "module":
+        more = {"model__tokens": "module", "model__learning_rate": 1e-3}
+        together, alone = (
+            enrol(tiny_world, tmp_path / "all", **more),
+            enrol(tiny_world, tmp_path / "one", [LAST], **more),
+        )
+    assert_same(vectors(alone), vectors(together))
+    first, second = vectors(together)[NAMES[0]], vectors(together)[NAMES[1]]
+    assert (first - second).abs().max() > 1e-3, "subjects differ from one another"
+
+
+def test_waves_end_where_one_wave_does(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    run = enrol(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
+    assert_same(vectors(together), vectors(run))
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert (manifest["steps"], manifest["subjects"], manifest["subjects_at_once"]) == (2 * STEPS, 3, 2)
+
+
+@pytest.mark.parametrize("at_once", [3, 2], ids=["one wave", "a process without a subject"])
+def test_two_processes_divide_the_subjects(at_once: int, together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    both = {"trainer__devices": 2, "trainer__strategy": "ddp_fork", "data__enrolment__at_once": at_once}
+    run = enrol(tiny_world, tmp_path / "run", **both)
+    assert_same(vectors(together), vectors(run))
+    assert json.loads((run / "manifest.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize("step", [STEPS - 1, STEPS, STEPS + 3], ids=["first wave", "between", "second wave"])
+def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
+    step: int, together: Path, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
+    stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+    assert train.main([*given, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
+    assert kept["vectors.enrolled"].tolist() == [step >= STEPS, step >= STEPS, False]
+    assert train.main(given) == 0
+    assert_same(vectors(together), vectors(tmp_path / "run"))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["steps_of_this_start"] == 2 * STEPS - step
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
+    kill = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGKILL"]
+    process = get_context("fork").Process(
+        target=lambda: os._exit(train.main([*given, *kill, f"--trainer.callbacks.step={STEPS + 3}"]))
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert train.main(given) == 0
+    assert_same(vectors(together), vectors(tmp_path / "run"))
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps_of_this_start"] == STEPS - 2
+
+
+def test_a_new_run_starts_from_the_vectors_of_another(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    still = {"model__learning_rate": 0.0, "data__enrolment__steps": 1, "start_from": together}
+    for tokens in ("free", "module"):
+        run = enrol(tiny_world, tmp_path / tokens, [LAST], model__tokens=tokens, **still)
+        assert_same(vectors(run), vectors(together), within=0)
+
+
+def test_a_run_cut_short_by_max_steps_keeps_what_it_has(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    assert tuple(vectors(enrol(tiny_world, tmp_path / "run", trainer__max_steps=2))) == NAMES
+
+
+def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    """The class noun is data."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    rows = [{**row, "subject_class": "hat"} for row in rows_of(TEST[0], GRID)]
+    Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
+    faces = {"data__enrolment__faces": tiny_world.faces, "data__enrolment__face_classes": "[person]"}
+    run = enrol(tiny_world, tmp_path / "run", data__source=folder, **faces)
+    module = load_run(run)
+    assert isinstance(module, SefiIDE) and module.vectors.nouns == {NAMES[0]: "hat"}
+    assert not torch.equal(module.encode_prompt("a photo of a <subject>", NAMES[0])[0][0], torch.zeros(()))
+
+
+def test_a_subject_that_the_run_lacks_is_named_with_the_command_that_enrols_it(alone: Path) -> None:
+    with pytest.raises(
+        LikenessError, match=r"not enrolled in this run: s0000 .*train.py .*subjects \[.*s0000\]"
+    ) as raised:
+        load_run(alone).conditioning(request_batch())
+    assert LAST in str(raised.value) and "\n" not in str(raised.value)
+
+
+def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dict[str, object], list[str]]]:
+    """What a user may get wrong: settings, and what the one line must say."""
+    return {
+        "no photo": ({"data__subjects": "[nobody]"}, ["'nobody'", "no reference photo"]),
+        "no face": (
+            {"data__source": folder / "dark", "data__enrolment__faces": world.faces,
+             "data__enrolment__face_classes": "[person]"},
+            [f"the reference photo of {NAMES[0]}", "shows no face", "'person'"],
+        ),
+        "long noun": ({"data__source": folder / "long"}, ["'wombat'", "tokens of this text encoder", "subject_class"]),
+        "caption": (
+            {"data__source": folder / "long", "data__enrolment__prompt": "null"},
+            ["does not say 'wombat'", "data.enrolment.prompt"],
+        ),
+        "no placeholder": ({"data__enrolment__prompt": "a photo"}, ["'a photo'", "must hold <subject> once"]),
+        "two placeholders": (
+            {"data__enrolment__prompt": "a <subject> and a <subject>"},
+            ["must hold <subject> once"],
+        ),
+        "glued placeholder": (
+            {"data__enrolment__prompt": "a photo of a super<subject>"},
+            ["must stand alone"],
+        ),
+        "other base": (
+            {"start_from": alone, "model__backbone": folder / "other", "data__backbone": folder / "other"},
+            ["was trained for backbone"],
+        ),
+        "other shape": ({"start_from": alone, "model__stages": 3}, ["does not fit", "(5, 2, 32)", "(3, 2, 32)"]),
+        "grid": ({"model__attention_side": 7}, ["model.attention_side 7", "16"]),
+        "stages": ({"model__stages": 0}, ["model.stages is 0"]),
+        "steps": ({"data__enrolment__steps": 0}, ["data.enrolment.steps is 0"]),
+        "accumulation": ({"trainer__accumulate_grad_batches": 2}, ["accumulate_grad_batches must be 1"]),
+        "too short": (
+            {"trainer__max_steps": STEPS, "data__enrolment__at_once": 2},
+            ["trainer.max_steps 6", "2 waves", "at_once"],
+        ),
+        "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def odd_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset without a face in it, one with a class noun that the text encoder does not know, another base model."""
+    folder = tmp_path_factory.mktemp("odd")
+    for name in ("dark", "long"):
+        (folder / name).mkdir()
+    rows = rows_of(TEST[0], GRID)
+    long = [{**row, "subject_class": "wombat"} for row in rows]
+    Dataset.from_list(long, features=features()).to_parquet(folder / "long" / "test.parquet")
+    Dataset.from_list([_black(row) for row in rows], features=features()).to_parquet(folder / "dark" / "test.parquet")
+    tiny_base(folder / "other", seed=1)
+    return folder
+
+
+def _black(row: dict) -> dict:
+    """The row with a picture of nothing, which differs from the other ones by a single pixel."""
+    import hashlib
+    import io
+
+    from PIL import Image
+
+    image = Image.new("RGB", (64, 64))
+    image.putpixel((row["pose_id"], row["background_id"]), (1, 1, 1))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    data = buffer.getvalue()
+    return {**row, "image": {"bytes": data, "path": None}, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no photo", "no face", "long noun", "caption", "no placeholder", "two placeholders", "glued placeholder",
+        "other base", "other shape", "grid", "stages", "steps", "accumulation", "too short", "face pack",
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    name: str, tiny_world: TinyWorld, odd_data: Path, alone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings, words = mistakes(tiny_world, odd_data, alone)[name]
+    assert train.main(arguments(tiny_world, tmp_path / "run", **settings)) == 2
+    output = capfd.readouterr()
+    lines = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in output.err + output.out
+    assert [word for word in words if word not in lines[0]] == [], lines[0]
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".ckpt", ".json")]
+
+
+def test_other_subjects_do_not_go_on_from_a_checkpoint(
+    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = enrol(tiny_world, tmp_path / "run", [LAST])
+    before = vectors(run)
+    assert train.main(arguments(tiny_world, run, NAMES)) == 2
+    assert "trained with other batches" in capfd.readouterr().err
+    assert_same(before, vectors(run), within=0)
+
+
+def test_encoder_methods_refuse_to_enrol(
+    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given = tiny_world.arguments(tmp_path / "run", model="lightning_modules.SefiIDE")
+    given = [a for a in given if not a.startswith(("--model.image_width", "--model.hidden"))]
+    assert train.main(given) == 2
+    assert "data.enrolment is missing" in capfd.readouterr().err
