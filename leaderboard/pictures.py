@@ -18,12 +18,17 @@ from datamodules.images import open_image
 def write_picture(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
     """Write an RGB image (H, W, 3), or an RGBA one (H, W, 4), with its provenance as text; equal arguments give equal
     bytes."""
+    replace_atomically(path, encode_picture(image, provenance))
+
+
+def encode_picture(image: NDArray[np.uint8], provenance: Mapping[str, object]) -> bytes:
+    """The bytes of such a file."""
     text = PngInfo()
     text.add_text("Software", "Likeness")
     text.add_itxt("Likeness", json.dumps(provenance, ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
-    replace_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_picture(data: bytes, name: str, side: int) -> NDArray[np.uint8]:

@@ -1,0 +1,111 @@
+"""Attribute directions in W+: the file that holds them, and how a code is edited with one.
+
+An edit is w' = w + s * vector on the direction's rows (InterFaceGAN and GANSpace edit so; W+ Adapter, arXiv 2311.17461,
+hands w' to its mapper as it would w). The strength s counts in steps of one unit of the attribute, see
+:func:`fit_directions`.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from contracts.errors import LikenessError
+
+FORMAT = "likeness-directions-1"
+LIMIT = 6.0
+"""Largest strength either way: further off no code of a face is left."""
+
+
+@dataclass(frozen=True)
+class Direction:
+    """``vector`` (n, width) moves the n rows ``rows`` = (first, last), half-open; one row alone moves all of them."""
+
+    name: str
+    rows: tuple[int, int]
+    vector: Tensor
+
+    def apply(self, codes: Tensor, strength: float) -> Tensor:
+        """Edited copy of W+ codes (B, rows, width).
+
+        Raises :class:`LikenessError` when the strength is out of range or the direction does not fit the codes.
+        """
+        if not -LIMIT <= strength <= LIMIT:
+            raise LikenessError(f"strength {strength:g} of direction {self.name!r} is not within {-LIMIT:g}..{LIMIT:g}")
+        self.check(codes.shape[1], codes.shape[2])
+        first, last = self.rows
+        edited = codes.clone()
+        edited[:, first:last] += strength * self.vector.to(codes)
+        return edited
+
+    def check(self, rows: int, width: int) -> None:
+        """Raises :class:`LikenessError` unless the direction fits codes of ``rows`` x ``width``."""
+        first, last = self.rows
+        if not 0 <= first < last <= rows:
+            raise LikenessError(f"direction {self.name!r} is for rows {first}:{last}, the codes have {rows} rows")
+        if self.vector.ndim != 2 or self.vector.shape[0] not in (1, last - first):
+            raise LikenessError(
+                f"direction {self.name!r} has a vector of shape {tuple(self.vector.shape)} for rows {first}:{last}: it "
+                f"must have {last - first} rows, or one for all"
+            )
+        if self.vector.shape[1] != width:
+            raise LikenessError(f"direction {self.name!r} is {self.vector.shape[1]} wide, the codes are {width} wide")
+
+
+def write_directions(path: Path, directions: Sequence[Direction], encoder: str) -> None:
+    """Save directions; ``encoder`` is the fingerprint of the W+ encoder in whose space they lie."""
+    rows = {direction.name: list(direction.rows) for direction in directions}
+    tensors = {direction.name: direction.vector.detach().float().cpu().contiguous() for direction in directions}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save_file(tensors, temporary, metadata={"format": FORMAT, "rows": json.dumps(rows), "encoder": encoder})
+    os.replace(temporary, path)
+
+
+def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str, Direction]:
+    """The directions of a file by name, for codes of ``rows`` x ``width`` from the encoder with that fingerprint.
+
+    Raises :class:`LikenessError` when the file is no such file or of another encoder, or a direction does not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        ranges: Mapping[str, Sequence[int]] = json.loads(metadata["rows"])
+        found = {name: Direction(name, (int(r[0]), int(r[1])), vectors[name]) for name, r in ranges.items()}
+    except FileNotFoundError:
+        raise LikenessError(
+            f"no directions at {str(path)!r}: find some with python -m datamodules.directions"
+        ) from None
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+        raise LikenessError(f"{str(path)!r} is no file of directions ({type(error).__name__}: {error})") from None
+    if metadata.get("format") != FORMAT:
+        raise LikenessError(f"{str(path)!r} is a safetensors file but holds no directions of this framework")
+    for direction in found.values():
+        direction.check(rows, width)
+    if metadata.get("encoder") != encoder:
+        raise LikenessError(
+            f"{str(path)!r} was found for W+ encoder {metadata.get('encoder', 'unknown')[:12]}, this one is "
+            f"{encoder[:12]}: find the directions again"
+        )
+    return found
+
+
+def fit_directions(codes: Tensor, labels: Tensor) -> Tensor:
+    """What each attribute adds to a code when the others stay: (A, rows, width) from codes (N, rows, width).
+
+    Least squares of the code on all columns of ``labels`` (N, A) and a constant. A column of two values is scaled to
+    the step between them, any other to its standard deviation, so a strength of 1 is that much of the attribute.
+    """
+    x = labels.double() - labels.double().mean(0)
+    two = torch.tensor([len(column.unique()) <= 2 for column in labels.T])
+    unit = torch.where(two, labels.double().amax(0) - labels.double().amin(0), x.std(0))
+    y = codes.double().flatten(1)
+    slopes = torch.linalg.lstsq(x / unit.clamp(min=1e-12), y - y.mean(0), driver="gelsd").solution
+    return slopes.float().unflatten(1, codes.shape[1:])

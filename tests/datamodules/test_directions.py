@@ -1,0 +1,127 @@
+"""Directions from a labelled set: the command on a world of the smallest size."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import directions
+from datamodules.directions import main, parse_rows, read_labels, telling_rows
+from datamodules.photos import load_photos, read_pictures
+from datamodules.portraits import aligned, portrait_of
+from datamodules.sources import find_shards
+from networks.wplus import load_wplus, wplus_fingerprint
+from networks.wplus_directions import read_directions
+from tests.training import TinyWorld
+
+
+@pytest.fixture
+def labelled(tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A CSV with the yaw of every training photo, and whether it looks up."""
+    monkeypatch.setattr(directions, "cache_folder", lambda: tiny_world.cache)
+    photos = load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache)
+    path = tmp_path / "labels.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sha256", "yaw", "up"])
+        writer.writerows([p.sha256, p.pose[0], int(p.pose[1] > 0)] for p in photos if p.split == "train")
+    return path
+
+
+def command(world: TinyWorld, labels: Path, output: Path, *more: str) -> int:
+    given = ["--labels", labels, "--source", world.dataset, "--wplus", world.wplus, "--output", output]
+    return main([*map(str, given), *more])
+
+
+def test_the_command_writes_directions_of_the_encoder(
+    tiny_world: TinyWorld, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out" / "directions.safetensors"
+    assert command(tiny_world, labelled, output, "--rows", "up=8:10") == 0
+    found = read_directions(output, wplus_fingerprint(str(tiny_world.wplus)), 10, 8)
+    assert set(found) == {"yaw", "up"} and found["up"].rows == (8, 10)
+    assert all(direction.vector.any() for direction in found.values())
+    printed = capsys.readouterr().out
+    assert "yaw" in printed and "8:10" in printed and str(output) in printed
+
+
+def test_codes_are_those_of_the_aligned_faces(tiny_world: TinyWorld) -> None:
+    photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.split == "train"][:3]
+    codes = directions.wplus_codes(photos, str(tiny_world.wplus), tiny_world.cache)
+    encoder = load_wplus(str(tiny_world.wplus))
+    for photo, code in zip(photos, codes, strict=True):
+        picture = next(iter(read_pictures([photo])))
+        crop = aligned(portrait_of(picture), 64, None, background=False)
+        torch.testing.assert_close(code, encoder.encode(crop[None])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_the_rows_that_tell_an_attribute_are_found() -> None:
+    draws = np.random.default_rng(0)
+    codes, label = torch.from_numpy(draws.normal(size=(200, 10, 6))).float(), draws.normal(size=200)
+    codes[:, 5] += 3 * torch.from_numpy(label)[:, None]
+    span, told = telling_rows(codes, label, [str(i % 20) for i in range(200)])
+    assert span == (4, 8) and told > 0.9
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "must have a column sha256"),
+        ("sha256\nabc\n", "must have a column sha256"),
+        ("yaw\n1\n", "must have a column sha256"),
+        ("sha256,yaw\nabc,left\n", "line 2: yaw is 'left'"),
+        ("sha256,yaw\nabc,1\ndef\n", "line 3: yaw is None"),
+        ("sha256,yaw\nabc,nan\n", "line 2: yaw is 'nan'"),
+    ],
+)
+def test_labels_that_are_none_are_one_line(
+    tiny_world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    assert command(tiny_world, path, tmp_path / "out.safetensors") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --labels: ") and words in error and error.count("\n") == 1
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--rows", "yaw=4"], "give NAME=FIRST:LAST"),
+        (["--rows", "hair=4:8"], "with a NAME among yaw, up"),
+        (["--rows", "yaw=8:12"], "rows 8:12, the codes have 10 rows"),
+        (["--limit", "0"], "--limit is 0"),
+        (["--limit", "2"], "4 subjects are needed"),
+        (["--labels", "nowhere.csv"], "nowhere.csv cannot be read"),
+        (["--wplus", "nowhere"], "no folder or checkpoint at 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    tiny_world: TinyWorld,
+    labelled: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    words: str,
+) -> None:
+    assert command(tiny_world, labelled, tmp_path / "out.safetensors", *more) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and words in error, error
+
+
+def test_an_attribute_that_nobody_has_is_named(
+    tiny_world: TinyWorld, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = labelled.read_text().splitlines()
+    labelled.write_text("\n".join([lines[0] + ",hat", *(line + ",0" for line in lines[1:])]) + "\n")
+    assert command(tiny_world, labelled, tmp_path / "out.safetensors") == 2
+    assert "hat has one value only" in capsys.readouterr().err
+
+
+def test_reading_keeps_order(labelled: Path) -> None:
+    hashes, names, labels = read_labels(labelled)
+    assert names == ["yaw", "up"] and labels.shape == (len(hashes), 2)
+    assert parse_rows(["up=0:4"], names) == {"up": (0, 4)}
