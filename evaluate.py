@@ -1,14 +1,18 @@
 """Run methods through one fixed protocol and print the leaderboard.
 
 python evaluate.py --config configs/evaluation/pocket.yaml --runs runs/spotdiff --output results/pocket
+python evaluate.py --stage report --output results/pocket
+python evaluate.py --compare spotdiff pidiff --output results/pocket
+python evaluate.py --verify results/pocket
 """
 
 import os
 import sys
-from argparse import ArgumentError
+from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from itertools import pairwise
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from contracts.errors import LikenessError
 from contracts.suggestions import with_suggestion
@@ -17,28 +21,78 @@ from leaderboard.settings import EvaluationSettings
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-STAGES = {"all": ("generate", "score", "report"), "generate": ("generate",), "score": ("score",), "report": ("report",)}
+STAGES = {
+    "all": ("generate", "score", "report"),
+    "generate": ("generate",),
+    "score": ("score",),
+    "report": ("report",),
+    "cards": (),
+}
 
 
-def make_parser() -> ArgumentParser:
-    """The command line; everything in a configuration file can be given here too."""
+def make_parser(configured: bool = True) -> ArgumentParser:
+    """The command line; everything in a configuration file can be given here too.
+
+    Args:
+        configured: With the keys of :class:`EvaluationSettings`, which only drawing and scoring need.
+    """
     parser = ArgumentParser(
-        prog="evaluate.py", description=__doc__, parser_mode="omegaconf+", exit_on_error=False, allow_abbrev=False
+        prog="evaluate.py",
+        description=__doc__,
+        parser_mode="omegaconf+",
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", action="config", help="YAML file with what follows")
-    parser.add_class_arguments(EvaluationSettings)
+    if configured:
+        parser.add_argument("--config", action="config", help="YAML file with what follows")
+        parser.add_class_arguments(EvaluationSettings)
     parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")
-    parser.add_argument("--output", type=str, required=True, help="results folder, resumed if it exists")
-    parser.add_argument("--stage", choices=list(STAGES), default="all")
+    parser.add_argument("--output", type=str | None, default=None, help="results folder, resumed if it exists")
+    parser.add_argument(
+        "--stage", choices=list(STAGES), default="all", help="part of the work; cards lists what the columns mean"
+    )
+    parser.add_argument(
+        "--compare", type=str, nargs=2, default=[], help="print the paired tests of two entries of --output"
+    )
+    parser.add_argument(
+        "--verify", type=str | None, default=None, help="results folder whose images, records and weights to check"
+    )
     return parser
 
 
-def evaluate(settings: EvaluationSettings, runs: Sequence[str], output: str, stages: Sequence[str]) -> None:
-    """Run the stages over the results folder. Heavy imports wait until here, tables need hardly any."""
+def needs_settings(arguments: Sequence[str]) -> bool:
+    """Whether the arguments draw or score. A finished folder is read without a configuration."""
+    reads = {"--verify", "--compare"} & {argument.split("=")[0] for argument in arguments}
+    stage = next((value for option, value in pairwise(arguments) if option == "--stage"), "")
+    given = any(argument.split("=")[0] == "--config" for argument in arguments)
+    return given or not (reads or stage in ("report", "cards"))
+
+
+def run(given: Namespace, settings: EvaluationSettings | None) -> int:
+    """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
+    if given.verify is not None:
+        return verify(given.verify)
+    if given.stage == "cards":
+        return print_cards(given.output, settings)
+    if given.output is None:
+        raise LikenessError("--output is missing: the results folder")
+    if given.compare:
+        from leaderboard.results import Results
+        from leaderboard.tables.head_to_head import compare_entries
+
+        print(compare_entries(Results(given.output), *given.compare))
+        return 0
+    evaluate(settings, given.runs, given.output, STAGES[given.stage])
+    return 0
+
+
+def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: str, stages: Sequence[str]) -> None:
+    """Run the stages over the results folder; a report needs no settings."""
     from leaderboard.results import Results
 
     results = Results(output)
-    if set(stages) & {"generate", "score"}:
+    if settings is not None and set(stages) & {"generate", "score"}:
         from leaderboard.evaluation import draw_and_score
 
         draw_and_score(settings, results, runs, stages)
@@ -46,7 +100,41 @@ def evaluate(settings: EvaluationSettings, runs: Sequence[str], output: str, sta
         from leaderboard.report import write_report
 
         table, notes = write_report(results)
-        print("\n".join([table, *(f"note: left out {note}" for note in notes)]))
+        print("\n".join([table, *(f"note: {note}" for note in notes)]))
+
+
+def verify(folder: str) -> int:
+    """Check a results folder: 0 if all is as it was, 1 after a line for everything that is not."""
+    from leaderboard.results import Results
+    from leaderboard.verification import verify as check
+
+    verdict = check(Results(folder))
+    for note in verdict.unchecked:
+        print(f"note: not checked: {note}")
+    for problem in verdict.problems:
+        print(f"wrong: {problem}")
+    if not verdict.problems:
+        print(verdict.summary)
+    return min(1, len(verdict.problems))
+
+
+def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
+    """List the cards of a results folder, or of what a configuration would measure."""
+    from leaderboard.tables.cards import list_of_cards
+
+    if output is not None:
+        from leaderboard.board import read_cards
+        from leaderboard.results import Results
+
+        cards = list(read_cards(Results(output)).values())
+    elif settings is not None:
+        from leaderboard.cards import planned_cards
+
+        cards = planned_cards(settings)
+    else:
+        raise LikenessError("--stage cards needs --config FILE, or --output with a results folder")
+    print(list_of_cards(cards))
+    return 0
 
 
 def _is_first() -> bool:
@@ -55,17 +143,22 @@ def _is_first() -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
-    parser = make_parser()
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 1 where
+    ``--verify`` found something wrong."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    configured = needs_settings(arguments)
+    parser = make_parser(configured)
     try:
         given = parser.instantiate(parser.parse_args(arguments))
-        settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size)
-        evaluate(settings, given.runs, given.output, STAGES[given.stage])
+        settings = None
+        if configured:
+            settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size, given.limit)
+        return run(given, settings)
     except (ArgumentError, LikenessError) as error:
         if _is_first():
-            print(f"error: {with_suggestion(str(error), [a.dest for a in parser._actions])}", file=sys.stderr)
+            known = [action.dest for action in make_parser()._actions]
+            print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -67,7 +67,8 @@ class ModelArtist:
         photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
-        frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **encoders)
+        sources = {"image_encoder": None, **encoders}
+        frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **sources)
         self._latent_shape = frozen.latent_shape
         self._features = Features(frozen, cache_folder() / "features", _processes(fabric))
         fill_texts(self._features, [spoken(r.prompt, protocol.subjects[r.subject]) for r in protocol.requests])

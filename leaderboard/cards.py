@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from leaderboard.settings import JudgeSettings
+from leaderboard.protocol import read_prompts
+from leaderboard.settings import EvaluationSettings, JudgeSettings
 from metrics.card import MetricCard
 from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD, FacePack
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
@@ -49,6 +50,16 @@ def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[Metric
         cards.append(_lpips_card(judges.lpips))
     cards.append(_kid_card(clip, min(images, KID_IMAGES)))
     return (*cards, *_leakage_cards(face, clip))
+
+
+def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
+    """The cards of every column that an evaluation with these settings would have. No data is looked at: where
+    ``protocol.subjects`` is a number, the data may have fewer."""
+    wanted = settings.protocol
+    subjects = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
+    images = subjects * len(read_prompts(wanted.prompts)) * wanted.samples
+    measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
+    return [*derived_cards({card.name: card for card in measured}), *measured]
 
 
 def versions(cards: tuple[MetricCard, ...]) -> dict[str, str]:

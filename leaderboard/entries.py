@@ -1,6 +1,5 @@
 """The entries of a leaderboard: runs under labels, the floor that has no subject, the ceiling that is no model."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from contracts.errors import LikenessError
 from contracts.records import Request
 from leaderboard.galleries import Gallery
 from leaderboard.protocol import Protocol
-from leaderboard.results import Entry
+from leaderboard.results import Entry, file_hash
 from leaderboard.subjects import SubjectPhotos
 from lightning_modules.loading import run_manifest
 from networks.keyed_noise import keyed_generator
 
 FLOOR = Entry("prompt-only", "floor")
 CEILING = Entry("real-photo", "ceiling")
-COSTS = ("enrol_seconds", "trainable_parameters")
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -51,10 +49,7 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
         adapter = folder / "adapter.safetensors"
         if not adapter.is_file():
             raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
-        with adapter.open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()
-        known = run_manifest(folder)
-        runs.append(Run(Entry(label, "method", weights, {name: known.get(name) for name in COSTS}), folder))
+        runs.append(Run(Entry(label, "method", file_hash(adapter), run_manifest(folder), str(folder)), folder))
     return runs
 
 

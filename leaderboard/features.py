@@ -14,4 +14,4 @@ def encode_vector(vector: NDArray[np.float32]) -> str:
 def decode_vectors(texts: list[str]) -> NDArray[np.float32]:
     """The vectors (N, D) of N texts of equal length; raises ``ValueError`` where they are no such texts."""
     data = b"".join(base64.b64decode(text, validate=True) for text in texts)
-    return np.frombuffer(data, "<f4").reshape(len(texts), -1) if texts else np.zeros((0, 0), np.float32)
+    return np.frombuffer(bytearray(data), "<f4").reshape(len(texts), -1) if texts else np.zeros((0, 0), np.float32)

@@ -13,6 +13,7 @@ from leaderboard.results import Results, write_json
 from leaderboard.scoring import load_judges
 from leaderboard.settings import EvaluationSettings, ProtocolSettings
 from leaderboard.subjects import load_subjects, photos_hash
+from leaderboard.verification import source_fingerprints
 from metrics.judges import Judges
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
@@ -45,6 +46,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         backbone=backbone_fingerprint(wanted.backbone),
         photos=photos_hash(subjects),
         metrics={},
+        limit=settings.limit,
     )
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
     protocol = replace(protocol, metrics=versions(cards))
@@ -58,6 +60,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         for s in subjects:
             write_picture(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
+        write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in cards])
     return _notes(results, protocol, judges)
 
@@ -70,6 +73,8 @@ def _check(settings: EvaluationSettings) -> None:
             raise LikenessError(f"protocol.{name} is {getattr(wanted, name)}, it must be at least 1")
     if settings.batch_size < 1:
         raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
+    if settings.limit is not None and settings.limit < 1:
+        raise LikenessError(f"--limit is {settings.limit}, it must be at least 1")
 
 
 def _check_backbone(run: Run, protocol: Protocol) -> None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -51,21 +51,33 @@ class Protocol:
     """SHA-256 over the pixels of every reference and held-out photo."""
     metrics: Mapping[str, str]
     """Version string by metric name; they hold the judges' fingerprints."""
+    limit: int | None = None
+    """Draw only so many images per entry, for a quick look; such a protocol has a hash of its own."""
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
-        """Every image to draw, subject by subject, prompt by prompt, sample by sample."""
-        return tuple(
-            Request(subject, prompt.id, prompt.text, prompt.prompt_class, sample)
-            for subject in self.subjects
-            for prompt in self.prompts
+        """Every image to draw, subject by subject, prompt by prompt, sample by sample.
+
+        With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
+        subjects and many prompts; the samples of a prompt stay together.
+        """
+        every = [
+            (
+                ((p - s) % len(self.prompts), s, sample),
+                Request(subject, prompt.id, prompt.text, prompt.prompt_class, sample),
+            )
+            for s, subject in enumerate(self.subjects)
+            for p, prompt in enumerate(self.prompts)
             for sample in range(self.samples)
-        )
+        ]
+        taken = {turn for turn, _ in sorted(every, key=lambda pair: pair[0])[: self.limit]}
+        return tuple(request for turn, request in every if turn in taken)
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of the SHA-256 over the canonical JSON of all fields."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        """16 hex digits of the SHA-256 over the canonical JSON of all fields but a limit that is not set."""
+        decided = {name: value for name, value in asdict(self).items() if value is not None}
+        text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict:
@@ -85,39 +97,58 @@ class Protocol:
 
 
 def read_prompts(path: str) -> tuple[Prompt, ...]:
-    """Prompts from YAML: a list ``prompts`` of entries with ``id``, ``class`` and ``text``.
+    """A prompt set from YAML.
+
+    Its keys: ``prompts``, a list of entries with ``id``, ``class`` and ``text``; ``placeholder``, what stands for the
+    subject in the texts, ``<subject>`` if the key is left out; ``sha256``, the :func:`prompts_hash` of a set that is
+    meant to stay as it is.
 
     Raises:
-        LikenessError: the file is missing, or names an entry that is not well formed.
+        LikenessError: the file is missing, names an entry that is not well formed, or is not what its hash says.
     """
     try:
         data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise LikenessError(f"no prompts in {path} (key protocol.prompts): {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LikenessError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
+    if isinstance(data, dict) and (unknown := data.keys() - {"prompts", "placeholder", "sha256"}):
+        raise LikenessError(f"{path}: key {min(map(str, unknown))!r} is none of prompts, placeholder and sha256")
     entries = data.get("prompts") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not entries:
         raise LikenessError(f"{path} has no list `prompts`")
-    prompts = tuple(_prompt(path, i, entry) for i, entry in enumerate(entries))
+    placeholder = data.get("placeholder", PLACEHOLDER)
+    if not isinstance(placeholder, str) or not placeholder.strip():
+        raise LikenessError(f"{path}: placeholder must be a text, such as {PLACEHOLDER}")
+    prompts = tuple(_prompt(path, i, entry, placeholder) for i, entry in enumerate(entries))
     repeated = {p.id for p in prompts if sum(p.id == other.id for other in prompts) > 1}
     if repeated:
         raise LikenessError(f"{path} names prompts twice: {', '.join(sorted(repeated))}")
+    if "sha256" in data and data["sha256"] != prompts_hash(prompts):
+        raise LikenessError(
+            f"{path} was changed: its key sha256 does not fit its prompts; copy it under another name, without that key"
+        )
     return prompts
 
 
-def _prompt(path: str, index: int, entry: object) -> Prompt:
+def prompts_hash(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 over ids, classes and texts in their order; what stands for the subject in the file does not matter."""
+    text = json.dumps([asdict(prompt) for prompt in prompts], separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _prompt(path: str, index: int, entry: object, placeholder: str) -> Prompt:
     if not isinstance(entry, dict) or entry.keys() != {"id", "class", "text"}:
         raise LikenessError(f"{path}: prompt {index} must have exactly id, class and text")
-    prompt = Prompt(str(entry["id"]), str(entry["class"]), str(entry["text"]))
-    check_name("prompt", prompt.id)
-    if prompt.prompt_class not in PROMPT_CLASSES:
-        raise LikenessError(
-            f"{path}: class {prompt.prompt_class!r} of {prompt.id} is none of {', '.join(PROMPT_CLASSES)}"
-        )
-    if prompt.text.count(PLACEHOLDER) != 1:
-        raise LikenessError(f"{path}: the text of {prompt.id} must hold {PLACEHOLDER} once")
-    return prompt
+    name, prompt_class, text = (str(entry[key]) for key in ("id", "class", "text"))
+    check_name("prompt", name)
+    if prompt_class not in PROMPT_CLASSES:
+        raise LikenessError(f"{path}: class {prompt_class!r} of {name} is none of {', '.join(PROMPT_CLASSES)}")
+    if text.count(placeholder) != 1:
+        raise LikenessError(f"{path}: the text of {name} must hold {placeholder} once")
+    if placeholder != PLACEHOLDER and PLACEHOLDER in text:
+        raise LikenessError(f"{path}: the text of {name} holds {PLACEHOLDER} beside the placeholder {placeholder}")
+    return Prompt(name, prompt_class, text.replace(placeholder, PLACEHOLDER))
 
 
 def check_name(kind: str, name: str) -> None:

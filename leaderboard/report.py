@@ -1,28 +1,37 @@
-"""Writes the report of a results folder: the leaderboard in three forms, and the image grid."""
+"""Writes the report of a results folder: the leaderboard in every form, the image grid, and the page."""
 
 import io
 
 from datamodules.files import replace_atomically
+from leaderboard.board import make_leaderboard
 from leaderboard.grid import draw_grid
+from leaderboard.page.render import render_page
 from leaderboard.results import Results, write_json
-from leaderboard.tables import make_leaderboard, to_csv, to_markdown
+from leaderboard.tables.frames import to_csv
+from leaderboard.tables.latex import to_latex
+from leaderboard.tables.markdown import summary, to_markdown
 
 
 def write_report(results: Results) -> tuple[str, list[str]]:
-    """Write ``leaderboard.json``, ``.csv``, ``.md`` and ``grid.png``.
+    """Write ``leaderboard.json``, ``.csv``, ``.md``, ``.tex`` and ``.html``, and ``grid.png``.
 
     Returns:
-        The table as Markdown, and notes for the user.
+        The narrow table as Markdown, and notes for the user.
 
     Raises:
         LikenessError: the folder holds no complete floor and ceiling, or an entry was scored by other metrics.
     """
     board, notes = make_leaderboard(results)
-    markdown = to_markdown(board)
-    write_json(results.root / "leaderboard.json", board)
-    replace_atomically(results.root / "leaderboard.csv", to_csv(board).encode())
-    replace_atomically(results.root / "leaderboard.md", markdown.encode())
     sheet = io.BytesIO()
     draw_grid(results, [entry["label"] for entry in board["entries"]]).save(sheet, "PNG")
-    replace_atomically(results.root / "grid.png", sheet.getvalue())
-    return markdown, notes
+    written = {
+        "leaderboard.csv": to_csv(board).encode(),
+        "leaderboard.md": to_markdown(board).encode(),
+        "leaderboard.tex": to_latex(board).encode(),
+        "leaderboard.html": render_page(results, board).encode(),
+        "grid.png": sheet.getvalue(),
+    }
+    for name, data in written.items():
+        replace_atomically(results.root / name, data)
+    write_json(results.root / "leaderboard.json", board)
+    return summary(board), notes

@@ -5,9 +5,11 @@ metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
 references/SUBJECT.png   the photo that methods see
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work
+sources.json             where base model and judges lay, and their fingerprints
 leaderboard.*, grid.png  the report, a function of all of the above
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -29,8 +31,18 @@ class Entry:
     """method, floor or ceiling."""
     weights: str = ""
     """SHA-256 of the adapter; images of one label never mix two of them."""
-    costs: Mapping[str, float | int | None] | None = None
-    """What the run's manifest says about its cost."""
+    manifest: Mapping | None = None
+    """The run's ``manifest.json``: code, versions, hardware, hashes, cost."""
+    folder: str = ""
+    """Where the run lay when it was drawn."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Entry":
+        """What ``entry.json`` says; raises ``LikenessError`` where it is damaged."""
+        try:
+            return cls(**read_json(path))
+        except TypeError as error:
+            raise LikenessError(f"{path} was written by another version of Likeness: {error}") from error
 
 
 class Results:
@@ -40,6 +52,7 @@ class Results:
         self.root = Path(root)
         self.cards = self.root / "metrics.json"
         self.galleries = self.root / "galleries.safetensors"
+        self.sources = self.root / "sources.json"
 
     def reference(self, subject: str) -> Path:
         """Where a subject's reference photo lies."""
@@ -65,6 +78,13 @@ class Results:
         elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
             raise LikenessError(f"{self.root} is neither empty nor a results folder: take another --output")
 
+    def photos_hash(self) -> str:
+        """SHA-256 over what all entries are judged against: the reference photos and the galleries as they lie here."""
+        digest = hashlib.sha256()
+        for path in [*sorted(self.root.glob("references/[!.]*.png")), self.galleries]:
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()
+
     def write_protocol(self, protocol: Protocol) -> None:
         """Make this the folder of ``protocol``."""
         write_json(self.root / "protocol.json", protocol.to_json())
@@ -75,7 +95,7 @@ class Results:
 
     def entries(self) -> list[Entry]:
         """The entries that the folder knows, by label."""
-        return [Entry(**read_json(path)) for path in sorted(self.root.glob("entries/*/entry.json"))]
+        return [Entry.read(path) for path in sorted(self.root.glob("entries/*/entry.json"))]
 
 
 class EntryFolder:
@@ -87,7 +107,7 @@ class EntryFolder:
     def claim(self, entry: Entry) -> None:
         """Make this the folder of ``entry``; raises ``LikenessError`` if its images come from other weights."""
         path = self.root / "entry.json"
-        if path.is_file() and (found := Entry(**read_json(path))).weights != entry.weights:
+        if path.is_file() and (found := Entry.read(path)).weights != entry.weights:
             raise LikenessError(
                 f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
                 f"give the run another label with LABEL=FOLDER, or take another --output"
@@ -113,9 +133,24 @@ class EntryFolder:
 
     def records(self) -> dict[str, Record]:
         """Every record by request, the latest of a request; merged ones and those still in the ranks' logs."""
-        paths = [self.root / "records.jsonl", *sorted(self.root.glob("shards/*.jsonl"))]
-        lines = [Record(**line) for path in paths if path.is_file() for line in read_lines(path)]
+        try:
+            lines = [Record(**line) for path in self._record_files() for line in read_lines(path)]
+        except TypeError as error:
+            raise LikenessError(
+                f"{self.root}: records of another version of Likeness ({error}): remove them and run `--stage score`"
+            ) from error
         return {record.request_id: record for record in lines}
+
+    def records_hash(self) -> str:
+        """SHA-256 over the records as they lie on the disk."""
+        digest = hashlib.sha256()
+        for path in self._record_files():
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def _record_files(self) -> list[Path]:
+        merged = self.root / "records.jsonl"
+        return [*([merged] if merged.is_file() else []), *sorted(self.root.glob("shards/*.jsonl"))]
 
     def merge_records(self, request_ids: Sequence[str]) -> None:
         """Bring the records of all ranks into one file in the order of the plan.
@@ -156,6 +191,12 @@ class LineLog:
         self._file.close()
 
 
+def file_hash(path: Path) -> str:
+    """SHA-256 over a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def json_line(row: Mapping) -> str:
     """Compact JSON with a line break; NaN is refused."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
@@ -179,6 +220,18 @@ def read_lines(path: Path) -> Iterator[dict]:
     whole, _, _ = path.read_bytes().rpartition(b"\n")
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            yield json.loads(line)
+            yield json.loads(line, parse_constant=_refuse)
+        except _NoScore as error:
+            raise LikenessError(
+                f"{path}, line {number} holds {error}: remove the line and run the stage again"
+            ) from error
         except ValueError as error:
             raise LikenessError(f"{path}, line {number} is no JSON: remove it and run the stage again") from error
+
+
+class _NoScore(ValueError):
+    """NaN or an infinity, which Python reads but JSON does not know."""
+
+
+def _refuse(name: str) -> None:
+    raise _NoScore(name)

@@ -72,9 +72,14 @@ class ProcessSettings:
 
 @dataclass
 class EvaluationSettings:
-    """Everything that ``evaluate.py`` needs besides the runs."""
+    """Everything that ``evaluate.py`` needs besides the runs.
+
+    Args:
+        limit: Quick look: draw only so many images per entry. The protocol gets a hash of its own; every table says so.
+    """
 
     protocol: ProtocolSettings
     judges: JudgeSettings
     trainer: ProcessSettings = field(default_factory=ProcessSettings)
     batch_size: int = 16
+    limit: int | None = None

@@ -17,7 +17,7 @@ def diversity_update(features: Tensor, group: Tensor, groups: int) -> tuple[Tens
     count = torch.zeros(groups, dtype=torch.float64, device=features.device)
     squares = torch.zeros_like(count)
     vectors = features.new_zeros(groups, features.shape[1])
-    count.index_add_(0, group, torch.ones_like(features[:, 0]))
+    count.index_add_(0, group, torch.ones_like(group, dtype=features.dtype))
     squares.index_add_(0, group, features.square().sum(dim=1))
     vectors.index_add_(0, group, features)
     return count, squares, vectors

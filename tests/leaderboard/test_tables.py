@@ -1,7 +1,8 @@
-"""The written forms of a finished evaluation, and the grid."""
+"""The written forms of a finished evaluation."""
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,100 +10,125 @@ import pandas as pd
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.cards import derived_cards, make_cards
 from leaderboard.grid import draw_grid
-from leaderboard.pictures import write_picture
-from leaderboard.results import Entry, Results, json_line, write_json
-from leaderboard.tables import COLUMNS, make_leaderboard, to_csv, to_markdown
-from tests.leaderboard.test_protocol import make_protocol
+from leaderboard.tables.cards import list_of_cards
+from leaderboard.tables.frames import to_csv
+from leaderboard.tables.head_to_head import compare_entries
+from leaderboard.tables.latex import escape, to_latex
+from leaderboard.tables.markdown import summary, to_markdown
+from leaderboard.tables.marks import Mark, mark
+from tests.leaderboard.boards import KINDS, cards, make_board, make_results
 
-LABELS = {"real-photo": "ceiling", "ours": "method", "prompt-only": "floor"}
 MISS = (214, 30, 30)
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Results:
-    """A results folder with made-up records."""
-    results, cards = Results(tmp_path), make_cards("f" * 64, "c" * 64)
-    protocol = make_protocol(metrics={card.name: card.version for card in cards})
-    results.write_protocol(protocol)
-    write_json(results.cards, [card.to_json() for card in cards])
-    grey = np.full((64, 64, 3), 128, np.uint8)
-    for subject in protocol.subjects:
-        write_picture(results.reference(subject), grey, {})
-    for label, kind in LABELS.items():
-        folder = results.entry(label)
-        folder.claim(Entry(label, kind, costs={"trainable_parameters": 1234} if kind == "method" else None))
-        lines = []
-        for i, request in enumerate(protocol.requests):
-            identity = {"ceiling": 0.9, "method": 0.5, "floor": 0.1}[kind] + 0.01 * i
-            seen = not (kind == "method" and request.id == "s2.hat.00")
-            record = {
-                "request_id": request.id,
-                "subject": request.subject,
-                "prompt_id": request.prompt_id,
-                "prompt_class": request.prompt_class,
-                "sample": request.sample,
-                "image_sha256": "",
-                "metric_versions": dict(protocol.metrics),
-                "scores": {
-                    "identity": identity if seen else None,
-                    "identity_to_reference": identity if seen else None,
-                    "clip_t": 0.25,
-                },
-                "details": {"faces": int(seen)},
-                "features": {"clip": [1.0, 0.0]},
-            }
-            lines.append(json_line(record))
-            write_picture(folder.image(request.id), grey, {})
-        (folder.root / "records.jsonl").write_text("".join(lines))
-    return results
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    subjects = {f"s{i}": "person" for i in range(6)}
+    return make_board(tmp_path_factory.mktemp("board"), subjects=subjects)[1]
 
 
-def test_csv_holds_every_number_of_the_json(results: Results) -> None:
-    board, notes = make_leaderboard(results)
-    assert not notes
+def table_rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in text.splitlines() if line[:2] == "| "]
+
+
+def test_csv_holds_every_number_of_the_json(board: dict) -> None:
     frame = pd.read_csv(io.StringIO(to_csv(board))).set_index("label")
     for entry in board["entries"]:
         row = frame.loc[entry["label"]]
         for name, found in entry["metrics"].items():
-            assert row[name] == pytest.approx(found["value"])
-            assert row[f"{name}_low"] == pytest.approx(found["low"])
-            assert row[f"{name}_n"] == found["n"]
+            for column, key in ((name, "value"), (f"{name}_low", "low"), (f"{name}_high", "high"), (f"{name}_n", "n")):
+                assert pd.isna(row[column]) if found[key] is None else row[column] == pytest.approx(found[key])
     assert frame.loc["ours", "trainable_parameters"] == 1234
     json.dumps(board, allow_nan=False)
 
 
-def test_markdown_has_a_row_per_entry_and_a_version_per_column(results: Results) -> None:
-    board, _ = make_leaderboard(results)
+def test_markdown_has_a_narrow_table_and_one_of_everything(board: dict) -> None:
     text = to_markdown(board)
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert [row.split("|")[1].strip() for row in rows[2:]] == ["real-photo (ceiling)", "ours", "prompt-only (floor)"]
-    assert len({row.count("|") for row in rows}) == 1
+    rows = table_rows(summary(board))
+    assert [row[0] for row in rows[2:]] == ["real-photo (ceiling)", "ours", "theirs", "prompt-only (floor)"]
+    assert len({len(row) for row in rows}) == 1
+    measures = [row[0] for row in table_rows(text)[len(rows) :]]
+    assert all(any(m.startswith(card["title"]) for m in measures) for card in board["metrics"].values())
     assert all(card["version"] in text for card in board["metrics"].values())
-    assert "enrol seconds" not in text, "a cost that nobody knows takes no column"
     assert board["protocol"]["hash"] in text
+    assert "kid ↓" in text, "lower is better"
 
 
-def test_records_of_other_metrics_are_refused(results: Results) -> None:
-    path = results.entry("ours").root / "records.jsonl"
-    path.write_text(path.read_text().replace("clip_t@clip-cccccccc", "clip_t@clip-dddddddd", 1))
-    with pytest.raises(LikenessError, match="ours was scored by other metrics"):
-        make_leaderboard(results)
+def test_marks_name_best_second_and_who_ties_with_the_best(board: dict) -> None:
+    assert mark(board, "clip_t") == {"ours": Mark(second=True), "theirs": Mark(best=True)}
+    tied = {**board, "ties": {"clip_t": {"theirs": 1, "ours": 1}}}
+    assert mark(tied, "clip_t") == {"ours": Mark(second=True, tied=True), "theirs": Mark(best=True, tied=True)}
+    lower = {**board, "metrics": {"clip_t": {**board["metrics"]["clip_t"], "higher_is_better": False}}}
+    assert mark(lower, "clip_t")["ours"].best
+    assert "real-photo" not in mark(board, "identity_misses_zero"), "a ceiling competes with nobody"
 
 
-def test_the_grid_marks_a_missing_face(results: Results) -> None:
-    sheet = draw_grid(results, list(LABELS))
+def test_markdown_and_latex_show_the_marks(board: dict) -> None:
+    assert "**0.260**" in summary(board) and "_0.240_" in summary(board)
+    latex = to_latex(board)
+    assert r"\textbf{0.260}" in latex and r"\underline{0.240}" in latex
+    tied = {**board, "ties": {"clip_t": {"theirs": 1, "ours": 1}}}
+    assert "**0.260**†" in summary(tied) and r"\underline{0.240}$^\dagger$" in to_latex(tied)
+
+
+def test_latex_has_booktabs_rules_and_as_many_cells_as_columns(board: dict) -> None:
+    latex = to_latex(board)
+    columns = len(re.search(r"\\begin\{tabular\}\{(l?c+)\}", latex)[1])  # type: ignore[index]
+    rows = [line for line in latex.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 1 + len(KINDS)
+    assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {columns}
+    assert [latex.count(rule) for rule in (r"\toprule", r"\midrule", r"\bottomrule")] == [1, 3, 1]
+    body = latex[latex.index(r"\toprule") :]
+    assert body.count("{") == body.count("}")
+
+
+def test_latex_prints_every_character_as_it_stands() -> None:
+    assert escape(r"50% of a_b & {c} #1 $2 ~ ^ \x") == (
+        r"50\% of a\_b \& \{c\} \#1 \$2 \textasciitilde{} \textasciicircum{} \textbackslash{}x"
+    )
+
+
+def test_a_quick_look_says_so_in_every_table(tmp_path: Path) -> None:
+    _, board = make_board(tmp_path, limit=4)
+    _, whole = make_board(tmp_path / "whole")
+    for text in (to_markdown(board), to_latex(board), summary(board)):
+        assert "QUICK LOOK, 4 images per entry" in text
+    assert board["protocol"]["hash"] != whole["protocol"]["hash"]
+    assert "QUICK" not in to_markdown(whole)
+
+
+def test_two_entries_are_compared_by_subject(tmp_path: Path) -> None:
+    results = make_results(tmp_path, subjects={f"s{i}": "person" for i in range(6)})
+    rows = {row[0]: row[1:] for row in table_rows(compare_entries(results, "theirs", "ours"))}
+    difference, _, p, p_holm, n, better = rows["identity given detection ↑"]
+    assert float(difference) == pytest.approx(-0.2, abs=0.01)
+    assert float(p) <= float(p_holm) < 0.05
+    assert (n, better) == ("6", "ours")
+    mirrored = {row[0]: row[1:] for row in table_rows(compare_entries(results, "ours", "theirs"))}
+    assert float(mirrored["identity given detection ↑"][0]) == -float(difference)
+    assert rows["diversity ↑"][-1] == "cannot be told apart"
+    assert "prompt-only" in compare_entries(results, "ours", "prompt-only"), "a floor can be compared with"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"), [("ours", "nobody", "no complete entry 'nobody'"), ("ours", "ours", "twice")]
+)
+def test_a_comparison_with_nobody_is_one_line(tmp_path: Path, a: str, b: str, message: str) -> None:
+    with pytest.raises(LikenessError, match=message):
+        compare_entries(make_results(tmp_path), a, b)
+
+
+def test_cards_say_what_a_number_means() -> None:
+    text = list_of_cards(cards())
+    assert all(word in text for card in cards() for word in (card.name, card.version, card.about))
+    assert "lower is better" in text
+
+
+def test_the_grid_marks_a_missing_face(tmp_path: Path) -> None:
+    results = make_results(tmp_path)
+    sheet = draw_grid(results, list(KINDS))
     ys, xs = np.nonzero((np.asarray(sheet) == MISS).all(axis=2))
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == (96, 96)
     colours = draw_grid(results, ["prompt-only"]).getcolors(1 << 20)
     assert MISS not in {colour for _, colour in colours or []}
-
-
-def test_every_column_has_a_card_and_no_version_is_shared() -> None:
-    cards = {card.name: card for card in make_cards("f" * 64, "c" * 64)}
-    cards |= {card.name: card for card in derived_cards(cards)}
-    assert set(cards) == set(COLUMNS)
-    assert len({card.version for card in cards.values()}) == len(cards)
-    other = {card.version for card in make_cards("0" * 64, "1" * 64)}
-    assert not other & {card.version for card in cards.values()}

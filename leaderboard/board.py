@@ -1,0 +1,193 @@
+"""The content of ``leaderboard.json``: a pure function of protocol, cards and records. No model is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import LikenessError
+from contracts.records import Interval, Record
+from leaderboard.cards import derived_cards
+from leaderboard.columns import counts, set_columns, subject_columns
+from leaderboard.comparisons import Pair, head_to_head
+from leaderboard.galleries import load_photo_features
+from leaderboard.presets import PRESETS, preset_values
+from leaderboard.protocol import Protocol, prompts_hash
+from leaderboard.results import Entry, EntryFolder, Results, read_json
+from leaderboard.statistics import Ratio, identity_recovered, prompt_kept, ratio_interval
+from metrics.card import MetricCard
+
+DECIMALS = 6
+COSTS = ("enrol_seconds", "peak_memory_bytes", "trainable_parameters")
+"""What a run's manifest says of its cost, beside the seconds per image that generation notes."""
+_ORDER = {"ceiling": 0, "method": 1, "floor": 2}
+Columns = Mapping[str, Ratio]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An entry with a record for every request, in the order of the plan."""
+
+    entry: Entry
+    folder: EntryFolder
+    protocol: Protocol
+    records: Sequence[Record]
+    photos: NDArray[np.float32] | None
+    """CLIP features (M, D) of the held-out photos; ``None`` for the ceiling."""
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Sums by subject over all records."""
+        return self._columns(self.records)
+
+    @cached_property
+    def by_class(self) -> dict[str, Columns]:
+        """The same by class of prompts."""
+        classes = dict.fromkeys(prompt.prompt_class for prompt in self.protocol.prompts)
+        return {name: self._columns([r for r in self.records if r.prompt_class == name]) for name in classes}
+
+    def _columns(self, records: Sequence[Record]) -> Columns:
+        protocol = self.protocol
+        return subject_columns(records, tuple(protocol.subjects), tuple(protocol.metrics), protocol.samples)
+
+
+def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
+    """The board, and notes for the user: who was left out because images are not scored, who is there twice.
+
+    Raises:
+        LikenessError: floor or ceiling are not complete, or an entry was scored by other metrics.
+    """
+    cards = read_cards(results)
+    scored, notes = read_scored(results)
+    floor, ceiling = (next((s for s in scored if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
+    if floor is None or ceiling is None:
+        raise LikenessError("; ".join(notes) or f"{results.root} holds no results: run `--stage generate` first")
+    protocol = floor.protocol
+    pairs, ties = head_to_head({s.entry.label: s.columns for s in scored if s.entry.kind == "method"}, cards)
+    board = {
+        "protocol": {
+            **protocol.to_json(),
+            "images": len(protocol.requests),
+            "prompts_sha256": prompts_hash(protocol.prompts),
+            "photos_sha256": results.photos_hash(),
+        },
+        "metrics": {name: card.to_json() for name, card in cards.items()},
+        "entries": sorted((_row(s, floor, ceiling, cards) for s in scored), key=_rank),
+        "ties": ties,
+        "comparisons": {name: [pair_json(pair) for pair in found] for name, found in pairs.items()},
+        "presets": {name: {"about": p.about, "columns": dict(p.columns)} for name, p in PRESETS.items()},
+    }
+    return board, notes
+
+
+def read_scored(results: Results) -> tuple[list[Scored], list[str]]:
+    """The complete entries by label, and notes about the others and about runs that are there twice.
+
+    Raises:
+        LikenessError: an entry was scored by other metrics than the protocol's.
+    """
+    protocol, photos = results.protocol(), load_photo_features(results.galleries)
+    scored: list[Scored] = []
+    notes = []
+    for entry in results.entries():
+        folder = results.entry(entry.label)
+        records = folder.records()
+        done = [records[request.id] for request in protocol.requests if request.id in records]
+        if len(done) < len(protocol.requests):
+            notes.append(f"left out {entry.label}: {len(done)} of {len(protocol.requests)} images are scored")
+            continue
+        if any(record.metric_versions != protocol.metrics for record in done):
+            raise LikenessError(f"{entry.label} was scored by other metrics: run `--stage score` again")
+        twin = next((s.entry.label for s in scored if entry.weights and s.entry.weights == entry.weights), None)
+        if twin:
+            notes.append(f"{entry.label} and {twin} are the same weights under two labels")
+        scored.append(Scored(entry, folder, protocol, done, None if entry.kind == "ceiling" else photos))
+    return scored, notes
+
+
+def read_cards(results: Results) -> dict[str, MetricCard]:
+    """The card of every column by name: first what compares with floor and ceiling, then what was measured."""
+    measured = {card["name"]: MetricCard(**card) for card in read_json(results.cards)}
+    return {card.name: card for card in (*derived_cards(measured), *measured.values())}
+
+
+def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, MetricCard]) -> dict:
+    entry = scored.entry
+    overall = _intervals(scored.columns, floor.columns, ceiling.columns)
+    overall |= set_columns(scored.records, scored.photos)
+    by_class = {
+        name: _intervals(columns, floor.by_class[name], ceiling.by_class[name])
+        for name, columns in scored.by_class.items()
+    }
+    return {
+        "label": entry.label,
+        "kind": entry.kind,
+        "weights": entry.weights,
+        "records_sha256": scored.folder.records_hash(),
+        "counts": counts(scored.records),
+        "metrics": {name: _rounded(overall[name]) for name in cards},
+        "by_class": {
+            prompt_class: {name: _rounded(intervals[name]) for name in cards if name in intervals}
+            for prompt_class, intervals in by_class.items()
+        },
+        "by_subject": {
+            subject: {name: _of_subject(column, i) for name, column in scored.columns.items()}
+            for i, subject in enumerate(scored.protocol.subjects)
+        },
+        "costs": _costs(entry, scored.folder),
+        "presets": {
+            preset: {name: _round(value) for name, value in values.items()}
+            for preset, values in preset_values(scored.records).items()
+        },
+        "manifest": entry.manifest,
+    }
+
+
+def _intervals(columns: Columns, floor: Columns, ceiling: Columns) -> dict[str, Interval]:
+    identity, fit = "identity_misses_zero", "clip_t"
+    found: dict[str, Interval] = {name: ratio_interval(column) for name, column in columns.items()}
+    found["identity_recovered"] = identity_recovered(columns[identity], floor[identity], ceiling[identity])
+    found["prompt_kept"] = prompt_kept(columns[fit], floor[fit])
+    return found
+
+
+def _of_subject(column: Ratio, i: int) -> float | None:
+    return round(float(column.numerator[i] / column.denominator[i]), DECIMALS) if column.denominator[i] else None
+
+
+def pair_json(pair: Pair) -> dict:
+    """A head-to-head test as the board holds it."""
+    found = {"a": pair.a, "b": pair.b, **asdict(pair.result), "p_holm": pair.p_holm}
+    return {name: _digits(value) if name in ("p", "p_holm") else _round(value) for name, value in found.items()}
+
+
+def _digits(p: float | None) -> float | None:
+    """p-values are read on a logarithmic scale: they keep digits, not decimals."""
+    return None if p is None else float(f"{p:.4g}")
+
+
+def _rounded(interval: Interval) -> dict:
+    return {name: _round(value) for name, value in asdict(interval).items()}
+
+
+def _round(value: T) -> T | float:
+    return round(value, DECIMALS) if isinstance(value, float) else value
+
+
+def _rank(row: Mapping) -> tuple:
+    """Ceiling, methods from best to worst, floor; equal ones by label."""
+    value = row["metrics"]["identity_recovered"]["value"]
+    return _ORDER[row["kind"]], float("inf") if value is None else -value, row["label"]
+
+
+def _costs(entry: Entry, folder: EntryFolder) -> dict[str, float | int | None]:
+    """Seconds of one process per image, and what the run's manifest says; ``None`` where it is not known."""
+    timings = folder.timings() if entry.kind != "ceiling" else []
+    images = sum(line["images"] for line in timings)
+    seconds = sum(line["seconds"] for line in timings)
+    per_image = round(seconds / images, 4) if images else None
+    return {"seconds_per_image": per_image, **{name: (entry.manifest or {}).get(name) for name in COSTS}}

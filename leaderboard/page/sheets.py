@@ -1,0 +1,127 @@
+"""The page's contact sheets: subjects x prompts x entries, every entry's answer to the same noise side by side.
+
+A page stays light: it holds thumbnails, and of a large evaluation the first subjects and samples only. All images
+lie in the results folder.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from contracts.records import Record
+from datamodules.images import open_image
+from leaderboard.protocol import Prompt, Protocol, plain_prompt
+from leaderboard.results import Results
+
+MAX_IMAGES = 600  # thumbnails of a page, about a megabyte at 64 pixels and five at the largest side
+SIDE = 160  # pixels of a thumbnail at most
+_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One image: its thumbnail as a data URI, whether a face was found, and its scores in words."""
+
+    label: str
+    sample: int
+    thumbnail: str
+    missed: bool
+    scores: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One prompt of a subject: ``shots`` by entry, each a list by sample."""
+
+    prompt: Prompt
+    text: str
+    shots: Mapping[str, Sequence[Shot]]
+
+    @property
+    def missed(self) -> bool:
+        """Whether some entry's image shows no face."""
+        return any(shot.missed for shots in self.shots.values() for shot in shots)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One subject: the photo that methods saw, and a cell per prompt."""
+
+    subject: str
+    reference: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the protocol the page shows."""
+
+    subjects: Sequence[str]
+    prompts: Sequence[Prompt]
+    samples: int
+
+    def missing(self, protocol: Protocol) -> str:
+        """What is not shown, in words; empty if everything is."""
+        parts = [
+            f"{shown} of {there} {what}"
+            for what, shown, there in (
+                ("subjects", len(self.subjects), len(protocol.subjects)),
+                ("prompts", len(self.prompts), len(protocol.prompts)),
+                ("samples", self.samples, protocol.samples),
+            )
+            if shown < there
+        ]
+        return ", ".join(parts)
+
+
+def choose(protocol: Protocol, entries: int, limit: int = MAX_IMAGES) -> Choice:
+    """As many whole sheets as ``limit`` allows: first fewer samples, then fewer subjects, last fewer prompts."""
+    prompts, subjects, samples = len(protocol.prompts), len(protocol.subjects), protocol.samples
+    few = min(subjects, 4)
+    samples = max(1, min(samples, limit // (entries * prompts * few)))
+    subjects = max(1, min(subjects, limit // (entries * prompts * samples)))
+    prompts = max(1, min(prompts, limit // (entries * samples * subjects)))
+    return Choice(tuple(protocol.subjects)[:subjects], protocol.prompts[:prompts], samples)
+
+
+def make_sheets(results: Results, labels: Sequence[str], choice: Choice) -> list[Sheet]:
+    """Read what ``choice`` names; a request that the protocol leaves out has no shot."""
+    protocol = results.protocol()
+    records = {label: results.entry(label).records() for label in labels}
+    planned: dict[tuple[str, str], list] = {}
+    for request in protocol.requests:
+        if request.sample < choice.samples:
+            planned.setdefault((request.subject, request.prompt_id), []).append(request)
+    sheets = []
+    for subject in choice.subjects:
+        cells = []
+        for prompt in choice.prompts:
+            requests = planned.get((subject, prompt.id), [])
+            shots = {
+                label: [_shot(results, label, records[label][request.id]) for request in requests] for label in labels
+            }
+            cells.append(Cell(prompt, plain_prompt(prompt.text, protocol.subjects[subject]), shots))
+        path = results.reference(subject)
+        sheets.append(Sheet(subject, thumbnail(path.read_bytes(), str(path)), cells))
+    return sheets
+
+
+def _shot(results: Results, label: str, record: Record) -> Shot:
+    path = results.entry(label).image(record.request_id)
+    scores = "\n".join(
+        f"{name.replace('_', ' ')} {value:.3f}" for name, value in record.scores.items() if value is not None
+    )
+    missed = not record.details["faces"]
+    return Shot(label, record.sample, thumbnail(path.read_bytes(), str(path)), missed, scores)
+
+
+def thumbnail(data: bytes, name: str) -> str:
+    """A picture's bytes as a WebP data URI of at most ``SIDE`` pixels; a damaged picture is a ``LikenessError``."""
+    image = open_image(data, name)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=_QUALITY, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,1 @@
+"""The written forms of a leaderboard, each a pure function of the content of ``leaderboard.json``."""

@@ -1,0 +1,59 @@
+"""What the columns of every written form are called, and which of them a narrow table shows."""
+
+from collections.abc import Mapping
+
+ARROWS = {True: "↑", False: "↓"}
+_COSTS = {
+    "seconds_per_image": "Seconds per image",
+    "enrol_seconds": "Seconds to enrol",
+    "peak_memory_bytes": "Peak memory",
+    "trainable_parameters": "Trained parameters",
+}
+
+
+def headline(board: Mapping) -> list[str]:
+    """The metrics of a narrow table, in the order of the board."""
+    return [name for name, card in board["metrics"].items() if card["headline"]]
+
+
+def known_costs(board: Mapping) -> list[str]:
+    """The costs that at least one entry knows."""
+    names = board["entries"][0]["costs"] if board["entries"] else {}
+    return [name for name in names if any(entry["costs"][name] is not None for entry in board["entries"])]
+
+
+def title_of(board: Mapping, name: str) -> str:
+    """A metric's or cost's name for people."""
+    return board["metrics"][name]["title"] if name in board["metrics"] else _COSTS.get(name, name.replace("_", " "))
+
+
+def arrow(board: Mapping, name: str) -> str:
+    """Which way is better, as one character; less of a cost is better."""
+    return ARROWS[board["metrics"][name]["higher_is_better"]] if name in board["metrics"] else ARROWS[False]
+
+
+def cost_text(name: str, value: float | None) -> str:
+    """A cost with its unit; ``n/a`` where it is not known."""
+    if value is None:
+        return "n/a"
+    if name == "peak_memory_bytes":
+        return f"{value / 1e9:.2f} GB"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
+def entry_name(entry: Mapping) -> str:
+    """An entry's label; floor and ceiling say what they are."""
+    return entry["label"] if entry["kind"] == "method" else f"{entry['label']} ({entry['kind']})"
+
+
+def about(board: Mapping) -> str:
+    """The protocol in one sentence."""
+    p = board["protocol"]
+    grid = f"{len(p['subjects'])} subjects x {len(p['prompts'])} prompts x {p['samples']} samples"
+    size = f"{grid} = {p['images']} images per entry"
+    if p.get("limit") is not None:
+        size = f"QUICK LOOK, {p['images']} images per entry out of {grid}: not comparable with a full result"
+    return (
+        f"Protocol {p['hash']}: {size}; {p['sampler']}, {p['steps']} steps, guidance {p['guidance']:g}, "
+        f"{p['resolution']} pixels, seed {p['seed']}."
+    )

@@ -1,0 +1,28 @@
+"""The table as a data frame, and as CSV."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+
+def to_frame(board: Mapping) -> pd.DataFrame:
+    """One row per entry; a metric takes the columns NAME, NAME_low, NAME_high and NAME_n."""
+    rows = []
+    for entry in board["entries"]:
+        row = {"label": entry["label"], "kind": entry["kind"]}
+        for name, found in entry["metrics"].items():
+            row |= {
+                name: found["value"],
+                f"{name}_low": found["low"],
+                f"{name}_high": found["high"],
+                f"{name}_n": found["n"],
+            }
+        rows.append({**row, **entry["costs"]})
+    return pd.DataFrame(rows)
+
+
+def to_csv(board: Mapping) -> str:
+    """The table as CSV; an empty cell is a value that is not defined or not known."""
+    frame = to_frame(board)
+    counts = [f"{name}_n" for name in board["metrics"]] + ["trainable_parameters"]
+    return frame.astype({name: "Int64" for name in counts if name in frame}).to_csv(index=False, lineterminator="\n")

@@ -1,0 +1,120 @@
+"""Whether a results folder still is what it says: images, records, photos and weights against their hashes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.errors import LikenessError
+from leaderboard.board import make_leaderboard
+from leaderboard.results import Entry, Results, file_hash, read_json
+from leaderboard.settings import EvaluationSettings
+from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
+
+
+@dataclass
+class Verdict:
+    """What a check found: ``problems``, what could not be checked, and how much was looked at."""
+
+    problems: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    entries: int = 0
+    images: int = 0
+    weights: int = 0
+
+    @property
+    def summary(self) -> str:
+        """One line for a folder in which nothing is wrong."""
+        return (
+            f"verified: {self.entries} entries, {self.images} images with their records, {self.weights} weights, "
+            "and the leaderboard that follows from them"
+        )
+
+
+def source_fingerprints(settings: EvaluationSettings) -> dict[str, dict[str, str]]:
+    """Where base model and judges lie, and their fingerprints, by configuration key."""
+    sources = {"protocol.backbone": settings.protocol.backbone}
+    sources |= {f"judges.{name}": source for name, source in vars(settings.judges).items() if source}
+    return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items()}
+
+
+def verify(results: Results) -> Verdict:
+    """Check everything that the folder has a hash for, and that the written leaderboard follows from the records.
+
+    Raises:
+        LikenessError: the folder holds no results, or a file of it is damaged beyond reading.
+    """
+    verdict = Verdict()
+    protocol = results.protocol()
+    planned = [request.id for request in protocol.requests]
+    for entry in results.entries():
+        verdict.entries += 1
+        verdict.images += len(planned)
+        verdict.problems += _check_images(results, entry, planned)
+    _check_weights(results, verdict)
+    verdict.problems += _check_board(results)
+    return verdict
+
+
+def _check_images(results: Results, entry: Entry, planned: list[str]) -> Iterator[str]:
+    folder = results.entry(entry.label)
+    records = folder.records()
+    for request_id in planned:
+        path = folder.image(request_id)
+        if not path.is_file():
+            yield f"{path} is missing"
+        elif request_id not in records:
+            yield f"{path} has no record"
+        elif file_hash(path) != records[request_id].image_sha256:
+            yield f"{path} is not the image that was scored"
+    for path in sorted(folder.root.glob("images/[!.]*.png")):
+        if path.stem not in planned:
+            yield f"{path} is not in the plan"
+
+
+def _check_weights(results: Results, verdict: Verdict) -> None:
+    written = read_json(results.sources) if results.sources.is_file() else {}
+    known = {key: (_fingerprint, source["source"], source["sha256"]) for key, source in written.items()}
+    for entry in results.entries():
+        if entry.weights:
+            known[entry.label] = (_adapter_hash, str(Path(entry.folder) / "adapter.safetensors"), entry.weights)
+    for name, (fingerprint_of, source, fingerprint) in known.items():
+        try:
+            found = fingerprint_of(source)
+        except (LikenessError, OSError):
+            verdict.unchecked.append(f"weights of {name}: {source} is not on this machine")
+            continue
+        verdict.weights += 1
+        if found != fingerprint:
+            verdict.problems.append(
+                f"weights of {name}: {source} is {found[:12]} now, the results are of {fingerprint[:12]}"
+            )
+
+
+def _check_board(results: Results) -> Iterator[str]:
+    path = results.root / "leaderboard.json"
+    if not path.is_file():
+        yield f"{path} is missing: run `--stage report`"
+        return
+    written = read_json(path)
+    board, _ = make_leaderboard(results)
+    board = json.loads(json.dumps(board))
+    if written["protocol"].get("photos_sha256") != board["protocol"]["photos_sha256"]:
+        yield f"{results.galleries} or a photo in {results.root / 'references'} was changed"
+    hashes = {entry["label"]: entry["records_sha256"] for entry in written["entries"]}
+    for entry in board["entries"]:
+        if entry["label"] in hashes and hashes[entry["label"]] != entry["records_sha256"]:
+            yield f"{results.entry(entry['label']).root / 'records.jsonl'} was changed after the report"
+    if written != board:
+        yield f"{path} does not follow from the records: run `--stage report`"
+
+
+def _fingerprint(source: str) -> str:
+    path = Path(source)
+    if path.is_file():
+        return file_fingerprint(path)
+    return folder_fingerprint(resolve_source(source))
+
+
+def _adapter_hash(source: str) -> str:
+    return file_hash(Path(source))
