@@ -148,9 +148,9 @@ class SefiIDE(PersonalisationModule):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Makes room for what a checkpoint holds: after forked processes the parent takes over what they trained."""
-        nouns, initial = state_dict.get("vectors._extra_state"), state_dict.get("slots.initial")
-        if nouns is not None and nouns != self.vectors.nouns:
-            self.enlist(nouns)
+        subjects, initial = state_dict.get("vectors._extra_state"), state_dict.get("slots.initial")
+        if subjects is not None and subjects["nouns"] != self.vectors.nouns:
+            self.enlist(subjects["nouns"])
         if initial is not None and len(initial) != len(self.slots):
             self.slots = SubjectSlots(self._make, len(initial), self.width)
         return super().load_state_dict(state_dict, strict, assign)
@@ -176,7 +176,7 @@ class SefiIDE(PersonalisationModule):
         return {
             "subjects": len(self.vectors.known),
             "subjects_at_once": len(self.slots),
-            "enrol_seconds": round(float(self.vectors.seconds.mean()), 2),
+            "enrol_seconds": round(sum(self.vectors.seconds.values()) / max(1, len(self.vectors.seconds)), 2),
             "trainable_parameters": sum(p[0].numel() for p in self.slots.stacked.values()),
         }
 

@@ -19,12 +19,10 @@ class SubjectVectors(nn.Module):
     """Room for the vectors (N, stages, sides, D) of N subjects; a side is key or value.
 
     ``nouns`` is the class noun by subject, in the order of the rows. A subject without vectors has been enlisted but
-    not enrolled. ``seconds`` (N,) is what enrolling took, divided among the subjects that shared it.
+    not enrolled. ``seconds`` is what enrolling each took, a wave's time divided among the subjects that shared it.
     """
 
     values: Tensor
-    enrolled: Tensor
-    seconds: Tensor
 
     def __init__(self, nouns: Mapping[str, str], shape: tuple[int, int, int]) -> None:
         """Raises :class:`LikenessError` for a name that cannot stand in a placeholder."""
@@ -34,29 +32,30 @@ class SubjectVectors(nn.Module):
                 raise LikenessError(f"subject id {name!r} must be made of letters, digits, _ and - only")
         self.nouns, self._rows = dict(nouns), {name: row for row, name in enumerate(nouns)}
         self.register_buffer("values", torch.zeros(len(nouns), *shape))
-        self.register_buffer("enrolled", torch.zeros(len(nouns), dtype=torch.bool))
-        self.register_buffer("seconds", torch.zeros(len(nouns)))
+        self._enrolled: set[str] = set()
+        self.seconds = dict.fromkeys(nouns, 0.0)
 
-    def get_extra_state(self) -> dict[str, str]:
-        """The class nouns by subject, which a checkpoint needs beside the numbers."""
-        return self.nouns
+    def get_extra_state(self) -> dict:
+        """What a checkpoint needs beside the vectors: class nouns, who is enrolled, and the seconds it took."""
+        return {"nouns": self.nouns, "enrolled": self.known, "seconds": self.seconds}
 
-    def set_extra_state(self, state: dict[str, str]) -> None:
+    def set_extra_state(self, state: dict) -> None:
         """A checkpoint's rows must be those of the same subjects."""
-        if state != self.nouns:
+        if state["nouns"] != self.nouns:
             raise ValueError("the checkpoint is of other subjects")
+        self._enrolled, self.seconds = set(state["enrolled"]), dict(state["seconds"])
 
     @property
     def known(self) -> list[str]:
         """The enrolled subjects."""
-        return [name for name, there in zip(self.nouns, self.enrolled.tolist(), strict=True) if there]
+        return [name for name in self.nouns if name in self._enrolled]
 
     def __getitem__(self, name: str) -> Tensor:
         """The vectors (stages, sides, D) of a subject.
 
         Raises :class:`LikenessError` naming the subject and the command that enrols it.
         """
-        if name not in self.known:
+        if name not in self._enrolled:
             raise LikenessError(missing_subjects([name], self.known))
         return self.values[self._rows[name]]
 
@@ -65,11 +64,12 @@ class SubjectVectors(nn.Module):
         """Enrol subjects with vectors (len(names), stages, sides, D)."""
         rows = [self._rows[name] for name in names]
         self.values[rows] = vectors.to(self.values)
-        self.enrolled[rows] = True
+        self._enrolled.update(names)
 
     def add_seconds(self, names: Sequence[str], seconds: float) -> None:
         """Count ``seconds`` for each of the subjects."""
-        self.seconds[[self._rows[name] for name in names]] += seconds
+        for name in names:
+            self.seconds[name] += seconds
 
     def parts(self) -> nn.ParameterDict:
         """The enrolled subjects by name, without gradient: what the adapter file holds."""

@@ -41,7 +41,7 @@ def test_vectors_of_the_class_noun_are_the_plain_prompt(backbone: Backbone) -> N
     fresh = SefiIDE(backbone, attention_side=8)
     fresh.prepare(dict.fromkeys(SUBJECTS, "person"), 4, seed=0)
     fresh.begin_wave(SUBJECTS)
-    assert float(fresh.loss_terms(subject_batch())["attention"]) < 1e-9
+    assert fresh.loss_terms(subject_batch())["attention"].item() < 1e-9
 
 
 @pytest.mark.parametrize(("stages", "key_value"), [(1, "shared"), (1, "split"), (5, "shared"), (5, "split")])
@@ -66,6 +66,7 @@ def test_equal_vectors_are_textual_inversion(backbone: Backbone, stages: int, ke
 def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> None:
     """F3: 0..199 is stage 0, the least noisy, and 800..999 is stage 4."""
     module = sefi(backbone, attention_weight=0.0)
+    module.harvest()
     edges = torch.tensor([0, 199, 200, 399, 400, 599, 600, 799, 800, 999])
     for t in edges.tolist():
         module.slots.zero_grad()

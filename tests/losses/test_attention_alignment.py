@@ -37,7 +37,7 @@ def test_steps_along_the_gradient_lower_it_and_never_push_the_reference() -> Non
         loss = attention_alignment_loss([(logits.softmax(dim=-1), reference)]).sum()
         (gradient,) = torch.autograd.grad(loss, logits)
         logits.data -= 0.1 * gradient
-        values.append(float(loss))
+        values.append(loss.item())
     assert values[-1] < 0.5 * values[0]
     attention_alignment_loss([(logits.softmax(dim=-1), reference)]).sum().backward()
     assert reference.grad is None
