@@ -36,7 +36,8 @@ def level_rows(rows: int, levels: Levels) -> dict[str, tuple[int, int]]:
 class WPlusMapper(nn.Module):
     """F_w: one linear map without bias per level, then one LayerNorm that all tokens share.
 
-    ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one).
+    ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one). ``tokens`` is their
+    number N over all levels.
     """
 
     def __init__(self, rows: int, width: int, token_width: int, levels: Levels, tokens_per_level: int = 1) -> None:
@@ -51,12 +52,7 @@ class WPlusMapper(nn.Module):
             }
         )
         self.norm = nn.LayerNorm(token_width)
-        self.token_width = token_width
-
-    @property
-    def tokens(self) -> int:
-        """Number N of tokens."""
-        return sum(layer.out_features for layer in self.project.values()) // self.token_width
+        self.token_width, self.tokens = token_width, len(self.ranges) * tokens_per_level
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, rows, width) to (B, N, token width), coarse tokens first. A code of zeros gives N copies of the bias."""

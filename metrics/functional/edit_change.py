@@ -15,6 +15,6 @@ def edit_change(before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDArra
     ``box`` (4,) is x0, y0, x1, y1 of the face, brows to chin, in ``before``. A region without a pixel counts as 0.
     """
     difference = np.abs(before.astype(np.float64) - after.astype(np.float64)).mean(axis=-1) / 255
-    head = person_region(box, *before.shape[:2], HEAD)
+    head = person_region(box, before.shape[0], before.shape[1], HEAD)
     inside, outside = (float(difference[part].mean()) if part.any() else 0.0 for part in (head, ~head))
     return inside, outside

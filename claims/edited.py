@@ -1,0 +1,112 @@
+"""What edits of a W+ code, identity's strength and its delay do to the images of test subjects."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from leaderboard.editor import Editor, Person
+from leaderboard.edits import draw_codes
+from lightning_modules.pidiff import PIDiff
+from metrics.functional.edit_change import HEAD, edit_change
+from metrics.regions import person_region
+from networks.face_analysis import JudgedFaces
+
+PROMPT = "a photo of a <subject>, in a garden"
+Edit = Callable[[Tensor, Tensor], Tensor]
+"""(own code, next subject's code), each (rows, width), to the code that is drawn."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Means over subjects and samples. Changes are to the image that each one is compared with, in 0..1.
+
+    ``identity`` is the cosine to the subject's other photos (misses 0), ``inside`` and ``outside`` the change of the
+    head and of the rest, ``colour`` the change of the head's mean colour, ``shift`` how far the landmarks moved, in
+    widths of the face.
+    """
+
+    identity: float
+    inside: float
+    outside: float
+    colour: float
+    shift: float
+
+
+class Stage:
+    """The test subjects, their codes, and noise that is the same for everything that is compared."""
+
+    def __init__(self, editor: Editor, people: Sequence[Person], samples: int) -> None:
+        self.editor, self.people, self.samples = editor, list(people), samples
+        self.codes = [editor.code(person) for person in people]
+
+    def draw(self, run: PIDiff, edit: Edit) -> NDArray[np.uint8]:
+        """Images (S * samples, H, W, 3), subject by subject."""
+        images = []
+        for i, person in enumerate(self.people):
+            code = edit(self.codes[i], self.codes[(i + 1) % len(self.codes)])[None]
+            keys = [("claim", person.id, sample) for sample in range(self.samples)]
+            images += [draw_codes(run, code, PROMPT, person.noun, key) for key in keys]
+        return np.concatenate(images)
+
+    def show(self, images: NDArray[np.uint8], base: NDArray[np.uint8], whose: int = 0) -> Shown:
+        """Measure ``images`` against ``base``; identity is that of the person ``whose`` places further on."""
+        before, after = self.editor.faces.judge(base), self.editor.faces.judge(images)
+        people = [
+            p for i in range(len(self.people)) for p in [self.people[(i + whose) % len(self.people)]] * self.samples
+        ]
+        identity = [float(e @ p.gallery) for e, p in zip(after.embeddings, people, strict=True)]
+        both = np.flatnonzero(before.found & after.found)
+        known = np.flatnonzero(before.found)
+        changes = [edit_change(base[i], images[i], before.boxes[i]) for i in known]
+        return Shown(
+            identity=float(np.mean(identity)),
+            inside=float(np.mean([inside for inside, _ in changes])),
+            outside=float(np.mean([outside for _, outside in changes])),
+            colour=float(np.mean([_colour_change(base[i], images[i], before.boxes[i]) for i in known])),
+            shift=float(np.mean([_shift(before, after, i) for i in both])),
+        )
+
+
+def _colour_change(before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDArray[np.floating]) -> float:
+    head = person_region(box, before.shape[0], before.shape[1], HEAD)
+    return float(np.abs(before[head].mean(axis=0) - after[head].mean(axis=0)).mean() / 255)
+
+
+def _shift(before: JudgedFaces, after: JudgedFaces, i: int) -> float:
+    width = float(before.boxes[i, 2] - before.boxes[i, 0])
+    return float(np.linalg.norm(before.landmarks[i] - after.landmarks[i], axis=-1).mean() / width)
+
+
+@contextmanager
+def settings(run: PIDiff, scale: float = 1.0, delay: float = 0.0) -> Iterator[None]:
+    """Another strength or delay of identity inside the block."""
+    before = run.scale, run.delay
+    run.scale, run.delay = scale, delay
+    try:
+        yield
+    finally:
+        run.scale, run.delay = before
+
+
+def unchanged(own: Tensor, other: Tensor) -> Tensor:
+    """No edit."""
+    return own
+
+
+def of_rows(first: int, last: int, norm_of: tuple[int, int] | None = None) -> Edit:
+    """Take these rows of the other person; with ``norm_of`` the step is as long as taking those rows would be."""
+
+    def edit(own: Tensor, other: Tensor) -> Tensor:
+        step = other - own
+        reach = 1.0
+        if norm_of is not None:
+            reach = float(step[norm_of[0] : norm_of[1]].norm() / step[first:last].norm().clamp(min=1e-12))
+        changed = own.clone()
+        changed[first:last] += reach * step[first:last]
+        return changed
+
+    return edit

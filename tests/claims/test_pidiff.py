@@ -1,0 +1,147 @@
+"""The exact claims on a tiny module, and the measured ones on numbers made up so that each holds or fails."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from claims import pidiff
+from claims.edited import Shown, Stage, of_rows, settings, unchanged
+from leaderboard.editor import Editor, people_of
+from networks.residual_attention import ResidualProjections
+from networks.sampler import SamplingSettings
+from tests.leaderboard.test_editing import World
+from tests.tiny import SIDE
+
+FEW = SamplingSettings("ddim", steps=2)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("claims"))
+
+
+@pytest.fixture
+def editor(world: World) -> Editor:
+    return Editor(str(world.run), world.directions, str(world.faces), FEW)
+
+
+def test_the_exact_claims_hold_and_the_run_is_as_before(world: World, editor: Editor) -> None:
+    state = {name: value.clone() for name, value in editor.module.adapter().state_dict().items()}
+    codes = torch.ones(1, 10, 8)
+    before = pidiff.draw_codes(editor.module, codes, pidiff.PROMPT, "person", ("x",))
+    checks = pidiff.exact_checks(editor, str(world.base))
+    assert [check.claim[:2] for check in checks] == ["W1", "W2", "W3", "W3", "W4", "W4", "W4", "W5"]
+    assert [check.claim for check in checks if not check.holds] == []
+    assert [check.left for check in checks[2:4]] == [7_079_424, 31_559_680]
+    assert all(torch.equal(value, state[name]) for name, value in editor.module.adapter().state_dict().items())
+    assert np.array_equal(pidiff.draw_codes(editor.module, codes, pidiff.PROMPT, "person", ("x",)), before)
+
+
+def test_a_mapper_with_a_bias_of_its_own_breaks_w2(editor: Editor) -> None:
+    editor.module.mapper.project["middle"].bias = torch.nn.Parameter(torch.arange(32.0))
+    assert not pidiff.mapper_checks(editor.module)[0].holds
+
+
+def test_a_query_that_learns_in_stage_two_breaks_w4(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ResidualProjections, "query", lambda self, x: self.to_q(x))
+    assert [check.holds for check in pidiff.learning_checks(editor.module)] == [True, True, False, True]
+
+
+def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Editor) -> None:
+    people = people_of(str(world.dataset), 2, SIDE, editor.faces)
+    stage = Stage(editor, people, samples=2)
+    with settings(editor.module, scale=0.0):
+        base = stage.draw(editor.module, unchanged)
+    assert base.shape == (4, SIDE, SIDE, 3)
+    rows, checks = pidiff.sweep_checks(stage)
+    assert rows["scale 0"].inside == rows["scale 0"].outside == 0.0 and rows["scale 1"].inside > 0
+    assert rows["delay 0"] == rows["scale 1"] and len(checks) == 4
+    edited, checks = pidiff.edit_checks(stage, editor.module)
+    assert {"with: smiling-2", "without: smiling+2", "mix fine", "mix middle", "fine rows"} <= set(edited)
+    assert edited["with: smiling+2"] == edited["without: smiling+2"] and len(checks) == 8
+    own = stage.show(base, base)
+    other = stage.show(base, base, whose=1)
+    expected = [float(e @ people[1].gallery) for e in editor.faces.judge(base).embeddings[:2]]
+    expected += [float(e @ people[0].gallery) for e in editor.faces.judge(base).embeddings[2:]]
+    assert other.identity == pytest.approx(np.mean(expected), abs=1e-6) and own.shift == 0.0
+
+
+def test_a_step_of_equal_length() -> None:
+    own, other = torch.zeros(10, 8), torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
+    fine, coarse = of_rows(8, 10)(own, other), of_rows(0, 4, norm_of=(8, 10))(own, other)
+    assert fine[:8].eq(0).all() and coarse[4:].eq(0).all()
+    torch.testing.assert_close(fine.norm(), coarse.norm())
+
+
+STILL = Shown(identity=0.5, inside=0.2, outside=0.1, colour=0.05, shift=0.01)
+
+
+def shown(**changes: float) -> Shown:
+    return replace(STILL, **changes)
+
+
+SCALES = [shown(identity=i / 10, outside=i / 100) for i in range(4)]
+DELAYS = [shown(identity=0.4 - i / 10, outside=0.1 - i / 100) for i in range(4)]
+
+
+def test_sweeps_in_the_right_direction_hold() -> None:
+    assert all(check.holds for check in pidiff.compare_sweeps(SCALES, DELAYS))
+
+
+@pytest.mark.parametrize("sweep", ["scales", "delays"])
+@pytest.mark.parametrize(("field", "place"), [("identity", 0), ("outside", 1)])
+def test_a_step_back_beyond_the_noise_is_wrong(sweep: str, field: str, place: int) -> None:
+    wrong = {"scales": list(SCALES), "delays": list(DELAYS)}
+    back = -0.3 if sweep == "scales" else 0.3
+    wrong[sweep][2] = replace(wrong[sweep][2], **{field: getattr(wrong[sweep][2], field) + back})
+    checks = pidiff.compare_sweeps(**wrong)
+    expected = place + (2 if sweep == "delays" else 0)
+    assert [i for i, check in enumerate(checks) if not check.holds] == [expected]
+
+
+ROWS = {
+    "with: unedited": STILL,
+    "with: another person": shown(outside=0.05),
+    "with: smiling-2": shown(outside=0.02),
+    "with: smiling+2": shown(outside=0.03),
+    "without: another person": shown(outside=0.10),
+    "without: smiling-2": shown(outside=0.05),
+    "without: smiling+2": shown(outside=0.06),
+    "mix fine": shown(identity=0.45),
+    "mix middle": shown(identity=0.2),
+    "fine rows": shown(identity=0.45, colour=0.05, shift=0.01),
+    "coarse rows, equal step": shown(identity=0.3, shift=0.06),
+}
+
+
+def test_edits_in_the_right_direction_hold() -> None:
+    assert all(check.holds for check in (*pidiff.compare_edits(ROWS), *pidiff.compare_runs(ROWS)))
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "claims"),
+    [
+        ("fine rows", {"colour": 0.001}, ["P1 an edit of the fine rows changes the head's colour"]),
+        ("fine rows", {"shift": 0.04}, ["P1 and leaves the pose: shift of the landmarks"]),
+        ("coarse rows, equal step", {"shift": 0.005}, ["P1 fine rows move the landmarks less than coarse ones"]),
+        ("coarse rows, equal step", {"identity": 0.49}, ["C4 fine rows cost less identity than coarse ones"]),
+        ("mix middle", {"identity": 0.5}, ["P3 mixing in the fine rows costs less identity than from the middle on"]),
+        ("with: smiling+2", {"outside": 0.2}, ["W7 edits change less outside the head with the disentanglement loss"]),
+        ("with: another person", {"inside": 0.01}, ["P2 and a smaller part of the change is outside"]),
+    ],
+)
+def test_a_wrong_direction_is_named(row: str, change: dict, claims: list[str]) -> None:
+    rows = ROWS | {row: replace(ROWS[row], **change)}
+    checks = (*pidiff.compare_edits(rows), *pidiff.compare_runs(rows))
+    assert [check.claim for check in checks if not check.holds] == claims
+
+
+def test_a_mistake_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["claims", "--run", str(tmp_path), "--directions", "x"])
+    assert pidiff.main() == 2
+    assert capsys.readouterr().err.startswith("error: ")
