@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluate import main, make_parser
+from tests.leaderboard.boards import make_results
 
 CONFIG = "configs/evaluation/pocket.yaml"
 
@@ -25,7 +26,15 @@ def test_every_shipped_configuration_parses() -> None:
         (["--outptu", "x"], ["outptu", "did you mean output?"]),
         (["--config", CONFIG, "--output", "x", "--protocol.samples", "many"], ["protocol.samples", "many"]),
         (["--config", "nowhere.yaml", "--output", "x"], ["nowhere.yaml"]),
-        (["--config", CONFIG], ["output"]),
+        (["--config", CONFIG], ["--output is missing"]),
+        (["--config", CONFIG, "--output", "x", "--limit", "few"], ["limit", "few"]),
+        (["--stage", "cards"], ["--config FILE", "--output"]),
+        (["--stage", "report"], ["--output is missing"]),
+        (["--compare", "a", "b"], ["--output is missing"]),
+        (["--compare", "a", "--output", "x"], ["compare"]),
+        (["--compare", "a", "b", "--output", "nowhere"], ["nowhere"]),
+        (["--verify", "nowhere"], ["nowhere holds no results"]),
+        (["--verify", "x", "--protocol.steps", "3"], ["protocol.steps"]),
         (["--config", CONFIG, "--output", "x", "--stage", "draw"], ["stage", "draw"]),
     ],
 )
@@ -54,6 +63,7 @@ def test_a_misspelt_key_in_a_file_is_named_with_the_nearest_one(
         (["--judges.faces", "nowhere"], "nowhere"),
         (["--protocol.sampler", "euler"], "euler"),
         (["--protocol.samples", "0"], "protocol.samples is 0"),
+        (["--limit", "0"], "--limit is 0"),
     ],
 )
 def test_what_is_missing_is_named_and_nothing_is_written(
@@ -70,3 +80,26 @@ def test_a_mistake_is_found_before_anything_heavy_is_loaded() -> None:
     code = "import sys, evaluate; code = evaluate.main(['--outptu', 'x']); print(code, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
+
+
+def test_a_finished_folder_is_read_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = make_results(tmp_path, subjects={f"s{i}": "person" for i in range(4)}).root
+    assert main(["--stage", "report", "--output", str(output)]) == 0
+    assert "| ours" in capsys.readouterr().out
+    assert main(["--stage", "cards", "--output", str(output)]) == 0
+    assert "identity_recovered" in (listed := capsys.readouterr().out) and "kid@x|1" in listed
+    assert main(["--compare", "ours", "theirs", "--output", str(output)]) == 0
+    assert "ours - theirs" in capsys.readouterr().out
+    assert main(["--verify", str(output)]) == 0
+    assert "verified: 4 entries, 64 images with their records" in capsys.readouterr().out
+    (output / "entries" / "ours" / "images" / "s0.beach.00.png").unlink()
+    assert main(["--verify", str(output)]) == 1
+    assert "s0.beach.00.png is missing" in capsys.readouterr().out
+
+
+def test_cards_of_a_configuration_need_no_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", CONFIG, "--stage", "cards"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("identity_recovered", "detection_rate", "clip_t@clip-", "KID, n = 192"))
+    assert main(["--config", CONFIG, "--stage", "cards", "--limit", "24"]) == 0
+    assert "KID, n = 24" in capsys.readouterr().out

@@ -1,16 +1,16 @@
 import json
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from contracts.errors import LikenessError
-from leaderboard.protocol import Prompt, Protocol, plain_prompt, read_prompts
+from leaderboard.protocol import PROMPT_CLASSES, Prompt, Protocol, plain_prompt, prompts_hash, read_prompts
 from pocket.captions import caption
 from pocket.factors import draw_shot, draw_subject
-
-POCKET = "leaderboard/prompts/pocket.yaml"
 
 
 def make_protocol(**changes: object) -> Protocol:
@@ -42,6 +42,29 @@ def test_everything_that_decides_an_image_or_a_score_is_in_the_hash(change: dict
     assert make_protocol(**change).hash != make_protocol().hash
 
 
+def test_a_limit_takes_few_images_of_many_subjects_and_prompts() -> None:
+    prompts = tuple(Prompt(f"p{i}", "scene", "a <subject>") for i in range(5))
+    whole = make_protocol(subjects=dict.fromkeys("abcd", "person"), prompts=prompts)
+    few = replace(whole, limit=8)
+    assert len(few.requests) == 8 and set(few.requests) <= set(whole.requests)
+    assert [r.id for r in few.requests] == [r.id for r in whole.requests if r in few.requests], "in the plan's order"
+    assert {r.subject for r in few.requests} == set("abcd")
+    assert len({r.prompt_id for r in few.requests}) == 4
+    assert {r.sample for r in few.requests} == {0, 1}, "the samples of a prompt stay together, for diversity"
+
+
+def test_a_quick_look_is_never_taken_for_the_whole() -> None:
+    whole = make_protocol()
+    hashes = {whole.hash, *(replace(whole, limit=limit).hash for limit in (1, 4, len(whole.requests)))}
+    assert len(hashes) == 4
+    assert replace(whole, limit=1000).requests == whole.requests
+
+
+def test_a_limit_survives_json() -> None:
+    few = make_protocol(limit=3)
+    assert Protocol.from_json(json.loads(json.dumps(few.to_json()))) == few
+
+
 def test_json_and_back_keeps_the_hash() -> None:
     protocol = make_protocol()
     again = Protocol.from_json(json.loads(json.dumps(protocol.to_json())))
@@ -62,14 +85,47 @@ def test_the_judge_reads_the_class_noun_and_no_double_spaces() -> None:
     assert plain_prompt("a  photo of a <subject> , smiling", "person") == "a photo of a person , smiling"
 
 
-def test_pocket_prompts_use_the_words_of_the_captions() -> None:
+@pytest.mark.parametrize("name", ["pocket", "pocket_full"])
+def test_pocket_prompts_use_the_words_of_the_captions(name: str) -> None:
     words: set[str] = set()
-    for i in range(600):
-        words |= set(re.findall(r"\w+", caption(draw_subject(str(i)), draw_shot(str(i)), str(i), detail=1.0)))
-    prompts = read_prompts(POCKET)
-    assert len(prompts) == 8
-    for prompt in prompts:
+    for i in range(1500):
+        words |= set(re.findall(r"\w+", caption(draw_subject(str(i)), draw_shot(str(i)), str(i), detail=1.0, pose=1.0)))
+    for prompt in read_prompts(f"leaderboard/prompts/{name}.yaml"):
         assert set(re.findall(r"\w+", plain_prompt(prompt.text, "person"))) <= words, prompt
+
+
+@pytest.mark.parametrize(("name", "per_class"), [("pocket_full", 6), ("people", 10), ("objects", 6)])
+def test_shipped_sets_have_as_many_prompts_of_every_class(name: str, per_class: int) -> None:
+    prompts = read_prompts(f"leaderboard/prompts/{name}.yaml")
+    assert Counter(prompt.prompt_class for prompt in prompts) == dict.fromkeys(PROMPT_CLASSES, per_class)
+    assert len({prompt.text for prompt in prompts}) == len(prompts)
+
+
+@pytest.mark.parametrize("name", ["pocket", "pocket_full", "people", "objects"])
+def test_a_shipped_set_cannot_change_unnoticed(name: str, tmp_path: Path) -> None:
+    text = Path(f"leaderboard/prompts/{name}.yaml").read_text()
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(text.replace("a photo of a", "the photo of a", 1))
+    with pytest.raises(LikenessError, match="was changed: its key sha256 does not fit"):
+        read_prompts(str(changed))
+    changed.write_text("\n".join(line for line in text.splitlines() if not line.startswith("sha256")))
+    assert prompts_hash(read_prompts(str(changed))) in text
+
+
+def test_the_placeholder_is_data(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.yaml"
+    path.write_text('placeholder: "sks"\nprompts: [{id: a, class: mix, text: "a photo of sks, \\"smiling\\" 🙂"}]')
+    (prompt,) = read_prompts(str(path))
+    assert prompt.text == 'a photo of <subject>, "smiling" 🙂'
+    assert plain_prompt(prompt.text, "dog") == 'a photo of dog, "smiling" 🙂'
+
+
+def test_a_prompt_of_500_words_and_one_from_right_to_left_are_prompts(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.yaml"
+    long = "a <subject> " + "very " * 500 + "far away"
+    texts = [{"id": "long", "class": "mix", "text": long}, {"id": "rtl", "class": "mix", "text": "صورة <subject>"}]
+    path.write_text(yaml.safe_dump({"prompts": texts}, allow_unicode=True))
+    assert [prompt.text for prompt in read_prompts(str(path))] == [long, "صورة <subject>"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +138,11 @@ def test_pocket_prompts_use_the_words_of_the_captions() -> None:
         ("prompts: [{id: a, class: scene, text: a person}]", "must hold <subject> once"),
         ("prompts: [{id: a, class: mix, text: <subject>}, {id: a, class: mix, text: <subject>}]", "twice: a"),
         ("prompts: [", "is no YAML"),
+        ("prompts: [{id: a, class: mix, text: ''}]", "must hold <subject> once"),
+        ("prompts: [{id: ../a, class: mix, text: <subject>}]", "prompt id '../a'"),
+        ("placeholder: sks\nprompts: [{id: a, class: mix, text: sks and <subject>}]", "holds <subject> beside"),
+        ("placeholder: ''\nprompts: [{id: a, class: mix, text: <subject>}]", "placeholder must be a text"),
+        ("noun: dog\nprompts: [{id: a, class: mix, text: <subject>}]", "key 'noun' is none of"),
     ],
 )
 def test_a_bad_prompt_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:

@@ -1,0 +1,120 @@
+"""The page as text: self-contained, escaped, and no heavier than it says."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import LikenessError
+from leaderboard.page.plots import BOTTOM, LEFT, RIGHT, TOP, Measure, Reading, make_plot, pareto_front
+from leaderboard.page.render import render_page
+from leaderboard.page.sheets import SIDE, choose, thumbnail
+from leaderboard.protocol import Prompt
+from leaderboard.results import Results
+from tests.leaderboard.boards import KINDS, make_board
+from tests.leaderboard.test_protocol import make_protocol
+
+HOSTILE = '</script><script>alert("x")</script>&\' \u202ertl 🙂 <subject>'
+UP, DOWN = Measure("up", True), Measure("down", False)
+
+
+def reading(label: str, x: float, y: float, kind: str = "method") -> Reading:
+    return Reading(label, kind, 1, (x, None, None), (y, None, None))
+
+
+def hostile_board(root: Path) -> tuple[Results, dict]:
+    prompts = (Prompt("beach", "scene", HOSTILE), Prompt("hat", "mix", "a <subject>"))
+    results, board = make_board(root, prompts=prompts)
+    board["entries"][1]["manifest"] = {"method": HOSTILE, HOSTILE: 1}
+    board["metrics"]["clip_t"] |= {"title": HOSTILE, "about": HOSTILE, "source": HOSTILE, "version": HOSTILE}
+    board["entries"][1]["label"] = "ours"
+    return results, board
+
+
+def test_no_text_leaves_its_place(tmp_path: Path) -> None:
+    page = render_page(*hostile_board(tmp_path))
+    assert "<script>alert" not in page and "alert(" in page, "shown as text, not run"
+    assert len(re.findall(r"<script\b", page)) == 1
+    assert 'x")' not in page, "no quote of a text ends an attribute"
+
+
+def test_the_page_names_nothing_outside_itself(tmp_path: Path) -> None:
+    page = render_page(*make_board(tmp_path))
+    links = re.findall(r'(?:src|href|action)="([^"]*)"', page)
+    assert links and all(link.startswith(("data:", "#")) for link in links)
+    assert "@import" not in page and "url(" not in page
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None and policy[1].startswith("default-src 'none'; img-src data:;")
+    assert not re.search(r'\son\w+="|\sstyle="', page), "the policy allows no inline handlers and styles"
+
+
+def test_every_entry_class_subject_and_card_is_there(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    page = render_page(results, board)
+    for entry in board["entries"]:
+        assert f'<tr data-entry="{entry["label"]}"' in page
+    for word in (*results.protocol().subjects, "scene", "mix", board["protocol"]["hash"]):
+        assert word in page
+    for card in board["metrics"].values():
+        assert card["version"] in page
+    assert page.count('class="shot missed"') == 1
+    assert "s2, hat, sample 1; no face found" in page
+    assert "SpotDiff" in page, "the manifest of a run"
+
+
+def test_a_quick_look_is_marked(tmp_path: Path) -> None:
+    assert "Quick look." in render_page(*make_board(tmp_path / "quick", limit=4))
+    assert "Quick look." not in render_page(*make_board(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("subjects", "prompts", "samples", "entries"), [(2, 2, 2, 4), (100, 40, 4, 5), (1, 900, 1, 3), (3, 8, 64, 12)]
+)
+def test_a_page_never_holds_more_images_than_it_may(subjects: int, prompts: int, samples: int, entries: int) -> None:
+    protocol = make_protocol(
+        subjects={f"s{i}": "person" for i in range(subjects)},
+        prompts=tuple(Prompt(f"p{i}", "scene", "a <subject>") for i in range(prompts)),
+        samples=samples,
+    )
+    choice = choose(protocol, entries, 100)
+    shown = len(choice.subjects) * len(choice.prompts) * choice.samples
+    assert 0 < shown * entries <= 100
+    assert bool(choice.missing(protocol)) == (shown < subjects * prompts * samples)
+
+
+def test_what_is_not_shown_is_said(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    page = render_page(results, board, max_images=len(KINDS) * 2)
+    assert page.count('class="shot') == len(KINDS) * 2
+    assert "Shown here: 1 of 2 subjects, 1 of 2 samples;" in page
+
+
+def test_thumbnails_are_small_and_damage_is_named(tmp_path: Path) -> None:
+    results, _ = make_board(tmp_path)
+    data = results.reference("s1").read_bytes()
+    assert thumbnail(data, "s1").startswith("data:image/webp;base64,")
+    assert len(thumbnail(data, "s1")) < 30 * SIDE
+    with pytest.raises(LikenessError, match=r"s1\.png is no readable"):
+        thumbnail(data[:40], "s1.png")
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    readings = [reading("a", 1, 5), reading("b", 2, 4), reading("c", 1.5, 3), reading("d", 3, 1), reading("e", 3, 0.5)]
+    assert [r.label for r in pareto_front(readings, UP, UP)] == ["d", "b", "a"]
+    assert [r.label for r in pareto_front(readings, DOWN, UP)] == ["a"]
+
+
+def test_a_plot_keeps_everything_inside_and_labels_apart() -> None:
+    crowd = [reading(f"m{i}", 0.5 + 1e-4 * i, 0.2) for i in range(9)] + [reading("floor", 0.6, 0.0, "floor")]
+    plot = make_plot(UP, UP, crowd, {"real-photo": 0.9})
+    assert all(LEFT <= p.x <= RIGHT and TOP <= p.y <= BOTTOM for p in plot.points)
+    heights = sorted(p.label_y for p in plot.points)
+    assert all(b - a >= 12 for a, b in pairwise(heights))
+    assert not any(p.on_front for p in plot.points if p.reading.kind == "floor"), "a floor is no competitor"
+    assert 3 <= len(plot.x_ticks) <= 8 and 3 <= len(plot.y_ticks) <= 8
+
+
+def test_one_method_makes_a_plot_too() -> None:
+    plot = make_plot(Measure("cost", False, logarithmic=True), UP, [reading("a", 30.0, 0.2)], {})
+    assert plot.front == "" and plot.points[0].on_front and plot.x_ticks
