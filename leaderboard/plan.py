@@ -18,6 +18,7 @@ from metrics.judges import Judges
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.sampler import SamplingSettings
+from networks.subject_vectors import missing_subjects, subjects_of
 
 
 def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> list[str]:
@@ -33,6 +34,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     wanted = settings.protocol
     _check(settings)
     prompts = read_prompts(wanted.prompts)
+    judges = load_judges(settings.judges)
     subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
     protocol = Protocol(
         subjects={subject.id: subject.noun for subject in subjects},
@@ -51,9 +53,8 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
-    judges = load_judges(settings.judges)
     for run in runs:
-        _check_backbone(run, protocol)
+        _check_run(run, protocol)
     if not results.cards.is_file():  # written last
         galleries = make_galleries(judges, subjects)
         results.write_protocol(protocol)
@@ -77,13 +78,16 @@ def _check(settings: EvaluationSettings) -> None:
         raise LikenessError(f"--limit is {settings.limit}, it must be at least 1")
 
 
-def _check_backbone(run: Run, protocol: Protocol) -> None:
+def _check_run(run: Run, protocol: Protocol) -> None:
     _, metadata = read_adapter(run.folder / "adapter.safetensors")
     if metadata["backbone"] != protocol.backbone:
         raise LikenessError(
             f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
             f"protocol.backbone is {protocol.backbone[:12]}"
         )
+    enrolled = subjects_of(metadata)
+    if enrolled is not None and (missing := sorted(set(protocol.subjects) - enrolled.keys())):
+        raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
