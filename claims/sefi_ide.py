@@ -1,0 +1,152 @@
+"""SeFi-IDE's claims on the pocket world: the checks F1 to F8 of its reconstruction.
+
+python -m claims.sefi_ide --work runs/claims/sefi_ide --subjects 6 --steps 300
+
+F1, F2, F3, F4 and F7 are exact and need the base model only. F5 (the weight of the attention loss), F6 (pairs of key
+and value) and F8 (focus of attention) compare runs that differ in one setting; what is not in the work folder yet is
+enrolled there first, so the command can be stopped and goes on. Prints a table and exits 1 when a claim is wrong.
+"""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from claims.enrolled import Shown, Studio, enrolled
+from claims.focus import attention_focus
+from claims.spotdiff import Check
+from claims.stage_reductions import exact_checks
+from contracts.errors import LikenessError
+from datamodules.photos import load_photos
+from datamodules.sources import cache_folder, find_shards
+from pocket import paths
+
+WEIGHTS = (0.0001, 0.001, 0.003, 0.01, 0.05)
+PAIRS = (1, 3, 5, 7, 10)
+EDITS = ("attribute", "action", "accessory")
+"""Classes of prompts that ask for something at the face itself."""
+SLACK = 0.01
+"""What two means of a sweep may differ by without being in order or out of it."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What the runs of a sweep show, in its order."""
+
+    names: list[str]
+    shown: list[Shown]
+
+    @property
+    def identity(self) -> list[float]:
+        return [one.identity for one in self.shown]
+
+    @property
+    def prompt(self) -> list[float]:
+        return [one.prompt["all"] for one in self.shown]
+
+    @property
+    def edits(self) -> list[float]:
+        """Prompt fit where something at the face is asked for."""
+        return [sum(one.prompt[name] for name in EDITS) / len(EDITS) for one in self.shown]
+
+    def __str__(self) -> str:
+        head = f"{'run':<26}{'identity':>10}{'prompt':>10}{'edits':>10}"
+        rows = zip(self.names, self.identity, self.prompt, self.edits, strict=True)
+        return "\n".join([head, *(f"{name:<26}{i:10.3f}{p:10.3f}{e:10.3f}" for name, i, p, e in rows)])
+
+
+def weight_checks(sweep: Sweep) -> list[Check]:
+    """F5: with the weight, prompt fit rises and identity falls; the ends are far apart."""
+    identity, prompt = sweep.identity, sweep.prompt
+    return [
+        Check(
+            "F5 identity never rises with the weight", _largest_rise(identity), SLACK, _largest_rise(identity) < SLACK
+        ),
+        Check(
+            "F5 prompt fit never falls with the weight",
+            _largest_rise(prompt[::-1]),
+            SLACK,
+            _largest_rise(prompt[::-1]) < SLACK,
+        ),
+        Check("F5 the lightest weight gives more identity than the heaviest", *_pair(identity[0], identity[-1])),
+        Check("F5 the heaviest weight keeps more of the prompt than the lightest", *_pair(prompt[-1], prompt[0])),
+    ]
+
+
+def pair_checks(sweep: Sweep) -> list[Check]:
+    """F6: five pairs render edits better than one; ten lose identity against five."""
+    one, five, ten = (sweep.names.index(f"{count} pairs") for count in (1, 5, 10))
+    return [
+        Check("F6 five pairs follow edits better than one", *_pair(sweep.edits[five], sweep.edits[one])),
+        Check("F6 ten pairs keep less identity than five", *_pair(sweep.identity[five], sweep.identity[ten])),
+    ]
+
+
+def _largest_rise(values: list[float]) -> float:
+    """The most that a later value lies above an earlier one."""
+    return max(later - earlier for i, earlier in enumerate(values) for later in values[i + 1 :])
+
+
+def _pair(left: float, right: float) -> tuple[float, float, bool]:
+    return left, right, left > right
+
+
+def test_subjects(count: int) -> list[str]:
+    """The first subjects of pocket10k's test split."""
+    photos = load_photos(find_shards("pocket10k"), cache_folder())
+    return sorted({photo.subject_id for photo in photos if photo.split == "test"})[:count]
+
+
+def trained_checks(work: Path, count: int, steps: int, samples: int) -> list[Check]:
+    """F5, F6 and F8, on the runs in ``work``."""
+    subjects = test_subjects(count)
+    studio = Studio(subjects, samples, resolution=64)
+    base = {"data.enrolment.steps": steps}
+
+    def run(name: str, **settings: object) -> Path:
+        folder = work / f"{name}-{count}x{steps}"
+        enrolled(folder, subjects, base | {f"model.{key}": value for key, value in settings.items()})
+        return folder
+
+    def sweep(runs: dict[str, Path]) -> Sweep:
+        return Sweep(list(runs), [studio.show(enrolled(folder, subjects, base)) for folder in runs.values()])
+
+    weights = sweep({f"weight {weight}": run(f"weight-{weight}", attention_weight=weight) for weight in WEIGHTS})
+    pairs = sweep({f"{pair} pairs": run(f"pairs-{pair}", stages=pair) for pair in PAIRS})
+    ours = run("weight-0.003", attention_weight=0.003)
+    inversion = run("inversion", stages=1, key_value="shared", attention_weight=0.0)
+    print(weights, pairs, sweep({"textual inversion": inversion}), sep="\n")
+    focus = [attention_focus(enrolled(folder, subjects, base), subjects) for folder in (ours, inversion)]
+    return [
+        *weight_checks(weights),
+        *pair_checks(pairs),
+        Check("F8 the subject's token looks at the subject more than in textual inversion", *_pair(*focus)),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m claims.sefi_ide", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--work", type=Path, help="folder for the runs that are compared; without it F5, F6, F8 are left out"
+    )
+    parser.add_argument("--subjects", type=int, default=6, help="test subjects to enrol in each run")
+    parser.add_argument("--steps", type=int, default=300, help="optimisation steps per subject")
+    parser.add_argument("--samples", type=int, default=1, help="images per subject, prompt and run")
+    arguments = parser.parse_args()
+    try:
+        checks = exact_checks(str(paths.BASE))
+        if arguments.work:
+            checks += trained_checks(arguments.work, arguments.subjects, arguments.steps, arguments.samples)
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for check in checks:
+        print(f"{'holds' if check.holds else 'WRONG':<6} {check.claim}: {check.left:.4g} against {check.right:.4g}")
+    return 0 if all(check.holds for check in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
