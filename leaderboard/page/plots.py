@@ -139,7 +139,8 @@ class _Axis:
     @property
     def ticks(self) -> tuple[Tick, ...]:
         """About five round values."""
-        locator = LogLocator(subs=(1, 2, 5)) if self.measure.logarithmic else MaxNLocator(5)
+        wide = self.measure.logarithmic and self.high > 10 * self.low
+        locator = LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5)
         values = [float(v) for v in locator.tick_values(self.low, self.high) if self.low <= v <= self.high]
         return tuple(Tick(self.place(v), _short(v)) for v in values[:: max(1, len(values) // 4)])
 

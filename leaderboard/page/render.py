@@ -13,6 +13,7 @@ from markupsafe import Markup
 from leaderboard.page import view
 from leaderboard.page.sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.results import Results
+from leaderboard.tables.columns import title_of
 
 _HERE = Path(__file__).parent
 
@@ -62,6 +63,7 @@ def render_page(results: Results, board: Mapping, max_images: int = MAX_IMAGES) 
         trade_off=view.trade_off(board),
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
+        titles={name: title_of(board, name) for name in board["metrics"]},
         manifests={entry["label"]: view.manifest_text(entry) for entry in board["entries"]},
         sheets=sheets,
         choice=choice,

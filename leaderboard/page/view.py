@@ -12,6 +12,7 @@ from leaderboard.tables.marks import NO_MARK, Mark, mark
 IDENTITY, PROMPT = "identity_misses_zero", "clip_t"
 BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
+MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
 Triple = tuple[float, float | None, float | None]
 COST_HEADLINE = ("enrol_seconds", "seconds_per_image")
 
@@ -100,12 +101,14 @@ def colours(board: Mapping) -> dict[str, int]:
     return numbers
 
 
-def metric_cell(found: Mapping, scale: tuple[float, float], mark: Mark = NO_MARK) -> Cell:
-    """An interval as text and as a bar between the bounds of ``scale``."""
+def metric_cell(found: Mapping, scale: tuple[float, float] | None, mark: Mark = NO_MARK) -> Cell:
+    """An interval as text and, between the bounds of ``scale``, as a bar."""
     value, low, high = found["value"], found["low"], found["high"]
     if value is None:
         return Cell("n/a")
     interval = "" if low is None else f"{low:.3f} to {high:.3f}"
+    if scale is None:
+        return Cell(f"{value:.3f}", interval, value, mark=mark)
     span = scale[1] - scale[0] or 1.0
     ends = (value if low is None else low, value, value if high is None else high)
     low_at, value_at, high_at = (round((v - scale[0]) / span * BAR, 2) for v in ends)
@@ -122,7 +125,7 @@ def _numbers(found: Mapping) -> list[float]:
 
 
 def trade_off(board: Mapping) -> Plot | None:
-    """Identity against prompt fit; the ceiling is a line, because a photo answers no prompt."""
+    """Identity against prompt fit; the ceiling is a line, as a photo answers no prompt."""
     return _plot(board, Measure(f"{title_of(board, PROMPT)} →", True), lambda e: _triple(e["metrics"][PROMPT]))
 
 
@@ -150,10 +153,10 @@ def _plot(board: Mapping, x: Measure, place: Callable[[Mapping], Triple | None])
         y = _triple(entry["metrics"][IDENTITY])
         if y is None:
             continue
-        if entry["kind"] != "method":
-            levels[entry["label"]] = y[0]
         at = place(entry)
-        if at is not None and entry["kind"] != "ceiling":
+        if entry["kind"] == "ceiling" or (at is None and entry["kind"] == "floor"):
+            levels[entry["label"]] = y[0]
+        elif at is not None:
             readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y))
     if not any(reading.kind == "method" for reading in readings):
         return None
@@ -191,7 +194,7 @@ def _by(board: Mapping, part: str, name: str) -> dict[str, list[Cell]]:
         if name in measured
     }
     values = [value for row in table.values() for found in row for value in _numbers(found)]
-    scale = (min(values), max(values)) if values else (0.0, 1.0)
+    scale = (min(values), max(values)) if values and len(table) <= MAX_BARS else None
     return {key: [metric_cell(found, scale) for found in row] for key, row in table.items()}
 
 

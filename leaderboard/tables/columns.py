@@ -23,8 +23,9 @@ def known_costs(board: Mapping) -> list[str]:
 
 
 def title_of(board: Mapping, name: str) -> str:
-    """A metric's or cost's name for people."""
-    return board["metrics"][name]["title"] if name in board["metrics"] else _COSTS.get(name, name.replace("_", " "))
+    """A metric's or cost's name for people, with a capital at its start."""
+    title = board["metrics"][name]["title"] if name in board["metrics"] else _COSTS[name]
+    return title[:1].upper() + title[1:]
 
 
 def arrow(board: Mapping, name: str) -> str:

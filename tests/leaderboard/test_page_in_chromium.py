@@ -57,7 +57,7 @@ def column(chromium: Browser, title: str) -> str:
 
 
 def test_a_click_sorts_and_another_turns_it_round(chromium: Browser) -> None:
-    button = column(chromium, "clip t")
+    button = column(chromium, "Clip t")
     chromium.click(button)
     assert chromium.run(VISIBLE_ROWS) == ["theirs", "prompt-only", "ours", "real-photo"]
     assert chromium.run("document.querySelector('th[aria-sort]').getAttribute('aria-sort')") == "descending"
