@@ -6,6 +6,7 @@ its own code; stage 2 freezes the mapper and tunes the attention on whole pictur
 the face and the base model everywhere else. A third, short phase for one person is optional.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -125,12 +126,15 @@ class PIDiff(PersonalisationModule):
         if batch.face is None:
             raise ValueError("stage 2 needs the face's mask")
         noisy, target = self.noisy_and_target(batch)
-        with torch.no_grad():  # the mapper is frozen in this stage
-            identity = self.train_conditioning(batch)
-            base = self.denoise(noisy, batch.timestep, Conditioning.from_text(batch.text_states))
+        text, t, face = Conditioning.from_text(batch.text_states), batch.timestep, batch.face
+        with torch.no_grad():  # the mapper is frozen in this stage; targets come first, while no graph is held
+            identity, other = self.train_conditioning(batch), None
+            base = self.denoise(noisy, t, text)
+            if batch.other:  # a run on one person has nobody else
+                tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
+                other = self.denoise(noisy, t, replace(text, identity=tokens))
         with identity_norms(self.backbone.unet) as norms:
-            prediction = self.denoise(noisy, batch.timestep, identity)
-        face = batch.face
+            prediction = self.denoise(noisy, t, identity)
         outside = 1.0 - face if self.localised else torch.ones_like(face)
         error = face_loss(prediction, target, face) if self.localised else diffusion_loss(prediction, target)
         terms = {
@@ -138,10 +142,7 @@ class PIDiff(PersonalisationModule):
             "background": self.background_weight * preservation_loss(prediction, base, outside).mean(),
             "attention": self.attention_weight * self._leak(norms, face).mean(),
         }
-        if batch.other:  # a run on one person has nobody else
-            with torch.no_grad():
-                tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
-                other = self.denoise(noisy, batch.timestep, Conditioning.from_text(batch.text_states, identity=tokens))
+        if other is not None:
             change = disentanglement_loss(prediction, other, face).mean()
             terms["disentanglement"] = self.disentanglement_weight * change
         return terms

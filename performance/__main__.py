@@ -14,7 +14,15 @@ from pathlib import Path
 from performance.timing import Result, machine
 from pocket.training import atomic
 
-BENCHMARKS = ("training_step", "cached_encoders", "batched_generation", "guidance", "batched_enrolment")
+BENCHMARKS = (
+    "training_step",
+    "cached_encoders",
+    "batched_generation",
+    "guidance",
+    "batched_enrolment",
+    "three_forwards",
+    "three_forwards_memory",
+)
 RESULTS = Path(__file__).parent / "results.json"
 
 
