@@ -12,7 +12,7 @@ from networks.backbone import Backbone
 from networks.clip_image import ClipImageEncoder
 from networks.sampler import SamplingSettings
 from performance import __main__ as command
-from performance import cached_encoders, guidance, models, training_step
+from performance import batched_enrolment, cached_encoders, guidance, models, training_step
 from performance.timing import Result
 
 pytestmark = pytest.mark.skipif(not models.BASE.is_dir(), reason="the pocket models are not there")
@@ -88,3 +88,13 @@ def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones(capsys: pyte
         command.main(["guidence"])
     assert stop.value.code == 2
     assert "no benchmark is named guidence; there are training_step" in capsys.readouterr().err
+
+
+def test_subjects_of_a_batch_end_with_the_vectors_they_get_alone() -> None:
+    backbone = batched_enrolment.small_backbone()
+    subjects = batched_enrolment.SUBJECTS
+    together = batched_enrolment.enrol(batched_enrolment.fresh(backbone, subjects), subjects)
+    for row, name in zip(together, subjects, strict=True):
+        alone = batched_enrolment.enrol(batched_enrolment.fresh(backbone, (name,)), (name,))
+        torch.testing.assert_close(alone[0], row, rtol=0, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 1e-3

@@ -1,0 +1,89 @@
+"""Directions on numbers made up so that each of them holds or fails; the exact claims on a tiny base model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from claims import sefi_ide, stage_reductions
+from claims.enrolled import Shown
+from claims.sefi_ide import Sweep
+from contracts.conditioning import Conditioning
+from tests.tiny import tiny_base
+
+
+def shown(identity: float, prompt: float, edits: float = 0.5) -> Shown:
+    return Shown(identity, {"all": prompt, **dict.fromkeys(sefi_ide.EDITS, edits)})
+
+
+WEIGHTS = [shown(0.50, 0.40), shown(0.45, 0.45), shown(0.455, 0.50), shown(0.30, 0.55), shown(0.10, 0.60)]
+PAIRS = {"1 pairs": shown(0.30, 0.5, 0.40), "5 pairs": shown(0.35, 0.5, 0.50), "10 pairs": shown(0.25, 0.5, 0.55)}
+
+
+def failing(checks: list) -> list[str]:
+    return [check.claim.split(" ", 1)[1] for check in checks if not check.holds]
+
+
+def test_the_weights_order_holds_within_the_slack() -> None:
+    assert not failing(sefi_ide.weight_checks(Sweep(["w"] * 5, WEIGHTS)))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "claims"),
+    [
+        (2, shown(0.48, 0.50), ["identity never rises with the weight"]),
+        (3, shown(0.30, 0.44), ["prompt fit never falls with the weight"]),
+        (
+            4,
+            shown(0.60, 0.60),
+            [
+                "identity never rises with the weight",
+                "the lightest weight gives more identity than the heaviest",
+            ],
+        ),
+    ],
+)
+def test_a_weight_out_of_order_is_named(place: int, value: Shown, claims: list[str]) -> None:
+    rows = [*WEIGHTS[:place], value, *WEIGHTS[place + 1 :]]
+    assert failing(sefi_ide.weight_checks(Sweep(["w"] * 5, rows))) == claims
+
+
+def test_pairs_are_compared_by_edits_and_identity() -> None:
+    sweep = Sweep(list(PAIRS), list(PAIRS.values()))
+    assert not failing(sefi_ide.pair_checks(sweep))
+    worse = Sweep(list(PAIRS), [PAIRS["1 pairs"], shown(0.2, 0.5, 0.3), PAIRS["10 pairs"]])
+    assert failing(sefi_ide.pair_checks(worse)) == [
+        "five pairs follow edits better than one",
+        "ten pairs keep less identity than five",
+    ]
+    assert str(sweep).splitlines()[1].split() == ["1", "pairs", "0.300", "0.500", "0.400"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_base(tmp_path_factory.mktemp("claims") / "base"))
+
+
+def test_the_exact_claims_hold_for_random_weights(base: str) -> None:
+    assert [check.claim for check in stage_reductions.exact_checks(base) if not check.holds] == []
+
+
+def test_a_wrong_stage_is_noticed(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Conditioning.at
+
+    def shifted(self: Conditioning, timestep: torch.Tensor) -> object:
+        return right(self, (timestep + 1).clamp(max=999))
+
+    monkeypatch.setattr(Conditioning, "at", shifted)
+    wrong = [check.claim[:2] for check in stage_reductions.exact_checks(base) if not check.holds]
+    assert wrong == ["F3"]
+
+
+def test_the_command_prints_and_answers(
+    base: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sefi_ide.paths, "BASE", Path(base))
+    monkeypatch.setattr("sys.argv", ["claims.sefi_ide"])
+    assert sefi_ide.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8 and all(line.startswith("holds") for line in lines)

@@ -1,0 +1,100 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from contracts.errors import LikenessError
+from datamodules.enrolment import EnrolmentSettings, caption_with_placeholder
+from datamodules.photos import Photo, load_photos, reference_of
+from datamodules.sources import find_shards
+from datamodules.spotdiff10k import SpotDiff10kDataModule
+from tests.enrolment import NAMES
+from tests.training import TinyWorld
+
+FIELDS = ("moments", "latent_noise", "noise", "timestep")
+
+
+def data(world: TinyWorld, subjects: list[str] | None = None, **settings: object) -> SpotDiff10kDataModule:
+    module = SpotDiff10kDataModule(
+        **{**world.data(), "features": []},
+        subjects=subjects,
+        enrolment=EnrolmentSettings(**{"steps": 3, **settings}),
+    )
+    module.setup()
+    return module
+
+
+def photos(world: TinyWorld) -> list[Photo]:
+    return load_photos(find_shards(str(world.dataset)), world.cache)
+
+
+def test_each_subject_has_its_one_reference_photo(tiny_world: TinyWorld) -> None:
+    enrolment = data(tiny_world).enrolment
+    assert enrolment is not None
+    own = {name: [p for p in photos(tiny_world) if p.subject_id == name] for name in NAMES}
+    assert enrolment.references == {name: reference_of(own[name]) for name in NAMES}
+    assert len(enrolment) == 3 and enrolment.waves == [NAMES]
+
+
+def test_subjects_of_any_split_can_be_named(tiny_world: TinyWorld) -> None:
+    some = sorted({p.subject_id for p in photos(tiny_world) if p.split == "train"})[:2]
+    enrolment = data(tiny_world, [some[1], NAMES[0], some[0]], at_once=2).enrolment
+    assert enrolment is not None and enrolment.waves == [(some[0], some[1]), (NAMES[0],)]
+    assert len(enrolment) == 6
+
+
+def test_a_row_depends_on_its_subject_alone(tiny_world: TinyWorld) -> None:
+    together, alone = data(tiny_world), data(tiny_world, [NAMES[2]])
+    for number, (one, three) in enumerate(zip(alone.train_dataloader(), together.train_dataloader(), strict=True)):
+        assert three.wave == three.subjects == NAMES and one.subjects == (NAMES[2],)
+        assert one.step == three.step == number
+        for name in FIELDS:
+            assert torch.equal(getattr(one, name)[0], getattr(three, name)[2]), name
+    first, second = data(tiny_world)._stream[0], data(tiny_world)._stream[1]
+    assert not torch.equal(first.noise, second.noise) and not torch.equal(first.noise[0], first.noise[1])
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: int) -> None:
+    module = data(tiny_world)
+    assert module.enrolment is not None
+    whole = module._stream[1]
+    parts = [module.enrolment.stream(module._features, rank, count)[1] for rank in range(count)]
+    assert sorted(name for part in parts for name in part.subjects) == list(NAMES)
+    for part in parts:
+        rows = [whole.subjects.index(name) for name in part.subjects]
+        assert part.wave == NAMES and len(part.sample_ids) == len(rows)
+        for name in FIELDS:
+            assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
+
+
+def test_an_enrolments_validation_draws_who_is_enrolled_first(tiny_world: TinyWorld) -> None:
+    module = SpotDiff10kDataModule(
+        **{**tiny_world.data(), "features": []},
+        enrolment=EnrolmentSettings(steps=1, at_once=2),
+        validation_prompts=tiny_world.prompts[:1],
+        validation_subjects=2,
+    )
+    module.setup()
+    assert [request.subject for request in module.validation_requests()] == list(NAMES[:2])
+    assert set(module.validation_held_out()) == set(NAMES[:2])
+
+
+def test_a_caption_names_its_subject_by_the_placeholder(tiny_world: TinyWorld) -> None:
+    photo = photos(tiny_world)[0]
+    said = {"person, sad, on a beach": "<subject>, sad, on a beach", "a photo of a person": "a photo of a <subject>"}
+    for caption, expected in said.items():
+        assert caption_with_placeholder(replace(photo, caption=caption)) == expected
+    for caption in ("a photo of a hat", "a photo of a personality"):
+        with pytest.raises(LikenessError, match="does not say 'person'"):
+            caption_with_placeholder(replace(photo, caption=caption))
+
+
+def test_without_a_test_split_subjects_must_be_named(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").symlink_to(tiny_world.dataset / "train.parquet")
+    module = SpotDiff10kDataModule(
+        **{**tiny_world.data(), "source": str(tmp_path)}, enrolment=EnrolmentSettings(steps=1)
+    )
+    with pytest.raises(LikenessError, match=r"test split .* is empty: name the subjects to enrol with data.subjects"):
+        module.setup()
