@@ -1,0 +1,123 @@
+"""What PIDiff trains on: aligned faces with their own codes, then pairs with head masks and other people."""
+
+import pytest
+import torch
+
+from contracts.batch import FaceBatch, PairBatch
+from contracts.errors import LikenessError
+from datamodules.encoders import FrozenEncoders, photo_key
+from datamodules.photos import read_pictures
+from datamodules.portraits import aligned, portrait_of
+from datamodules.spotdiff10k import SpotDiff10kDataModule
+from datamodules.streams import PairStream
+from networks.face_alignment import VERSION
+from networks.wplus import load_wplus
+from tests.training import TinyWorld
+
+TEXTS = ["a photo of a person", "a person"]
+
+
+def datamodule(world: TinyWorld, **changes: object) -> SpotDiff10kDataModule:
+    arguments = {**world.data(), "features": ["wplus"], "face_steps": 2, "face_texts": TEXTS, **changes}
+    module = SpotDiff10kDataModule(**arguments)
+    module.setup()
+    return module
+
+
+@pytest.fixture(scope="module")
+def ready(tiny_world: TinyWorld) -> SpotDiff10kDataModule:
+    return datamodule(tiny_world)
+
+
+def test_the_first_batches_are_faces_and_the_others_pairs(ready: SpotDiff10kDataModule) -> None:
+    kinds = [type(ready._stream[k]) for k in range(4)]
+    assert kinds == [FaceBatch, FaceBatch, PairBatch, PairBatch]
+
+
+def test_an_aligned_face_comes_with_its_own_code(ready: SpotDiff10kDataModule, tiny_world: TinyWorld) -> None:
+    batch = ready._stream[0]
+    assert isinstance(batch, FaceBatch)
+    photos = {p.id: p for p in ready.photos["train"]}
+    encoder = load_wplus(str(tiny_world.wplus))
+    for i, name in enumerate(batch.sample_ids):
+        picture = next(iter(read_pictures([photos[name]])))
+        crop = aligned(portrait_of(picture), 64, None, background=True)
+        torch.testing.assert_close(batch.reference["wplus"][i], encoder.encode(crop[None])[0], rtol=1e-4, atol=1e-4)
+    assert batch.moments.shape == (4, 8, 16, 16) and batch.text_states.shape[0] == 4
+
+
+def test_a_reference_is_encoded_without_its_background(ready: SpotDiff10kDataModule, tiny_world: TinyWorld) -> None:
+    photo = ready.photos["train"][0]
+    picture = next(iter(read_pictures([photo])))
+    crop = aligned(portrait_of(picture), 64, None, background=False)
+    expected = load_wplus(str(tiny_world.wplus)).encode(crop[None])
+    torch.testing.assert_close(ready._features["wplus"].rows([photo.face_sha256]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_other_person_is_another_one_and_does_not_move_the_rest(ready: SpotDiff10kDataModule) -> None:
+    codes = {}
+    for photo in ready.photos["train"]:
+        codes[tuple(ready._features["wplus"].rows([photo.face_sha256])[0].flatten().tolist())] = photo.subject_id
+    for k in range(2, 6):
+        batch = ready._stream[k]
+        assert isinstance(batch, PairBatch) and batch.face is not None
+        for own, other in zip(batch.reference["wplus"], batch.other["wplus"], strict=True):
+            assert codes[tuple(own.flatten().tolist())] != codes[tuple(other.flatten().tolist())]
+        assert batch.face.shape == (4, 1, 16, 16) and (batch.face <= batch.mask + 0.35).all()
+        assert 0 < batch.face.mean() < batch.mask.mean()
+
+
+def test_a_batch_is_a_function_of_its_number(ready: SpotDiff10kDataModule, tiny_world: TinyWorld) -> None:
+    """Two processes' halves are the batch of one."""
+    training = ready._training_photos()
+    halves = [PairStream(training, ready._features, ["wplus"], 4, 0, ready._drops, rank, 2)[3] for rank in (0, 1)]
+    whole = ready._stream[3 + 2]
+    assert isinstance(whole, PairBatch)
+    for name in ("other", "reference"):
+        joined = torch.stack([getattr(halves[i % 2], name)["wplus"][i // 2] for i in range(4)])
+        assert torch.equal(joined, getattr(whole, name)["wplus"])
+
+
+def test_features_without_faces_ask_for_neither_mask_nor_others(tiny_world: TinyWorld) -> None:
+    module = datamodule(tiny_world, features=["clip"], face_steps=0)
+    batch = module._stream[0]
+    assert isinstance(batch, PairBatch) and batch.face is None and batch.other == {}
+
+
+def test_one_person_alone_has_no_other(tiny_world: TinyWorld, ready: SpotDiff10kDataModule) -> None:
+    alone = datamodule(tiny_world, face_steps=0, subjects=[ready.photos["train"][0].subject_id])
+    batch = alone._stream[0]
+    assert isinstance(batch, PairBatch) and batch.other == {} and batch.face is not None
+
+
+def test_keys_cover_all_that_a_face_is_made_of(ready: SpotDiff10kDataModule) -> None:
+    from dataclasses import replace
+
+    photo = ready.photos["train"][0]
+    assert photo_key("clip", photo) == photo.sha256
+    moved = replace(photo, landmarks=((0.0, 0.0), *photo.landmarks[1:]))
+    masked, boxed = replace(photo, mask_sha256="0" * 64), replace(photo, bbox=(0.0, 0.0, 1.0, 1.0))
+    assert len({photo_key("wplus", p) for p in (photo, moved, masked, boxed)}) == 4
+
+
+def test_fingerprints_name_aligner_detector_and_weights(tiny_world: TinyWorld) -> None:
+    def fingerprint(name: str, **changes: str) -> str:
+        sources = {"wplus_encoder": str(tiny_world.wplus), "detector": str(tiny_world.faces), **changes}
+        return FrozenEncoders(str(tiny_world.base), None, 64, torch.device("cpu"), **sources).fingerprint(name)
+
+    assert VERSION in fingerprint("wplus")
+    from networks.face_analysis import FacePack
+
+    assert FacePack(tiny_world.faces).fingerprint in fingerprint("wplus")
+    assert fingerprint("wplus") != fingerprint("wplus_background") != fingerprint("face_moments")
+
+
+def test_a_stage_without_words_is_refused(tiny_world: TinyWorld) -> None:
+    with pytest.raises(LikenessError, match="set face_texts"):
+        datamodule(tiny_world, face_texts=[])
+
+
+def test_checkpoints_of_other_faces_are_refused(ready: SpotDiff10kDataModule) -> None:
+    state = ready.state_dict()
+    with pytest.raises(LikenessError, match=r"`face_steps` differs \(3 there, 2 here\)"):
+        ready.load_state_dict(state | {"face_steps": 3})
