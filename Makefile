@@ -20,7 +20,9 @@ DEMO_STEPS ?= 60
 DEMO_START ?= pocket/weights/adapters
 DEMO_RUNS ?= runs/demo
 DEMO_OUTPUT ?= results/demo
-DEMO_TRAIN ?= --data.expert_steps 20 --trainer.max_steps $(DEMO_STEPS) --trainer.val_check_interval $(DEMO_STEPS)
+DEMO_TRAIN ?= --trainer.max_steps $(DEMO_STEPS) --trainer.val_check_interval $(DEMO_STEPS)
+DEMO_TRAIN_spotdiff ?= --data.expert_steps 20
+DEMO_TRAIN_pidiff ?= --data.face_steps 20
 DEMO_EVALUATE ?=
 
 .DEFAULT_GOAL := help
@@ -44,10 +46,8 @@ $(READY): requirements.lock
 	@touch $@
 
 demo: $(READY) ## Train each method briefly, evaluate it, print the leaderboard
-	for method in $(DEMO_METHODS); do \
-		$(RUN) train.py --config configs/pocket/$$method.yaml --start_from $(DEMO_START)/$$method \
-			--output $(DEMO_RUNS)/$$method $(DEMO_TRAIN) || exit; \
-	done
+	$(foreach method,$(DEMO_METHODS),$(RUN) train.py --config configs/pocket/$(method).yaml \
+		--start_from $(DEMO_START)/$(method) --output $(DEMO_RUNS)/$(method) $(DEMO_TRAIN) $(DEMO_TRAIN_$(method)) &&) true
 	$(RUN) evaluate.py --config configs/evaluation/pocket.yaml --runs $(DEMO_METHODS:%=$(DEMO_RUNS)/%) \
 		--output $(DEMO_OUTPUT) $(DEMO_EVALUATE)
 

@@ -82,7 +82,7 @@ def test_no_face_two_faces_and_no_detector_are_one_line(
 
 def test_landmarks_that_are_none_name_the_photo(pictures: list[Picture]) -> None:
     image, _ = pixels(pictures[0])
-    with pytest.raises(LikenessError, match="^me: face alignment"):
+    with pytest.raises(LikenessError, match=r"^me: face alignment"):
         aligned(Portrait("me", image, np.zeros((5, 2), np.float32)), 64, None, background=True)
 
 
