@@ -95,7 +95,8 @@ class SpotDiff10kDataModule(LightningDataModule):
             if value < 1:
                 raise LikenessError(f"{name} is {value}, it must be at least 1")
         self._drops = Drops(drop_identity, drop_text, drop_both)
-        self._enrolment_settings, self.enrolment = enrolment, None
+        self._enrolment_settings = enrolment
+        self.enrolment: Enrolment | None = None
         self._source, self._backbone, self._image_encoder, self._resolution = (
             source,
             backbone,

@@ -7,6 +7,9 @@ attention to that of the same sentence with the class noun. Optimiser, rate, ste
 and how the tokens begin are not known: those are our reconstruction.
 """
 
+# It trains on batches of subjects, where the base class speaks of pairs.
+# mypy: disable-error-code="override,arg-type"
+
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
