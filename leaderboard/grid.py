@@ -23,6 +23,7 @@ def draw_grid(results: Results, labels: Sequence[str]) -> Image.Image:
     A red frame marks an image in which no face was found.
     """
     protocol = results.protocol()
+    records = {label: results.entry(label).records() for label in labels}
     subjects = list(protocol.subjects)[:SUBJECTS]
     step = _TILE + _GAP
     block = len(labels) * step + _HEAD
@@ -39,13 +40,21 @@ def draw_grid(results: Results, labels: Sequence[str]) -> Image.Image:
         for row, label in enumerate(labels):
             y = top + _HEAD + row * step
             pen.text((2, y + _TILE // 2 - 6), label, fill="black", font=font)
-            _draw_row(sheet, pen, results, label, subject, y)
+            _draw_row(sheet, pen, results, protocol, label, records[label], subject, y)
     return sheet
 
 
-def _draw_row(sheet: Image.Image, pen: ImageDraw.ImageDraw, results: Results, label: str, subject: str, y: int) -> None:
-    folder, protocol = results.entry(label), results.protocol()
-    records: Mapping[str, Record] = folder.records()
+def _draw_row(
+    sheet: Image.Image,
+    pen: ImageDraw.ImageDraw,
+    results: Results,
+    protocol: Protocol,
+    label: str,
+    records: Mapping[str, Record],
+    subject: str,
+    y: int,
+) -> None:
+    folder = results.entry(label)
     firsts = [r for r in protocol.requests if r.subject == subject and r.sample == 0]
     for column, request in enumerate(firsts, start=1):
         x = _LABELS + column * (_TILE + _GAP)

@@ -220,7 +220,7 @@ def read_lines(path: Path) -> Iterator[dict]:
     whole, _, _ = path.read_bytes().rpartition(b"\n")
     for number, line in enumerate(whole.splitlines(), start=1):
         try:
-            yield json.loads(line, parse_constant=_refuse)
+            yield _LINE.decode(line.decode())
         except _NoScore as error:
             raise LikenessError(
                 f"{path}, line {number} holds {error}: remove the line and run the stage again"
@@ -235,3 +235,6 @@ class _NoScore(ValueError):
 
 def _refuse(name: str) -> None:
     raise _NoScore(name)
+
+
+_LINE = json.JSONDecoder(parse_constant=_refuse)

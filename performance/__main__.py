@@ -22,6 +22,7 @@ BENCHMARKS = (
     "batched_enrolment",
     "three_forwards",
     "three_forwards_memory",
+    "report",
 )
 RESULTS = Path(__file__).parent / "results.json"
 
