@@ -25,10 +25,12 @@ class PersonalisationModule(L.LightningModule):
     """Base of the methods. A method says what it trains (:meth:`adapter`), what its loss terms are
     (:meth:`loss_terms`) and what the UNet is conditioned on (:meth:`train_conditioning`, :meth:`conditioning`).
 
-    ``needs`` names the reference features that a method reads from a batch.
+    ``needs`` names the reference features that a method reads from a batch; ``enrols`` says that it trains on subjects
+    (``data.enrolment``) and not on pairs.
     """
 
     needs: tuple[str, ...] = ()
+    enrols: bool = False
 
     def __init__(
         self,
@@ -76,6 +78,15 @@ class PersonalisationModule(L.LightningModule):
         return {"trainable_parameters": sum(p.numel() for p in self.adapter().parameters() if p.requires_grad)}
 
     # --- what is the same for all ----------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Raises :class:`LikenessError` when the data are not of the kind that the method trains on."""
+        given = getattr(self.trainer.datamodule, "enrolment", None) is not None  # type: ignore[attr-defined]
+        if stage == "fit" and given != self.enrols:
+            what = (
+                "is missing: it optimises per subject" if self.enrols else "is given: it trains on pairs; take it away"
+            )
+            raise LikenessError(f"{type(self).__name__}: data.enrolment {what} (see configs/ for each method's data)")
 
     def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The UNet's prediction (B, C, h, w) for noisy latents ``z`` at timesteps ``t`` (B,)."""

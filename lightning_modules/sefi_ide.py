@@ -46,6 +46,8 @@ class SefiIDE(PersonalisationModule):
     side; 0 leaves it out. ``scale`` leads from the class noun's embedding (0, the base model) to the learnt one (1).
     """
 
+    enrols = True
+
     def __init__(
         self,
         backbone: str | Backbone,
@@ -78,11 +80,10 @@ class SefiIDE(PersonalisationModule):
 
     def setup(self, stage: str) -> None:
         """Make room for the subjects of the run."""
+        super().setup(stage)
         if stage != "fit":
             return
-        enrolment = getattr(self.trainer.datamodule, "enrolment", None)  # type: ignore[attr-defined]
-        if enrolment is None:
-            raise LikenessError("data.enrolment is missing: SeFi-IDE optimises per subject (see configs/sefi_ide.yaml)")
+        enrolment = self.trainer.datamodule.enrolment  # type: ignore[attr-defined]
         if self.trainer.accumulate_grad_batches != 1:
             raise LikenessError("trainer.accumulate_grad_batches must be 1: a batch is one step of every subject")
         self._check_length(enrolment.settings.steps, len(enrolment.waves))
@@ -115,12 +116,12 @@ class SefiIDE(PersonalisationModule):
             )
 
     def begin_wave(self, wave: tuple[str, ...]) -> None:
-        """Fill the slots with modules that emit each subject's starting vectors; keyed by subject, so company is no
-        matter."""
+        """Fill the slots with modules that emit each subject's starting vectors: the class noun's, or what is known of
+        the subject. Weights are keyed by subject, so company is no matter."""
         for slot, name in enumerate(wave):
             initial = self.noun_embedding(self.vectors.nouns[name])
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(key_seed("tokens", self._seed, name))
+                torch.random.default_generator.manual_seed(key_seed("tokens", self._seed, name))
                 module = self._make()
             start = self.vectors[name] if name in self.vectors.known else initial.expand(self.shape)
             module.start_at(start.flatten(0, 1).cpu())
@@ -133,6 +134,8 @@ class SefiIDE(PersonalisationModule):
             self.begin_wave(batch.wave)
             self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
         self._wave, self._last = batch.wave, batch.step == self._steps - 1
+        finished = float(len(set(self.vectors.known) - set(batch.wave)))
+        self.log("subjects_finished", finished, prog_bar=True, rank_zero_only=True)
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
         """Lightning's step; then the time it took is noted, and after a wave's last step its vectors are."""

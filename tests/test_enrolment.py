@@ -251,10 +251,17 @@ def test_other_subjects_do_not_go_on_from_a_checkpoint(
     assert_same(before, vectors(run), within=0)
 
 
-def test_encoder_methods_refuse_to_enrol(
-    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("method", "more", "words"),
+    [
+        ("SefiIDE", [], "SefiIDE: data.enrolment is missing: it optimises per subject"),
+        ("SpotDiff", ["--data.enrolment.steps=2"], "SpotDiff: data.enrolment is given: it trains on pairs"),
+    ],
+)
+def test_a_method_gets_the_kind_of_data_it_trains_on(
+    method: str, more: list[str], words: str, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = tiny_world.arguments(tmp_path / "run", model="lightning_modules.SefiIDE")
-    given = [a for a in given if not a.startswith(("--model.image_width", "--model.hidden"))]
-    assert train.main(given) == 2
-    assert "data.enrolment is missing" in capfd.readouterr().err
+    given = tiny_world.arguments(tmp_path / "run", model=f"lightning_modules.{method}")
+    only = ("--model.image_width", "--model.hidden") if method == "SefiIDE" else ()
+    assert train.main([*(a for a in given if not only or not a.startswith(only)), *more]) == 2
+    assert words in capfd.readouterr().err
