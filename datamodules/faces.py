@@ -1,4 +1,4 @@
-"""The batches of PIDiff's first stage: aligned faces, each to be drawn from its own W+ code."""
+"""The batches of PIDiff's other stages: aligned faces drawn from their own W+ codes, and one person's only photo."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from datamodules.encoders import Features
 from datamodules.feature_cache import content_key
 from datamodules.photos import Photo
 from datamodules.samplers import global_batch, per_process, share
-from datamodules.streams import TIMESTEPS, Drops
+from datamodules.streams import TIMESTEPS, Drops, PairStream
 from networks.keyed_noise import keyed_generator, keyed_normal
 
 
@@ -69,3 +69,30 @@ class FaceStream:
 
     def _noise(self, what: str, samples: list[tuple[int, Photo]], shape: tuple[int, ...]) -> torch.Tensor:
         return torch.stack([keyed_normal(shape, what, self._seed, epoch, photo.id) for epoch, photo in samples])
+
+
+class PersonStream(PairStream):
+    """Batch k of one photo over and over, target and reference at once, with noise and timestep of its own each time.
+
+    For a short phase on one person (PIDiff-R, our reading of "identity-tailored"). ``others`` are the photos that other
+    people are taken from. The rest is as in :class:`~datamodules.streams.PairStream`.
+    """
+
+    def __init__(
+        self,
+        photo: Photo,
+        others: Sequence[Photo],
+        features: Features,
+        reference_features: Sequence[str],
+        batch_size: int,
+        seed: int,
+        drops: Drops,
+        rank: int = 0,
+        count: int = 1,
+    ) -> None:
+        super().__init__(others, features, reference_features, batch_size, seed, drops, rank, count)
+        self.targets = [photo]
+
+    def views(self, photo: Photo) -> list[Photo]:
+        """The photo itself."""
+        return [photo]

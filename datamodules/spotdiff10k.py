@@ -1,6 +1,6 @@
 """The training data of encoder methods: pocket10k, or any dataset of the schema, as cached features."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,13 +12,13 @@ from torch import Tensor
 from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
-from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders, photo_key
+from datamodules.encoders import Features, FrozenEncoders, photo_key
 from datamodules.enrolment import Enrolment, EnrolmentSettings
-from datamodules.faces import FaceStream
+from datamodules.faces import FaceStream, PersonStream
 from datamodules.feature_cache import content_key
-from datamodules.images import read_square, read_square_mask, square_mask
+from datamodules.filling import fill_photos
+from datamodules.images import read_square
 from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
-from datamodules.portraits import head_mask, portrait_of
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_texts, spoken
 from datamodules.samplers import StepLoader, Stream, share
@@ -47,6 +47,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         expert_steps: Number of batches for the experts.
         face_steps: Number of batches of aligned faces.
         face_texts: What is said of any aligned face; one of them is drawn for each.
+        person: Tune on the reference photo of this subject alone, of any split, without a first stage.
         drop_identity: Share of pairs trained without identity.
         drop_text: Share of pairs trained without text.
         drop_both: Share of pairs trained without either.
@@ -76,6 +77,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         expert_steps: int = 0,
         face_steps: int = 0,
         face_texts: Sequence[str] = (),
+        person: str | None = None,
         drop_identity: float = 0.05,
         drop_text: float = 0.05,
         drop_both: float = 0.05,
@@ -104,7 +106,9 @@ class SpotDiff10kDataModule(LightningDataModule):
             resolution,
         )
         self._wplus_encoder, self._detector = wplus_encoder, detector
-        self._face_steps, self._face_texts = face_steps, tuple(face_texts)
+        self._face_steps, self._face_texts, self._person = face_steps, tuple(face_texts), person
+        if person is not None:
+            self._face_steps = self._expert_steps = expert_steps = 0
         self._names, self._batch_size, self._expert_batch_size = tuple(features), batch_size, expert_batch_size
         self._expert_steps, self._subjects, self._seed, self._num_workers = expert_steps, subjects, seed, num_workers
         self._prompts, self._validation_subjects = tuple(validation_prompts), validation_subjects
@@ -127,6 +131,7 @@ class SpotDiff10kDataModule(LightningDataModule):
                 photos, self._subjects, self._enrolment_settings, self._source, self._seed, self._resolution
             )
         training = self._training_photos()
+        alone = self._photo_of(self._person) if self._person is not None else None
         self._validation = self._validation_references()
         processes = Processes.of(self.trainer)
         encoders = FrozenEncoders(
@@ -138,15 +143,16 @@ class SpotDiff10kDataModule(LightningDataModule):
             self._detector,
         )
         self._features = Features(encoders, self._cache_dir / "features", processes)
-        self._fill(training)
+        self._fill(training if alone is None or alone in training else [*training, alone])
         self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
         if self.enrolment:
             self._stream: Stream = self.enrolment.stream(self._features, self._rank, self._count)
             self._epoch = len(self.enrolment)
             return
-        pairs = PairStream(
-            training, self._features, self._names, self._batch_size, self._seed, self._drops, self._rank, self._count
-        )
+        settings = (self._names, self._batch_size, self._seed, self._drops, self._rank, self._count)
+        pairs = PairStream(training, self._features, *settings)
+        if alone is not None:
+            pairs = PersonStream(alone, training, self._features, *settings)
         self._epoch = len(pairs)
         self._stream = pairs
         if self._face_steps:
@@ -242,6 +248,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             "drops": [self._drops.identity, self._drops.text, self._drops.both],
             "data": self.fingerprint,
             **({"enrolment": self.enrolment.to_json()} if self.enrolment else {}),
+            **({"person": self._person} if self._person is not None else {}),
             **({"face_steps": self._face_steps, "face_texts": list(self._face_texts)} if self._face_steps else {}),
         }
 
@@ -256,6 +263,13 @@ class SpotDiff10kDataModule(LightningDataModule):
             if state_dict.get(name) != ours[name]:
                 shown = "" if name == "data" else f" ({state_dict.get(name)} there, {ours[name]} here)"
                 raise LikenessError(f"the checkpoint was trained with other batches: `{name}` differs{shown}")
+
+    def _photo_of(self, subject: str) -> Photo:
+        """The reference photo of a subject of any split."""
+        photos = [p for split in self.photos.values() for p in split if p.subject_id == subject]
+        if not photos:
+            raise LikenessError(f"data.person {subject!r} has no photo in {self._source!r}")
+        return reference_of(photos)
 
     def _training_photos(self) -> list[Photo]:
         if self.enrolment:
@@ -293,41 +307,5 @@ class SpotDiff10kDataModule(LightningDataModule):
             ["", *(photo.caption for photo in training), *self._face_texts]
             + [spoken(prompt, p.subject_class) for prompt in self._prompts for p in self._validation.values()],
         )
-        plain = tuple(name for name in self._names if name not in PORTRAIT_FEATURES)
-        photos = {photo.sha256: photo for photo in [*training, *self._validation.values()]}
-        masks = {photo.mask_sha256: photo for photo in training}
-
-        def images(keys: set[str]) -> Iterator[tuple[str, dict]]:
-            for picture in read_pictures(photos[key] for key in sorted(keys)):
-                pixels = read_square(picture.image, f"image {picture.photo.id}", self._resolution)
-                yield picture.photo.sha256, dict.fromkeys(("moments", *plain), pixels)
-
-        def shapes(keys: set[str]) -> Iterator[tuple[str, dict]]:
-            for picture in read_pictures(masks[key] for key in sorted(keys)):
-                name = f"the mask of image {picture.photo.id}"
-                yield picture.photo.mask_sha256, {"mask": read_square_mask(picture.mask, name, self._resolution)}
-
-        self._features.fill(("moments", *plain), list(photos), images)
-        self._features.fill(("mask",), list(masks), shapes)
-        portraits = tuple(name for name in self._names if name in PORTRAIT_FEATURES)
-        if portraits:
-            self._fill_faces(training, portraits)
-
-    def _fill_faces(self, training: list[Photo], names: tuple[str, ...]) -> None:
-        """Encode what is made of aligned faces, and the masks of the heads."""
-        photos = {photo.face_sha256: photo for photo in [*training, *self._validation.values()]}
-
-        def heads(keys: set[str]) -> Iterator[tuple[str, dict]]:
-            for picture in read_pictures(photos[key] for key in sorted(keys)):
-                yield picture.photo.face_sha256, {"face": square_mask(head_mask(picture), self._resolution)}
-
-        def portraits(keys: set[str]) -> Iterator[tuple[str, dict]]:
-            for picture in read_pictures(photos[key] for key in sorted(keys)):
-                yield picture.photo.face_sha256, dict.fromkeys(stage_1 + names, portrait_of(picture))
-
-        stage_1 = ("wplus_background", "face_moments") if self._face_steps else ()
-        own = [photo.face_sha256 for photo in training]
-        self._features.fill(("face",), own, heads)
-        self._features.fill(names, list(photos), portraits)
-        if stage_1:
-            self._features.fill(stage_1, own, portraits)
+        references = list(self._validation.values())
+        fill_photos(self._features, training, references, self._names, self._resolution, aligned=self._face_steps > 0)

@@ -81,7 +81,7 @@ class PairStream:
         references, captions, timesteps, no_identity = [], [], [], []
         for epoch, photo in samples:
             draws = keyed_generator("sample", self._seed, epoch, photo.id)
-            views = cross_views(photo, self._subjects[photo.subject_id])
+            views = self.views(photo)
             references.append(views[int(torch.randint(len(views), (), generator=draws))])
             timesteps.append(int(torch.randint(TIMESTEPS, (), generator=draws)))
             without_identity, without_text = self._drops.decide(float(torch.rand((), generator=draws)))
@@ -103,6 +103,10 @@ class PairStream:
             face=self._features["face"].rows([photo_key("face", photo) for photo in targets]) if self._faces else None,
             other=self._rows([self._other(epoch, photo) for epoch, photo in samples]) if self._several else {},
         )
+
+    def views(self, photo: Photo) -> list[Photo]:
+        """The photos that may be the reference of a target."""
+        return cross_views(photo, self._subjects[photo.subject_id])
 
     def _rows(self, photos: Sequence[Photo]) -> dict[str, torch.Tensor]:
         return {n: self._features[n].rows([photo_key(n, photo) for photo in photos]) for n in self._names}

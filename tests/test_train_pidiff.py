@@ -65,6 +65,17 @@ def test_two_processes_end_with_the_same_weights(unbroken: Path, tiny_world: Tin
         )
 
 
+def test_a_short_phase_on_one_person_tunes_keys_and_values_only(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    person = {"data.person": "s0033", "start_from": unbroken, "trainer.max_steps": 2}
+    assert train.main(tiny_world.pidiff(tmp_path / "run", **person)) == 0
+    before, after = adapter(unbroken), adapter(tmp_path / "run")
+    for name, value in after.items():
+        tuned = name.endswith(("to_k.weight", "to_v.weight"))
+        assert torch.equal(value, before[name]) != tuned, name
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -76,6 +87,7 @@ def test_two_processes_end_with_the_same_weights(unbroken: Path, tiny_world: Tin
         ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
         ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),
         ({"data.face_texts": "[]"}, ["face_texts"]),
+        ({"data.person": "s0099"}, ["data.person 's0099' has no photo"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -121,3 +121,18 @@ def test_checkpoints_of_other_faces_are_refused(ready: SpotDiff10kDataModule) ->
     state = ready.state_dict()
     with pytest.raises(LikenessError, match=r"`face_steps` differs \(3 there, 2 here\)"):
         ready.load_state_dict(state | {"face_steps": 3})
+
+
+def test_of_one_person_every_batch_is_the_same_photo_with_other_noise(tiny_world: TinyWorld) -> None:
+    module = datamodule(tiny_world, person="s0034")
+    photo = module._photo_of("s0034")
+    first, second = module._stream[0], module._stream[1]
+    assert isinstance(first, PairBatch) and isinstance(second, PairBatch)
+    assert set(first.sample_ids) == {photo.id} and photo.split == "val" and photo.pose_id == 0
+    code = module._features["wplus"].rows([photo.face_sha256])
+    assert torch.equal(first.reference["wplus"], code.expand(4, -1, -1))
+    assert not (first.other["wplus"] == code).all(dim=(1, 2)).any()
+    noises = torch.cat([first.noise, second.noise]).flatten(1)
+    assert len(noises.unique(dim=0)) == 8
+    with pytest.raises(LikenessError, match=r"`person` differs"):
+        module.load_state_dict(module.state_dict() | {"person": "s0033"})
