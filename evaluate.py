@@ -53,20 +53,29 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         "--stage", choices=list(STAGES), default="all", help="part of the work; cards lists what the columns mean"
     )
     parser.add_argument(
-        "--compare", type=str, nargs=2, default=[], help="print the paired tests of two entries of --output"
+        "--compare",
+        type=str,
+        nargs=2,
+        metavar=("A", "B"),
+        default=[],
+        help="print the paired tests of two entries of --output",
     )
     parser.add_argument(
-        "--verify", type=str | None, default=None, help="results folder whose images, records and weights to check"
+        "--verify",
+        type=str | None,
+        metavar="RESULTS",
+        default=None,
+        help="folder whose images, records and weights to check",
     )
     return parser
 
 
 def needs_settings(arguments: Sequence[str]) -> bool:
     """Whether the arguments draw or score. A finished folder is read without a configuration."""
-    reads = {"--verify", "--compare"} & {argument.split("=")[0] for argument in arguments}
-    stage = next((value for option, value in pairwise(arguments) if option == "--stage"), "")
-    given = any(argument.split("=")[0] == "--config" for argument in arguments)
-    return given or not (reads or stage in ("report", "cards"))
+    words = [word for a in arguments for word in (a.split("=", 1) if a.startswith("--") else [a])]
+    stage = next((value for option, value in pairwise(words) if option == "--stage"), "all")
+    reads = {"--verify", "--compare"} & set(words) or stage in ("report", "cards")
+    return "--config" in words or not reads
 
 
 def run(given: Namespace, settings: EvaluationSettings | None) -> int:

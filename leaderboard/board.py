@@ -110,7 +110,12 @@ def read_scored(results: Results) -> tuple[list[Scored], list[str]]:
 
 
 def read_cards(results: Results) -> dict[str, MetricCard]:
-    """The card of every column by name: first what compares with floor and ceiling, then what was measured."""
+    """The card of every column by name: first what compares with floor and ceiling, then what was measured.
+
+    Raises:
+        LikenessError: the folder holds no results.
+    """
+    results.protocol()
     measured = {card["name"]: MetricCard(**card) for card in read_json(results.cards)}
     return {card.name: card for card in (*derived_cards(measured), *measured.values())}
 

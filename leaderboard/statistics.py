@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from contracts.records import Interval
 
 CONFIDENCE = 0.95
+SIGNIFICANT = 0.05  # adjusted p at or below it tells two entries apart
 RESAMPLES = 9_999
 SEED = 0  # of the resampling, so that a table is a function of its records
 Floats = NDArray[np.float64]
@@ -141,7 +142,7 @@ def tie_groups(ranked: Sequence[str], p: Mapping[frozenset[str], float]) -> dict
     groups: dict[str, int] = {}
     leader, group = "", 0
     for label in ranked:
-        if not groups or p.get(frozenset((leader, label)), 1.0) <= 1 - CONFIDENCE:
+        if not groups or p.get(frozenset((leader, label)), 1.0) <= SIGNIFICANT:
             leader, group = label, group + 1
         groups[label] = group
     return groups

@@ -86,7 +86,7 @@ def test_a_finished_folder_is_read_without_a_configuration(tmp_path: Path, capsy
     output = make_results(tmp_path, subjects={f"s{i}": "person" for i in range(4)}).root
     assert main(["--stage", "report", "--output", str(output)]) == 0
     assert "| ours" in capsys.readouterr().out
-    assert main(["--stage", "cards", "--output", str(output)]) == 0
+    assert main(["--stage=cards", f"--output={output}"]) == 0
     assert "identity_recovered" in (listed := capsys.readouterr().out) and "kid@x|1" in listed
     assert main(["--compare", "ours", "theirs", "--output", str(output)]) == 0
     assert "ours - theirs" in capsys.readouterr().out

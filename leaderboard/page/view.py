@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from leaderboard.page.plots import Measure, Plot, Reading, make_plot
+from leaderboard.statistics import SIGNIFICANT
 from leaderboard.tables.columns import cost_text, headline, known_costs, title_of
 from leaderboard.tables.marks import NO_MARK, Mark, mark
 
@@ -166,13 +167,26 @@ def _plot(board: Mapping, x: Measure, place: Callable[[Mapping], Triple | None])
 
 
 @dataclass(frozen=True)
+class Duel:
+    """Two methods in one metric: the texts of a row, and who is better, empty if they cannot be told apart."""
+
+    a: str
+    b: str
+    difference: str
+    interval: str
+    p: str
+    better: str
+
+
+@dataclass(frozen=True)
 class Breakdown:
-    """One metric by prompt class and by subject: ``by_class`` and ``by_subject`` map a name to a cell per entry."""
+    """One metric by prompt class and by subject, a cell per entry in each row, and its paired tests."""
 
     name: str
     title: str
     by_class: Mapping[str, Sequence[Cell]]
     by_subject: Mapping[str, Sequence[Cell]]
+    duels: Sequence[Duel]
 
 
 def breakdowns(board: Mapping) -> list[Breakdown]:
@@ -182,8 +196,25 @@ def breakdowns(board: Mapping) -> list[Breakdown]:
         by_class = _by(board, "by_class", name)
         by_subject = _by(board, "by_subject", name)
         if by_class or by_subject:
-            found.append(Breakdown(name, title_of(board, name), by_class, by_subject))
+            found.append(Breakdown(name, title_of(board, name), by_class, by_subject, _duels(board, name)))
     return found
+
+
+def _duels(board: Mapping, name: str) -> list[Duel]:
+    """The head-to-head tests of a metric that could be made."""
+    higher = board["metrics"][name]["higher_is_better"]
+    return [
+        Duel(
+            pair["a"],
+            pair["b"],
+            f"{pair['difference']:+.3f}",
+            f"{pair['low']:+.3f} to {pair['high']:+.3f}",
+            f"{pair['p_holm']:.2g}",
+            (pair["a"] if (pair["difference"] > 0) == higher else pair["b"]) if pair["p_holm"] <= SIGNIFICANT else "",
+        )
+        for pair in board["comparisons"].get(name, [])
+        if pair["p_holm"] is not None
+    ]
 
 
 def _by(board: Mapping, part: str, name: str) -> dict[str, list[Cell]]:

@@ -6,9 +6,8 @@ from contracts.errors import LikenessError
 from leaderboard.board import pair_json, read_cards, read_scored
 from leaderboard.comparisons import head_to_head
 from leaderboard.results import Results
+from leaderboard.statistics import SIGNIFICANT
 from leaderboard.tables.markdown import table
-
-SIGNIFICANT = 0.05
 
 
 def compare_entries(results: Results, a: str, b: str) -> str:

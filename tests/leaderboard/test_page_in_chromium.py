@@ -151,6 +151,7 @@ def test_the_breakdown_changes_its_metric(chromium: Browser) -> None:
     assert chromium.run(shown) == ["identity_misses_zero"]
     chromium.choose("#breakdown-metric", "clip_t")
     assert chromium.run(shown) == ["clip_t"]
+    assert "ours − theirs" in chromium.run("document.querySelector('.breakdown:not([hidden])').innerText")
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
