@@ -67,7 +67,7 @@ class Stage:
             inside=float(np.mean([inside for inside, _ in changes])),
             outside=float(np.mean([outside for _, outside in changes])),
             colour=float(np.mean([_colour_change(base[i], images[i], before.boxes[i]) for i in known])),
-            shift=float(np.mean([_shift(before, after, i) for i in both])),
+            shift=float(np.mean([_shift(before, after, int(i)) for i in both])),
         )
 
 

@@ -151,7 +151,8 @@ def _noise_batch(module: PIDiff, size: int = 2) -> PairBatch:
 
 def sweep_checks(stage: Stage) -> tuple[dict[str, Shown], list[Check]]:
     """W6 and W8: strength and delay of identity, measured against the base model's images."""
-    run, rows = stage.editor.module, {}
+    run = stage.editor.module
+    rows: dict[str, Shown] = {}
     with settings(run, scale=0.0):
         base = stage.draw(run, unchanged)
     for scale in SCALES:
@@ -177,7 +178,8 @@ def compare_sweeps(scales: Sequence[Shown], delays: Sequence[Shown]) -> list[Che
 
 def edit_checks(stage: Stage, free: PIDiff | None) -> tuple[dict[str, Shown], list[Check]]:
     """W7 and P1 to P3; without ``free``, the run without the disentanglement loss, W7 and P2 are left out."""
-    run, rows = stage.editor.module, {}
+    run = stage.editor.module
+    rows: dict[str, Shown] = {}
     rows |= _edited(stage, run, "with")
     checks = compare_edits(rows)
     if free is not None:

@@ -15,7 +15,7 @@ from contracts.batch import RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.records import Request
-from datamodules.encoders import Features, FrozenEncoders
+from datamodules.encoders import IMAGE_FEATURES, Features, FrozenEncoders
 from datamodules.feature_cache import content_key
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_references, fill_texts, spoken
@@ -23,6 +23,7 @@ from datamodules.sources import cache_folder
 from leaderboard.protocol import Protocol
 from leaderboard.results import Results
 from lightning_modules.base import PersonalisationModule
+from lightning_modules.loading import run_manifest
 from networks.sampler import SamplingSettings
 
 
@@ -102,15 +103,25 @@ def trained_encoders(run: Path) -> dict[str, str | None]:
     """The frozen encoders that a run was trained with, by its ``config.yaml``; ``None`` for those it did not use.
 
     Raises:
-        LikenessError: the run has no readable ``config.yaml``.
+        LikenessError: the run has no readable ``config.yaml``, or an encoder (or its aligner) is another one by now.
     """
     try:
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
         data = config["data"]
         settings = data.get("init_args") or data
-        return {name: settings.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
+        sources = {name: settings.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
+        resolution = settings.get("resolution", 512)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise LikenessError(f"--runs: {run / 'config.yaml'} is missing or damaged ({error})") from error
+    trained = run_manifest(run).get("encoders", {})
+    now = FrozenEncoders("", resolution=resolution, device=torch.device("cpu"), **sources)
+    for name in IMAGE_FEATURES:
+        if name in trained and trained[name] != now.fingerprint(name):
+            raise LikenessError(
+                f"--runs: {run} was trained on {name!r} features of another encoder or aligner than "
+                f"{sources['wplus_encoder' if name == 'wplus' else 'image_encoder']} is now: train it again"
+            )
+    return sources
 
 
 def _processes(fabric: Fabric) -> Processes:

@@ -1,0 +1,59 @@
+"""``evaluate.py`` with PIDiff: the reference comes with its mask, and the encoder must be the one of the training."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import evaluate
+from datamodules.encoders import FrozenEncoders
+from leaderboard.artists import trained_encoders
+from tests.leaderboard.conftest import World
+from tests.leaderboard.test_editing import World as Editing
+
+
+@pytest.fixture(scope="module")
+def editing(tmp_path_factory: pytest.TempPathFactory) -> Editing:
+    return Editing(tmp_path_factory.mktemp("runs"))
+
+
+def write_manifest(editing: Editing, **encoders: str) -> None:
+    (editing.run / "manifest.json").write_text(json.dumps({"encoders": encoders}))
+
+
+def fingerprint(editing: Editing) -> str:
+    import torch
+
+    sources = trained_encoders(editing.run)
+    return FrozenEncoders("", resolution=512, device=torch.device("cpu"), **sources).fingerprint("wplus")
+
+
+def test_a_run_is_drawn_and_scored(
+    world: World, editing: Editing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(editing)
+    write_manifest(editing, wplus=fingerprint(editing))
+    config = world.change(subjects=1, samples=1)
+    output = tmp_path / "results"
+    assert evaluate.main([f"--config={config}", f"--runs={editing.run}", f"--output={output}"]) == 0
+    table = capsys.readouterr().out
+    assert "pidiff" in table and "prompt-only" in table
+    reference = Image.open(next((output / "references").glob("*.png")))
+    assert reference.mode == "RGBA" and 0 < (np.asarray(reference)[..., 3] == 0).mean() < 1
+    drawn, floor = (
+        np.asarray(Image.open(output / "entries" / label / "images" / "s0018.beach.00.png"))
+        for label in ("pidiff", "prompt-only")
+    )
+    assert not np.array_equal(drawn, floor)
+
+
+def test_another_encoder_than_in_training_is_one_line(
+    world: World, editing: Editing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_manifest(editing, wplus="another encoder")
+    given = [f"--config={world.config}", f"--runs={editing.run}", f"--output={tmp_path / 'results'}"]
+    assert evaluate.main(given) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "'wplus' features of another encoder or aligner" in error
