@@ -16,6 +16,7 @@ from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_generator, keyed_normal
 
 TIMESTEPS = 1000
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 @dataclass
@@ -118,7 +119,6 @@ class EnrolmentStream:
         # Of the whole wave: a process without a subject takes the shape from the others'.
         moments = self._features["moments"].rows([self._plan.references[subject].sha256 for subject in wave])
         latent = (moments.shape[1] // 2, *moments.shape[2:])
-        times = [torch.randint(TIMESTEPS, (1,), generator=keyed_generator("enrol", seed, s, step)) for s in mine]
         return SubjectBatch(
             wave=wave,
             step=step,
@@ -127,8 +127,17 @@ class EnrolmentStream:
             moments=moments[self._rank :: self._count],
             latent_noise=_noise("enrol latent", seed, mine, step, latent),
             noise=_noise("enrol noise", seed, mine, step, latent),
-            timestep=torch.cat(times) if times else torch.empty(0, dtype=torch.int64),
+            timestep=torch.tensor([_timestep(seed, subject, step) for subject in mine], dtype=torch.int64),
         )
+
+
+def _timestep(seed: int, subject: str, step: int) -> int:
+    """Uniform in 0..999 for each step, and evenly spread over successive ones, so that no stage waits for its turn.
+
+    Multiples of the golden ratio, from a start of the subject's own.
+    """
+    start = float(torch.rand((), generator=keyed_generator("enrol", seed, subject), dtype=torch.float64))
+    return int((start + step * GOLDEN_RATIO) % 1.0 * TIMESTEPS)
 
 
 def _noise(what: str, seed: int, subjects: Sequence[str], step: int, shape: tuple[int, ...]) -> torch.Tensor:

@@ -55,6 +55,16 @@ def test_a_row_depends_on_its_subject_alone(tiny_world: TinyWorld) -> None:
     assert not torch.equal(first.noise, second.noise) and not torch.equal(first.noise[0], first.noise[1])
 
 
+def test_timesteps_are_spread_over_the_stages(tiny_world: TinyWorld) -> None:
+    stream = data(tiny_world, steps=1000)._stream
+    times = torch.stack([stream[number].timestep for number in range(0, 1000, 4)])
+    assert int(times.min()) >= 0 and int(times.max()) <= 999 and len(times[:, 0].unique()) > 200
+    for subject in times.T:
+        assert torch.bincount(subject // 200, minlength=5).tolist() == pytest.approx([50] * 5, abs=4)
+    first = torch.cat([stream[number].timestep[:1] for number in range(10)])
+    assert torch.bincount(first // 200, minlength=5).tolist() == pytest.approx([2] * 5, abs=1)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: int) -> None:
     module = data(tiny_world)
