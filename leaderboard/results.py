@@ -16,6 +16,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from contracts.errors import LikenessError
 from contracts.records import Record
 from datamodules.files import replace_atomically
@@ -79,10 +81,18 @@ class Results:
             raise LikenessError(f"{self.root} is neither empty nor a results folder: take another --output")
 
     def photos_hash(self) -> str:
-        """SHA-256 over what all entries are judged against: the reference photos and the galleries as they lie here."""
+        """SHA-256 over what all entries are judged against: the reference photos, and what the galleries hold.
+
+        A gallery file's header has no fixed order, so its contents are hashed and not its bytes.
+        """
         digest = hashlib.sha256()
-        for path in [*sorted(self.root.glob("references/[!.]*.png")), self.galleries]:
+        for path in sorted(self.root.glob("references/[!.]*.png")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        with safe_open(self.galleries, "numpy") as file:
+            digest.update(json.dumps(file.metadata(), sort_keys=True).encode())
+            for name in sorted(file.keys()):
+                tensor = file.get_tensor(name)
+                digest.update(f"{name}{tensor.dtype}{tensor.shape}".encode() + tensor.tobytes())
         return digest.hexdigest()
 
     def write_protocol(self, protocol: Protocol) -> None:

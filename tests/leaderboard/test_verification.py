@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from leaderboard.page.render import render_page
 from leaderboard.report import write_report
@@ -72,6 +73,12 @@ def change_photo(results: Results) -> str:
     return "was changed"
 
 
+def change_gallery(results: Results) -> str:
+    tensors = {name: tensor + 1e-3 for name, tensor in load_file(results.galleries).items()}
+    save_file(tensors, results.galleries)
+    return "galleries.safetensors or a photo"
+
+
 def change_weights(results: Results) -> str:
     (results.root.parent / "ours" / "adapter.safetensors").write_bytes(b"other")
     return "weights of ours"
@@ -79,7 +86,7 @@ def change_weights(results: Results) -> str:
 
 @pytest.mark.parametrize(
     "change",
-    [change_image, lose_image, add_image, change_score, change_table, change_photo, change_weights],
+    [change_image, lose_image, add_image, change_score, change_table, change_photo, change_gallery, change_weights],
     ids=lambda change: change.__name__,
 )
 def test_every_change_is_found(results: Results, change) -> None:  # type: ignore[no-untyped-def]
