@@ -27,6 +27,7 @@ SIZE, WIDTH = 64, 64
 CHANNELS = (160, 160, 128, 64, 32)  # at 4, 8, 16, 32, 64 pixels
 STAGES = ((16, 1), (32, 1), (48, 2), (96, 1))
 COARSE, FINE = 4, 8  # levels begin at these rows: 4 and 8 pixels, 16 and 32, 64
+CODE_WEIGHT = 1e-3  # of the codes' mean square; without it the rows of one level grow a hundred times above the others
 _SEED = 51
 
 
@@ -39,6 +40,9 @@ class StyleAutoencoder(nn.Module):
         self.encoder = E4E(self.decoder.rows, WIDTH, SIZE, STAGES)
         for name, parameter in self.decoder.named_parameters():
             parameter.requires_grad_(not name.startswith("style.") and ".noise." not in name)
+            if name.endswith("conv.weight"):
+                # Demodulation takes the size out again, but small weights learn as fast as the encoder's at one rate.
+                nn.init.normal_(parameter, std=1 / 8)
         for layer in self.encoder.styles.modules():
             if isinstance(layer, nn.Conv2d):
                 # Codes begin with about unit spread; with torch's own rule they would be alike for all faces.
@@ -52,7 +56,7 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, float]:
     return F.l1_loss(y, x) + 2 * mse + edges, 10 * float(np.log10(4 / mse.item()))
 
 
-def train_style(bank: Bank, folder: Path, steps: int = 7000, batch: int = 16, rate: float = 3e-3) -> StyleAutoencoder:
+def train_style(bank: Bank, folder: Path, steps: int = 8000, batch: int = 16, rate: float = 1.5e-3) -> StyleAutoencoder:
     """Train both networks on ``batch`` faces a step, half of them in pairs of views; the mapping network last.
 
     State is kept in ``folder``, so a stopped run goes on.
@@ -75,7 +79,9 @@ def train_style(bank: Bank, folder: Path, steps: int = 7000, batch: int = 16, ra
             y = model.decoder(torch.cat([own, mix_rows(a, b, crossover)])).float()
         value, psnr = reconstruction_loss(y[: batch // 2], plain)
         mixed, mixed_psnr = reconstruction_loss(y[batch // 2 :], warp(coloured, moves))
-        return value + mixed, {"psnr": psnr, "mixed": mixed_psnr}
+        size = codes.float().square().mean()
+        shown = {"psnr": psnr, "mixed": mixed_psnr, "codes": size.item() ** 0.5}
+        return value + mixed + CODE_WEIGHT * size, shown
 
     model.load_state_dict(fit(model, loss, steps, rate, folder / "style.pt", "style"))
     return model.eval().requires_grad_(False)
