@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from datamodules.files import replace_atomically
 from leaderboard.page.render import render_page
 from leaderboard.protocol import Prompt
 from tests.browser import CHROMIUM, Browser, browser
+from tests.browser import main as write_picture_of
 from tests.leaderboard.boards import make_board
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: install Debian's package chromium")
@@ -171,3 +173,10 @@ def test_paper_shows_what_the_screen_folds(chromium: Browser) -> None:
 def test_a_text_that_is_code_stays_a_text(chromium: Browser) -> None:
     assert chromium.run("document.querySelectorAll('img[src=x]').length") == 0
     assert chromium.run("document.body.textContent.includes('onerror=')")
+
+
+def test_the_command_for_the_readme_writes_a_picture(page: Path, tmp_path: Path) -> None:
+    write_picture_of(page, tmp_path / "images" / "page.png")
+    picture = Image.open(tmp_path / "images" / "page.png")
+    assert picture.width == 1280
+    assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50, "not a blank page"
