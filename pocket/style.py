@@ -57,7 +57,7 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, float]:
 
 
 def train_style(bank: Bank, folder: Path, steps: int = 8000, batch: int = 16, rate: float = 1.5e-3) -> StyleAutoencoder:
-    """Train both networks on ``batch`` faces a step, half of them in pairs of views; the mapping network last.
+    """Train both networks, but for the mapping, on ``batch`` faces a step, half of them in pairs of views.
 
     State is kept in ``folder``, so a stopped run goes on.
     """
