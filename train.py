@@ -9,6 +9,7 @@ import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from callbacks.run_folder import RunFolder
 from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.suggestions import with_suggestion
+from datamodules.enrolment import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from leaderboard.settings import JudgeSettings
 from lightning_modules import PersonalisationModule
@@ -139,6 +141,7 @@ def known_keys() -> list[str]:
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
     keys = [action.dest for action in parser._actions]
+    keys += [f"data.enrolment.{field.name}" for field in fields(EnrolmentSettings)]
     for method in PersonalisationModule.__subclasses__():
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
     return [*keys, *(key.rpartition(".")[2] for key in keys), "output", "start_from", "checkpoint_every", "judges"]

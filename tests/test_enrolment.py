@@ -1,5 +1,7 @@
 """Enrolling subjects with ``train.py`` end to end: alone and together, in waves, in two processes, interrupted."""
 
+import hashlib
+import io
 import json
 import os
 import signal
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
+from PIL import Image
 
 import train
 from contracts.errors import LikenessError
@@ -189,6 +192,7 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
             {"trainer__max_steps": STEPS, "data__enrolment__at_once": 2},
             ["trainer.max_steps 6", "2 waves", "at_once"],
         ),
+        "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),
         "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),
     }  # fmt: skip
 
@@ -209,11 +213,6 @@ def odd_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _black(row: dict) -> dict:
     """The row with a picture of nothing, which differs from the other ones by a single pixel."""
-    import hashlib
-    import io
-
-    from PIL import Image
-
     image = Image.new("RGB", (64, 64))
     image.putpixel((row["pose_id"], row["background_id"]), (1, 1, 1))
     buffer = io.BytesIO()
@@ -226,7 +225,8 @@ def _black(row: dict) -> dict:
     "name",
     [
         "no photo", "no face", "long noun", "caption", "no placeholder", "two placeholders", "glued placeholder",
-        "other base", "other shape", "grid", "stages", "steps", "accumulation", "too short", "face pack",
+        "other base", "other shape", "grid", "stages", "steps", "accumulation", "too short", "misspelt key",
+        "face pack",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
