@@ -69,7 +69,7 @@ def base_checks(run: PIDiff, backbone: str) -> list[Check]:
 def mapper_checks(run: PIDiff) -> list[Check]:
     """W2 and W3: the tokens of nobody, and the published sizes for the four-group form."""
     with torch.no_grad():
-        nobody = run.mapper(torch.zeros(1, *run.code_shape))
+        nobody = run.mapper(run.mapper.mean[None])
     far = float((nobody - run.mapper.norm.bias).abs().max())
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)

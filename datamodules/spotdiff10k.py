@@ -107,6 +107,8 @@ class SpotDiff10kDataModule(LightningDataModule):
         )
         self._wplus_encoder, self._detector = wplus_encoder, detector
         self._face_steps, self._face_texts, self._person = face_steps, tuple(face_texts), person
+        if face_steps and "wplus" not in features:
+            raise LikenessError("data.face_steps asks for aligned faces: add wplus to data.features, or take it away")
         if person is not None:
             self._face_steps = self._expert_steps = expert_steps = 0
         self._names, self._batch_size, self._expert_batch_size = tuple(features), batch_size, expert_batch_size
@@ -207,7 +209,13 @@ class SpotDiff10kDataModule(LightningDataModule):
         return rows.float().mean(dim=0)
 
     def feature_shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a reference feature; available after :meth:`setup`."""
+        """The shape of a reference feature; available after :meth:`setup`.
+
+        Raises:
+            LikenessError: the feature is none of ``features``.
+        """
+        if name not in self._names:
+            raise LikenessError(f"data.features is {list(self._names)}, the method needs {name!r}")
         return self._features[name].shape
 
     @property

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from contracts.batch import FaceBatch, PairBatch, RequestBatch
+from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
@@ -34,6 +34,8 @@ class PIDiff(PersonalisationModule):
     fine) or the ``four`` groups of W+ Adapter. ``attention`` is the ``residual`` block, whose query is made from the
     text-attended values, or the ``decoupled`` one that shares the text's query (ablation).
 
+    ``centred`` takes the training set's mean code off every code (ours), ``tokens_per_level`` is W+ Adapter's at 1.
+
     Stage 2 minimises L_face + ``background_weight`` L_bg + ``disentanglement_weight`` L_dis + ``attention_weight``
     L_att. With ``localised`` false L_face and L_bg cover the whole picture, as in W+ Adapter, whose released weights
     are then 1 for ``background_weight``, 2 for ``disentanglement_weight`` and 0 for ``attention_weight``.
@@ -53,6 +55,7 @@ class PIDiff(PersonalisationModule):
         revision: str | None = None,
         levels: Levels = "three",
         tokens_per_level: int = 1,
+        centred: bool = False,
         attention: Literal["residual", "decoupled"] = "residual",
         localised: bool = True,
         background_weight: float = 1.0,
@@ -69,6 +72,7 @@ class PIDiff(PersonalisationModule):
         if not 0.0 <= delay <= 1.0:
             raise LikenessError(f"model.delay is {delay}, it must be a share in 0..1")
         self.code_shape, self.localised, self.train_query = (code_rows, code_width), localised, train_query
+        self.centred = centred
         self.background_weight, self.disentanglement_weight = background_weight, disentanglement_weight
         self.attention_weight, self.scale, self.delay = attention_weight, scale, delay
         width = self.backbone.unet.config.cross_attention_dim
@@ -77,13 +81,16 @@ class PIDiff(PersonalisationModule):
         self.attention = install(self.backbone.unet)
 
     def on_fit_start(self) -> None:
-        """Refuse an encoder whose codes have another shape."""
+        """Refuse an encoder whose codes have another shape; set the mean (on resuming, the checkpoint's replaces
+        it)."""
         shape = self.trainer.datamodule.feature_shape("wplus")  # type: ignore[attr-defined]
         if shape != self.code_shape:
             raise LikenessError(
                 f"model.code_rows and model.code_width say {self.code_shape[0]} x {self.code_shape[1]}, the codes of "
                 f"the W+ encoder are {shape[0]} x {shape[1]}"
             )
+        if self.centred and not self.mapper.mean.any():
+            self.mapper.mean.copy_(self.trainer.datamodule.feature_mean("wplus"))  # type: ignore[attr-defined]
 
     def adapter(self) -> nn.ModuleDict:
         return nn.ModuleDict({"mapper": self.mapper, "attention": self.attention})
@@ -92,9 +99,10 @@ class PIDiff(PersonalisationModule):
 
     def identity_tokens(self, codes: Tensor, dropped: Tensor | None = None) -> Tensor:
         """W+ codes (B, rows, width) to tokens (B, N, token width); those of nobody, F_w(0), where ``dropped`` (B,)."""
-        if dropped is not None:
-            codes = codes.masked_fill(dropped[:, None, None], 0.0)
-        return self.mapper(codes)
+        tokens = self.mapper(codes)
+        if dropped is None:
+            return tokens
+        return torch.where(dropped[:, None, None], self.mapper.nobody(len(codes)), tokens)
 
     def train_conditioning(self, batch: PairBatch | FaceBatch) -> Conditioning:
         tokens = self.identity_tokens(batch.reference["wplus"], batch.drop_identity)
@@ -105,7 +113,7 @@ class PIDiff(PersonalisationModule):
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), -1, -1)
-        return self._drawing(empty, self.identity_tokens(torch.zeros_like(batch.reference["wplus"])))
+        return self._drawing(empty, self.mapper.nobody(len(batch.request_ids)))
 
     def _drawing(self, text: Tensor, tokens: Tensor) -> Conditioning:
         until = round(1000 * (1 - self.delay))
@@ -113,8 +121,12 @@ class PIDiff(PersonalisationModule):
 
     # --- losses ----------------------------------------------------------------------------------------------
 
-    def loss_terms(self, batch: PairBatch | FaceBatch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: PairBatch | FaceBatch | FactorBatch) -> dict[str, Tensor]:
         """Stage 1 on a :class:`FaceBatch`, stage 2 on a :class:`PairBatch`."""
+        if isinstance(batch, FactorBatch):
+            raise LikenessError(
+                "PIDiff has no experts: take data.expert_steps away, its first stage is data.face_steps"
+            )
         if isinstance(batch, FaceBatch):
             freeze_queries(self.attention, False)
             return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}

@@ -37,8 +37,11 @@ class WPlusMapper(nn.Module):
     """F_w: one linear map without bias per level, then one LayerNorm that all tokens share.
 
     ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one). ``tokens`` is their
-    number N over all levels.
+    number N over all levels. ``mean`` (rows, width) is taken off every code first; it is zero as in the W+ Adapter
+    unless it is set, which is ours: codes share a large common part, and a map without bias is slow to unlearn it.
     """
+
+    mean: Tensor
 
     def __init__(self, rows: int, width: int, token_width: int, levels: Levels, tokens_per_level: int = 1) -> None:
         super().__init__()
@@ -52,12 +55,18 @@ class WPlusMapper(nn.Module):
             }
         )
         self.norm = nn.LayerNorm(token_width)
+        self.register_buffer("mean", torch.zeros(rows, width))
         self.token_width, self.tokens = token_width, len(self.ranges) * tokens_per_level
 
     def forward(self, codes: Tensor) -> Tensor:
-        """(B, rows, width) to (B, N, token width), coarse tokens first. A code of zeros gives N copies of the bias."""
+        """(B, rows, width) to (B, N, token width), coarse tokens first."""
+        codes = codes - self.mean
         parts = [
             self.project[name](codes[:, first:last].flatten(1)).unflatten(-1, (-1, self.token_width))
             for name, (first, last) in self.ranges.items()
         ]
         return self.norm(torch.cat(parts, dim=1))
+
+    def nobody(self, batch: int) -> Tensor:
+        """F_w(0), the tokens (B, N, token width) of no code at all: N copies of the norm's bias."""
+        return self.norm.bias.expand(batch, self.tokens, -1)

@@ -65,6 +65,15 @@ def test_two_processes_end_with_the_same_weights(unbroken: Path, tiny_world: Tin
         )
 
 
+def test_a_centred_run_keeps_the_mean_code_in_its_adapter(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    given = tiny_world.pidiff(tmp_path / "run", **{"model.centred": True, "trainer.max_steps": 1})
+    assert train.main(given) == 0
+    mean = adapter(tmp_path / "run")["mapper.mean"]
+    assert mean.shape == (10, 8) and mean.any()
+    module = load_run(tmp_path / "run")
+    assert torch.equal(module.mapper.mean, mean)  # type: ignore[union-attr]
+
+
 def test_a_short_phase_on_one_person_tunes_keys_and_values_only(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
@@ -87,6 +96,8 @@ def test_a_short_phase_on_one_person_tunes_keys_and_values_only(
         ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
         ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),
         ({"data.face_texts": "[]"}, ["face_texts"]),
+        ({"data.features": "[clip]"}, ["add wplus to data.features"]),
+        ({"data.features": "[clip]", "data.face_steps": 0}, ["data.features is ['clip']", "needs 'wplus'"]),
         ({"data.person": "s0099"}, ["data.person 's0099' has no photo"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -13,7 +13,7 @@ from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, identity_norms
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
-from tests.lightning_modules.batches import build, face_batch, pair_batch, request_batch
+from tests.lightning_modules.batches import build, face_batch, factor_batch, pair_batch, request_batch
 
 STAGE_2 = {"diffusion", "background", "disentanglement", "attention"}
 
@@ -187,6 +187,11 @@ def test_guidance_goes_from_the_empty_text_and_nobody(backbone: Backbone) -> Non
     assert null.identity is not None
     assert torch.equal(null.identity, module.mapper.norm.bias.expand(3, 3, -1))
     assert torch.equal(module.train_conditioning(pair_batch()).identity[3:], null.identity[:1])  # type: ignore[index]
+
+
+def test_groups_for_experts_are_refused_in_one_line(backbone: Backbone) -> None:
+    with pytest.raises(LikenessError, match=r"take data\.expert_steps away"):
+        pidiff(backbone).loss_terms(factor_batch())
 
 
 def test_a_delay_out_of_range_is_refused(backbone: Backbone) -> None:

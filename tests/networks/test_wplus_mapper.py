@@ -67,7 +67,15 @@ def test_nobody_is_the_bias_of_the_norm() -> None:
     with torch.no_grad():
         mapper.norm.bias.normal_()
     nobody = mapper(torch.zeros(1, ROWS, WIDTH))
-    assert torch.equal(nobody, mapper.norm.bias.expand(1, 4, -1))
+    assert torch.equal(nobody, mapper.norm.bias.expand(1, 4, -1)) and torch.equal(nobody, mapper.nobody(1))
+
+
+def test_the_mean_is_taken_off() -> None:
+    mapper, mean = WPlusMapper(ROWS, WIDTH, TOKEN, "three"), codes()[0]
+    expected = mapper(codes() - mean)
+    mapper.mean.copy_(mean)
+    torch.testing.assert_close(mapper(codes()), expected)
+    assert torch.equal(mapper(mean[None]), mapper.nobody(1)) and "mean" in mapper.state_dict()
 
 
 def test_no_tokens_are_refused() -> None:
