@@ -14,7 +14,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from contracts.conditioning import Conditioning, StepConditioning
-from networks.decoupled_attention import SelfAttention, cross_attention_layers
+from networks.decoupled_attention import SelfAttention, cross_attention_layers, join_heads, split_heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +68,18 @@ class StageCrossAttention:
         """(B, Q, h) to (B, Q, h)."""
         if conditioning is None:
             raise ValueError("cross-attention needs the conditioning; call the UNet through denoise")
-        query = _heads(attn, attn.to_q(hidden_states))
-        key = _heads(attn, attn.to_k(conditioning.text_keys))
-        value = _heads(attn, attn.to_v(conditioning.text_values))
+        query = split_heads(attn, attn.to_q(hidden_states))
+        key = split_heads(attn, attn.to_k(conditioning.text_keys))
+        value = split_heads(attn, attn.to_v(conditioning.text_values))
         if isinstance(conditioning, ComparedStep) and query.shape[2] == conditioning.side**2:
             probabilities = attention_probabilities(query, key)
             with torch.no_grad():
-                wanted = attention_probabilities(query, _heads(attn, attn.to_k(conditioning.reference)))
+                wanted = attention_probabilities(query, split_heads(attn, attn.to_k(conditioning.reference)))
             conditioning.maps.append((probabilities, wanted))
             out = probabilities.to(value.dtype) @ value
         else:
             out = F.scaled_dot_product_attention(query, key, value)
-        joined = out.transpose(1, 2).flatten(2).to(query.dtype)
-        return attn.to_out[1](attn.to_out[0](joined))
+        return attn.to_out[1](attn.to_out[0](join_heads(out).to(query.dtype)))
 
 
 def attention_probabilities(query: Tensor, key: Tensor) -> Tensor:
@@ -94,8 +93,3 @@ def install_stage_attention(unet: UNet2DConditionModel) -> None:
     for name in cross_attention_layers(unet):
         processors[f"{name}.processor"] = StageCrossAttention()
     unet.set_attn_processor(processors)
-
-
-def _heads(attn: Attention, states: Tensor) -> Tensor:
-    """(B, N, heads * d) to (B, heads, N, d)."""
-    return states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from lightning_modules.sefi_ide import SefiIDE
 from networks.adapter_file import read_adapter
@@ -151,8 +150,3 @@ def test_the_attention_loss_is_weighted(backbone: Backbone) -> None:
     heavy = sefi(backbone, attention_weight=0.03).loss_terms(subject_batch())["attention"]
     torch.testing.assert_close(heavy, 10 * light)
     assert light > 0
-
-
-def test_requests_need_no_reference_features() -> None:
-    assert SefiIDE.needs == ()
-    assert "reference" in RequestBatch.__dataclass_fields__
