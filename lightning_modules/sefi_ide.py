@@ -27,13 +27,11 @@ from lightning_modules.base import PersonalisationModule
 from losses.attention_alignment import attention_alignment_loss
 from networks.backbone import Backbone
 from networks.keyed_noise import key_seed
-from networks.placeholders import encode_placed, place_subjects, single_token
+from networks.placeholders import OWN, encode_placed, place_subjects, single_token
 from networks.stage_attention import ComparedConditioning, install_stage_attention
 from networks.stage_tokens import FreeVectors, SubjectSlots, TokenEmitter, clip_each
 from networks.subject_vectors import SubjectVectors, read_subject_vectors
 
-OWN = "subject"
-"""The placeholder <subject> stands for a request's own subject, <ID> for any subject of the run."""
 CACHED_PROMPTS = 64
 
 

@@ -10,7 +10,11 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
 
-_PLACEHOLDER = re.compile(r"<([A-Za-z0-9][A-Za-z0-9._:-]*)>")
+OWN = "subject"
+"""The placeholder <subject> stands for a request's own subject, <ID> for any subject of a run."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a placeholder may be called."""
+_PLACEHOLDER = re.compile(f"<({NAME.pattern})>")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The learnt vectors of many subjects: what an adapter of SeFi-IDE holds."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 
 from contracts.errors import LikenessError
 from networks.adapter_file import check_adapter, read_adapter
+from networks.placeholders import NAME, OWN
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _PREFIX = "subjects."
 
 
@@ -28,8 +27,8 @@ class SubjectVectors(nn.Module):
         """Raises :class:`LikenessError` for a name that cannot stand in a placeholder."""
         super().__init__()
         for name in nouns:
-            if not _NAME.fullmatch(name):
-                raise LikenessError(f"subject id {name!r} must be made of letters, digits, _ and - only")
+            if not NAME.fullmatch(name) or name == OWN:
+                raise LikenessError(f"subject id {name!r} must be made of letters, digits, _ and -, and not be {OWN!r}")
         self.nouns, self._rows = dict(nouns), {name: row for row, name in enumerate(nouns)}
         self.register_buffer("values", torch.zeros(len(nouns), *shape))
         self._enrolled: set[str] = set()
