@@ -1,9 +1,10 @@
-import math
-
 import numpy as np
 import pytest
+import scipy.stats
 
-from leaderboard.statistics import Ratio, identity_recovered, prompt_kept, ratio_interval
+from leaderboard.statistics import Ratio, compare, holm, identity_recovered, prompt_kept, ratio_interval, tie_groups
+
+IDENTITIES, PROMPTS, SEEDS, REPEATS = 15, 40, 4, 2000
 
 
 def column(values: list[float], images: int = 4) -> Ratio:
@@ -59,18 +60,107 @@ def test_prompt_kept_is_a_ratio_to_the_floor() -> None:
     assert prompt_kept(column([0.2, 0.2]), column([0.0, 0.0])).value is None
 
 
-def test_coverage_on_clustered_scores() -> None:
-    """Scores of one subject share its effect: the interval over subjects covers the truth, one over images does not."""
-    truth, subjects, images, repeats = 0.5, 20, 40, 100
-    rng = np.random.default_rng(2)
+def simulate(rng: np.random.Generator, methods: int = 1) -> np.ndarray:
+    """Scores (methods, identities, prompts x seeds) about 0 with the spreads of a real evaluation.
+
+    Identities 0.08, prompts 0.06 (fixed by the protocol, so centred), method x identity 0.03, images 0.12.
+    """
+    identity = rng.normal(0, 0.08, (1, IDENTITIES, 1))
+    prompt = np.repeat(rng.normal(0, 0.06, PROMPTS), SEEDS)
+    taste = rng.normal(0, 0.03, (methods, IDENTITIES, 1))
+    noise = rng.normal(0, 0.12, (methods, IDENTITIES, PROMPTS * SEEDS))
+    return identity + (prompt - prompt.mean()) + taste + noise
+
+
+def as_column(scores: np.ndarray) -> Ratio:
+    return Ratio(scores.sum(axis=1), np.full(len(scores), float(scores.shape[1])))
+
+
+def test_the_interval_covers_what_it_says_where_one_over_images_does_not() -> None:
+    rng = np.random.default_rng(0)
     over_subjects = over_images = 0
-    for _ in range(repeats):
-        effect = rng.normal(truth, 0.08, (subjects, 1))
-        scores = effect + rng.normal(0, 0.12, (subjects, images))
-        found = ratio_interval(Ratio(scores.sum(axis=1), np.full(subjects, float(images))))
+    for _ in range(REPEATS):
+        scores = simulate(rng)[0]
+        found = ratio_interval(as_column(scores))
         assert found.low is not None and found.high is not None
-        over_subjects += found.low <= truth <= found.high
-        half = 1.96 * scores.std() / math.sqrt(scores.size)
-        over_images += abs(scores.mean() - truth) <= half
-    assert over_subjects >= 86
-    assert over_images <= 60
+        over_subjects += found.low <= 0 <= found.high
+        over_images += abs(scores.mean()) <= 1.96 * scores.std() / np.sqrt(scores.size)
+    assert 0.93 <= over_subjects / REPEATS <= 0.97
+    assert over_images / REPEATS < 0.40
+
+
+def test_the_paired_test_raises_few_false_alarms_where_one_over_images_raises_many() -> None:
+    rng = np.random.default_rng(1)
+    over_subjects = over_images = 0
+    for _ in range(REPEATS):
+        a, b = simulate(rng, methods=2)
+        p = compare(as_column(a), as_column(b)).p
+        assert p is not None
+        over_subjects += p <= 0.05
+        gaps = (a - b).ravel()
+        over_images += abs(gaps.mean()) > 1.96 * gaps.std() / np.sqrt(gaps.size)
+    assert over_subjects / REPEATS <= 0.06
+    assert over_images / REPEATS > 0.25
+
+
+def test_pairing_finds_a_gain_that_two_intervals_would_hide() -> None:
+    rng = np.random.default_rng(2)
+    paired = apart = 0
+    for _ in range(200):
+        a, b = simulate(rng, methods=2)
+        first, second = as_column(a + 0.04), as_column(b)
+        paired += (compare(first, second).p or 1.0) <= 0.05
+        low, high = ratio_interval(first).low, ratio_interval(second).high
+        apart += low is not None and high is not None and low > high
+    assert paired > 150 and apart < 20
+
+
+def test_a_comparison_is_scipys_paired_t_test() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.5, 0.1, 12), rng.normal(0.4, 0.1, 12)
+    found, expected = compare(column(list(a)), column(list(b))), scipy.stats.ttest_1samp(a - b, 0.0)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.difference == pytest.approx(float(np.mean(a - b)))
+    assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.n == 12
+    back = compare(column(list(b)), column(list(a)))
+    assert (back.difference, back.p) == pytest.approx((-found.difference, found.p))  # type: ignore[operator]
+
+
+def test_subjects_that_one_side_lacks_are_left_out() -> None:
+    a = Ratio(np.array([1.0, 2.0, 9.0]), np.array([2.0, 2.0, 2.0]))
+    b = Ratio(np.array([0.0, 1.0, 0.0]), np.array([2.0, 2.0, 0.0]))
+    found = compare(a, b)
+    assert found.n == 2 and found.difference == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "p"), [([0.5] * 4, [0.5] * 4, 1.0), ([0.5, 0.2], [0.4, 0.1], 0.0), ([0.5], [0.4], None)]
+)
+def test_what_has_no_spread_or_no_second_subject_is_defined(a: list[float], b: list[float], p: float | None) -> None:
+    assert compare(column(a), column(b)).p == p
+
+
+def test_nothing_in_common_is_not_a_difference_of_zero() -> None:
+    empty = Ratio(np.zeros(3), np.zeros(3))
+    found = compare(column([0.1, 0.2, 0.3]), empty)
+    assert (found.difference, found.low, found.p, found.n) == (None, None, None, 0)
+
+
+def test_holm_on_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_tie_groups_follow_their_best_entry() -> None:
+    p = {
+        frozenset("ab"): 0.2,
+        frozenset("ac"): 0.01,
+        frozenset("bc"): 0.3,
+        frozenset("cd"): 0.5,
+        frozenset("ad"): 0.001,
+    }
+    assert tie_groups(["a", "b", "c", "d"], p) == {"a": 1, "b": 1, "c": 2, "d": 2}
+    assert tie_groups(["a", "b"], {}) == {"a": 1, "b": 1}, "what was not tested cannot be told apart"
+    assert tie_groups([], {}) == {}

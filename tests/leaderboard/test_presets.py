@@ -1,0 +1,72 @@
+"""Every preset against its peer's convention, computed by hand on records small enough to follow."""
+
+import pytest
+
+from contracts.records import Record
+from leaderboard.presets import PRESETS, preset_values
+
+
+def record(prompt: str, sample: int, **scores: float | None) -> Record:
+    return Record(f"s.{prompt}.{sample:02d}", "s", prompt, "scene", sample, "", {}, scores)
+
+
+def records(reference: list[float | None], **more: list[float | None]) -> list[Record]:
+    """Two images of each prompt in turn, with ``identity_to_reference`` and further scores."""
+    columns = {"identity_to_reference": reference, **more}
+    return [
+        record("pqrstuvw"[i // 2], i % 2, **{name: values[i] for name, values in columns.items()})
+        for i in range(len(reference))
+    ]
+
+
+def test_fastcomposer_counts_misses_and_negatives_as_0() -> None:
+    given = records([0.6, None, -0.2, 0.4], clip_t=[0.2, 0.2, 0.3, 0.3])
+    assert preset_values(given)["fastcomposer"] == pytest.approx({"identity": (0.6 + 0 + 0 + 0.4) / 4, "prompt": 0.25})
+
+
+def test_celeb_basis_leaves_misses_and_empty_groups_out_and_averages_groups() -> None:
+    given = records([0.6, None, 0.2, 0.4, None, None, -0.3, 0.1], clip_t=[0.1] * 8)
+    # prompt p: 0.6; q: (0.2 + 0.4) / 2; r: nothing found, dropped; s: (-0.3 + 0.1) / 2 is below 1e-6, dropped
+    assert preset_values(given)["celeb_basis"]["identity"] == pytest.approx((0.6 + 0.3) / 2)
+
+
+def test_the_two_conventions_rank_two_methods_the_other_way_round() -> None:
+    """The toy case of a method that fails on hard prompts: leaving misses out rewards it, counting them does not."""
+    steady, picky = records([0.5, 0.5, 0.5, 0.5], clip_t=[0.1] * 4), records([0.6, None, 0.6, None], clip_t=[0.1] * 4)
+    a, b = preset_values(steady), preset_values(picky)
+    assert a["celeb_basis"]["identity"] < b["celeb_basis"]["identity"]  # type: ignore[operator]
+    assert a["fastcomposer"]["identity"] > b["fastcomposer"]["identity"]  # type: ignore[operator]
+
+
+def test_dreambench_is_three_plain_means() -> None:
+    given = records(
+        [None, None], image_similarity_to_reference=[0.4, 0.6], clip_i_to_reference=[0.7, 0.8], clip_t=[0.25, 0.35]
+    )
+    expected = {"image_similarity": 0.5, "clip_i": 0.75, "clip_t": 0.3}
+    assert preset_values(given)["dreambench"] == pytest.approx(expected)
+
+
+def test_multiid_takes_outliers_out_before_the_mean() -> None:
+    scores = [0.10, 0.12, 0.14, 0.16, 0.18, 0.20, -0.90, None]
+    # of the seven found: quartiles 0.11 and 0.17, so what lies outside of 0.02..0.26 goes: -0.90
+    given = records(scores, identity=scores, copy_paste=scores)
+    expected = (0.10 + 0.12 + 0.14 + 0.16 + 0.18 + 0.20) / 6
+    assert preset_values(given)["multiid"] == pytest.approx(
+        {"target_similarity": expected, "reference_similarity": expected, "copy_paste": expected}
+    )
+
+
+def test_ours_does_not_trim() -> None:
+    """The trap behind the rule: without its heavy tail a method that fails looks as good as one that does not."""
+    steady, failing = records([0.15] * 8), records([0.15] * 7 + [-0.9])
+    trimmed = [preset_values(given)["multiid"]["reference_similarity"] for given in (steady, failing)]
+    assert trimmed[0] == pytest.approx(trimmed[1])
+
+
+def test_nothing_measured_is_none_in_every_preset() -> None:
+    for name, values in preset_values(records([None, None])).items():
+        assert values.keys() == PRESETS[name].columns.keys()
+        if name != "fastcomposer":  # which counts a miss as 0
+            assert set(values.values()) == {None}
+    assert preset_values(records([None, None]))["fastcomposer"]["identity"] == 0.0
+    assert preset_values([])["fastcomposer"]["identity"] is None
