@@ -1,0 +1,150 @@
+"""The judges against the libraries behind them, on the same images; and what an image without a face gives."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from leaderboard.galleries import make_galleries
+from leaderboard.subjects import SubjectPhotos
+from metrics.functional.identity import gallery_mean
+from metrics.gallery import Gallery
+from metrics.judges import Judges, Observation, leakage, likeness
+from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
+from networks.face_analysis import DETECTION_SIDE
+from pocket.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
+from pocket.paths import CLIP, FACES_A, FACES_B
+from pocket.renderer import render
+
+PEOPLE, PHOTOS = 2, 4
+TEXTS = ["a photo of a person, on a beach", "a pencil sketch of a person"]
+
+
+def photos(person: int) -> SubjectPhotos:
+    shots = [
+        draw_shot(f"judges/{person}/{i}", POSES[i], BACKGROUNDS[(person + i) % 12], "photo", accessories=False)
+        for i in range(1 + PHOTOS)
+    ]
+    images = np.stack([render(draw_subject(f"judges/{person}"), shot).image for shot in shots])
+    poses = np.array([(shot.yaw, shot.pitch, shot.roll) for shot in shots], np.float32)
+    ids = np.array([BACKGROUNDS.index(shot.background) for shot in shots])
+    return SubjectPhotos(f"s{person}", "person", images[0], images[1:], poses, ids, ("",) * len(shots))
+
+
+@pytest.fixture(scope="module")
+def judges() -> Judges:
+    return Judges(str(FACES_B), str(CLIP), str(FACES_A))
+
+
+@pytest.fixture(scope="module")
+def galleries(judges: Judges) -> list[Gallery]:
+    return list(make_galleries(judges, [photos(person) for person in range(PEOPLE)]).values())
+
+
+@pytest.fixture(scope="module")
+def images() -> NDArray[np.uint8]:
+    """A new picture of each person, and one without a face."""
+    new = [
+        render(draw_subject(f"judges/{p}"), draw_shot(f"new/{p}", POSES[p], "snow", "photo", accessories=False)).image
+        for p in range(PEOPLE)
+    ]
+    return np.stack([*new, np.full_like(new[0], 128)])
+
+
+@pytest.fixture(scope="module")
+def seen(judges: Judges, images: NDArray[np.uint8]) -> Observation:
+    return judges.observe(images)
+
+
+def test_identity_is_insightfaces_own(seen: Observation, galleries: list[Gallery], images: NDArray[np.uint8]) -> None:
+    from insightface.app import FaceAnalysis
+
+    app = FaceAnalysis(name=str(FACES_B), providers=["CPUExecutionProvider"])
+    app.prepare(ctx_id=0, det_size=(DETECTION_SIDE, DETECTION_SIDE))
+
+    def embed(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        faces = app.get(np.ascontiguousarray(image[..., ::-1]))
+        return max(faces, key=lambda f: np.prod(f.bbox[2:] - f.bbox[:2])).normed_embedding
+
+    scores = likeness(seen, [*galleries, galleries[0]])
+    for person in range(PEOPLE):
+        face, known = embed(images[person]), photos(person)
+        expected = float(np.mean([face @ embed(photo) for photo in known.held_out]))
+        assert float(scores["identity"][person]) == pytest.approx(expected, abs=1e-4)
+        assert float(scores["identity_to_reference"][person]) == pytest.approx(face @ embed(known.reference), abs=1e-4)
+
+
+def test_clip_t_and_clip_i_are_those_of_transformers(
+    judges: Judges, seen: Observation, galleries: list[Gallery], images: NDArray[np.uint8]
+) -> None:
+    model, tokenizer = CLIPModel.from_pretrained(CLIP).eval(), CLIPTokenizer.from_pretrained(CLIP)
+    processor = CLIPImageProcessorPil.from_pretrained(CLIP)
+    everything = np.concatenate([images[:2], photos(0).held_out])
+    with torch.no_grad():
+        out = model(
+            **tokenizer(TEXTS, padding=True, return_tensors="pt"),
+            pixel_values=processor(list(everything), return_tensors="pt")["pixel_values"],
+        )
+    expected = (out.text_embeds @ out.image_embeds.T).numpy()
+    fit, cut = judges.fit(seen, [*TEXTS, TEXTS[0]])
+    assert fit[:2].tolist() == pytest.approx([expected[0, 0], expected[1, 1]], abs=1e-4)
+    assert cut == [0, 0, 0]
+    alike = likeness(seen, [*galleries, galleries[0]])["clip_i"]
+    assert float(alike[0]) == pytest.approx(float((out.image_embeds[2:] @ out.image_embeds[0]).mean()), abs=1e-4)
+    margin = judges.margin(seen, [*TEXTS, TEXTS[0]], [TEXTS[1]] * 3)
+    assert float(margin[0]) == pytest.approx(float(expected[0, 0] - expected[1, 0]), abs=1e-4)
+
+
+def test_an_image_without_a_face_has_no_score_that_needs_one(seen: Observation, galleries: list[Gallery]) -> None:
+    mine = [*galleries, galleries[0]]
+    scores = likeness(seen, mine) | leakage(seen, mine, [""] * 3)
+    for name, values in scores.items():
+        without = name in ("clip_i", "clip_i_to_reference")
+        assert bool(values[2].isnan()) is not without, name
+        assert not values[:2].isnan().any(), name
+
+
+def test_a_prompt_that_asks_for_the_references_place_does_not_count_as_leakage(
+    seen: Observation, galleries: list[Gallery]
+) -> None:
+    from dataclasses import replace
+
+    mine = [replace(galleries[0], background_text="on a beach")] * 3
+    found = leakage(seen, mine, ["a person, on a beach", "a person, in the snow", "x"])["background_copied"]
+    assert found.isnan().tolist() == [True, False, True]
+
+
+def test_the_reference_itself_leaks_everything_and_is_a_copy(judges: Judges, galleries: list[Gallery]) -> None:
+    pasted = judges.observe(np.stack([photos(person).reference for person in range(PEOPLE)]))
+    scores = likeness(pasted, galleries) | leakage(pasted, galleries, ["", ""])
+    np.testing.assert_allclose(scores["copy_paste"], 1.0, atol=1e-3)
+    assert (scores["background_leakage"] > 0.05).all()
+    assert (scores["background_copied"] == 1.0).all()
+    assert (scores["pose_leakage"] > 0.6).all()
+
+
+def test_another_person_is_less_alike_to_both_networks(seen: Observation, galleries: list[Gallery]) -> None:
+    own, other = likeness(seen, [*galleries, galleries[0]]), likeness(seen, [*galleries[::-1], galleries[0]])
+    for name in ("identity", "identity_second_opinion"):
+        assert (own[name][:2] > other[name][:2] + 0.1).all(), name
+
+
+def test_the_mean_over_photos_is_the_gallery_mean(galleries: list[Gallery]) -> None:
+    rows = galleries[0].held_out["faces"]
+    np.testing.assert_allclose(galleries[0].mean("faces"), gallery_mean(torch.from_numpy(rows)).numpy(), atol=1e-6)
+
+
+def test_person_and_background_regions_fit_the_masks() -> None:
+    overlaps, held = [], []
+    for i in range(40):
+        picture = render(draw_subject(f"region/{i}"), draw_shot(f"region/{i}", POSES[i % 8]))
+        mask = picture.mask > 0
+        tight, wide = (person_region(picture.bbox, 64, 64, region) for region in (TIGHT, WIDE))
+        overlaps.append((tight & mask).sum() / (tight | mask).sum())
+        held.append((wide & mask).sum() / mask.sum())
+        inside, outside = person_only(picture.image, picture.bbox), background_only(picture.image, picture.bbox)
+        assert (inside[~tight] == 128).all() and (inside[tight] == picture.image[tight]).all()
+        assert (outside[wide] == 128).all() and (outside[~wide] == picture.image[~wide]).all()
+    assert np.mean(overlaps) > 0.70
+    assert np.mean(held) > 0.98

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+from contracts.errors import LikenessError
+from networks.image_backbone import ImageBackbone
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ViT without a pooler, as DINO's weights are published."""
+    path = tmp_path_factory.mktemp("vit")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16), add_pooling_layer=False).save_pretrained(path)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(path)
+    return path
+
+
+def test_features_are_the_stock_models_class_token(folder: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 48, 40, 3), dtype=np.uint8)
+    model = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    pixels = ViTImageProcessorPil.from_pretrained(folder)(list(images), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = F.normalize(model(pixel_values=pixels).last_hidden_state[:, 0], dim=-1)
+    torch.testing.assert_close(ImageBackbone(str(folder)).image_features(images), expected, atol=1e-5, rtol=0)
+
+
+def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(LikenessError, match=r"judges\.image_backbone: cannot load"):
+        ImageBackbone(str(tmp_path))
