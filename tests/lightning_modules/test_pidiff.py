@@ -194,6 +194,27 @@ def test_groups_for_experts_are_refused_in_one_line(backbone: Backbone) -> None:
         pidiff(backbone).loss_terms(factor_batch())
 
 
+@pytest.mark.parametrize("attention", ["residual", "decoupled"])
+def test_it_learns_whose_code_goes_with_whose_face(backbone: Backbone, attention: str) -> None:
+    """After a few steps of stage 1 a face is predicted better from its own code than from another person's."""
+    module = pidiff(backbone, attention=attention)
+    batch = dataclasses.replace(face_batch(4), drop_identity=torch.zeros(4, dtype=torch.bool))
+    batch = dataclasses.replace(batch, timestep=torch.full((4,), 500))
+    swapped = dataclasses.replace(batch, reference={"wplus": batch.reference["wplus"].roll(1, 0)})
+
+    def gap() -> float:
+        with torch.no_grad():
+            return float(module.loss_terms(swapped)["diffusion"] - module.loss_terms(batch)["diffusion"])
+
+    before = gap()
+    optimiser = torch.optim.AdamW(module.parameter_groups(), lr=5e-3)
+    for _ in range(40):
+        optimiser.zero_grad()
+        total(module, batch).backward()
+        optimiser.step()
+    assert gap() > max(0.001, 3 * abs(before))
+
+
 def test_a_delay_out_of_range_is_refused(backbone: Backbone) -> None:
     with pytest.raises(LikenessError, match=r"model\.delay is 1\.5"):
         pidiff(backbone, delay=1.5)
