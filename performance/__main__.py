@@ -23,6 +23,10 @@ BENCHMARKS = (
     "three_forwards",
     "three_forwards_memory",
     "report",
+    "diversity",
+    "diversity_growth",
+    "metric_suite",
+    "face_runs",
 )
 RESULTS = Path(__file__).parent / "results.json"
 
