@@ -82,7 +82,7 @@ def _image_column(name: str, records: Sequence[Record], rows: NDArray[np.int64],
     known = np.isfinite(values)
     top = known.astype(np.float64) if name == "detection_rate" else np.where(known, values, 0.0)
     bottom = np.ones(len(values)) if name in ("detection_rate", "identity_misses_zero") else known.astype(np.float64)
-    return np.bincount(rows, top, subjects), np.bincount(rows, bottom, subjects)
+    return _sum(rows, top, subjects), _sum(rows, bottom, subjects)
 
 
 def _score(record: Record, name: str) -> float | None:
@@ -116,10 +116,11 @@ def _group_columns(
 
 def _sum_known(values: NDArray[np.float64], owner: NDArray[np.int64], subjects: int) -> Sums:
     known = np.isfinite(values)
-    return (
-        np.bincount(owner, np.where(known, values, 0.0), subjects),
-        np.bincount(owner, known.astype(np.float64), subjects),
-    )
+    return _sum(owner, np.where(known, values, 0.0), subjects), _sum(owner, known.astype(np.float64), subjects)
+
+
+def _sum(owner: NDArray[np.int64], values: NDArray[np.float64], subjects: int) -> NDArray[np.float64]:
+    return np.bincount(owner, values, subjects).astype(np.float64, copy=False)
 
 
 def _features(records: Sequence[Record]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ class SampleDiversity(Metric):
     is_differentiable = False
     full_state_update = False
     plot_lower_bound = 0.0
-    plot_upper_bound = 2.0
+    plot_upper_bound: float | None = 2.0
     count: Tensor
     squares: Tensor
     vectors: Tensor

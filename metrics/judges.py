@@ -24,6 +24,7 @@ from networks.image_backbone import ImageBackbone
 from networks.lpips import LpipsNetwork
 
 Vectors = NDArray[np.float32]
+Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Judges:
         rows = np.flatnonzero(judged.found)
         people = [person_only(images[i], judged.boxes[i]) for i in rows]
         backgrounds = [background_only(images[i], judged.boxes[i]) for i in rows]
-        views = {"": images, "_foreground": people, "_background": backgrounds}
+        views: dict[str, Pictures] = {"": images, "_foreground": people, "_background": backgrounds}
         features |= _look(self.clip, "clip", views, rows, len(images))
         if self.image:
             del views["_background"]
@@ -169,7 +170,7 @@ def _face_photos(galleries: Sequence[Gallery]) -> tuple[Vectors, Vectors]:
 def _look(
     network: ClipJudge | ImageBackbone,
     name: str,
-    views: Mapping[str, Sequence[NDArray[np.uint8]] | NDArray[np.uint8]],
+    views: Mapping[str, Pictures],
     rows: NDArray[np.intp],
     count: int,
 ) -> dict[str, Vectors]:

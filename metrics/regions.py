@@ -41,9 +41,11 @@ def person_region(box: NDArray[np.floating], height: int, width: int, region: Re
 
 def person_only(image: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The image (H, W, 3) with everything outside the tight person region grey."""
-    return np.where(person_region(box, *image.shape[:2], TIGHT)[..., None], image, np.uint8(GREY))
+    height, width = image.shape[:2]
+    return np.where(person_region(box, height, width, TIGHT)[..., None], image, np.uint8(GREY))
 
 
 def background_only(image: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The image (H, W, 3) with the wide person region grey."""
-    return np.where(person_region(box, *image.shape[:2], WIDE)[..., None], np.uint8(GREY), image)
+    height, width = image.shape[:2]
+    return np.where(person_region(box, height, width, WIDE)[..., None], np.uint8(GREY), image)

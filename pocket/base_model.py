@@ -99,15 +99,16 @@ def train_base(
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """The phases of ``PHASES`` one after the other, each from the averaged weights of the one before."""
     torch.manual_seed(0)
-    model = nn.ModuleDict({"unet": build_unet(), "text_encoder": build_text_encoder(tokenizer)})
+    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
     for number, phase in enumerate(PHASES):
-        train_phase(model, moments, bank, scaling_factor, tokenizer, folder, number, phase)
-    model.unet.set_default_attn_processor()
-    return model.text_encoder.eval().requires_grad_(False), model.unet.eval().requires_grad_(False)
+        train_phase(unet, text_encoder, moments, bank, scaling_factor, tokenizer, folder, number, phase)
+    unet.set_default_attn_processor()
+    return text_encoder.eval().requires_grad_(False), unet.eval().requires_grad_(False)
 
 
 def train_phase(
-    model: nn.ModuleDict,
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
     moments: NDArray[np.float16],
     bank: Bank,
     scaling_factor: float,
@@ -117,7 +118,7 @@ def train_phase(
     phase: Phase,
 ) -> None:
     """Velocity MSE at uniform timesteps, 10 % empty captions, weights averaged."""
-    unet, text_encoder = model["unet"], model["text_encoder"]
+    model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
     unet.set_attn_processor(AttnProcessor())
     unet.to(memory_format=torch.channels_last)
