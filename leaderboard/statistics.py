@@ -69,10 +69,8 @@ def prompt_kept(method: Ratio, floor: Ratio) -> Interval:
 def _bootstrap(statistic: Callable[..., Floats], first: Ratio, *others: Ratio) -> Interval:
     """A function of columns with its 95 % bootstrap interval over subjects, which are resampled jointly.
 
-    The quantiles are those of the expanded percentile interval (Hesterberg 2015, "What teachers should know about the
-    bootstrap", section 5.3): wider than the plain ones by what Student's t is wider than the normal, and by
-    sqrt(n / (n - 1)), without which few subjects are covered too rarely. Resamples are drawn as weights, so all
-    columns of a table share one matrix and cost a product each; ``scipy.stats.bootstrap`` would gather anew for each.
+    Resamples are drawn as weights, so all columns of a table share one matrix and cost a product each;
+    ``scipy.stats.bootstrap`` would gather anew for each.
 
     Returns:
         The value is ``None`` where it is undefined (nothing was detected); the bounds are ``None`` for fewer than two
@@ -87,17 +85,28 @@ def _bootstrap(statistic: Callable[..., Floats], first: Ratio, *others: Ratio) -
             return Interval(None, None, None, n)
         if n < 2:
             return Interval(value, None, None, n)
-        weights = _weights(n)
+        weights = resample_weights(n)
         resampled = statistic(*((weights @ top) / (weights @ bottom) for top, bottom in columns))
     if not np.isfinite(resampled).all():
         return Interval(value, None, None, n)
-    tail = scipy.stats.norm.sf(np.sqrt(n / (n - 1)) * scipy.stats.t.isf((1 - CONFIDENCE) / 2, n - 1))
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+    low, high = bounds(resampled, n)
     return Interval(value, float(low), float(high), n)
 
 
+def bounds(resampled: Floats, n: int) -> tuple[Floats, Floats]:
+    """Lower and upper bound (...) of the 95 % interval from resampled values (RESAMPLES, ...) of ``n`` subjects.
+
+    The quantiles are those of the expanded percentile interval (Hesterberg 2015, "What teachers should know about the
+    bootstrap", section 5.3): wider than the plain ones by what Student's t is wider than the normal, and by
+    sqrt(n / (n - 1)), without which few subjects are covered too rarely.
+    """
+    tail = scipy.stats.norm.sf(np.sqrt(n / (n - 1)) * scipy.stats.t.isf((1 - CONFIDENCE) / 2, n - 1))
+    low, high = np.quantile(resampled, [tail, 1 - tail], axis=0)
+    return low, high
+
+
 @lru_cache(maxsize=8)
-def _weights(n: int) -> Floats:
+def resample_weights(n: int) -> Floats:
     """How often each of n subjects occurs in each resample (RESAMPLES, n)."""
     return np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
 

@@ -2,9 +2,19 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from leaderboard.statistics import Ratio, compare, holm, identity_recovered, prompt_kept, ratio_interval, tie_groups
+from leaderboard.statistics import (
+    Ratio,
+    bounds,
+    compare,
+    holm,
+    identity_recovered,
+    prompt_kept,
+    ratio_interval,
+    resample_weights,
+    tie_groups,
+)
 
-IDENTITIES, PROMPTS, SEEDS, REPEATS = 15, 40, 4, 2000
+IDENTITIES, PROMPTS, SEEDS, REPEATS, AT_ONCE = 15, 40, 4, 2000, 100
 
 
 def column(values: list[float], images: int = 4) -> Ratio:
@@ -60,45 +70,55 @@ def test_prompt_kept_is_a_ratio_to_the_floor() -> None:
     assert prompt_kept(column([0.2, 0.2]), column([0.0, 0.0])).value is None
 
 
-def simulate(rng: np.random.Generator, methods: int = 1) -> np.ndarray:
-    """Scores (methods, identities, prompts x seeds) about 0 with the spreads of a real evaluation.
+def simulate(rng: np.random.Generator, methods: int = 1, evaluations: int = AT_ONCE) -> np.ndarray:
+    """Scores (methods, evaluations, identities, prompts x seeds) about 0 with the spreads of a real evaluation.
 
     Identities 0.08, prompts 0.06 (fixed by the protocol, so centred), method x identity 0.03, images 0.12.
     """
-    identity = rng.normal(0, 0.08, (1, IDENTITIES, 1))
-    prompt = np.repeat(rng.normal(0, 0.06, PROMPTS), SEEDS)
-    taste = rng.normal(0, 0.03, (methods, IDENTITIES, 1))
-    noise = rng.normal(0, 0.12, (methods, IDENTITIES, PROMPTS * SEEDS))
-    return identity + (prompt - prompt.mean()) + taste + noise
+    identity = rng.normal(0, 0.08, (1, evaluations, IDENTITIES, 1))
+    prompt = np.repeat(rng.normal(0, 0.06, (evaluations, 1, PROMPTS)), SEEDS, axis=-1)
+    taste = rng.normal(0, 0.03, (methods, evaluations, IDENTITIES, 1))
+    noise = rng.normal(0, 0.12, (methods, evaluations, IDENTITIES, PROMPTS * SEEDS))
+    return identity + (prompt - prompt.mean(axis=-1, keepdims=True)) + taste + noise
 
 
 def as_column(scores: np.ndarray) -> Ratio:
     return Ratio(scores.sum(axis=1), np.full(len(scores), float(scores.shape[1])))
 
 
+def beyond(scores: np.ndarray) -> np.ndarray:
+    """Whether 0 lies outside an interval over images (evaluations,), from scores (evaluations, ...)."""
+    flat = scores.reshape(len(scores), -1)
+    return np.abs(flat.mean(axis=1)) > 1.96 * flat.std(axis=1) / np.sqrt(flat.shape[1])
+
+
 def test_the_interval_covers_what_it_says_where_one_over_images_does_not() -> None:
+    """Many evaluations at once, of which a few are held to the interval of the table."""
     rng = np.random.default_rng(0)
     over_subjects = over_images = 0
-    for _ in range(REPEATS):
+    for _ in range(REPEATS // AT_ONCE):
         scores = simulate(rng)[0]
-        found = ratio_interval(as_column(scores))
-        assert found.low is not None and found.high is not None
-        over_subjects += found.low <= 0 <= found.high
-        over_images += abs(scores.mean()) <= 1.96 * scores.std() / np.sqrt(scores.size)
+        low, high = bounds(resample_weights(IDENTITIES) @ scores.mean(axis=2).T / IDENTITIES, IDENTITIES)
+        for evaluation in (0, AT_ONCE - 1):
+            found = ratio_interval(as_column(scores[evaluation]))
+            assert (found.low, found.high) == pytest.approx((low[evaluation], high[evaluation]), abs=1e-12)
+        over_subjects += int(((low <= 0) & (high >= 0)).sum())
+        over_images += int((~beyond(scores)).sum())
     assert 0.93 <= over_subjects / REPEATS <= 0.97
     assert over_images / REPEATS < 0.40
 
 
 def test_the_paired_test_raises_few_false_alarms_where_one_over_images_raises_many() -> None:
+    """Many evaluations at once, of which a few are held to the comparison of the table."""
     rng = np.random.default_rng(1)
     over_subjects = over_images = 0
-    for _ in range(REPEATS):
+    for _ in range(REPEATS // AT_ONCE):
         a, b = simulate(rng, methods=2)
-        p = compare(as_column(a), as_column(b)).p
-        assert p is not None
-        over_subjects += p <= 0.05
-        gaps = (a - b).ravel()
-        over_images += abs(gaps.mean()) > 1.96 * gaps.std() / np.sqrt(gaps.size)
+        p = scipy.stats.ttest_rel(a.mean(axis=2), b.mean(axis=2), axis=1).pvalue
+        for evaluation in (0, AT_ONCE - 1):
+            assert compare(as_column(a[evaluation]), as_column(b[evaluation])).p == pytest.approx(p[evaluation])
+        over_subjects += int((p <= 0.05).sum())
+        over_images += int(beyond(a - b).sum())
     assert over_subjects / REPEATS <= 0.06
     assert over_images / REPEATS > 0.25
 
@@ -106,13 +126,12 @@ def test_the_paired_test_raises_few_false_alarms_where_one_over_images_raises_ma
 def test_pairing_finds_a_gain_that_two_intervals_would_hide() -> None:
     rng = np.random.default_rng(2)
     paired = apart = 0
-    for _ in range(200):
-        a, b = simulate(rng, methods=2)
+    for a, b in zip(*simulate(rng, methods=2), strict=True):
         first, second = as_column(a + 0.04), as_column(b)
         paired += (compare(first, second).p or 1.0) <= 0.05
         low, high = ratio_interval(first).low, ratio_interval(second).high
         apart += low is not None and high is not None and low > high
-    assert paired > 150 and apart < 20
+    assert paired > 0.75 * AT_ONCE and apart < 0.1 * AT_ONCE
 
 
 def test_a_comparison_is_scipys_paired_t_test() -> None:
