@@ -7,8 +7,8 @@ The retry ladder: a picture in which nothing is found is tried once more. Rung `
 rung ``padded`` is the picture with a black border of half its size on each side, so that a face that fills the frame
 takes half as much of the detector's input. Each face says which rung found it. Embeddings are always cut from the
 original pixels, so a retry never lowers their resolution. The ladder is off unless ``retry`` asks for it: a detector
-that was not trained on such borders, the pocket one for instance, takes the bordered picture itself for a face, even
-where it is noise, and then a detection rate says nothing.
+that never saw such borders without a face in them may take the border for one, even around noise, and then a detection
+rate says nothing. The pocket detector was trained on both.
 """
 
 import hashlib

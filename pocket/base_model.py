@@ -86,7 +86,7 @@ class Phase:
 # The whole picture first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
 PHASES = (
     Phase("base", 11829, 16, 1e-3, 0.0),
-    Phase("base_faces", 6000, 32, 8e-4, 3.0),
+    Phase("base_faces", 5000, 32, 8e-4, 3.0),
 )
 
 

@@ -31,6 +31,8 @@ from pocket.manifest import verify
 from pocket.quality_faces import Row, face_floors
 from pocket.renderer import render
 
+_WIDTH = 75  # of the longest name in the table
+
 
 def unseen_bank(n: int) -> Bank:
     """``n`` renders of as many unseen subjects, captions with everything spoken."""
@@ -110,22 +112,19 @@ def probe_set(subjects: int = 40) -> tuple[NDArray[np.uint8], dict[str, NDArray[
     return np.stack(images), {name: np.array(values) for name, values in labels.items()}
 
 
-def measure(n: int) -> list[Row]:
-    """All rows of the table; ``n`` renders, a fifth as many samples of the base model."""
+def measure(n: int) -> Iterator[Row]:
+    """The rows of the table, each as soon as it is known; ``n`` renders, a fifth as many samples of the base model."""
     verify(paths.WEIGHTS)
     bank, backbone, judge = unseen_bank(n), load_backbone(str(paths.BASE)), ClipJudge(str(paths.CLIP))
-    rows = [
-        _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0),
-        _row("CLIP caption-to-image retrieval, 1 in 100", retrieval(judge, bank.images, bank.captions), 0.85),
-    ]
+    yield _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0)
+    yield _row("CLIP caption-to-image retrieval, 1 in 100", retrieval(judge, bank.images, bank.captions), 0.85)
     for name, accuracy, chance in probe_rows(*probe_set()):
-        rows.append(_row(f"CLIP linear probe, {name} (chance {chance:.3f})", accuracy, 3 * chance))
+        yield _row(f"CLIP linear probe, {name} (chance {chance:.3f})", accuracy, 3 * chance)
     for pack in (paths.FACES_A, paths.FACES_B):
-        rows += face_floors(pack, n)
+        yield from face_floors(pack, n)
     prompts = bank.captions[: max(16, n // 5)]
     images = draw_samples(backbone, prompts, SamplingSettings(guidance=3.0))
-    rows.append(_row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90))
-    return rows
+    yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
 
 
 def _row(name: str, value: float, floor: float) -> Row:
@@ -154,16 +153,16 @@ def main() -> int:
     parser.add_argument("--grid", type=Path, help="also write a picture of samples there")
     arguments = parser.parse_args()
     try:
-        rows = measure(arguments.renders)
+        good = True
+        for name, value, floor, holds in measure(arguments.renders):
+            print(f"{name:<{_WIDTH}}  {value:8.3f}  floor {floor:7.3f}  {'ok' if holds else 'BELOW'}", flush=True)
+            good = good and holds
         if arguments.grid:
             save_grid(arguments.grid)
     except LikenessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    width = max(len(name) for name, *_ in rows)
-    for name, value, floor, holds in rows:
-        print(f"{name:<{width}}  {value:8.3f}  floor {floor:7.3f}  {'ok' if holds else 'BELOW'}")
-    return 0 if all(holds for *_, holds in rows) else 1
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
