@@ -132,6 +132,7 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
         "label": entry.label,
         "kind": entry.kind,
         "weights": entry.weights,
+        "own_judges": dict(entry.own_judges),
         "records_sha256": scored.folder.records_hash(),
         "counts": counts(scored.records),
         "metrics": {name: _rounded(overall[name]) for name in cards},

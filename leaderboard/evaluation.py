@@ -1,6 +1,7 @@
 """The stages that draw and judge, over one results folder, in any number of processes."""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 from lightning.fabric import Fabric
@@ -9,6 +10,7 @@ from leaderboard.artists import ModelArtist, PromptOnly, trained_encoders
 from leaderboard.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
 from leaderboard.galleries import load_galleries
 from leaderboard.generation import Artist, generate
+from leaderboard.own_judges import own_judges
 from leaderboard.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results import Entry, Results
@@ -26,7 +28,11 @@ def draw_and_score(
     Raises:
         LikenessError: something that the user can mend; what was finished before stays.
     """
-    launch(settings.trainer, partial(_work, settings=settings, results=results, runs=find_runs(runs), stages=stages))
+    found = [
+        replace(run, entry=replace(run.entry, own_judges=own_judges(run.folder, settings.judges)))
+        for run in find_runs(runs)
+    ]
+    launch(settings.trainer, partial(_work, settings=settings, results=results, runs=found, stages=stages))
 
 
 def _work(

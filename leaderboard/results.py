@@ -12,7 +12,7 @@ leaderboard.*, grid.png  the report, a function of all of the above
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Entry:
     """The run's ``manifest.json``: code, versions, hardware, hashes, cost."""
     folder: str = ""
     """Where the run lay when it was drawn."""
+    own_judges: Mapping[str, str] = field(default_factory=dict)
+    """Key of the run's configuration by judge, where the method was made with the judge itself."""
 
     @classmethod
     def read(cls, path: Path) -> "Entry":

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from leaderboard.page import view
 from leaderboard.page.sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.results import Results
-from leaderboard.tables.columns import title_of
+from leaderboard.tables.columns import title_of, warnings
 
 _HERE = Path(__file__).parent
 
@@ -56,6 +56,7 @@ def render_page(results: Results, board: Mapping, max_images: int = MAX_IMAGES) 
     )
     return environment.get_template("page.html").render(
         board=board,
+        warnings=warnings(board),
         style=Asset.read("page.css"),
         script=Asset.read("page.js"),
         columns=view.columns(board),

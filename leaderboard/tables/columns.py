@@ -56,5 +56,14 @@ def about(board: Mapping) -> str:
         size = f"QUICK LOOK, {p['images']} images per entry out of {grid}: not comparable with a full result"
     return (
         f"Protocol {p['hash']}: {size}; {p['sampler']}, {p['steps']} steps, guidance {p['guidance']:g}, "
-        f"{p['resolution']} pixels, seed {p['seed']}."
+        f"{p['resolution']} pixels, seed {p['seed']}." + "".join(f" {text}." for text in warnings(board))
     )
+
+
+def warnings(board: Mapping) -> list[str]:
+    """One sentence, without its full stop, for every entry that a network of its own judges."""
+    return [
+        f"{entry['label']} was made with the judge {judge} itself (its key {key}), whose columns flatter it"
+        for entry in board["entries"]
+        for judge, key in entry["own_judges"].items()
+    ]
