@@ -17,16 +17,20 @@ T = TypeVar("T")
 
 
 def launch(settings: ProcessSettings, work: Callable[[Fabric], None]) -> None:
-    """Run ``work`` once in every process.
+    """Run ``work`` once in every process; where torchrun started them, its numbers hold and not those of ``settings``.
 
     Raises:
         LikenessError: some process raised it; its message is that of the first one.
     """
+    devices, nodes = settings.devices, settings.num_nodes
+    if TorchElasticEnvironment.detect():
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     fabric = Fabric(
         accelerator=settings.accelerator,
-        devices=settings.devices,
+        devices=devices,
         strategy=_strategy(settings),
-        num_nodes=settings.num_nodes,
+        num_nodes=nodes,
         precision=settings.precision,  # type: ignore[arg-type]
     )
     message = fabric.launch(partial(_guarded, work=work))
