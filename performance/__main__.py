@@ -27,6 +27,7 @@ BENCHMARKS = (
     "diversity_growth",
     "metric_suite",
     "face_runs",
+    "scoring_memory",
 )
 RESULTS = Path(__file__).parent / "results.json"
 
