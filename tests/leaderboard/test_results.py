@@ -1,6 +1,9 @@
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from contracts.errors import LikenessError
 from leaderboard.results import Entry, EntryFolder, LineLog, Results, read_lines
@@ -50,3 +53,21 @@ def test_merging_asserts_that_every_request_has_a_record(tmp_path: Path) -> None
     folder.claim(Entry("x", "method", "w"))
     with pytest.raises(LikenessError, match=r"1 images have no record, such as s1\.beach\.00"):
         folder.merge_records(["s1.beach.00"])
+
+
+def test_the_order_in_a_gallery_files_header_does_not_matter(tmp_path: Path) -> None:
+    """The library writes the header's metadata in another order in every process."""
+    results = Results(tmp_path)
+    vectors = {"a": np.arange(3, dtype=np.float32), "b": np.ones(2, np.float32)}
+    save_file(vectors, results.galleries, metadata={"one": "1", "two": "2", "three": "3"})
+    data = results.galleries.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    first = results.photos_hash()
+    header["__metadata__"] = dict(reversed(header["__metadata__"].items()))
+    turned = json.dumps(dict(reversed(header.items())), separators=(",", ":")).encode().ljust(size)
+    results.galleries.write_bytes(data[:8] + turned + data[8 + size :])
+    assert results.galleries.read_bytes() != data
+    assert results.photos_hash() == first
+    save_file(vectors | {"b": np.zeros(2, np.float32)}, results.galleries, metadata={"one": "1"})
+    assert results.photos_hash() != first
