@@ -2,16 +2,20 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def replace_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` by way of a temporary file beside it, flushed to the disk before it is renamed."""
+def replace_atomically(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write ``data``, whole or piece by piece, to ``path`` by way of a temporary file beside it.
+
+    The file is flushed to the disk before it is renamed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)

@@ -12,9 +12,10 @@ leaderboard.*, grid.png  the report, a function of all of the above
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import safe_open
 
@@ -165,17 +166,21 @@ class EntryFolder:
         return [*([merged] if merged.is_file() else []), *sorted(self.root.glob("shards/*.jsonl"))]
 
     def merge_records(self, request_ids: Sequence[str]) -> None:
-        """Bring the records of all ranks into one file in the order of the plan.
+        """Bring the records of all ranks into one file in the order of the plan, with one of them in memory at a time.
 
         Raises:
             LikenessError: a request has no record.
         """
-        records = self.records()
-        missing = [request_id for request_id in request_ids if request_id not in records]
+        places: dict[str, tuple[Path, int]] = {}
+        for path in self._record_files():
+            start = 0
+            for size, line in _sized_lines(path):
+                places[line["request_id"]] = (path, start)
+                start += size
+        missing = [request_id for request_id in request_ids if request_id not in places]
         if missing:
             raise LikenessError(f"{self.root}: {len(missing)} images have no record, such as {missing[0]}")
-        text = "".join(json_line(records[request_id].to_json()) for request_id in request_ids)
-        replace_atomically(self.root / "records.jsonl", text.encode())
+        replace_atomically(self.root / "records.jsonl", _lines_at(places[request_id] for request_id in request_ids))
         for path in self.root.glob("shards/*.jsonl"):
             path.unlink()
 
@@ -229,16 +234,34 @@ def read_json(path: Path) -> Any:
 
 def read_lines(path: Path) -> Iterator[dict]:
     """The JSON lines of a file; an unfinished last line is left out."""
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            yield _LINE.decode(line.decode())
-        except _NoScore as error:
-            raise LikenessError(
-                f"{path}, line {number} holds {error}: remove the line and run the stage again"
-            ) from error
-        except ValueError as error:
-            raise LikenessError(f"{path}, line {number} is no JSON: remove it and run the stage again") from error
+    return (row for _, row in _sized_lines(path))
+
+
+def _sized_lines(path: Path) -> Iterator[tuple[int, dict]]:
+    """Size in bytes and content of every finished line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield len(line), _LINE.decode(line.decode())
+            except _NoScore as error:
+                raise LikenessError(
+                    f"{path}, line {number} holds {error}: remove the line and run the stage again"
+                ) from error
+            except ValueError as error:
+                raise LikenessError(f"{path}, line {number} is no JSON: remove it and run the stage again") from error
+
+
+def _lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
+    """The lines that begin at bytes of files."""
+    with ExitStack() as stack:
+        files: dict[Path, BinaryIO] = {}
+        for path, start in places:
+            if path not in files:
+                files[path] = stack.enter_context(path.open("rb"))
+            files[path].seek(start)
+            yield files[path].readline()
 
 
 class _NoScore(ValueError):
