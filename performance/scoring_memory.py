@@ -13,7 +13,7 @@ from pathlib import Path
 from performance.timing import Result
 
 FEW, MANY, GOAL = 100, 1000, 1.05
-SUBJECTS, PROMPTS, PHOTOS, SIDE, BATCH = 5, 10, 3, 64, 16
+SUBJECTS, SAMPLES, PHOTOS, SIDE, BATCH = 5, 2, 3, 64, 16
 
 
 def measure(few: int = FEW, many: int = MANY) -> Result:
@@ -54,14 +54,13 @@ def score_images(root: Path, images: int) -> int:
 
     settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A))
     subjects = render_subjects()
-    samples = images // (SUBJECTS * PROMPTS)
     protocol = Protocol(
         subjects={subject.id: subject.noun for subject in subjects},
         prompts=tuple(
             Prompt(f"p{i}", PROMPT_CLASSES[i % len(PROMPT_CLASSES)], f"a photo of a <subject>, number {i}")
-            for i in range(PROMPTS)
+            for i in range(images // (SUBJECTS * SAMPLES))
         ),
-        samples=samples,
+        samples=SAMPLES,
         sampler="ddim",
         steps=1,
         guidance=1.0,
@@ -69,7 +68,7 @@ def score_images(root: Path, images: int) -> int:
         seed=0,
         backbone="0" * 64,
         photos="0" * 64,
-        metrics=versions(list_cards(settings, samples, images)),
+        metrics=versions(list_cards(settings, SAMPLES, images)),
     )
     results, entry, judges = Results(root), Entry("method", "method", "0" * 64), load_judges(settings)
     results.write_protocol(protocol)
