@@ -1,5 +1,6 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is drawn."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -102,4 +103,8 @@ def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
     too_long = sum(tokens > 0 for tokens in cut)
     if too_long:
         notes.append(f"{too_long} of {len(texts)} prompts are longer than the CLIP judge reads and are cut")
+    classes = Counter(prompt.prompt_class for prompt in protocol.prompts)
+    if len(set(classes.values())) > 1:
+        spread = ", ".join(f"{count} {name}" for name, count in classes.items())
+        notes.append(f"prompt classes weigh unequally in the means over images ({spread}): read the values by class")
     return notes

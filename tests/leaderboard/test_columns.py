@@ -140,6 +140,17 @@ def test_a_miss_lowers_one_column_and_not_the_other() -> None:
     assert half == pytest.approx(0.25) and whole is not None and not math.isnan(whole)
 
 
+def test_over_a_balanced_set_the_mean_is_the_mean_over_classes() -> None:
+    """Style prompts hide faces: as long as classes have as many prompts, they count no less for it."""
+    records = make_records(found=0.8)
+    for record in records:
+        if record.prompt_id == "q":
+            record.scores["identity"] = None
+    for name in ("detection_rate", "identity_misses_zero", "clip_t"):
+        by_class = [value(name, [r for r in records if r.prompt_id == prompt]) for prompt in ("p", "q")]
+        assert value(name, records) == pytest.approx(np.mean(by_class)), name  # type: ignore[arg-type]
+
+
 def test_a_record_without_the_score_of_a_column_is_named() -> None:
     records = make_records()
     del records[4].scores["clip_t"]

@@ -1,9 +1,12 @@
 """The judges against the libraries behind them, on the same images; and what an image without a face gives."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from leaderboard.galleries import make_galleries
@@ -128,6 +131,21 @@ def test_another_person_is_less_alike_to_both_networks(seen: Observation, galler
     own, other = likeness(seen, [*galleries, galleries[0]]), likeness(seen, [*galleries[::-1], galleries[0]])
     for name in ("identity", "identity_second_opinion"):
         assert (own[name][:2] > other[name][:2] + 0.1).all(), name
+
+
+def test_a_picture_written_anew_is_the_same_face_and_one_with_turned_colours_is_not(judges: Judges) -> None:
+    """Mistakes of channel order or range do not crash; they show here, in both networks."""
+    pictures = np.concatenate([photos(person).photos[:2] for person in range(PEOPLE)])
+    anew = []
+    for picture in pictures:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=98, subsampling=0)
+        anew.append(np.asarray(Image.open(file)))
+    first, again, turned = (judges.observe(np.stack(list(p))).features for p in (pictures, anew, pictures[..., ::-1]))
+    for network in ("faces", "second"):
+        assert ((first[network] * again[network]).sum(axis=1) > 0.99).all(), network
+        assert (first[network] * turned[network]).sum(axis=1).mean() < 0.7, network
+        assert (first[network][:2] @ first[network][2:].T).max() < 0.5, network
 
 
 def test_the_mean_over_photos_is_the_gallery_mean(galleries: list[Gallery]) -> None:
