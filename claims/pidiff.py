@@ -70,7 +70,7 @@ def mapper_checks(run: PIDiff) -> list[Check]:
     """W2 and W3: the tokens of nobody, and the published sizes for the four-group form."""
     with torch.no_grad():
         nobody = run.mapper(run.mapper.mean[None])
-    far = float((nobody - run.mapper.norm.bias).abs().max())
+        far = float((nobody - run.mapper.norm.bias).abs().max())
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
         mapper = WPlusMapper(18, 512, 768, "four")

@@ -108,7 +108,11 @@ def test_a_checkpoint_holds_no_frozen_weight_and_is_loaded_strictly(method: Meth
     for parameter in other.adapter().parameters():
         parameter.data.zero_()
     other.load_state_dict(state)
-    assert all(torch.equal(value, state[name]) for name, value in other.state_dict().items() if name in state)
+    loaded = {name: value for name, value in other.state_dict().items() if name in state}
+    extra = {name for name in state if name.endswith("_extra_state")}
+    assert loaded.keys() == state.keys()
+    assert all(torch.equal(loaded[name], state[name]) for name in state.keys() - extra)
+    assert all(loaded[name] == state[name] for name in extra)
     with pytest.raises(RuntimeError, match="Missing key"):
         other.load_state_dict(dict(list(state.items())[1:]))
 
