@@ -43,6 +43,8 @@ class ImageBackbone(nn.Module):
     @torch.inference_mode()
     def image_features(self, images: NDArray[np.uint8]) -> Tensor:
         """Unit features (B, D) of RGB uint8 images (B, H, W, 3)."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"expected uint8 images (B, H, W, 3), got {images.dtype} {images.shape}")
         pixels = self.processor(list(images), return_tensors="pt", input_data_format="channels_last")["pixel_values"]
         states = self.model(pixel_values=pixels.to(self.model.device)).last_hidden_state
         return F.normalize(states[:, 0].float(), dim=-1)

@@ -6,6 +6,7 @@ metric's channel weights as the authors' release does (``lin0.model.1.weight`` a
 
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -58,6 +59,8 @@ class LpipsNetwork(nn.Module):
     @torch.inference_mode()
     def image_features(self, images: NDArray) -> Tensor:
         """Scaled features (B, F) of RGB uint8 images (B, H, W, 3), taken to -1..1 and not resized."""
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"expected uint8 images (B, H, W, 3), got {images.dtype} {images.shape}")
         x = torch.as_tensor(images, device=self.shift.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         x = (x - self.shift) / self.scale
         parts: list[Tensor] = []

@@ -34,3 +34,10 @@ def test_features_are_the_stock_models_class_token(folder: Path) -> None:
 def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(LikenessError, match=r"judges\.image_backbone: cannot load"):
         ImageBackbone(str(tmp_path))
+
+
+@pytest.mark.parametrize("images", [np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 3, 64, 64), np.uint8)])
+def test_another_range_or_order_is_refused(folder: Path, images: np.ndarray) -> None:
+    """Images in 0..1 or -1..1, or with channels first, would give numbers too, but wrong ones."""
+    with pytest.raises(ValueError, match="expected uint8 images"):
+        ImageBackbone(str(folder)).image_features(images)

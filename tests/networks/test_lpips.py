@@ -69,3 +69,10 @@ def test_what_is_no_lpips_is_refused_in_one_line(tmp_path: Path, weights: dict[s
     save_file({name: value for name, value in weights.items() if not name.startswith("lin4")}, tmp_path / "part")
     with pytest.raises(LikenessError, match="holds no LPIPS"):
         LpipsNetwork(tmp_path / "part")
+
+
+@pytest.mark.parametrize("images", [np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 3, 64, 64), np.uint8)])
+def test_another_range_or_order_is_refused(file: Path, images: np.ndarray) -> None:
+    """Images in 0..1 or -1..1, or with channels first, would give numbers too, but wrong ones."""
+    with pytest.raises(ValueError, match="expected uint8 images"):
+        LpipsNetwork(file).image_features(images)
