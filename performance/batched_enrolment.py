@@ -1,27 +1,22 @@
 """Enrolling 8 subjects in one batch against one after the other, a row each: seconds per step and subject.
 
-The gain is how far a batch of one leaves the processor idle, so it depends on the network: the smaller, the larger.
-The one here is small on purpose and fixed, so that the figure means the same everywhere.
+On the small base model of :mod:`performance.models`, because the gain depends on the network.
 """
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from contracts.batch import SubjectBatch
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
-from networks.pretrained import load_tokenizer
 from networks.stage_tokens import clip_each
+from performance.models import small_backbone
 from performance.timing import Result, Rounds, compare
-from pocket.paths import BASE
 
 SUBJECTS = tuple(f"s{i:04d}" for i in range(8))
 STEPS = 4
 GOAL = 3.3
-WIDTH = 32
 
 
 def measure(rounds: Rounds | None = None) -> Result:
@@ -38,41 +33,6 @@ def measure(rounds: Rounds | None = None) -> Result:
     return Result(
         "8 subjects in one batch", ours, reference, reference / ours, GOAL, "higher", "ms/step", rounds.self_ratio
     )
-
-
-def small_backbone() -> Backbone:
-    """A base model of the smallest size with random weights, always the same."""
-    tokenizer = load_tokenizer(BASE, "tokenizer")
-    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return Backbone(
-            vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
-            text_encoder=CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=len(tokenizer),
-                    hidden_size=WIDTH,
-                    intermediate_size=2 * WIDTH,
-                    num_hidden_layers=1,
-                    num_attention_heads=2,
-                    max_position_embeddings=tokenizer.model_max_length,
-                    **ids,
-                )
-            ),
-            tokenizer=tokenizer,
-            unet=UNet2DConditionModel(
-                sample_size=8,
-                layers_per_block=1,
-                block_out_channels=(16, 32),
-                down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-                cross_attention_dim=WIDTH,
-                attention_head_dim=2,
-                norm_num_groups=4,
-            ),
-            scheduler=DDIMScheduler(),
-            fingerprint="small",
-        )
 
 
 def fresh(backbone: Backbone, subjects: tuple[str, ...]) -> SefiIDE:

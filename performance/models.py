@@ -1,18 +1,62 @@
-"""What the benchmarks run: SpotDiff on the shipped pocket models, and batches of the right shapes."""
+"""What the benchmarks run: SpotDiff on the shipped pocket models or on small ones, and batches of the right shapes."""
 
 import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from contracts.batch import PairBatch, RequestBatch
 from lightning_modules.spotdiff import SpotDiff
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import ClipImageEncoder, load_clip_image
+from networks.pretrained import load_tokenizer
 from pocket.paths import BASE, CLIP
+
+SMALL_WIDTH = 32
 
 
 def pocket_models() -> tuple[Backbone, ClipImageEncoder]:
     """The shipped base model and the image tower of the shipped CLIP."""
     return load_backbone(str(BASE)), load_clip_image(str(CLIP))
+
+
+def small_backbone() -> Backbone:
+    """A base model of the smallest size with random weights, always the same, for what batching gains.
+
+    That gain is how far a batch of one leaves the processor idle, so it depends on the network: the smaller, the
+    larger. A fixed network makes the figure mean the same everywhere.
+    """
+    tokenizer = load_tokenizer(BASE, "tokenizer")
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Backbone(
+            vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
+            text_encoder=CLIPTextModel(
+                CLIPTextConfig(
+                    vocab_size=len(tokenizer),
+                    hidden_size=SMALL_WIDTH,
+                    intermediate_size=2 * SMALL_WIDTH,
+                    num_hidden_layers=1,
+                    num_attention_heads=2,
+                    max_position_embeddings=tokenizer.model_max_length,
+                    **ids,
+                )
+            ),
+            tokenizer=tokenizer,
+            unet=UNet2DConditionModel(
+                sample_size=8,
+                layers_per_block=1,
+                block_out_channels=(16, 32),
+                down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+                up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+                cross_attention_dim=SMALL_WIDTH,
+                attention_head_dim=2,
+                norm_num_groups=4,
+            ),
+            scheduler=DDIMScheduler(),
+            fingerprint="small",
+        )
 
 
 def spotdiff(backbone: Backbone, image_width: int) -> SpotDiff:

@@ -29,6 +29,7 @@ from pocket.captions import caption
 from pocket.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.manifest import verify
 from pocket.quality_faces import Row, face_floors
+from pocket.quality_style import style_floors
 from pocket.renderer import render
 
 _WIDTH = 75  # of the longest name in the table
@@ -122,6 +123,7 @@ def measure(n: int) -> Iterator[Row]:
         yield _row(f"CLIP linear probe, {name} (chance {chance:.3f})", accuracy, 3 * chance)
     for pack in (paths.FACES_A, paths.FACES_B):
         yield from face_floors(pack, n)
+    yield from style_floors(paths.STYLE, paths.FACES_B, n)
     prompts = bank.captions[: max(16, n // 5)]
     images = draw_samples(backbone, prompts, SamplingSettings(guidance=3.0))
     yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)

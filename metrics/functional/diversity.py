@@ -14,20 +14,16 @@ def diversity_update(features: Tensor, group: Tensor, groups: int) -> tuple[Tens
     ``features`` is (B, D), ``group`` (B,) int64 in 0..G-1.
     """
     features = features.double()
-    count = torch.zeros(groups, dtype=torch.float64, device=features.device)
-    squares = torch.zeros_like(count)
-    vectors = features.new_zeros(groups, features.shape[1])
-    count.index_add_(0, group, torch.ones_like(group, dtype=features.dtype))
-    squares.index_add_(0, group, features.square().sum(dim=1))
-    vectors.index_add_(0, group, features)
+    count = torch.bincount(group, minlength=groups).double()
+    squares = torch.bincount(group, torch.linalg.vecdot(features, features), minlength=groups)
+    vectors = features.new_zeros(groups, features.shape[1]).index_add_(0, group, features)
     return count, squares, vectors
 
 
 def diversity_compute(count: Tensor, squares: Tensor, vectors: Tensor) -> Tensor:
     """Mean pairwise distance of each group (G,), at least 0; NaN for a group of fewer than two samples."""
-    pairs = count * (count - 1) / 2
-    total = (count * squares - vectors.square().sum(dim=1)) / 2
-    return torch.where(pairs > 0, total.clamp(min=0) / pairs, torch.nan)
+    total = (count * squares - torch.linalg.vecdot(vectors, vectors)).clamp_(min=0)
+    return torch.where(count > 1, total / (count * (count - 1)), torch.nan)
 
 
 def sample_diversity(features: Tensor, group: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones(capsys: pyte
 
 
 def test_subjects_of_a_batch_end_with_the_vectors_they_get_alone() -> None:
-    backbone = batched_enrolment.small_backbone()
+    backbone = models.small_backbone()
     subjects = batched_enrolment.SUBJECTS
     together = batched_enrolment.enrol(batched_enrolment.fresh(backbone, subjects), subjects)
     for row, name in zip(together, subjects, strict=True):
