@@ -1,31 +1,22 @@
 """The card of every column: what is measured, by which networks, and how. No network is loaded to write them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from leaderboard.card_networks import CardNetwork, backbone_network, clip_network, faces_network, network_card
 from leaderboard.protocol import read_prompts
 from leaderboard.settings import EvaluationSettings, JudgeSettings
 from metrics.card import MetricCard
-from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD, FacePack
-from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
+from networks.face_analysis import FacePack
+from networks.fingerprints import file_fingerprint
 
 KID_IMAGES = 1_000
 """KID takes so many images at most, spread evenly over the plan: its cost grows with their square."""
 
 _ANGLE = "arccos of the cosine"
 _FOREGROUND = "person region from the face's box, the rest grey"
-
-
-@dataclass(frozen=True)
-class _Network:
-    """What a card says about the network behind it."""
-
-    kind: str
-    hash: str
-    preprocessing: str
-    tag: str
 
 
 def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[MetricCard, ...]:
@@ -38,12 +29,12 @@ def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[Metric
     Raises:
         LikenessError: a network of ``judges`` is not there.
     """
-    face, clip = _faces(judges.faces), _clip(judges.clip)
+    face, clip = faces_network(judges.faces), clip_network(judges.clip)
     cards = [*_identity_cards(face), *_text_cards(clip), *_image_cards("clip_i", "CLIP-I", clip)]
     if judges.second_faces:
         cards.insert(3, _second_card(face, FacePack(judges.second_faces).fingerprint))
     if judges.image_backbone:
-        backbone = _backbone(judges.image_backbone)
+        backbone = backbone_network(judges.image_backbone)
         cards += _image_cards("image_similarity", "image similarity", backbone)
     cards += _diversity_cards(clip, samples)
     if judges.lpips:
@@ -93,57 +84,9 @@ def derived_cards(cards: Mapping[str, MetricCard]) -> tuple[MetricCard, ...]:
     )
 
 
-def _faces(source: str) -> _Network:
-    steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, no retry, crop 112"
-    pack = FacePack(source).fingerprint
-    tag = f"faces-{pack[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}|largest"
-    return _Network("insightface pack", pack, steps, tag)
-
-
-def _clip(source: str) -> _Network:
-    hash = folder_fingerprint(resolve_source(source))
-    return _Network("CLIP", hash, "the model's own PIL pipeline, fp32", f"clip-{hash[:8]}|pil|fp32")
-
-
-def _backbone(source: str) -> _Network:
-    hash = folder_fingerprint(resolve_source(source))
-    return _Network(
-        "image backbone", hash, "the model's own PIL pipeline, fp32, class token", f"image-{hash[:8]}|pil|cls|fp32"
-    )
-
-
-def _card(
-    network: _Network,
-    name: str,
-    title: str,
-    group: str,
-    version: str,
-    about: str,
-    bounds: tuple[float | None, float | None] = (-1.0, 1.0),
-    higher: bool = True,
-    source: str = "Likeness",
-    headline: bool = False,
-) -> MetricCard:
-    return MetricCard(
-        name=name,
-        title=title,
-        group=group,
-        version=f"{name}@{network.tag}|{version}",
-        backbone=network.kind,
-        backbone_hash=network.hash,
-        preprocessing=network.preprocessing,
-        higher_is_better=higher,
-        low=bounds[0],
-        high=bounds[1],
-        source=source,
-        about=about,
-        headline=headline,
-    )
-
-
-def _identity_cards(face: _Network) -> list[MetricCard]:
+def _identity_cards(face: CardNetwork) -> list[MetricCard]:
     def card(name: str, title: str, version: str, about: str, **more: object) -> MetricCard:
-        return _card(face, name, title, "identity", version, about, **more)  # type: ignore[arg-type]
+        return network_card(face, name, title, "identity", version, about, **more)  # type: ignore[arg-type]
 
     photos = "mean cosine of the face drawn to the subject's held-out photos"
     return [
@@ -175,8 +118,8 @@ def _identity_cards(face: _Network) -> list[MetricCard]:
     ]
 
 
-def _second_card(face: _Network, pack: str) -> MetricCard:
-    card = _card(
+def _second_card(face: CardNetwork, pack: str) -> MetricCard:
+    card = network_card(
         face,
         "identity_second_opinion",
         "identity, second network",
@@ -187,10 +130,10 @@ def _second_card(face: _Network, pack: str) -> MetricCard:
     return replace(card, backbone="recogniser of a second insightface pack", backbone_hash=pack)
 
 
-def _text_cards(clip: _Network) -> list[MetricCard]:
+def _text_cards(clip: CardNetwork) -> list[MetricCard]:
     clip_score = "CLIPScore, arXiv 2104.08718, without its factor and clamp"
     return [
-        _card(
+        network_card(
             clip,
             "clip_t",
             "CLIP-T",
@@ -200,7 +143,7 @@ def _text_cards(clip: _Network) -> list[MetricCard]:
             source=clip_score,
             headline=True,
         ),
-        _card(
+        network_card(
             clip,
             "edit_margin",
             "edit margin",
@@ -212,10 +155,10 @@ def _text_cards(clip: _Network) -> list[MetricCard]:
     ]
 
 
-def _image_cards(name: str, title: str, network: _Network) -> list[MetricCard]:
+def _image_cards(name: str, title: str, network: CardNetwork) -> list[MetricCard]:
     source = "DreamBooth, arXiv 2208.12242, with held-out photos in place of the method's own"
     return [
-        _card(
+        network_card(
             network,
             name,
             title,
@@ -224,7 +167,7 @@ def _image_cards(name: str, title: str, network: _Network) -> list[MetricCard]:
             "mean cosine of whole image and held-out photos",
             source=source,
         ),
-        _card(
+        network_card(
             network,
             f"{name}_foreground",
             f"{title}, person",
@@ -236,9 +179,9 @@ def _image_cards(name: str, title: str, network: _Network) -> list[MetricCard]:
     ]
 
 
-def _diversity_cards(clip: _Network, samples: int) -> list[MetricCard]:
+def _diversity_cards(clip: CardNetwork, samples: int) -> list[MetricCard]:
     return [
-        _card(
+        network_card(
             clip,
             "diversity",
             "diversity",
@@ -248,7 +191,7 @@ def _diversity_cards(clip: _Network, samples: int) -> list[MetricCard]:
             bounds=(0.0, 2.0),
             headline=True,
         ),
-        _card(
+        network_card(
             clip,
             "vendi",
             f"Vendi, n = {samples}",
@@ -265,8 +208,8 @@ def _lpips_card(weights: str) -> MetricCard:
     if not Path(weights).is_file():
         raise LikenessError(f"judges.lpips: no file {weights}")
     hash = file_fingerprint(Path(weights))
-    network = _Network("LPIPS", hash, "-1..1, no resize, fp32", f"lpips-{hash[:8]}|fp32")
-    return _card(
+    network = CardNetwork("LPIPS", hash, "-1..1, no resize, fp32", f"lpips-{hash[:8]}|fp32")
+    return network_card(
         network,
         "lpips_diversity",
         "LPIPS diversity",
@@ -278,8 +221,8 @@ def _lpips_card(weights: str) -> MetricCard:
     )
 
 
-def _kid_card(clip: _Network, images: int) -> MetricCard:
-    return _card(
+def _kid_card(clip: CardNetwork, images: int) -> MetricCard:
+    return network_card(
         clip,
         "kid",
         f"KID, n = {images}",
@@ -292,10 +235,10 @@ def _kid_card(clip: _Network, images: int) -> MetricCard:
     )
 
 
-def _leakage_cards(face: _Network, clip: _Network) -> list[MetricCard]:
+def _leakage_cards(face: CardNetwork, clip: CardNetwork) -> list[MetricCard]:
     hidden = "person region grey|found-only"
     return [
-        _card(
+        network_card(
             clip,
             "background_leakage",
             "background leakage",
@@ -305,7 +248,7 @@ def _leakage_cards(face: _Network, clip: _Network) -> list[MetricCard]:
             bounds=(-2.0, 2.0),
             higher=False,
         ),
-        _card(
+        network_card(
             clip,
             "background_copied",
             "background copied",
@@ -315,7 +258,7 @@ def _leakage_cards(face: _Network, clip: _Network) -> list[MetricCard]:
             bounds=(0.0, 1.0),
             higher=False,
         ),
-        _card(
+        network_card(
             face,
             "pose_leakage",
             "pose leakage",
