@@ -15,7 +15,7 @@ export DIFFUSERS_DISABLE_REMOTE_CODE ?= 1
 export PYTHONUNBUFFERED ?= 1
 
 # What the demo does; every value can be given on the command line: make demo DEMO_STEPS=100
-DEMO_METHODS ?= spotdiff
+DEMO_METHODS ?= spotdiff pidiff
 DEMO_STEPS ?= 60
 DEMO_START ?= pocket/weights/adapters
 DEMO_RUNS ?= runs/demo
