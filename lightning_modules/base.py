@@ -113,7 +113,7 @@ class PersonalisationModule(L.LightningModule):
         with training_attention(self.device):
             terms = self.loss_terms(batch)
         total = torch.stack(list(terms.values())).sum()
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             # Only these steps are written, and each call of ``log`` costs as much as a layer of a small network.
             size = len(batch.sample_ids)
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
