@@ -76,19 +76,14 @@ def mixing_changes(wplus: WPlusEncoder, faces: NDArray[np.uint8], subject: NDArr
 
 
 def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
-    """Reconstruction, likeness to the recogniser, and what each level changes.
-
-    The floor of reconstruction is for faces before white, as a reference is read; with their own backgrounds, as only
-    PIDiff's first stage reads them, the figure is printed without a floor.
-    """
+    """Reconstruction with the background and before white, likeness to the recogniser, and what each level changes."""
     wplus, pack, rows = load_wplus(str(folder)), FacePack(pack_folder), []
     for background in (True, False):
         faces, subject = unseen_faces(n, wplus.size, background)
         back = np.concatenate([wplus.decode(wplus.encode(faces[i : i + 50])).numpy() for i in range(0, n, 50)])
         where = "own background" if background else "white background"
         value = psnr(faces, back)
-        lowest = 0.0 if background else PSNR_FLOOR
-        rows.append((f"W+ reconstruction, PSNR in dB ({where})", value, lowest, value >= lowest))
+        rows.append((f"W+ reconstruction, PSNR in dB ({where})", value, PSNR_FLOOR, value >= PSNR_FLOOR))
         own, others = similarities(pack, faces, back, subject)
         floor = others + SIMILARITY_LEAD
         rows.append((f"W+ reconstruction, similarity ({where}, to others {others:.3f})", own, floor, own >= floor))
