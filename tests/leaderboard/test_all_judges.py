@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from markupsafe import escape
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -45,7 +46,7 @@ class Evaluated:
         return next(entry for entry in self.board["entries"] if entry["kind"] == "method")
 
     def image(self, request_id: str) -> NDArray[np.uint8]:
-        return np.asarray(Image.open(Results(self.output).entry(METHOD).image(request_id)).convert("RGB"))
+        return np.array(Image.open(Results(self.output).entry(METHOD).image(request_id)).convert("RGB"))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_cards_and_page_name_them(evaluated: Evaluated, world: World, capsys: py
     for name in MORE:
         card = evaluated.board["metrics"][name]
         assert f"({name}, " in listed and card["version"] in listed
-        assert f'id="card-{name}"' in page and card["version"] in page
+        assert f'id="card-{name}"' in page and escape(card["version"]) in page
     assert "(lpips_diversity, diversity; higher is better, from 0)" in listed
     assert '<span class="muted">higher is better, from 0</span>' in page
     assert f"{evaluated.method['presets']['dreambench']['image_similarity']:.3f}" in page
