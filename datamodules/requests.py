@@ -1,7 +1,10 @@
 """Requests as batches to draw: an exact share for every process, and noise that is a function of the request."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,6 +22,8 @@ from datamodules.sources import cache_folder
 from networks.keyed_noise import keyed_normal
 
 PLACEHOLDER = "<subject>"
+TIMED_PHOTOS = 16
+"""So many enrolments are timed at most."""
 
 
 class RequestLoader:
@@ -168,11 +173,35 @@ def fill_references(
 
     def read(keys: set[str]) -> Iterator[tuple[str, dict]]:
         for key in sorted(keys):
-            subject, data = photos[key]
-            name = f"the reference photo of {subject}"
-            square = read_square(data, name, resolution)
-            faces = portrait_from_file(data, name) if set(needs) & set(PORTRAIT_FEATURES) else None
-            yield key, {need: faces if need in PORTRAIT_FEATURES else square for need in needs}
+            yield key, _read_reference(needs, *photos[key], resolution)
 
     if needs:
         features.fill(needs, list(photos), read)
+
+
+def seconds_to_encode(
+    encoders: FrozenEncoders, needs: Sequence[str], photos: Mapping[str, bytes], resolution: int
+) -> float:
+    """Median seconds in which a reference photo becomes the features ``needs``: read, found, aligned and encoded.
+
+    Each photo, given as {subject: bytes}, goes alone, with the networks loaded and past the cache: so long does a
+    new subject take.
+    """
+
+    def encode(subject: str) -> float:
+        start = time.perf_counter()
+        payloads = _read_reference(needs, subject, photos[subject], resolution)
+        for need in needs:
+            encoders.encode(need, [payloads[need]]).cpu()
+        return time.perf_counter() - start
+
+    encode(next(iter(photos)))  # loads the networks
+    return median(encode(subject) for subject in islice(photos, TIMED_PHOTOS))
+
+
+def _read_reference(needs: Sequence[str], subject: str, data: bytes, resolution: int) -> dict:
+    """What :meth:`FrozenEncoders.encode` takes for each of ``needs``."""
+    name = f"the reference photo of {subject}"
+    square = read_square(data, name, resolution)
+    faces = portrait_from_file(data, name) if set(needs) & set(PORTRAIT_FEATURES) else None
+    return {need: faces if need in PORTRAIT_FEATURES else square for need in needs}

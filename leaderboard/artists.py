@@ -18,7 +18,7 @@ from contracts.records import Request
 from datamodules.encoders import IMAGE_FEATURES, Features, FrozenEncoders
 from datamodules.feature_cache import content_key
 from datamodules.processes import Processes
-from datamodules.requests import RequestLoader, fill_references, fill_texts, spoken
+from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode, spoken
 from datamodules.sources import cache_folder
 from leaderboard.protocol import Protocol
 from leaderboard.results import Results
@@ -70,7 +70,7 @@ class ModelArtist:
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
         sources = {"image_encoder": None, **encoders}
         frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **sources)
-        self._latent_shape = frozen.latent_shape
+        self._encoders, self._photos, self._latent_shape = frozen, photos, frozen.latent_shape
         self._features = Features(frozen, cache_folder() / "features", _processes(fabric))
         fill_texts(self._features, [spoken(r.prompt, protocol.subjects[r.subject]) for r in protocol.requests])
         references = {keys[subject]: (subject, data) for subject, data in photos.items()}
@@ -91,6 +91,11 @@ class ModelArtist:
         with self._fabric.autocast(), torch.inference_mode():
             images = [self._module.predict_step(b.to(self._fabric.device), i) for i, b in enumerate(loader)]
         return torch.cat(images).cpu().numpy()
+
+    def enrol_seconds(self) -> float | None:
+        """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
+        needs, side = self._module.needs, self._protocol.resolution
+        return seconds_to_encode(self._encoders, needs, self._photos, side) if needs else None
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model drew the image, and how."""

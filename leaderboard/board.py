@@ -17,12 +17,13 @@ from leaderboard.galleries import load_photo_features
 from leaderboard.presets import PRESETS, preset_values
 from leaderboard.protocol import Protocol, prompts_hash
 from leaderboard.results import Entry, EntryFolder, Results, read_json
+from leaderboard.run_facts import enrol_seconds, stages_of
 from leaderboard.statistics import Ratio, identity_recovered, prompt_kept, ratio_interval
 from metrics.card import MetricCard
 
 DECIMALS = 6
-COSTS = ("enrol_seconds", "peak_memory_bytes", "trainable_parameters")
-"""What a run's manifest says of its cost, beside the seconds per image that generation notes."""
+COSTS = ("peak_memory_bytes", "trainable_parameters")
+"""What a run's manifest says of its cost, beside the seconds that generation notes."""
 _ORDER = {"ceiling": 0, "method": 1, "floor": 2}
 Columns = Mapping[str, Ratio]
 T = TypeVar("T")
@@ -149,6 +150,7 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
             preset: {name: _round(value) for name, value in values.items()}
             for preset, values in preset_values(scored.records).items()
         },
+        "stages": stages_of(scored.folder),
         "manifest": entry.manifest,
     }
 
@@ -191,9 +193,11 @@ def _rank(row: Mapping) -> tuple:
 
 
 def _costs(entry: Entry, folder: EntryFolder) -> dict[str, float | int | None]:
-    """Seconds of one process per image, and what the run's manifest says; ``None`` where it is not known."""
+    """Seconds of one process per image and to enrol a subject, and what the run's manifest says; ``None`` where it is
+    not known."""
     timings = folder.timings() if entry.kind != "ceiling" else []
     images = sum(line["images"] for line in timings)
     seconds = sum(line["seconds"] for line in timings)
     per_image = round(seconds / images, 4) if images else None
-    return {"seconds_per_image": per_image, **{name: (entry.manifest or {}).get(name) for name in COSTS}}
+    seconds_of = {"seconds_per_image": per_image, "enrol_seconds": enrol_seconds(folder, entry)}
+    return {**seconds_of, **{name: (entry.manifest or {}).get(name) for name in COSTS}}

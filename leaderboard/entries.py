@@ -75,6 +75,9 @@ class CeilingArtist:
         """Held-out photos (B, H, W, 3)."""
         return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
 
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that the image is a photo, and which one."""
         return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}

@@ -19,6 +19,7 @@ from leaderboard.pictures import write_picture
 from leaderboard.processes import on_first, together
 from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, EntryFolder, LineLog
+from leaderboard.run_facts import note_enrolment, note_stage
 
 Batch = Sequence[Request]
 
@@ -28,6 +29,9 @@ class Artist(Interface):
 
     def draw(self, batch: Batch) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3) for B requests."""
+
+    def enrol_seconds(self) -> float | None:
+        """Seconds to make what it needs of a subject, measured now; ``None`` where it needs nothing."""
 
     def provenance(self, request: Request) -> dict[str, object]:
         """What the image's file says about how it was made."""
@@ -59,7 +63,9 @@ def generate(
     # Nobody writes before everybody has looked, or two processes would see different work.
     missing = together(fabric, lambda: {r.id for r in protocol.requests if not folder.image(r.id).is_file()})
     if missing:
+        on_first(fabric, lambda: note_stage(folder, "generate", batch_size))
         artist = make_artist()
+        on_first(fabric, lambda: note_enrolment(folder, entry, artist.enrol_seconds))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]
         mine = unfinished[fabric.global_rank :: fabric.world_size]
         together(fabric, lambda: _draw(fabric, protocol, entry, folder, artist, mine))

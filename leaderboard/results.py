@@ -4,7 +4,8 @@ protocol.json            the protocol and its hash
 metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
 references/SUBJECT.png   the photo that methods see
-entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work
+entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
+                         stages.json and timings/, which may differ from run to run
 sources.json             where base model and judges lay, and their fingerprints
 leaderboard.*, grid.png  the report, a function of all of the above
 """

@@ -25,6 +25,7 @@ from leaderboard.pictures import read_picture
 from leaderboard.processes import on_first, together
 from leaderboard.protocol import Protocol, plain_prompt
 from leaderboard.results import Entry, EntryFolder, LineLog, Results
+from leaderboard.run_facts import note_stage
 from leaderboard.settings import JudgeSettings
 from metrics.gallery import Gallery
 from metrics.judges import Judges, leakage, likeness
@@ -71,6 +72,8 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
     # Nobody writes before everybody has looked, or two processes would see different work.
     lacking = together(fabric, lambda: _lacking(protocol, folder))
     unfinished = [b for b in cut_into_groups(protocol.requests, batch_size) if any(r.id in lacking for r in b)]
+    if lacking:
+        on_first(fabric, lambda: note_stage(folder, "score", batch_size))
     mine = unfinished[fabric.global_rank :: fabric.world_size]
     total = sum(r.id in lacking for batch in mine for r in batch)
 

@@ -4,6 +4,7 @@ Used by the leaderboard's scoring and by the validation inside training, so a nu
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from metrics.functional.clip_score import clip_similarity, edit_margin
 from metrics.functional.copy_paste import copy_paste_score
 from metrics.functional.identity import gallery_similarity
-from metrics.functional.leakage import background_leakage, landmark_shape, nearest_class, pose_leakage
+from metrics.functional.leakage import background_copied, background_leakage, landmark_shape, pose_leakage
 from metrics.functional.lpips import mean_distance_to_others
 from metrics.gallery import Gallery
 from metrics.regions import background_only, person_only
@@ -105,7 +106,9 @@ class Judges:
         found = torch.full((len(images),), torch.nan, dtype=torch.float64)
         for group in dict.fromkeys(groups):
             rows = [i for i, other in enumerate(groups) if other == group]
-            found[rows] = mean_distance_to_others(self.lpips.image_features(images[rows])).cpu()
+            with _full_precision():
+                features = self.lpips.image_features(images[rows])
+            found[rows] = mean_distance_to_others(features).cpu()
         return found
 
 
@@ -147,12 +150,12 @@ def leakage(seen: Observation, galleries: Sequence[Gallery], texts: Sequence[str
     asked = torch.tensor(
         [bool(g.background_text) and g.background_text in t for g, t in zip(galleries, texts, strict=True)]
     )
-    classes = torch.from_numpy(galleries[0].background_means)
-    copied = nearest_class(backgrounds, classes) == torch.tensor([g.background for g in galleries])
+    means = torch.from_numpy(galleries[0].background_means)
+    copied = background_copied(backgrounds, torch.tensor([g.background for g in galleries]), means)
     poses = landmark_shape(seen.judged.landmarks) @ galleries[0].pose_reader
     return {
         "background_leakage": _where(found & others.any(dim=1), background_leakage(backgrounds, own, others)),
-        "background_copied": _where(found & ~asked & (len(classes) > 1), copied.double()),
+        "background_copied": _where(found & ~asked, copied),
         "pose_leakage": _where(found, pose_leakage(poses, np.stack([g.pose for g in galleries]))),
     }
 
@@ -175,8 +178,7 @@ def _look(
     count: int,
 ) -> dict[str, Vectors]:
     """Features of all views in one run; the views after the first exist for ``rows`` only."""
-    # TF32 would move cosines in the third decimal, more than many claimed gains.
-    with torch.backends.cudnn.flags(allow_tf32=False):
+    with _full_precision():
         found = network.image_features(np.stack([image for view in views.values() for image in view])).cpu().numpy()
     features, first = {}, 0
     for suffix, view in views.items():
@@ -186,6 +188,12 @@ def _look(
         if suffix:
             features[name + suffix][rows] = some
     return features
+
+
+def _full_precision() -> AbstractContextManager[None]:
+    # TF32 would move cosines in the third decimal, more than many claimed gains. What is not named here is switched
+    # off, cuDNN itself too.
+    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False)
 
 
 def _where(known: Tensor, values: Tensor) -> Tensor:

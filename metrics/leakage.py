@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from metrics.functional.leakage import background_leakage, pose_leakage
+from metrics.functional.leakage import background_copied, background_leakage, pose_leakage
 from metrics.mean import MeanScore
 
 
@@ -16,6 +16,25 @@ class BackgroundLeakage(MeanScore):
         """Unit features (B, D) of backgrounds, all 0 for none, of the references, and means (B, D) of the others'."""
         known = features.any(dim=-1) & others.any(dim=-1)
         return torch.where(known, background_leakage(features, own, others), torch.nan)
+
+
+class BackgroundCopied(MeanScore):
+    """Share of images whose background is read as the reference's, of those that were not asked for it."""
+
+    higher_is_better = False
+    plot_lower_bound = 0.0
+    means: Tensor
+
+    def __init__(self, means: Tensor) -> None:
+        """``means`` (C, D): the mean feature of each class of backgrounds, two at least to tell any apart."""
+        super().__init__()
+        self.register_buffer("means", means.double())
+
+    def scores(self, features: Tensor, own: Tensor, asked: Tensor) -> Tensor:  # type: ignore[override]
+        """Unit features (B, D) of backgrounds, all 0 for none; ``own`` (B,) the classes of the references'; ``asked``
+        (B,) bool, where the prompt names the reference's own."""
+        known = features.any(dim=-1) & ~asked
+        return torch.where(known, background_copied(features, own, self.means), torch.nan)
 
 
 class PoseLeakage(MeanScore):

@@ -1,5 +1,6 @@
 """``python -m performance [NAME ...]``: run the benchmarks, write ``performance/results.json``, exit 1 if a goal fails.
 
+Where only some are named, the rows of the others stay as they were written last.
 Run it through ``make bench``, which keeps every process to one thread that does not spin.
 """
 
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Libraries' remarks about set-up would stand between the rows of the table.
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(lightning|diffusers)\.")
+    known = [] if names == BENCHMARKS else _written(parser)
     print(machine())
     print(f"{'':<34} {'ours':>10} {'reference':>10}")
     results: list[Result] = []
@@ -49,9 +51,23 @@ def main(arguments: list[str] | None = None) -> int:
         results.append(importlib.import_module(f"performance.{name}").measure())
         print(results[-1], flush=True)
     with atomic(RESULTS) as temporary:
-        temporary.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
+        temporary.write_text(json.dumps(_merged(known, [result.to_json() for result in results]), indent=1) + "\n")
     print(f"wrote {RESULTS}")
     return 0 if all(result.holds for result in results) else 1
+
+
+def _written(parser: argparse.ArgumentParser) -> list[dict]:
+    """The rows of the last runs; asked for before anything is measured, as a benchmark takes minutes."""
+    try:
+        return json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    except ValueError as error:
+        parser.error(f"{RESULTS} is damaged ({error}): remove it")
+
+
+def _merged(known: list[dict], new: list[dict]) -> list[dict]:
+    """One row per name: a new one takes the place of the known one, or follows at the end."""
+    rows = {row["name"]: row for row in known}
+    return list((rows | {row["name"]: row for row in new}).values())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
     CLIPConfig,
@@ -17,6 +18,9 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
+    ViTConfig,
+    ViTImageProcessorPil,
+    ViTModel,
 )
 
 from datamodules.schema import features
@@ -101,6 +105,31 @@ def tiny_faces(folder: Path) -> Path:
         warnings.simplefilter("ignore", DeprecationWarning)  # torch has a newer exporter, which needs more packages
         export_pack(_CentreDetector(), recogniser, folder)  # type: ignore[arg-type]
     return folder
+
+
+def tiny_vit(folder: Path) -> Path:
+    """A folder with a ViT without a pooler, as DINO's weights are published."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16), add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
+"""Convolutions (out, in, kernel) by their number in torchvision's AlexNet."""
+
+
+def random_lpips(file: Path) -> Path:
+    """AlexNet's convolutions by torchvision's names and LPIPS's channel weights by the authors', at random."""
+    draws, weights = torch.Generator().manual_seed(0), {}
+    for tap, (layer, (out, inside, kernel)) in enumerate(ALEXNET.items()):
+        weights[f"features.{layer}.weight"] = torch.randn(out, inside, kernel, kernel, generator=draws) / 30
+        weights[f"features.{layer}.bias"] = torch.randn(out, generator=draws) / 10
+        weights[f"lin{tap}.model.1.weight"] = torch.rand(1, out, 1, 1, generator=draws)
+    save_file(weights, file)
+    return file
 
 
 def tiny_wplus(folder: Path, seed: int = 0) -> Path:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from leaderboard.page import view
 from leaderboard.page.sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.results import Results
-from leaderboard.tables.columns import title_of, warnings
+from leaderboard.tables.columns import range_text, title_of, warnings
 
 _HERE = Path(__file__).parent
 
@@ -65,6 +65,7 @@ def render_page(results: Results, board: Mapping, max_images: int = MAX_IMAGES) 
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
         titles={name: title_of(board, name) for name in board["metrics"]},
+        ranges={name: range_text(card["low"], card["high"]) for name, card in board["metrics"].items()},
         manifests={entry["label"]: view.manifest_text(entry) for entry in board["entries"]},
         sheets=sheets,
         choice=choice,

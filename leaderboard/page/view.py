@@ -11,6 +11,7 @@ from leaderboard.tables.columns import cost_text, headline, known_costs, title_o
 from leaderboard.tables.marks import NO_MARK, Mark, mark
 
 IDENTITY, PROMPT = "identity_misses_zero", "clip_t"
+BY_CLASS = ("edit_margin",)  # columns outside the headline whose breakdown is what they are for
 BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
 MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
@@ -190,9 +191,10 @@ class Breakdown:
 
 
 def breakdowns(board: Mapping) -> list[Breakdown]:
-    """A breakdown for every headline metric that has one."""
+    """A breakdown for every headline metric that has one, and for those that are read by prompt class."""
     found = []
-    for name in sorted(headline(board), key=lambda name: name != IDENTITY):
+    names = [*headline(board), *(name for name in BY_CLASS if name in board["metrics"])]
+    for name in sorted(dict.fromkeys(names), key=lambda name: name != IDENTITY):
         by_class = _by(board, "by_class", name)
         by_subject = _by(board, "by_subject", name)
         if by_class or by_subject:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from leaderboard.tables.columns import range_text
 from metrics.card import MetricCard
 
 
@@ -11,11 +12,11 @@ def list_of_cards(cards: Iterable[MetricCard]) -> str:
 
 
 def _paragraph(card: MetricCard) -> str:
-    bounds = "" if card.low is None or card.high is None else f", {card.low:g} to {card.high:g}"
+    bounds = range_text(card.low, card.high)
     direction = "higher is better" if card.higher_is_better else "lower is better"
     return "\n".join(
         [
-            f"**{card.title}** ({card.name}, {card.group}; {direction}{bounds}): {card.about}.",
+            f"**{card.title}** ({card.name}, {card.group}; {direction}{bounds and ', ' + bounds}): {card.about}.",
             f"  version        {card.version}",
             f"  backbone       {card.backbone} {card.backbone_hash[:16]}",
             f"  preprocessing  {card.preprocessing}",

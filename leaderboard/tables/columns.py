@@ -28,6 +28,13 @@ def title_of(board: Mapping, name: str) -> str:
     return title[:1].upper() + title[1:]
 
 
+def range_text(low: float | None, high: float | None) -> str:
+    """Bounds as words: ``0 to 1``, ``from 0``, ``up to 1``; empty without any."""
+    if low is None:
+        return "" if high is None else f"up to {high:g}"
+    return f"from {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
 def arrow(board: Mapping, name: str) -> str:
     """Which way is better, as one character; less of a cost is better."""
     return ARROWS[board["metrics"][name]["higher_is_better"]] if name in board["metrics"] else ARROWS[False]

@@ -29,6 +29,17 @@ def nearest_class(features: Tensor, means: Tensor) -> Tensor:
     return torch.cdist(features.double(), means.double()).argmin(dim=1)
 
 
+def background_copied(features: Tensor, own: Tensor, means: Tensor) -> Tensor:
+    """1 where the class mean nearest to a background is that of the reference's background, else 0: (B,) in float64.
+
+    NaN throughout with fewer than two classes, as the nearest of one says nothing. ``features`` (B, D), ``own`` (B,)
+    indices into ``means`` (C, D).
+    """
+    if len(means) < 2:
+        return torch.full((len(features),), torch.nan, dtype=torch.float64, device=features.device)
+    return (nearest_class(features, means) == own).double()
+
+
 def landmark_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
     """(N, 11): landmarks (N, 5, 2) free of position and size, and a constant 1 for the regression's offset."""
     points = landmarks.astype(np.float64)

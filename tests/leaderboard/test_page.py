@@ -63,6 +63,88 @@ def test_every_entry_class_subject_and_card_is_there(tmp_path: Path) -> None:
     assert "SpotDiff" in page, "the manifest of a run"
 
 
+def sections(page: str) -> dict[str, str]:
+    """The page's sections by id."""
+    return {found[1]: found[0] for found in re.finditer(r'<section id="([\w-]+)".*?</section>', page, re.DOTALL)}
+
+
+def plot_of(page: str, name: str) -> str:
+    """The one drawing with this name."""
+    (found,) = re.findall(rf'<svg class="plot"[^>]*aria-label="{name}".*?</svg>', page, re.DOTALL)
+    return found
+
+
+def places(plot: str) -> dict[str, tuple[float, float]]:
+    """Where the methods lie in a drawing."""
+    point = r'data-entry="([\w-]+)" class="point [^"]*method.*?<circle cx="([\d.]+)" cy="([\d.]+)"'
+    return {label: (float(x), float(y)) for label, x, y in re.findall(point, plot, re.DOTALL)}
+
+
+@pytest.mark.parametrize("cost", ["Seconds to enrol", "Peak memory", "Trained parameters"])
+def test_identity_is_drawn_against_each_cost(tmp_path: Path, cost: str) -> None:
+    page = render_page(*make_board(tmp_path))
+    assert f"<strong>Identity against cost:</strong> {cost.lower()}." in page
+    plot = plot_of(page, f"Identity against {cost}")
+    at = places(plot)
+    assert at["theirs"][0] < at["ours"][0], "cheaper is further left"
+    assert at["theirs"][1] > at["ours"][1], "SVG counts downwards: more identity is further up"
+    assert plot.count('<path class="front"') == 1 and plot.count(" front-point") == 2
+    front = re.search(r'<path class="front" d="M([\d.]+) ([\d.]+)H([\d.]+)V([\d.]+)"', plot)
+    assert front is not None
+    assert tuple(map(float, front.groups())) == (*at["theirs"], *at["ours"]), "from the cheap one to the good one"
+
+
+def test_identity_is_drawn_against_prompt_with_its_front_and_intervals(tmp_path: Path) -> None:
+    plot = plot_of(render_page(*make_board(tmp_path)), "Identity against prompt fit, with the Pareto front")
+    at = places(plot)
+    assert at["theirs"][0] > at["ours"][0] and at["theirs"][1] > at["ours"][1]
+    assert plot.count('<path class="front"') == 1
+    whiskers = re.findall(r'class="whisker" x1="([\d.]+)" x2="([\d.]+)" y1="([\d.]+)" y2="([\d.]+)"', plot)
+    assert sum(y1 != y2 for _, _, y1, y2 in whiskers) == 3, "identity of both methods and of the floor has an interval"
+
+
+def test_costs_that_are_the_same_for_all_are_not_drawn(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    for entry in board["entries"]:
+        entry["costs"] |= {"enrol_seconds": 2.0, "peak_memory_bytes": None}
+    page = render_page(results, board)
+    assert "Identity against Seconds to enrol" not in page and "Identity against Peak memory" not in page
+    assert "Identity against Trained parameters" in page
+
+
+def test_the_table_draws_every_interval(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    rows = re.findall(r'<tr data-entry="([\w-]+)"(.*?)</tr>', sections(render_page(results, board))["table"], re.DOTALL)
+    assert [label for label, _ in rows] == [entry["label"] for entry in board["entries"]]
+    for (_, row), entry in zip(rows, board["entries"], strict=True):
+        known = [found for found in entry["metrics"].values() if found["value"] is not None]
+        bars = re.findall(r'class="range" x1="([\d.]+)" x2="([\d.]+)".*?<circle cx="([\d.]+)"', row, re.DOTALL)
+        assert len(bars) == len(known)
+        for (low, high, value), found in zip(bars, known, strict=True):
+            assert 0 <= float(low) <= float(value) <= float(high) <= 100
+            assert (float(low) < float(high)) == (found["low"] is not None and found["low"] < found["high"])
+            if found["low"] is not None:
+                assert f"{found['low']:.3f} to {found['high']:.3f}" in row
+
+
+@pytest.mark.parametrize("metric", ["identity_misses_zero", "edit_margin"])
+def test_breakdowns_show_classes_and_subjects(tmp_path: Path, metric: str) -> None:
+    results, board = make_board(tmp_path)
+    breakdown = sections(render_page(results, board))["breakdown"]
+    assert f'<option value="{metric}">' in breakdown
+    (part,) = re.findall(rf'data-metric="{metric}".*?(?=data-metric=|</section>)', breakdown, re.DOTALL)
+    by_class, by_subject = part[: part.index(" by subject</h3>")], part[part.index(" by subject</h3>") :]
+    for table, key, names in ((by_class, "by_class", ("scene", "mix")), (by_subject, "by_subject", ("s1", "s2"))):
+        for name in names:
+            (row,) = re.findall(rf'<tr><th scope="row" data-sort="{name}">.*?</tr>', table, re.DOTALL)
+            cells = re.findall(r'<td class="num" data-entry="([\w-]+)" data-sort="([^"]*)"', row)
+            expected = {entry["label"]: entry[key][name][metric] for entry in board["entries"]}
+            values = {k: v["value"] if isinstance(v, dict) else v for k, v in expected.items()}
+            assert {label: float(value) for label, value in cells} == pytest.approx(values)
+            assert row.count('class="bar ') == len(values)
+    assert "<bdi>ours</bdi> − <bdi>theirs</bdi>" in part, "the paired test stands beside them"
+
+
 def test_a_quick_look_is_marked(tmp_path: Path) -> None:
     assert "Quick look." in render_page(*make_board(tmp_path / "quick", limit=4))
     assert "Quick look." not in render_page(*make_board(tmp_path / "whole"))

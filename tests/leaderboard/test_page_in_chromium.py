@@ -170,6 +170,51 @@ def test_paper_shows_what_the_screen_folds(chromium: Browser) -> None:
     assert chromium.pdf().startswith(b"%PDF")
 
 
+PAPER = round((297 - 2 * 12) / 25.4 * 96)  # A4 landscape within its margins, in CSS pixels
+
+
+def test_a_table_with_all_columns_is_not_cut_off_by_paper(chromium: Browser, tmp_path: Path) -> None:
+    """With as many columns as all judges give, which no paper holds: the headline is printed, then all come back."""
+    results, board = make_board(tmp_path / "results")
+    for i in range(20):
+        board["metrics"][f"more_{i}"] = {**board["metrics"]["edit_margin"], "name": f"more_{i}", "headline": False}
+        for entry in board["entries"]:
+            entry["metrics"][f"more_{i}"] = entry["metrics"]["edit_margin"]
+    wide = tmp_path / "wide.html"
+    replace_atomically(wide, render_page(results, board).encode())
+    chromium.open(wide, PAPER, 760)
+    chromium.choose("#column-group", "all")
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        width = "document.querySelector('.main').getBoundingClientRect().right"
+        assert chromium.run(width) > PAPER, "all columns do not fit"
+        chromium.run("dispatchEvent(new Event('beforeprint'))")
+        assert chromium.run(width) <= PAPER
+        assert chromium.run("document.documentElement.scrollWidth") <= PAPER
+        shown = "[...document.querySelectorAll('.main thead th')].filter(th => !th.hidden).length"
+        assert 1 < chromium.run(shown) < 12
+        chromium.run("dispatchEvent(new Event('afterprint'))")
+        assert chromium.run(shown) > 30
+    finally:
+        chromium.call("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.parametrize("group", ["headline", "identity", "text", "cost"])
+def test_every_other_choice_of_columns_prints_as_it_is(chromium: Browser, page: Path, group: str) -> None:
+    chromium.open(page, PAPER, 760)
+    chromium.choose("#column-group", group)
+    shown = "[...document.querySelectorAll('.main thead th')].filter(th => !th.hidden).map(th => th.textContent)"
+    before = chromium.run(shown)
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        chromium.run("dispatchEvent(new Event('beforeprint'))")
+        assert chromium.run(shown) == before
+        assert chromium.run("document.querySelector('.main').getBoundingClientRect().right") <= PAPER
+        chromium.run("dispatchEvent(new Event('afterprint'))")
+    finally:
+        chromium.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_a_text_that_is_code_stays_a_text(chromium: Browser) -> None:
     assert chromium.run("document.querySelectorAll('img[src=x]').length") == 0
     assert chromium.run("document.body.textContent.includes('onerror=')")

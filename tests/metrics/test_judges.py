@@ -1,17 +1,21 @@
 """The judges against the libraries behind them, on the same images; and what an image without a face gives."""
 
 import io
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torchmetrics.image.kid import KernelInceptionDistance
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from leaderboard.galleries import make_galleries
 from leaderboard.subjects import SubjectPhotos
 from metrics.functional.identity import gallery_mean
+from metrics.functional.kid import kernel_distance
 from metrics.gallery import Gallery
 from metrics.judges import Judges, Observation, leakage, likeness
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
@@ -19,6 +23,7 @@ from networks.face_analysis import DETECTION_SIDE
 from pocket.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.paths import CLIP, FACES_A, FACES_B
 from pocket.renderer import render
+from tests.tiny import random_lpips, tiny_vit
 
 PEOPLE, PHOTOS = 2, 4
 TEXTS = ["a photo of a person, on a beach", "a pencil sketch of a person"]
@@ -97,6 +102,56 @@ def test_clip_t_and_clip_i_are_those_of_transformers(
     assert float(alike[0]) == pytest.approx(float((out.image_embeds[2:] @ out.image_embeds[0]).mean()), abs=1e-4)
     margin = judges.margin(seen, [*TEXTS, TEXTS[0]], [TEXTS[1]] * 3)
     assert float(margin[0]) == pytest.approx(float(expected[0, 0] - expected[1, 0]), abs=1e-4)
+
+
+class StockClip(torch.nn.Module):
+    """Unit image embeddings of transformers' own CLIP, in the form in which torchmetrics takes a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = CLIPModel.from_pretrained(CLIP).eval()
+        self.processor = CLIPImageProcessorPil.from_pretrained(CLIP)
+        self.num_features = self.model.config.projection_dim
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Features (B, D) of uint8 pictures (B, 3, H, W)."""
+        found = list(pictures.permute(0, 2, 3, 1).numpy())
+        features = self.model.get_image_features(**self.processor(found, return_tensors="pt")).pooler_output
+        return torch.nn.functional.normalize(features, dim=-1)
+
+
+def test_kid_is_that_of_torchmetrics_on_the_same_pictures(judges: Judges, images: NDArray[np.uint8]) -> None:
+    real = np.concatenate([photos(person).photos for person in range(PEOPLE)])
+    drawn = np.concatenate([images, real[:, ::-1], real[:, :, ::-1]])[: len(real)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchmetrics warns that it keeps all features
+        stock = KernelInceptionDistance(feature=StockClip(), subsets=1, subset_size=len(real))
+    stock.update(torch.from_numpy(real).permute(0, 3, 1, 2), real=True)
+    stock.update(torch.from_numpy(drawn.copy()).permute(0, 3, 1, 2), real=False)
+    expected = float(stock.compute()[0])
+    seen, known = (torch.from_numpy(judges.observe(p).features["clip"]) for p in (drawn, real))
+    assert float(kernel_distance(seen, known)) == pytest.approx(expected, abs=1e-4)
+    assert abs(expected) > 1e-3, "the tolerance is small against the value"
+
+
+def test_every_torch_network_judges_in_full_precision(tmp_path: Path, images: NDArray[np.uint8]) -> None:
+    """A GPU rounds convolutions to TF32 by default, in LPIPS as much as in the others."""
+    judges = Judges(
+        str(FACES_B), str(CLIP), None, str(tiny_vit(tmp_path / "vit")), str(random_lpips(tmp_path / "lpips"))
+    )
+    assert torch.backends.cudnn.allow_tf32, "what the judges must switch off is on here"
+    rounded: dict[str, list[bool]] = {}
+    for name in ("clip", "image", "lpips"):
+        network: torch.nn.Module = getattr(judges, name)
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.register_forward_pre_hook(
+                    lambda *_, name=name: rounded.setdefault(name, []).append(torch.backends.cudnn.allow_tf32)
+                )
+    judges.observe(images)
+    judges.distances(images, ["a", "a", "b"])
+    assert {name: any(found) for name, found in rounded.items()} == {"clip": False, "image": False, "lpips": False}
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_an_image_without_a_face_has_no_score_that_needs_one(seen: Observation, galleries: list[Gallery]) -> None:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.functional.leakage import fit_pose_reader, landmark_shape, nearest_class, pose_leakage
-from metrics.leakage import BackgroundLeakage, PoseLeakage
+from metrics.functional.leakage import background_copied, fit_pose_reader, landmark_shape, nearest_class, pose_leakage
+from metrics.leakage import BackgroundCopied, BackgroundLeakage, PoseLeakage
 from tests.metrics.tester import Values, check_metric
 
 
@@ -26,6 +26,29 @@ def background_batch(size: int, seed: int) -> tuple[Tensor, ...]:
     features = unit(size, 6, seed=seed)
     features[2::3] = 0.0
     return features, unit(size, 6, seed=seed + 1), unit(size, 6, seed=seed + 2)
+
+
+MEANS = 0.8 * unit(4, 6, seed=77)
+
+
+def copied_reference(features: Tensor, own: Tensor, asked: Tensor) -> Values:
+    """Squared distances to every class mean, in a loop."""
+    values = []
+    for row, mine, named in zip(features.tolist(), own.tolist(), asked.tolist(), strict=True):
+        distances = [sum((a - b) ** 2 for a, b in zip(row, mean, strict=True)) for mean in MEANS.tolist()]
+        if any(row) and not named:
+            values.append(float(distances.index(min(distances)) == mine))
+    return {"": sum(values) / len(values) if values else math.nan}
+
+
+def copied_batch(size: int, seed: int) -> tuple[Tensor, ...]:
+    draws = torch.Generator().manual_seed(seed)
+    own = torch.randint(0, len(MEANS), (size,), generator=draws)
+    # Every second image shows the reference's background, with some noise.
+    shown = torch.where(torch.arange(size) % 2 == 0, own, torch.randint(0, len(MEANS), (size,), generator=draws))
+    features = F.normalize(MEANS[shown] + 0.2 * unit(size, 6, seed=seed), dim=-1)
+    features[3::4] = 0.0
+    return features, own, torch.arange(size) % 5 == 1
 
 
 def matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -55,6 +78,21 @@ def pose_batch(size: int, seed: int) -> tuple[Tensor, Tensor]:
 def test_every_way_of_counting_backgrounds_agrees() -> None:
     check_metric(BackgroundLeakage, [background_batch(4, 1), background_batch(1, 9), background_batch(5, 20)],
                  background_reference)  # fmt: skip
+
+
+def test_every_way_of_counting_copied_backgrounds_agrees() -> None:
+    check_metric(lambda: BackgroundCopied(MEANS), [copied_batch(6, 1), copied_batch(1, 9), copied_batch(7, 20)],
+                 copied_reference)  # fmt: skip
+    shares = [copied_reference(*copied_batch(40, seed))[""] for seed in range(3)]
+    assert all(0.4 < share < 0.95 for share in shares), "both outcomes occur"
+
+
+def test_one_class_of_backgrounds_tells_nothing() -> None:
+    features, own = unit(3, 6, seed=1), torch.zeros(3, dtype=torch.int64)
+    assert background_copied(features, own, MEANS[:1]).isnan().all()
+    metric = BackgroundCopied(MEANS[:1])
+    metric.update(features, own, torch.zeros(3, dtype=torch.bool))
+    assert metric.compute().isnan()
 
 
 def test_every_way_of_counting_poses_agrees() -> None:

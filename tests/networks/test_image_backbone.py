@@ -4,22 +4,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+from transformers import ViTImageProcessorPil, ViTModel
 
 from contracts.errors import LikenessError
 from networks.image_backbone import ImageBackbone
+from tests.tiny import tiny_vit
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ViT without a pooler, as DINO's weights are published."""
-    path = tmp_path_factory.mktemp("vit")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16), add_pooling_layer=False).save_pretrained(path)
-    ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(path)
-    return path
+    return tiny_vit(tmp_path_factory.mktemp("vit"))
 
 
 def test_features_are_the_stock_models_class_token(folder: Path) -> None:

@@ -6,32 +6,22 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from contracts.errors import LikenessError
 from networks.lpips import LpipsNetwork
-
-CONVOLUTIONS = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}
-
-
-@pytest.fixture(scope="module")
-def weights() -> dict[str, Tensor]:
-    """AlexNet's convolutions by torchvision's names and LPIPS's channel weights by the authors', at random."""
-    draws = torch.Generator().manual_seed(0)
-    found = {}
-    for tap, (layer, (out, inside, kernel)) in enumerate(CONVOLUTIONS.items()):
-        found[f"features.{layer}.weight"] = torch.randn(out, inside, kernel, kernel, generator=draws) / 30
-        found[f"features.{layer}.bias"] = torch.randn(out, generator=draws) / 10
-        found[f"lin{tap}.model.1.weight"] = torch.rand(1, out, 1, 1, generator=draws)
-    return found
+from tests.tiny import ALEXNET, random_lpips
 
 
 @pytest.fixture(scope="module")
-def file(weights: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("lpips") / "alex.safetensors"
-    save_file(weights, path)
-    return path
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return random_lpips(tmp_path_factory.mktemp("lpips") / "alex.safetensors")
+
+
+@pytest.fixture(scope="module")
+def weights(file: Path) -> dict[str, Tensor]:
+    return load_file(file)
 
 
 def by_hand(weights: dict[str, Tensor], a: np.ndarray, b: np.ndarray) -> float:
@@ -40,7 +30,7 @@ def by_hand(weights: dict[str, Tensor], a: np.ndarray, b: np.ndarray) -> float:
         mean, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
         x = (x - mean.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1)
         found = []
-        for layer in CONVOLUTIONS:
+        for layer in ALEXNET:
             if layer in (3, 6):
                 x = F.max_pool2d(x, 3, 2)
             stride, padding = (4, 2) if layer == 0 else (1, 2 if layer == 3 else 1)

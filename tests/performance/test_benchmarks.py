@@ -83,6 +83,34 @@ def test_the_command_writes_the_results_and_fails_with_a_goal(
     assert json.loads((tmp_path / "results.json").read_text()) == [row.to_json()]
 
 
+def test_a_benchmark_alone_leaves_the_other_rows_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def row(name: str, ratio: float) -> Result:
+        return Result(name, 1.0, ratio, ratio, 1.2, "higher", "ms", 1.0)
+
+    results = tmp_path / "results.json"
+    monkeypatch.setattr(command, "RESULTS", results)
+    monkeypatch.setattr(command, "BENCHMARKS", ("guidance", "training_step"))
+    monkeypatch.setattr(guidance, "measure", lambda: row("guidance in one call", 1.5))
+    monkeypatch.setattr(training_step, "measure", lambda: row("training step", 1.1))
+    results.write_text(json.dumps([row("of a benchmark that is gone", 1.3).to_json()]))
+    assert command.main([]) == 1
+    written = json.loads(results.read_text())
+    assert [r["name"] for r in written] == ["guidance in one call", "training step"], "a whole run keeps nothing old"
+    monkeypatch.setattr(guidance, "measure", lambda: row("guidance in one call", 1.7))
+    assert command.main(["guidance"]) == 0, "the exit code is that of what was measured now"
+    again = json.loads(results.read_text())
+    assert again == [row("guidance in one call", 1.7).to_json(), written[1]]
+
+    results.write_text("[{")
+    with pytest.raises(SystemExit) as stop:
+        command.main(["guidance"])
+    assert stop.value.code == 2
+    assert f"{results} is damaged" in capsys.readouterr().err
+    assert results.read_text() == "[{"
+
+
 def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         command.main(["guidence"])

@@ -38,14 +38,15 @@
     one("shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} entries`;
   });
 
-  on("column-group", "change", (event) => {
-    const group = event.target.value, table = document.querySelector(".main");
+  const showColumns = (group) => {
+    const table = document.querySelector(".main");
     [...table.tHead.rows[0].cells].forEach((th, i) => {
       const show = i === 0 || group === "all" || th.dataset.group === group ||
         (group === "headline" && "headline" in th.dataset);
       for (const row of table.rows) row.cells[i].hidden = !show;
     });
-  });
+  };
+  on("column-group", "change", (event) => showColumns(event.target.value));
 
   on("breakdown-metric", "change", (event) => {
     for (const part of all(".breakdown")) part.hidden = part.dataset.metric !== event.target.value;
@@ -124,8 +125,15 @@
     if (event.key === "ArrowRight") step(1);
   });
 
-  // Paper shows what is folded on the screen.
+  // Paper shows what is folded on the screen, and of a table that must be scrolled what fits: it cannot be scrolled.
   let folded = [];
-  addEventListener("beforeprint", () => { folded = all("details:not([open])"); folded.forEach((node) => { node.open = true; }); });
-  addEventListener("afterprint", () => folded.forEach((node) => { node.open = false; }));
+  addEventListener("beforeprint", () => {
+    folded = all("details:not([open])");
+    folded.forEach((node) => { node.open = true; });
+    if (value("column-group") === "all") showColumns("headline");
+  });
+  addEventListener("afterprint", () => {
+    folded.forEach((node) => { node.open = false; });
+    showColumns(value("column-group"));
+  });
 })();
