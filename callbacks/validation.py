@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.batch import RequestBatch
+from contracts.prompts import spoken
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
@@ -19,11 +20,11 @@ class ValidationScores(L.Callback):
 
     Logs ``val/detection_rate``, ``val/identity_given_detection``, ``val/identity_misses_zero`` and ``val/clip_t``,
     exact over all processes, and a grid of images (subjects x prompts) to TensorBoard. ``faces`` and ``clip``
-    are the judges' folders; ``subject_noun`` stands for the subject in the prompt that CLIP reads.
+    are the judges' folders. CLIP reads each subject's class noun in place of the placeholder.
     """
 
-    def __init__(self, faces: str, clip: str, subject_noun: str = "person") -> None:
-        self._sources, self._noun = (faces, clip), subject_noun
+    def __init__(self, faces: str, clip: str) -> None:
+        self._sources = (faces, clip)
         self._identity, self._clip_t = IdentityPreservation(), ClipScore()
         self._galleries: dict[str, Tensor] = {}
         self._images: dict[str, NDArray[np.uint8]] = {}
@@ -32,6 +33,7 @@ class ValidationScores(L.Callback):
         self._judges = Judges(*self._sources)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._nouns = trainer.datamodule.class_nouns  # type: ignore[attr-defined]
         for subject, photos in trainer.datamodule.validation_held_out().items():  # type: ignore[attr-defined]
             judged = self._judges.faces.judge(photos)
             self._galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
@@ -61,7 +63,8 @@ class ValidationScores(L.Callback):
             torch.from_numpy(seen.judged.found).to(device),
             galleries.to(device),
         )
-        words, _ = self._judges.clip.text_features([p.replace("<subject>", self._noun) for p in batch.prompts])
+        texts = [spoken(*both, self._nouns) for both in zip(batch.prompts, batch.subjects, strict=True)]
+        words, _ = self._judges.clip.text_features(texts)
         self._clip_t.update(torch.from_numpy(seen.features["clip"]).to(device), words)
         self._images.update(zip(batch.request_ids, images, strict=True))
 

@@ -16,24 +16,31 @@ from metrics.regions import person_region
 from networks.face_analysis import JudgedFaces
 
 PROMPT = "a photo of a <subject>, in a garden"
+Values = NDArray[np.float64]
 Edit = Callable[[Tensor, Tensor], Tensor]
 """(own code, next subject's code), each (rows, width), to the code that is drawn."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Means over subjects and samples. Changes are to the image that each one is compared with, in 0..1.
+    """What each subject's samples show on average, (S,); NaN where none of them can be measured. Changes are to the
+    image that each one is compared with, in 0..1.
 
     ``identity`` is the cosine to the subject's other photos (misses 0), ``inside`` and ``outside`` the change of the
     head and of the rest, ``colour`` the change of the head's mean colour, ``shift`` how far the landmarks moved, in
     widths of the face.
     """
 
-    identity: float
-    inside: float
-    outside: float
-    colour: float
-    shift: float
+    identity: Values
+    inside: Values
+    outside: Values
+    colour: Values
+    shift: Values
+
+    def mean(self, name: str) -> float:
+        """The mean over the subjects that have a value; NaN if none has."""
+        known = getattr(self, name)[np.isfinite(getattr(self, name))]
+        return float(known.mean()) if len(known) else float("nan")
 
 
 class Stage:
@@ -58,17 +65,22 @@ class Stage:
         people = [
             p for i in range(len(self.people)) for p in [self.people[(i + whose) % len(self.people)]] * self.samples
         ]
-        identity = [float(e @ p.gallery) for e, p in zip(after.embeddings, people, strict=True)]
-        both = np.flatnonzero(before.found & after.found)
-        known = np.flatnonzero(before.found)
-        changes = [edit_change(base[i], images[i], before.boxes[i]) for i in known]
-        return Shown(
-            identity=float(np.mean(identity)),
-            inside=float(np.mean([inside for inside, _ in changes])),
-            outside=float(np.mean([outside for _, outside in changes])),
-            colour=float(np.mean([_colour_change(base[i], images[i], before.boxes[i]) for i in known])),
-            shift=float(np.mean([_shift(before, after, int(i)) for i in both])),
-        )
+        found = {name: np.full(len(images), np.nan) for name in Shown.__dataclass_fields__}
+        found["identity"][:] = [float(e @ p.gallery) for e, p in zip(after.embeddings, people, strict=True)]
+        for i in np.flatnonzero(before.found):
+            found["inside"][i], found["outside"][i] = edit_change(base[i], images[i], before.boxes[i])
+            found["colour"][i] = _colour_change(base[i], images[i], before.boxes[i])
+        for i in np.flatnonzero(before.found & after.found):
+            found["shift"][i] = _shift(before, after, int(i))
+        return Shown(**{name: _by_subject(values, self.samples) for name, values in found.items()})
+
+
+def _by_subject(values: Values, samples: int) -> Values:
+    """Means (S,) of the finite ones among (S * samples,) values; NaN where there is none."""
+    rows = values.reshape(-1, samples)
+    known = np.isfinite(rows)
+    sums, counts = np.where(known, rows, 0.0).sum(axis=1), known.sum(axis=1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
 def _colour_change(before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDArray[np.floating]) -> float:

@@ -1,17 +1,20 @@
 """Runs of SeFi-IDE that differ in one setting, and what their images show: identity, prompt fit, attention."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 import train
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
-from datamodules.requests import spoken
+from contracts.prompts import spoken
+from datamodules.feature_cache import content_key
 from leaderboard.artists import PromptOnly
 from leaderboard.protocol import Prompt, read_prompts
 from leaderboard.subjects import SubjectPhotos, load_subjects
@@ -20,6 +23,7 @@ from lightning_modules.loading import load_run
 from lightning_modules.sefi_ide import SefiIDE
 from metrics.functional.clip_score import clip_similarity
 from metrics.functional.identity import gallery_mean, gallery_similarity
+from networks.backbone import backbone_fingerprint
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_normal
@@ -30,13 +34,15 @@ PROMPTS = "leaderboard/prompts/pocket.yaml"
 BATCH = 16
 
 
-def enrolled(folder: Path, subjects: Sequence[str], settings: Mapping[str, object]) -> SefiIDE:
-    """The run in ``folder``: the pocket configuration with other ``settings`` (keys of the command line).
+def enrolled(work: Path, name: str, subjects: Sequence[str], settings: Mapping[str, object]) -> SefiIDE:
+    """The run ``name`` below ``work``: the pocket configuration with other ``settings`` (keys of the command line).
 
-    It is trained if it is not there yet.
+    It is trained if it is not there yet. Its folder is called after all that decides it, so that a run of an older
+    configuration or base model is never taken for it.
     """
+    changes = {**settings, "data.subjects": f"[{','.join(subjects)}]", "data.validation_prompts": "[]"}
+    folder = work / f"{name}-{_deciding(changes)}"
     if not (folder / "adapter.safetensors").is_file():
-        changes = {**settings, "data.subjects": f"[{','.join(subjects)}]", "data.validation_prompts": "[]"}
         quiet = {"judges": "null", "trainer.enable_progress_bar": "false", "trainer.enable_model_summary": "false"}
         arguments = [f"--{key}={value}" for key, value in {**changes, **quiet}.items()]
         train.train([f"--config={CONFIG}", f"--output={folder}", *arguments])
@@ -44,6 +50,14 @@ def enrolled(folder: Path, subjects: Sequence[str], settings: Mapping[str, objec
     if not isinstance(run, SefiIDE):
         raise LikenessError(f"{str(folder)!r} is no run of SeFi-IDE")
     return run
+
+
+def _deciding(changes: Mapping[str, object]) -> str:
+    """10 hex digits over the pocket configuration, what is changed in it, and the base model's weights."""
+    config = yaml.safe_load(Path(CONFIG).read_text())
+    told = {part: config[part] for part in ("seed_everything", "model", "data", "trainer")}
+    about = [told, sorted((key, str(value)) for key, value in changes.items()), backbone_fingerprint(str(paths.BASE))]
+    return content_key(json.dumps(about, sort_keys=True))[:10]
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,7 @@ class Studio:
         self.subjects: list[SubjectPhotos] = load_subjects("pocket10k", list(subjects), resolution)
         self._prompts, self._samples = read_prompts(PROMPTS), samples
         self._faces, self._clip = FacePack(str(paths.FACES_B)), ClipJudge(str(paths.CLIP))
+        self._nouns = {subject.id: subject.noun for subject in self.subjects}
         self._galleries = {}
         for subject in self.subjects:
             judged = self._faces.judge(subject.held_out)
@@ -78,7 +93,7 @@ class Studio:
             judged = self._faces.judge(images)
             galleries = torch.stack([self._galleries[s.id] for s, _, _ in part])
             identity += gallery_similarity(torch.from_numpy(judged.embeddings), galleries).tolist()
-            words, _ = self._clip.text_features([spoken(p.text, s.noun) for s, p, _ in part])
+            words, _ = self._clip.text_features([spoken(p.text, s.id, self._nouns) for s, p, _ in part])
             for (_, prompt, _), value in zip(
                 part, clip_similarity(self._clip.image_features(images), words).tolist(), strict=True
             ):
@@ -108,7 +123,7 @@ class Studio:
             subjects=tuple(s.id for s, _, _ in part),
             prompts=tuple(p.text for _, p, _ in part),
             noise=torch.stack([keyed_normal(module.backbone.latent_shape, "claims", name) for name in names]),
-            text_states=module.backbone.encode_text([spoken(p.text, s.noun) for s, p, _ in part]),
+            text_states=module.backbone.encode_text([spoken(p.text, s.id, self._nouns) for s, p, _ in part]),
             reference={},
         )
         return module.draw(batch).numpy()

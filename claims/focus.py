@@ -6,12 +6,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from contracts.prompts import OWN
 from datamodules.images import read_square, read_square_mask
 from datamodules.photos import by_subject, held_out_of, load_photos, read_pictures
 from datamodules.sources import cache_folder, find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.keyed_noise import keyed_normal
-from networks.placeholders import OWN, place_subjects
+from networks.placeholders import place_subjects
 from networks.stage_attention import ComparedConditioning
 
 PROMPT = "a photo of a <subject>"

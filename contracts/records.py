@@ -40,6 +40,11 @@ class Record:
     features: dict[str, str] = field(default_factory=dict)
     """Unit feature vectors that set-level metrics (diversity) need, by name, as base64 of little-endian float32."""
 
+    @property
+    def has_face(self) -> bool:
+        """Whether the subject is one with a face, as it is where ``details`` do not say: an object has no identity."""
+        return bool(self.details.get("subject_has_face", True))
+
     def to_json(self) -> dict:
         return asdict(self)
 

@@ -80,7 +80,10 @@ def wplus_codes(photos: Sequence[Photo], source: str, cache_dir: Path) -> Tensor
 
 
 def telling_rows(codes: Tensor, label: NDArray[np.float64], groups: Sequence[str]) -> tuple[tuple[int, int], float]:
-    """The rows that tell an attribute, and what they tell: R^2 of a ridge regression on subjects left out."""
+    """The rows that tell an attribute, and what they tell: R^2 of a ridge regression on subjects left out.
+
+    At 0 or below they tell nothing, and are those that tell most of the rows there are.
+    """
     levels = list(level_rows(codes.shape[1], "three").values())
     runs = sorted(
         ((first[0], last[1]) for i, first in enumerate(levels) for last in levels[i:]),
@@ -94,7 +97,10 @@ def telling_rows(codes: Tensor, label: NDArray[np.float64], groups: Sequence[str
         for a, b in runs
     }
     everything = told[0, codes.shape[1]]
-    best = next(run for run in runs if told[run] >= ENOUGH * everything)
+    if everything > 0:
+        best = next(run for run in runs if told[run] >= ENOUGH * everything)
+    else:  # all rows together tell nothing, and no share of it means anything
+        best = max(runs, key=lambda run: told[run])
     return best, told[best]
 
 
@@ -167,6 +173,9 @@ def main(given: Sequence[str] | None = None) -> int:
     print(f"{'direction':<16} {'rows':>7} {'R^2':>6}   (of the attribute, from these rows, on subjects left out)")
     for direction, told in found:
         print(f"{direction.name:<16} {direction.rows[0]:>3}:{direction.rows[1]:<3} {told:6.3f}")
+    for direction, told in found:
+        if told <= 0:
+            print(f"note: the codes do not tell {direction.name} (R^2 of 0 or less): its direction is of no use")
     print(f"wrote {arguments.output}")
     return 0
 

@@ -7,10 +7,10 @@ import torch
 
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
+from contracts.prompts import PLACEHOLDER
 from datamodules.encoders import Features
 from datamodules.images import read_square
 from datamodules.photos import Photo, by_subject, read_pictures, reference_of
-from datamodules.requests import PLACEHOLDER
 from datamodules.samplers import share
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_generator, keyed_normal
@@ -157,7 +157,7 @@ def choose_references(photos: Sequence[Photo], subjects: Sequence[str] | None, s
     for subject in subjects if subjects is not None else ():
         if subject not in groups:
             raise LikenessError(f"subject {subject!r} has no reference photo in {source!r}: add one or leave it out")
-    return {subject: reference_of(groups[subject]) for subject in sorted(set(subjects or groups))}
+    return {subject: reference_of(groups[subject]) for subject in sorted(groups if subjects is None else set(subjects))}
 
 
 def check_faces(references: Mapping[str, Photo], settings: EnrolmentSettings, resolution: int) -> None:

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
+from contracts.prompts import spoken
 from contracts.records import Request
 from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders
 from datamodules.feature_cache import content_key
@@ -21,10 +22,13 @@ from datamodules.samplers import share
 from datamodules.sources import cache_folder
 from networks.keyed_noise import keyed_normal
 
+<<<<<<< HEAD
 PLACEHOLDER = "<subject>"
 TIMED_PHOTOS = 16
 """So many enrolments are timed at most."""
 
+=======
+>>>>>>> fix34
 
 class RequestLoader:
     """Request batches, in the order of the requests given; ``reference_keys`` are those of each subject's reference
@@ -53,7 +57,7 @@ class RequestLoader:
             yield self._batch(self._requests[first : first + self._batch_size])
 
     def _batch(self, requests: list[Request]) -> RequestBatch:
-        texts = [spoken(request.prompt, self._class_nouns[request.subject]) for request in requests]
+        texts = [spoken(request.prompt, request.subject, self._class_nouns) for request in requests]
         return RequestBatch(
             request_ids=tuple(request.id for request in requests),
             subjects=tuple(request.subject for request in requests),
@@ -135,7 +139,7 @@ class RequestDataModule(LightningDataModule):
             self._detector,
         )
         features = Features(encoders, self._cache_dir / "features", processes)
-        fill_texts(features, [spoken(r.prompt, self._class_nouns[r.subject]) for r in self._requests])
+        fill_texts(features, [spoken(r.prompt, r.subject, self._class_nouns) for r in self._requests])
         subjects = dict.fromkeys(request.subject for request in self._requests) if self._needs else {}
         keys = {subject: content_key(self._references[subject]) for subject in subjects}
         fill_references(features, self._needs, {keys[s]: (s, self._references[s]) for s in keys}, self._resolution)
@@ -153,11 +157,6 @@ class RequestDataModule(LightningDataModule):
     def predict_dataloader(self) -> RequestLoader:
         """This process's share."""
         return self._loader
-
-
-def spoken(prompt: str, class_noun: str) -> str:
-    """The prompt as the text encoder reads it: the class noun in place of the placeholder."""
-    return prompt.replace(PLACEHOLDER, class_noun)
 
 
 def fill_texts(features: Features, texts: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
+from contracts.prompts import PLACEHOLDER, spoken
 from contracts.records import Request
 from datamodules.encoders import Features, FrozenEncoders, photo_key
 from datamodules.enrolment import Enrolment, EnrolmentSettings
@@ -20,7 +21,7 @@ from datamodules.filling import fill_photos
 from datamodules.images import read_square
 from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.processes import Processes
-from datamodules.requests import RequestLoader, fill_texts, spoken
+from datamodules.requests import RequestLoader, fill_texts
 from datamodules.samplers import StepLoader, Stream, share
 from datamodules.sources import cache_folder, find_shards
 from datamodules.streams import Drops, FactorStream, PairStream, TwoStageStream
@@ -96,6 +97,11 @@ class SpotDiff10kDataModule(LightningDataModule):
         for name, value in (("batch_size", batch_size), ("resolution", resolution)):
             if value < 1:
                 raise LikenessError(f"{name} is {value}, it must be at least 1")
+        if subjects is not None and not subjects:
+            raise LikenessError("data.subjects is empty: name at least one subject, or give null for all of them")
+        for prompt in validation_prompts:
+            if prompt.count(PLACEHOLDER) != 1:
+                raise LikenessError(f"data.validation_prompts: {prompt!r} must hold {PLACEHOLDER} once")
         self._drops = Drops(drop_identity, drop_text, drop_both)
         self._enrolment_settings = enrolment
         self.enrolment: Enrolment | None = None
@@ -197,7 +203,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             self._features,
             self._latent_shape,
             {s: {name: photo_key(name, photo) for name in self._names} for s, photo in self._validation.items()},
-            {subject: photo.subject_class for subject, photo in self._validation.items()},
+            self.class_nouns,
             self._names,
             self._seed,
             self._validation_batch_size,
@@ -217,6 +223,11 @@ class SpotDiff10kDataModule(LightningDataModule):
         if name not in self._names:
             raise LikenessError(f"data.features is {list(self._names)}, the method needs {name!r}")
         return self._features[name].shape
+
+    @property
+    def class_nouns(self) -> dict[str, str]:
+        """What each subject of the dataset is called in plain text; after :meth:`setup`."""
+        return {photo.subject_id: photo.subject_class for photos in self.photos.values() for photo in photos}
 
     @property
     def encoder_fingerprints(self) -> dict[str, str]:
@@ -310,10 +321,11 @@ class SpotDiff10kDataModule(LightningDataModule):
         return [photo for photo in everything if photo.subject_id in self.enrolment.waves[0]]
 
     def _fill(self, training: list[Photo]) -> None:
+        nouns = self.class_nouns
         fill_texts(
             self._features,
             ["", *(photo.caption for photo in training), *self._face_texts]
-            + [spoken(prompt, p.subject_class) for prompt in self._prompts for p in self._validation.values()],
+            + [spoken(prompt, s, nouns) for prompt in self._prompts for s in self._validation],
         )
         references = list(self._validation.values())
         fill_photos(self._features, training, references, self._names, self._resolution, aligned=self._face_steps > 0)

@@ -14,11 +14,12 @@ from torch import Tensor
 from contracts.batch import RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.prompts import spoken
 from contracts.records import Request
 from datamodules.encoders import IMAGE_FEATURES, Features, FrozenEncoders
 from datamodules.feature_cache import content_key
 from datamodules.processes import Processes
-from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode, spoken
+from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode
 from datamodules.sources import cache_folder
 from leaderboard.protocol import Protocol
 from leaderboard.results import Results
@@ -72,7 +73,7 @@ class ModelArtist:
         frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **sources)
         self._encoders, self._photos, self._latent_shape = frozen, photos, frozen.latent_shape
         self._features = Features(frozen, cache_folder() / "features", _processes(fabric))
-        fill_texts(self._features, [spoken(r.prompt, protocol.subjects[r.subject]) for r in protocol.requests])
+        fill_texts(self._features, [spoken(r.prompt, r.subject, protocol.subjects) for r in protocol.requests])
         references = {keys[subject]: (subject, data) for subject, data in photos.items()}
         fill_references(self._features, module.needs, references, protocol.resolution)
 

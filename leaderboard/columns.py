@@ -67,7 +67,7 @@ def counts(records: Sequence[Record]) -> dict[str, int]:
     """What went wrong, or might have: images without a face, with several, of one colour, with a prompt cut short."""
     return {
         "images": len(records),
-        "without_face": sum(record.details["faces"] == 0 for record in records),
+        "without_face": sum(record.details["faces"] == 0 and record.has_face for record in records),
         "several_faces": sum(int(record.details["faces"] or 0) > 1 for record in records),
         "blank": sum(bool(record.details["blank"]) for record in records),
         "prompts_cut": sum(int(record.details["tokens_cut"] or 0) > 0 for record in records),
@@ -75,13 +75,18 @@ def counts(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _image_column(name: str, records: Sequence[Record], rows: NDArray[np.int64], subjects: int) -> Sums:
-    """Sums of a score over the images that have it; the three columns of identity differ in what a miss counts."""
+    """Sums of a score over the images that have it; the three columns of identity differ in what a miss counts.
+
+    None of them counts images of an object, which has no face to miss.
+    """
     score = {"detection_rate": "identity", "identity_given_detection": "identity", "identity_misses_zero": "identity"}
     raw = [_score(record, score.get(name, name)) for record in records]
     values = np.array([np.nan if value is None else value for value in raw], np.float64)
     known = np.isfinite(values)
     top = known.astype(np.float64) if name == "detection_rate" else np.where(known, values, 0.0)
-    bottom = np.ones(len(values)) if name in ("detection_rate", "identity_misses_zero") else known.astype(np.float64)
+    bottom = known.astype(np.float64)
+    if name in ("detection_rate", "identity_misses_zero"):
+        bottom = np.array([record.has_face for record in records], np.float64)
     return _sum(rows, top, subjects), _sum(rows, bottom, subjects)
 
 

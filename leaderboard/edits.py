@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
-from datamodules.requests import PLACEHOLDER
+from contracts.prompts import PLACEHOLDER
 from lightning_modules.pidiff import PIDiff
 from networks.keyed_noise import keyed_normal
 from networks.stylegan2 import mix_rows
@@ -40,6 +40,8 @@ class Series:
             if other is None:
                 raise LikenessError("style mixing needs a second person: name one with --with")
             return mix_rows(code[None], other[None], CROSSOVERS[self.level])
+        if not directions:
+            raise LikenessError(f"the edit {self.name!r} needs a direction: give a file of them with --directions")
         if self.name not in directions:
             raise LikenessError(f"no direction {self.name!r}; the file has {', '.join(sorted(directions))}")
         return torch.cat([directions[self.name].apply(code[None], strength) for strength in self.strengths])

@@ -17,6 +17,7 @@ from metrics.gallery import Gallery
 from metrics.judges import Judges, Observation
 
 _GLOBAL = ("background_means", "pose_reader")
+NO_BACKGROUND = -1
 
 
 def make_galleries(judges: Judges, subjects: Sequence[SubjectPhotos]) -> dict[str, Gallery]:
@@ -24,11 +25,12 @@ def make_galleries(judges: Judges, subjects: Sequence[SubjectPhotos]) -> dict[st
 
     Raises:
         LikenessError: a reference shows no face, or fewer than two held-out photos of its subject do (the ceiling
-            judges one against the others).
+            judges one against the others). Objects need no face: those of a class none of whose photos shows one.
     """
     seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+    faced = {subject.noun for subject in subjects if seen[subject.id].judged.found.any()}
     for subject in subjects:
-        _check(subject, seen[subject.id])
+        _check(subject, seen[subject.id], subject.noun in faced)
     pose_reader = _pose_reader(subjects, seen)
     classes, means = _background_classes(subjects, seen)
     backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
@@ -38,8 +40,8 @@ def make_galleries(judges: Judges, subjects: Sequence[SubjectPhotos]) -> dict[st
         galleries[subject.id] = Gallery(
             reference={name: rows[0] for name, rows in features.items()},
             held_out={name: rows[1:] for name, rows in features.items()},
-            other_backgrounds=np.delete(backgrounds, i, axis=0).sum(axis=0) / max(1, len(subjects) - 1),
-            background=classes.index(int(subject.backgrounds[0])),
+            other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
+            background=classes.index(int(subject.backgrounds[0])) if subject.noun in faced else NO_BACKGROUND,
             background_text=subject.background_texts[0],
             background_means=means,
             pose=subject.poses[0],
@@ -48,8 +50,21 @@ def make_galleries(judges: Judges, subjects: Sequence[SubjectPhotos]) -> dict[st
     return galleries
 
 
-def _check(subject: SubjectPhotos, seen: Observation) -> None:
+def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of those of the vectors (N, D) that are not 0; 0 if none is."""
+    return features.sum(axis=0) / max(1, int(np.any(features != 0, axis=1).sum()))
+
+
+def _check(subject: SubjectPhotos, seen: Observation, faced: bool) -> None:
+    """``faced`` says that subjects of this class have faces."""
     found = seen.judged.found
+    if not faced:
+        count = len(subject.held_out)
+        if count < 2:
+            raise LikenessError(
+                f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
+            )
+        return
     if not found[0]:
         raise LikenessError(f"the reference photo of subject {subject.id} shows no face: leave the subject out")
     if found[1:].sum() < 2:
@@ -76,7 +91,8 @@ def _background_classes(
         [seen[subject.id].features["clip_background"][seen[subject.id].judged.found] for subject in subjects]
     )
     classes = sorted({int(i) for i in ids})
-    return classes, np.stack([rows[ids == i].mean(axis=0) for i in classes])
+    means = [rows[ids == i].mean(axis=0) for i in classes]
+    return classes, np.stack(means) if means else np.zeros((0, rows.shape[1]), np.float32)
 
 
 def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: str) -> None:

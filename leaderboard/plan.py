@@ -98,7 +98,12 @@ def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
     faceless = photos - sum(len(gallery.usable) for gallery in galleries.values())
     if faceless:
         notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")
-    texts = sorted({plain_prompt(p.text, noun) for p in protocol.prompts for noun in protocol.subjects.values()})
+    objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
+    if objects:
+        notes.append(f"no photo of class {', '.join(objects)} shows a face: identity is not measured for them")
+    texts = sorted(
+        {plain_prompt(p.text, name, protocol.subjects) for p in protocol.prompts for name in protocol.subjects}
+    )
     _, cut = judges.clip.text_features(texts)
     too_long = sum(tokens > 0 for tokens in cut)
     if too_long:

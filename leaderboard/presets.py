@@ -31,7 +31,8 @@ def preset_values(records: Sequence[Record]) -> dict[str, dict[str, float | None
 
 def fastcomposer(records: Sequence[Record]) -> Values:
     """Similarity to the photo that the method saw, negatives clamped to 0, a miss counted as 0, mean over images."""
-    similarity = np.nan_to_num(_scores(records, "identity_to_reference"), nan=0.0).clip(min=0.0)
+    people = [record for record in records if record.has_face]
+    similarity = np.nan_to_num(_scores(people, "identity_to_reference"), nan=0.0).clip(min=0.0)
     return {"identity": _mean(similarity), "prompt": _mean(_scores(records, "clip_t"))}
 
 

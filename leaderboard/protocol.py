@@ -11,9 +11,9 @@ from pathlib import Path
 import yaml
 
 from contracts.errors import LikenessError
+from contracts.prompts import PLACEHOLDER, spoken
 from contracts.records import Request
 
-PLACEHOLDER = "<subject>"
 PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
 _NAME = re.compile(r"[a-z0-9_-]+")
 
@@ -157,6 +157,10 @@ def check_name(kind: str, name: str) -> None:
         raise LikenessError(f"{kind} id {name!r} must be made of a-z, 0-9, _ and - only")
 
 
-def plain_prompt(prompt: str, noun: str) -> str:
-    """The prompt as a judge, or a model without the subject, reads it: the class noun instead of the placeholder."""
-    return " ".join(prompt.replace(PLACEHOLDER, noun).split())
+def plain_prompt(prompt: str, subject: str, nouns: Mapping[str, str]) -> str:
+    """A subject's prompt as a judge, or a model without the subject, reads it: class nouns instead of placeholders.
+
+    Raises:
+        LikenessError: a further placeholder names none of ``nouns``, the class noun by subject.
+    """
+    return " ".join(spoken(prompt, subject, nouns).split())

@@ -126,7 +126,7 @@ def _judge(
     if entry.kind == "ceiling":
         mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
     nouns = [protocol.subjects[request.subject] for request in batch]
-    texts = [plain_prompt(request.prompt, noun) for request, noun in zip(batch, nouns, strict=True)]
+    texts = [plain_prompt(request.prompt, request.subject, protocol.subjects) for request in batch]
     seen = judges.observe(images)
     fit, cut = judges.fit(seen, texts)
     columns = {
@@ -150,6 +150,7 @@ def _judge(
             scores={name: values[i] for name, values in scores.items()},
             details={
                 "faces": int(seen.judged.counts[i]),
+                "subject_has_face": mine[i].has_face,
                 "detector_rung": seen.judged.rungs[i],
                 "tokens_cut": cut[i],
                 "blank": bool(images[i].min() == images[i].max()),

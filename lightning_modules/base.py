@@ -73,7 +73,7 @@ class PersonalisationModule(L.LightningModule):
         """What the adapter file says besides method and backbone."""
         return {}
 
-    def run_facts(self) -> dict[str, float | int]:
+    def run_facts(self) -> dict[str, Any]:
         """What the run's manifest says about the method's cost."""
         return {"trainable_parameters": sum(p.numel() for p in self.adapter().parameters() if p.requires_grad)}
 

@@ -14,6 +14,7 @@ from contracts.errors import LikenessError
 from lightning_modules.loading import load_run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.subject_file import SubjectFile
+from networks.subject_vectors import missing_subjects
 
 
 def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
@@ -24,6 +25,8 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     module = load_run(run)
     if not isinstance(module, SefiIDE):
         raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
+    if subject not in module.vectors.known:
+        raise LikenessError(missing_subjects([subject], module.vectors.known, str(run)))
     vectors, noun = module.vectors[subject], module.vectors.nouns[subject]
     SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
     if vectors.shape[:2] == (1, 1):

@@ -161,5 +161,13 @@ class PIDiff(PersonalisationModule):
 
     def _leak(self, norms: list[Tensor], face: Tensor) -> Tensor:
         """L_att (B,), the mean over the layers on half and on a quarter of the latent's side (32 and 16 of 64)."""
-        grids = {(face.shape[-1] // part) ** 2 for part in (2, 4)}
-        return torch.stack([attention_leak(norm, face) for norm in norms if norm.shape[1] in grids]).mean(0)
+        sides = [face.shape[-1] // part for part in (2, 4)]
+        leaks = [attention_leak(norm, face) for norm in norms if norm.shape[1] in {side**2 for side in sides}]
+        if leaks:
+            return torch.stack(leaks).mean(0)
+        if self.attention_weight:
+            raise LikenessError(
+                f"model.attention_weight {self.attention_weight}: no cross-attention layer has a grid of {sides[0]} or "
+                f"{sides[1]} cells a side, a half or a quarter of the latents' side {face.shape[-1]}; take it away (0)"
+            )
+        return face.new_zeros(len(face))

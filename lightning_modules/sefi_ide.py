@@ -23,11 +23,12 @@ from torch import Tensor, nn
 from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.prompts import OWN
 from lightning_modules.base import PersonalisationModule
 from losses.attention_alignment import attention_alignment_loss
 from networks.backbone import Backbone
 from networks.keyed_noise import key_seed
-from networks.placeholders import OWN, encode_placed, place_subjects, single_token
+from networks.placeholders import encode_placed, place_subjects, single_token
 from networks.stage_attention import ComparedConditioning, install_stage_attention
 from networks.stage_tokens import FreeVectors, SubjectSlots, TokenEmitter, clip_each
 from networks.subject_vectors import SubjectVectors, read_subject_vectors
@@ -71,6 +72,7 @@ class SefiIDE(PersonalisationModule):
         self.vectors = SubjectVectors({}, self.shape)
         self.slots = SubjectSlots(self._make, 0, self.width)
         self._wave: tuple[str, ...] = ()
+        self._since: float | None = None
         self._encoded: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
         install_stage_attention(self.backbone.unet)
 
@@ -84,6 +86,12 @@ class SefiIDE(PersonalisationModule):
         enrolment = self.trainer.datamodule.enrolment  # type: ignore[attr-defined]
         if self.trainer.accumulate_grad_batches != 1:
             raise LikenessError("trainer.accumulate_grad_batches must be 1: a batch is one step of every subject")
+        algorithm = self.trainer.gradient_clip_algorithm
+        if algorithm is not None and algorithm != "norm":
+            raise LikenessError(
+                f"trainer.gradient_clip_algorithm is {algorithm.value!r}: gradients are clipped by each subject's "
+                "norm, take it away"
+            )
         self._check_length(enrolment.settings.steps, len(enrolment.waves))
         self._steps = enrolment.settings.steps
         nouns = {subject: photo.subject_class for subject, photo in enrolment.references.items()}
@@ -102,15 +110,28 @@ class SefiIDE(PersonalisationModule):
         for noun in dict.fromkeys(nouns.values()):
             single_token(self.backbone.tokenizer, noun)
         before, self.vectors = self.vectors, SubjectVectors(nouns, self.shape)
+        self._encoded.clear()
         for name in set(nouns) & set(before.known):
             self.vectors.put([name], before[name][None])
 
     def _check_length(self, steps: int, waves: int) -> None:
-        """A run that ends before the last wave begins would leave subjects out without a word."""
-        if 0 < self.trainer.max_steps <= (waves - 1) * steps:
+        """A run that ends before the last wave begins would leave subjects out without a word, and there is nothing to
+        train on behind the last one."""
+        trainer, length = self.trainer, steps * waves
+        if 0 <= trainer.max_steps <= length - steps:
             raise LikenessError(
-                f"trainer.max_steps {self.trainer.max_steps} ends before the last of {waves} waves of {steps} steps: "
+                f"trainer.max_steps {trainer.max_steps} ends before the last of {waves} waves of {steps} steps: "
                 "take it away (-1), or raise data.enrolment.at_once"
+            )
+        if trainer.max_steps > length:
+            raise LikenessError(
+                f"trainer.max_steps {trainer.max_steps} is more than the {length} steps of the enrolment ({waves} "
+                f"waves of data.enrolment.steps {steps}): take it away (-1), or raise data.enrolment.steps"
+            )
+        if trainer.max_steps < 0 and trainer.max_epochs != 1:
+            raise LikenessError(
+                f"trainer.max_epochs is {trainer.max_epochs}, it must be 1: an epoch holds every step of every subject "
+                "(data.enrolment.steps)"
             )
 
     def begin_wave(self, wave: tuple[str, ...]) -> None:
@@ -127,7 +148,8 @@ class SefiIDE(PersonalisationModule):
         self._wave = wave
 
     def on_train_batch_start(self, batch: SubjectBatch, batch_idx: int) -> None:
-        self._since = time.monotonic()
+        if self._since is None:
+            self._since = time.monotonic()
         if batch.step == 0:
             self.begin_wave(batch.wave)
             self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
@@ -136,11 +158,12 @@ class SefiIDE(PersonalisationModule):
         self.log("subjects_finished", finished, prog_bar=True, rank_zero_only=True)
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
-        """Lightning's step; then the time it took is noted, and after a wave's last step its vectors are."""
+        """Lightning's step; after a wave's last one its vectors and the time it took are noted."""
         super().optimizer_step(*arguments, **more)
-        self.vectors.add_seconds(self._wave, (time.monotonic() - self._since) / len(self._wave))
         if self._last:
             self.harvest()
+            self._note_time()
+            self._since = None
 
     @torch.no_grad()
     def harvest(self) -> None:
@@ -157,13 +180,36 @@ class SefiIDE(PersonalisationModule):
             self.enlist(subjects["nouns"])
         if initial is not None and len(initial) != len(self.slots):
             self.slots = SubjectSlots(self._make, len(initial), self.width)
+        self._encoded.clear()
         return super().load_state_dict(state_dict, strict, assign)
 
     def on_validation_start(self) -> None:
+        self._note_time()
         self.harvest()
 
+    def on_validation_end(self) -> None:
+        if self._since is not None:
+            self._since = time.monotonic()
+
     def on_train_end(self) -> None:
+        self._note_time()
         self.harvest()
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """The checkpoint knows the seconds until now: a run that goes on from it counts the rest."""
+        self._note_time()
+        checkpoint["state_dict"]["vectors._extra_state"] = self.vectors.get_extra_state()
+        super().on_save_checkpoint(checkpoint)
+
+    def _note_time(self) -> None:
+        """Add what has passed since the last note to the wave that is under way, the device's queue worked off."""
+        if self._since is None:
+            return
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        now = time.monotonic()
+        self.vectors.add_seconds(self._wave, now - self._since)
+        self._since = now
 
     def adapter(self) -> nn.ModuleDict:
         """The vectors of every subject that has some: ``stages`` x 2 x width numbers each."""
@@ -175,12 +221,18 @@ class SefiIDE(PersonalisationModule):
     def load_adapter(self, path: Path) -> None:
         """Take over the subjects of a file; raises :class:`LikenessError` naming what does not fit."""
         self.vectors = read_subject_vectors(path, type(self).__name__, self.backbone.fingerprint, self.shape)
+        self._encoded.clear()
 
-    def run_facts(self) -> dict[str, float | int]:
+    def run_facts(self) -> dict[str, Any]:
+        """``enrolment`` has each subject's wave: its seconds from the first step to the last (without validation) and
+        how many subjects shared it. ``enrol_seconds`` is a subject's share of its wave, on average."""
+        waves = self.vectors.waves
+        shares = [wave["seconds"] / wave["at_once"] for wave in waves.values()]
         return {
             "subjects": len(self.vectors.known),
             "subjects_at_once": len(self.slots),
-            "enrol_seconds": round(sum(self.vectors.seconds.values()) / max(1, len(self.vectors.seconds)), 2),
+            "enrol_seconds": round(sum(shares) / max(1, len(shares)), 2),
+            "enrolment": {n: {**wave, "seconds": round(wave["seconds"], 2)} for n, wave in waves.items()},
             "trainable_parameters": sum(p[0].numel() for p in self.slots.stacked.values()),
         }
 

@@ -13,9 +13,9 @@ class Gallery:
 
     ``reference`` holds vectors (D,) and ``held_out`` (K, D) by the names of ``Observation.features``, all 0 where a
     photo has none. ``other_backgrounds`` (D,) is the mean over the other subjects' references, 0 if there are none.
-    ``background`` is the index of the reference's background among ``background_means`` (C, D), ``background_text``
-    its words; ``pose`` (3,) is the reference's yaw, pitch and roll in degrees, ``pose_reader`` (11, 3) reads them
-    from landmarks.
+    ``background`` is the index of the reference's background among ``background_means`` (C, D), -1 for an object, whose
+    photos do not say what is background; ``background_text`` is its words. ``pose`` (3,) is the reference's yaw, pitch
+    and roll in degrees, ``pose_reader`` (11, 3) reads them from landmarks.
     """
 
     reference: Mapping[str, NDArray[np.float32]]
@@ -28,8 +28,15 @@ class Gallery:
     pose_reader: NDArray[np.float64]
 
     @property
+    def has_face(self) -> bool:
+        """Whether the subject has a face, as its reference shows. An object has none, and so no score of identity."""
+        return bool(np.any(self.reference["faces"]))
+
+    @property
     def usable(self) -> NDArray[np.intp]:
-        """Indices of the held-out photos that show a face."""
+        """Indices of the held-out photos that show a face; all of them for an object."""
+        if not self.has_face:
+            return np.arange(len(self.held_out["faces"]))
         return np.flatnonzero(np.any(self.held_out["faces"] != 0, axis=1))
 
     def mean(self, name: str) -> NDArray[np.float64]:

@@ -113,8 +113,9 @@ class Judges:
 
 
 def likeness(seen: Observation, galleries: Sequence[Gallery]) -> dict[str, Tensor]:
-    """Scores (B,) by name of images against the galleries of their subjects; NaN where one is not defined."""
-    found = torch.from_numpy(seen.judged.found)
+    """Scores (B,) by name of images against the galleries of their subjects; NaN where one is not defined, as identity
+    is for objects."""
+    found = _faces_to_compare(seen, galleries)
 
     def to_photos(name: str) -> Tensor:
         means = torch.from_numpy(np.stack([g.mean(name) for g in galleries]))
@@ -143,7 +144,7 @@ def likeness(seen: Observation, galleries: Sequence[Gallery]) -> dict[str, Tenso
 
 def leakage(seen: Observation, galleries: Sequence[Gallery], texts: Sequence[str]) -> dict[str, Tensor]:
     """Leakage scores (B,) by name; NaN without a face, and where a text asks for the reference's own background."""
-    found = torch.from_numpy(seen.judged.found)
+    found = _faces_to_compare(seen, galleries)
     backgrounds = torch.from_numpy(seen.features["clip_background"])
     own = torch.from_numpy(np.stack([g.reference["clip_background"] for g in galleries]))
     others = torch.from_numpy(np.stack([g.other_backgrounds for g in galleries]))
@@ -158,6 +159,11 @@ def leakage(seen: Observation, galleries: Sequence[Gallery], texts: Sequence[str
         "background_copied": _where(found & ~asked, copied),
         "pose_leakage": _where(found, pose_leakage(poses, np.stack([g.pose for g in galleries]))),
     }
+
+
+def _faces_to_compare(seen: Observation, galleries: Sequence[Gallery]) -> Tensor:
+    """Which images (B,) show a face of a subject that has one."""
+    return torch.from_numpy(seen.judged.found) & torch.tensor([g.has_face for g in galleries], dtype=torch.bool)
 
 
 def _face_photos(galleries: Sequence[Gallery]) -> tuple[Vectors, Vectors]:

@@ -1,6 +1,5 @@
 """Prompts with subjects in them: where a subject's token stands, and text states with other vectors put there."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,12 +8,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
-
-OWN = "subject"
-"""The placeholder <subject> stands for a request's own subject, <ID> for any subject of a run."""
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-"""What a placeholder may be called."""
-_PLACEHOLDER = re.compile(f"<({NAME.pattern})>")
+from contracts.prompts import ANY_PLACEHOLDER, plain_text
 
 
 @dataclass(frozen=True)
@@ -46,21 +40,18 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
         LikenessError: no placeholder, one that names nobody, two of one name, one that is glued to other letters, or
             one behind the last token that the text encoder reads.
     """
-    found = list(_PLACEHOLDER.finditer(prompt))
-    names = [match[1] for match in found]
+    found = list(ANY_PLACEHOLDER.finditer(prompt))
+    names, spoken = [match[1] for match in found], plain_text(prompt, nouns)
     if not names:
         raise LikenessError(f"the prompt {prompt!r} has no placeholder: write <{next(iter(nouns))}> for the subject")
     for name in names:
-        if name not in nouns:
-            raise LikenessError(f"the prompt {prompt!r}: <{name}> names no subject; known: {', '.join(nouns)}")
         if names.count(name) > 1:
             raise LikenessError(f"the prompt {prompt!r} has {names.count(name)} placeholders <{name}>: one is allowed")
-    spoken = _PLACEHOLDER.sub(lambda match: nouns[match[1]], prompt)
     whole = tokenizer(spoken, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
     positions = {}
     for match in found:
         noun = single_token(tokenizer, nouns[match[1]])
-        before = _PLACEHOLDER.sub(lambda other: nouns[other[1]], prompt[: match.start()])
+        before = plain_text(prompt[: match.start()], nouns)
         position = 1 + len(tokenizer(before, add_special_tokens=False).input_ids)
         if position >= len(whole) - 1:
             raise LikenessError(

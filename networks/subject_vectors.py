@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
+from contracts.prompts import NAME, OWN
 from networks.adapter_file import check_adapter, read_adapter
-from networks.placeholders import NAME, OWN
 
 _PREFIX = "subjects."
 
@@ -18,7 +18,7 @@ class SubjectVectors(nn.Module):
     """Room for the vectors (N, stages, sides, D) of N subjects; a side is key or value.
 
     ``nouns`` is the class noun by subject, in the order of the rows. A subject without vectors has been enlisted but
-    not enrolled. ``seconds`` is what enrolling each took, a wave's time divided among the subjects that shared it.
+    not enrolled. ``waves`` holds the time of each subject's wave: its ``seconds`` and the subjects ``at_once`` in it.
     """
 
     values: Tensor
@@ -32,17 +32,18 @@ class SubjectVectors(nn.Module):
         self.nouns, self._rows = dict(nouns), {name: row for row, name in enumerate(nouns)}
         self.register_buffer("values", torch.zeros(len(nouns), *shape))
         self._enrolled: set[str] = set()
-        self.seconds = dict.fromkeys(nouns, 0.0)
+        self.waves: dict[str, dict[str, float]] = {}
 
     def get_extra_state(self) -> dict:
-        """What a checkpoint needs beside the vectors: class nouns, who is enrolled, and the seconds it took."""
-        return {"nouns": self.nouns, "enrolled": self.known, "seconds": self.seconds}
+        """What a checkpoint needs beside the vectors: class nouns, who is enrolled, and the time it took."""
+        return {"nouns": self.nouns, "enrolled": self.known, "waves": self.waves}
 
     def set_extra_state(self, state: dict) -> None:
         """A checkpoint's rows must be those of the same subjects."""
         if state["nouns"] != self.nouns:
             raise ValueError("the checkpoint is of other subjects")
-        self._enrolled, self.seconds = set(state["enrolled"]), dict(state["seconds"])
+        self._enrolled = set(state["enrolled"])
+        self.waves = {name: dict(wave) for name, wave in state["waves"].items()}
 
     @property
     def known(self) -> list[str]:
@@ -65,14 +66,18 @@ class SubjectVectors(nn.Module):
         self.values[rows] = vectors.to(self.values)
         self._enrolled.update(names)
 
-    def add_seconds(self, names: Sequence[str], seconds: float) -> None:
-        """Count ``seconds`` for each of the subjects."""
-        for name in names:
-            self.seconds[name] += seconds
+    def add_seconds(self, wave: Sequence[str], seconds: float) -> None:
+        """Count further ``seconds`` for the wave that these subjects share."""
+        for name in wave:
+            before = self.waves.get(name, {"seconds": 0.0})["seconds"]
+            self.waves[name] = {"seconds": before + seconds, "at_once": len(wave)}
 
-    def parts(self) -> nn.ParameterDict:
+    def parts(self) -> nn.Module:
         """The enrolled subjects by name, without gradient: what the adapter file holds."""
-        return nn.ParameterDict({name: nn.Parameter(self[name], requires_grad=False) for name in self.known})
+        parts = nn.Module()
+        # Not registered the usual way: that refuses a subject called like an attribute of a module, `half` for one.
+        parts._parameters.update({name: nn.Parameter(self[name], requires_grad=False) for name in self.known})
+        return parts
 
     def metadata(self) -> dict[str, str]:
         """What the adapter file says besides."""

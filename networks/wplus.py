@@ -155,9 +155,16 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     if not isinstance(file, Mapping) or not isinstance(file.get("state_dict"), Mapping):
         raise LikenessError(f"wplus: {str(path)!r} has no state_dict, so it is no e4e checkpoint")
     options = file.get("opts") or {}
+    if not isinstance(options, Mapping):
+        raise LikenessError(f"wplus: {str(path)!r}: opts is a {type(options).__name__}, expected names with values")
     kind, size = options.get("encoder_type", CHECKPOINT_ENCODER), options.get("stylegan_size", 1024)
     if kind != CHECKPOINT_ENCODER:
         raise LikenessError(f"wplus: {str(path)!r} holds an encoder of type {kind}, only {CHECKPOINT_ENCODER} is read")
+    if not isinstance(size, int):
+        raise LikenessError(f"wplus: {str(path)!r}: opts has stylegan_size {size!r}, expected a whole number of pixels")
+    odd = next((name for name, value in file["state_dict"].items() if not isinstance(value, Tensor)), None)
+    if odd is not None:
+        raise LikenessError(f"wplus: {str(path)!r}: the entry {odd} is no tensor")
     if not isinstance(file.get("latent_avg"), Tensor):
         raise LikenessError(f"wplus: {str(path)!r} has no latent_avg, the mean code that its codes start from")
     return {**file["state_dict"], "latent_avg": file["latent_avg"]}, size
@@ -169,6 +176,14 @@ def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, T
     wanted |= {f"decoder.{k}": tuple(v.shape) for k, v in generator.state_dict().items()}
     wanted["latent_avg"] = (generator.rows, generator.width)
     found = {name: tuple(value.shape) for name, value in state.items()}
+    # Before the lists of names: a file of another size has hundreds of entries too few or too many.
+    wrong = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
+    if wrong:
+        name = wrong[0]
+        raise LikenessError(
+            f"wplus: {source!r} is of another size: {name} is {found[name]}, expected {wanted[name]} "
+            f"({len(wrong)} such entries)"
+        )
     for problem, names in (
         ("lacks", sorted(wanted.keys() - found.keys())),
         ("has the unknown entry", sorted(found.keys() - wanted.keys())),
@@ -176,13 +191,6 @@ def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, T
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise LikenessError(f"wplus: {source!r} {problem} {', '.join(names[:3])}{more}")
-    wrong = sorted(name for name in wanted if wanted[name] != found[name])
-    if wrong:
-        name = wrong[0]
-        raise LikenessError(
-            f"wplus: {source!r} is of another size: {name} is {found[name]}, expected {wanted[name]} "
-            f"({len(wrong)} such entries)"
-        )
     values = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
     for prefix, network in (("encoder.", encoder), ("decoder.", generator)):
         network.load_state_dict(

@@ -88,8 +88,9 @@ def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
         floor = others + SIMILARITY_LEAD
         rows.append((f"W+ reconstruction, similarity ({where}, to others {others:.3f})", own, floor, own >= floor))
     changes = mixing_changes(wplus, faces[:200], subject[:200])
-    for i, (what, most, least) in enumerate((("layout", "coarse", "fine"), ("colour", "fine", "coarse"))):
+    orders = (("layout", "coarse", ("fine",)), ("colour", "fine", ("coarse", "middle")))
+    for i, (what, most, less) in enumerate(orders):
         shown = ", ".join(f"{level} {change[i]:.3f}" for level, change in changes.items() if level != most)
-        value, floor = changes[most][i], changes[least][i]
+        value, floor = changes[most][i], max(changes[level][i] for level in less)
         rows.append((f"W+ {what} change by {most} rows ({shown})", value, floor, value > floor))
     return rows

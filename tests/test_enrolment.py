@@ -5,8 +5,10 @@ import io
 import json
 import os
 import signal
+from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,8 +18,10 @@ from PIL import Image
 import train
 from contracts.errors import LikenessError
 from datamodules.schema import features
+from lightning_modules import sefi_ide
 from lightning_modules.loading import load_run
 from lightning_modules.sefi_ide import SefiIDE
+from networks.clip_judge import ClipJudge
 from pocket.dataset import rows_of
 from tests.enrolment import NAMES, STEPS, arguments, enrol, vectors
 from tests.lightning_modules.batches import request_batch
@@ -55,6 +59,9 @@ def test_all_test_subjects_are_enrolled_and_nothing_else_is_kept(together: Path,
     assert manifest["steps"] == STEPS
     assert manifest["trainable_parameters"] == 5 * 2 * 32
     assert 0 < 3 * manifest["enrol_seconds"] <= manifest["seconds"]
+    assert [wave["at_once"] for wave in manifest["enrolment"].values()] == [3, 3, 3]
+    seconds = {wave["seconds"] for wave in manifest["enrolment"].values()}
+    assert len(seconds) == 1 and seconds.pop() == pytest.approx(3 * manifest["enrol_seconds"], abs=0.03)
 
 
 def test_every_subject_has_left_its_class_noun_at_every_stage(together: Path) -> None:
@@ -85,6 +92,10 @@ def test_waves_end_where_one_wave_does(together: Path, tiny_world: TinyWorld, tm
     assert_same(vectors(together), vectors(run))
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["steps"], manifest["subjects"], manifest["subjects_at_once"]) == (2 * STEPS, 3, 2)
+    waves = manifest["enrolment"]
+    assert tuple(waves) == NAMES and [waves[name]["at_once"] for name in NAMES] == [2, 2, 1]
+    first, second, third = (waves[name]["seconds"] for name in NAMES)
+    assert first == second and first + third <= manifest["seconds"]
 
 
 @pytest.mark.parametrize("at_once", [3, 2], ids=["one wave", "a process without a subject"])
@@ -104,10 +115,13 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
     assert train.main([*given, *stop, f"--trainer.callbacks.step={step}"]) == 143
     kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
     assert kept["vectors._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
+    noted = kept["vectors._extra_state"]["waves"]
     assert train.main(given) == 0
     assert_same(vectors(together), vectors(tmp_path / "run"))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["steps_of_this_start"] == 2 * STEPS - step
+    for name, wave in noted.items():
+        assert manifest["enrolment"][name]["seconds"] > wave["seconds"] - 0.005, "the time before counts too"
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
@@ -135,6 +149,42 @@ def test_a_run_cut_short_by_max_steps_keeps_what_it_has(tiny_world: TinyWorld, t
     assert tuple(vectors(enrol(tiny_world, tmp_path / "run", trainer__max_steps=2))) == NAMES
 
 
+def test_the_time_of_validation_is_not_that_of_enrolling(
+    tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that a training step moves by 1 and an image of validation by 100."""
+    now = [0.0]
+
+    def moving(seconds: float, step: Callable[..., object]) -> Callable[..., object]:
+        def moved(*arguments: object) -> object:
+            now[0] += seconds
+            return step(*arguments)
+
+        return moved
+
+    monkeypatch.setattr(sefi_ide, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(SefiIDE, "training_step", moving(1.0, SefiIDE.training_step))
+    monkeypatch.setattr(SefiIDE, "validation_step", moving(100.0, SefiIDE.validation_step))
+    validation = {"data__validation_prompts": "[a photo of a <subject>]", "trainer__check_val_every_n_epoch": "null"}
+    more = {"trainer__val_check_interval": 3, "data__enrolment__at_once": 1}
+    run = enrol(tiny_world, tmp_path / "run", NAMES[:2], **validation, **more)
+    assert now[0] >= 2 * STEPS + 400
+    waves = json.loads((run / "manifest.json").read_text())["enrolment"]
+    assert waves == {name: {"seconds": float(STEPS), "at_once": 1} for name in NAMES[:2]}
+
+
+def test_subjects_may_be_called_like_parts_of_a_module(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    names = dict(zip(TEST, ("half", "type", "training"), strict=True))
+    rows = [{**row, "subject_id": name} for subject, name in names.items() for row in rows_of(subject, GRID)]
+    Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
+    run = enrol(tiny_world, tmp_path / "run", data__source=folder)
+    module = load_run(run)
+    assert isinstance(module, SefiIDE) and sorted(module.vectors.known) == sorted(names.values())
+    assert all(torch.equal(module.vectors[name], value) for name, value in vectors(run).items())
+
+
 def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Path) -> None:
     """The class noun is data."""
     folder = tmp_path / "dataset"
@@ -146,6 +196,29 @@ def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Pa
     module = load_run(run)
     assert isinstance(module, SefiIDE) and module.vectors.nouns == {NAMES[0]: "hat"}
     assert not torch.equal(module.encode_prompt("a photo of a <subject>", NAMES[0])[0][0], torch.zeros(()))
+
+
+def test_validation_of_an_object_speaks_of_its_class(
+    tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, heard = tmp_path / "dataset", set()
+    folder.mkdir()
+    rows = [{**row, "subject_class": "hat"} for row in rows_of(TEST[0], GRID)]
+    rows += rows_of(TEST[1], GRID)
+    Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
+    read = ClipJudge.text_features
+
+    def text_features(self: ClipJudge, texts: list[str]) -> object:
+        heard.update(texts)
+        return read(self, texts)
+
+    monkeypatch.setattr(ClipJudge, "text_features", text_features)
+    prompts = f"['a photo of a <subject>', 'a <subject> and a <{NAMES[1]}>']"
+    validation = {"data__validation_prompts": prompts, "trainer__check_val_every_n_epoch": "null"}
+    validation["data__validation_subjects"] = 1
+    judges = {"judges__faces": tiny_world.faces, "judges__clip": tiny_world.clip, "trainer__val_check_interval": STEPS}
+    enrol(tiny_world, tmp_path / "run", NAMES[:2], data__source=folder, **validation, **judges)
+    assert heard == {"a photo of a hat", "a hat and a person"}
 
 
 def test_a_subject_that_the_run_lacks_is_named_with_the_command_that_enrols_it(alone: Path) -> None:
@@ -192,6 +265,21 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
             {"trainer__max_steps": STEPS, "data__enrolment__at_once": 2},
             ["trainer.max_steps 6", "2 waves", "at_once"],
         ),
+        "too long": ({"trainer__max_steps": STEPS + 2}, ["trainer.max_steps 8", "6 steps", "data.enrolment.steps"]),
+        "epochs": ({"trainer__max_epochs": 2}, ["trainer.max_epochs is 2", "must be 1"]),
+        "clipping": (
+            {"trainer__gradient_clip_algorithm": "value"},
+            ["trainer.gradient_clip_algorithm", "'value'", "norm"],
+        ),
+        "no subject": ({"data__subjects": "[]"}, ["data.subjects is empty", "null"]),
+        "validation prompt": (
+            {"data__validation_prompts": "[a photo]"},
+            ["data.validation_prompts", "'a photo'", "must hold <subject> once"],
+        ),
+        "validation stranger": (
+            {"data__validation_prompts": "[a <subject> and a <nobody>]"},
+            ["'a <subject> and a <nobody>'", "<nobody> names no subject"],
+        ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),
         "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),
     }  # fmt: skip
@@ -226,7 +314,7 @@ def _black(row: dict) -> dict:
     [
         "no photo", "no face", "long noun", "caption", "no placeholder", "two placeholders", "glued placeholder",
         "other base", "other shape", "grid", "stages", "steps", "accumulation", "too short", "misspelt key",
-        "face pack",
+        "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt", "validation stranger",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(

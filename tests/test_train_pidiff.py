@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import train
 from lightning_modules.loading import load_run
 from lightning_modules.pidiff import PIDiff
 from networks.face_alignment import VERSION
+from tests.tiny import tiny_wplus
 from tests.training import TinyWorld
 
 STEPS = 6
@@ -83,6 +84,26 @@ def test_a_short_phase_on_one_person_tunes_keys_and_values_only(
     for name, value in after.items():
         tuned = name.endswith(("to_k.weight", "to_v.weight"))
         assert torch.equal(value, before[name]) != tuned, name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("decoder.conv1.noise.weight", None, "lacks decoder.conv1.noise.weight"),
+        ("decoder.extra", torch.zeros(1), "has the unknown entry decoder.extra"),
+        ("latent_avg", torch.zeros(12, 8), "is of another size: latent_avg is (12, 8), expected (10, 8)"),
+    ],
+    ids=["missing", "extra", "size"],
+)
+def test_an_encoder_that_does_not_fit_is_one_line(
+    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, value: object, words: str
+) -> None:
+    file = tiny_wplus(tmp_path / "wplus") / "model.safetensors"
+    tensors = {key: tensor for key, tensor in load_file(file).items() if key != name}
+    save_file(tensors | ({} if value is None else {name: value}), file, metadata={"format": "pt"})
+    assert train.main(tiny_world.pidiff(tmp_path / "run", **{"data.wplus_encoder": tmp_path / "wplus"})) == 2
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ") and words in line, line
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def make_sheets(results: Results, labels: Sequence[str], choice: Choice) -> list
             shots = {
                 label: [_shot(results, label, records[label][request.id]) for request in requests] for label in labels
             }
-            cells.append(Cell(prompt, plain_prompt(prompt.text, protocol.subjects[subject]), shots))
+            cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
         path = results.reference(subject)
         sheets.append(Sheet(subject, thumbnail(path.read_bytes(), str(path)), cells))
     return sheets

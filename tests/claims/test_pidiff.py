@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from claims import pidiff
 from claims.edited import Shown, Stage, of_rows, settings, unchanged
+from claims.paired import less, line
+from claims.run_pair import check_pair
+from contracts.errors import LikenessError
 from leaderboard.editor import Editor, people_of
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
@@ -57,16 +61,18 @@ def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Ed
         base = stage.draw(editor.module, unchanged)
     assert base.shape == (4, SIDE, SIDE, 3)
     rows, checks = pidiff.sweep_checks(stage)
-    assert rows["scale 0"].inside == rows["scale 0"].outside == 0.0 and rows["scale 1"].inside > 0
-    assert rows["delay 0"] == rows["scale 1"] and len(checks) == 4
+    assert rows["scale 0"].mean("inside") == rows["scale 0"].mean("outside") == 0.0 < rows["scale 1"].mean("inside")
+    assert same(rows["delay 0"], rows["scale 1"]) and len(checks) == 4
     edited, checks = pidiff.edit_checks(stage, editor.module)
     assert {"with: smiling-2", "without: smiling+2", "mix fine", "mix middle", "fine rows"} <= set(edited)
-    assert edited["with: smiling+2"] == edited["without: smiling+2"] and len(checks) == 8
+    assert same(edited["with: smiling+2"], edited["without: smiling+2"]) and len(checks) == 8
+    assert not checks[-1].holds and "cannot be told apart" in line(checks[-1]), "a run against itself"
     own = stage.show(base, base)
     other = stage.show(base, base, whose=1)
     expected = [float(e @ people[1].gallery) for e in editor.faces.judge(base).embeddings[:2]]
     expected += [float(e @ people[0].gallery) for e in editor.faces.judge(base).embeddings[2:]]
-    assert other.identity == pytest.approx(np.mean(expected), abs=1e-6) and own.shift == 0.0
+    assert other.identity == pytest.approx(np.reshape(expected, (2, 2)).mean(axis=1), abs=1e-6)
+    assert own.mean("shift") == 0.0
 
 
 def test_a_step_of_equal_length() -> None:
@@ -76,11 +82,17 @@ def test_a_step_of_equal_length() -> None:
     torch.testing.assert_close(fine.norm(), coarse.norm())
 
 
-STILL = Shown(identity=0.5, inside=0.2, outside=0.1, colour=0.05, shift=0.01)
+SUBJECTS = np.linspace(-1.0, 1.0, 6)
+"""What sets six subjects apart, in every image of theirs."""
+STILL = {"identity": 0.5, "inside": 0.2, "outside": 0.1, "colour": 0.05, "shift": 0.01}
 
 
 def shown(**changes: float) -> Shown:
-    return replace(STILL, **changes)
+    return Shown(**{name: value * (1 + 0.3 * SUBJECTS) for name, value in (STILL | changes).items()})
+
+
+def same(a: Shown, b: Shown) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in STILL)
 
 
 SCALES = [shown(identity=i / 10, outside=i / 100) for i in range(4)]
@@ -103,7 +115,7 @@ def test_a_step_back_beyond_the_noise_is_wrong(sweep: str, field: str, place: in
 
 
 ROWS = {
-    "with: unedited": STILL,
+    "with: unedited": shown(),
     "with: another person": shown(outside=0.05),
     "with: smiling-2": shown(outside=0.02),
     "with: smiling+2": shown(outside=0.03),
@@ -124,6 +136,14 @@ def test_edits_in_the_right_direction_hold() -> None:
 @pytest.mark.parametrize(
     ("row", "change", "claims"),
     [
+        (
+            "with: another person",
+            {"outside": 0.2},
+            [
+                "P2 another person changes less outside the head with it",
+                "P2 and a smaller part of the change is outside",
+            ],
+        ),
         ("fine rows", {"colour": 0.001}, ["P1 an edit of the fine rows changes the head's colour"]),
         ("fine rows", {"shift": 0.04}, ["P1 and leaves the pose: shift of the landmarks"]),
         ("coarse rows, equal step", {"shift": 0.005}, ["P1 fine rows move the landmarks less than coarse ones"]),
@@ -134,9 +154,55 @@ def test_edits_in_the_right_direction_hold() -> None:
     ],
 )
 def test_a_wrong_direction_is_named(row: str, change: dict, claims: list[str]) -> None:
-    rows = ROWS | {row: replace(ROWS[row], **change)}
+    rows = ROWS | {row: replace(ROWS[row], **{name: getattr(shown(**change), name) for name in change})}
     checks = (*pidiff.compare_edits(rows), *pidiff.compare_runs(rows))
     assert [check.claim for check in checks if not check.holds] == claims
+
+
+def test_a_direction_that_a_few_subjects_make_is_open() -> None:
+    """The mean over subjects is lower with the loss, by one subject of six."""
+    lucky = ROWS["without: another person"].outside.copy()
+    lucky[0] -= 0.05
+    rows = ROWS | {"with: another person": replace(ROWS["with: another person"], outside=lucky)}
+    (check,) = [c for c in pidiff.compare_runs(rows) if c.claim.startswith("P2 another")]
+    assert check.left < check.right and not check.holds
+    assert line(check).startswith("open ") and line(check).endswith("cannot be told apart")
+    clear = next(c for c in pidiff.compare_runs(ROWS) if c.claim.startswith("P2 another"))
+    assert line(clear).startswith("holds ") and "difference -0.05 [" in line(clear)
+    back = next(c for c in pidiff.compare_runs(swapped()) if c.claim.startswith("P2 another"))
+    assert line(back).startswith("WRONG ")
+
+
+def swapped() -> dict[str, Shown]:
+    """The two runs in each other's place."""
+    other = {"with": "without", "without": "with"}
+    runs = {name: row for name, row in ROWS.items() if name.split(":")[0] in other and "unedited" not in name}
+    return ROWS | {f"{other[name.split(':')[0]]}:{name.split(':')[1]}": row for name, row in runs.items()}
+
+
+def test_one_subject_tells_nothing_apart() -> None:
+    check = less("x", np.array([0.1]), np.array([0.2]))
+    assert not check.holds and check.verdict == "open" and "1 subjects are too few" in line(check)
+
+
+def config(folder: Path, **changes: object) -> Path:
+    arguments = {"backbone": "b", "disentanglement_weight": 0.5} | changes.pop("model", {})  # type: ignore[operator]
+    data = {"seed": 0, "validation_prompts": ["a <subject>"]} | changes
+    folder.mkdir()
+    settings = {"output": str(folder), "seed_everything": 0, "data": data, "trainer": {"max_steps": 9, "devices": 1}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings | {"model": {"init_args": arguments}}))
+    return folder
+
+
+def test_the_runs_that_are_compared_differ_in_the_weight_only(tmp_path: Path) -> None:
+    run, none = config(tmp_path / "run"), {"model": {"disentanglement_weight": 0.0}}
+    check_pair(run, config(tmp_path / "without", **none, validation_prompts=[]))
+    with pytest.raises(LikenessError, match=r"differs from --run in data\.seed too: train it with --config"):
+        check_pair(run, config(tmp_path / "seed", **none, seed=1))
+    with pytest.raises(LikenessError, match=r"is 0\.5 in --run and 0\.5 in --without"):
+        check_pair(run, config(tmp_path / "same"))
+    with pytest.raises(LikenessError, match="missing or damaged"):
+        check_pair(run, tmp_path / "nowhere")
 
 
 def test_a_mistake_is_one_line(

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from claims import sefi_ide, stage_reductions
+from claims import enrolled, sefi_ide, stage_reductions
 from claims.enrolled import Shown
 from claims.sefi_ide import Sweep
 from contracts.conditioning import Conditioning
+from lightning_modules.sefi_ide import SefiIDE
 from tests.tiny import tiny_base
 
 
@@ -86,4 +87,35 @@ def test_the_command_prints_and_answers(
     monkeypatch.setattr("sys.argv", ["claims.sefi_ide"])
     assert sefi_ide.main() == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 8 and all(line.startswith("holds") for line in lines)
+    assert len(lines) == 9 and all(line.startswith("holds") for line in lines[:-1])
+    assert lines[-1] == "left out: F5, F6, F8 (--work)"
+
+
+def test_a_run_is_found_again_until_something_that_decides_it_changes(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(Path(enrolled.CONFIG).read_text())
+    monkeypatch.setattr(enrolled, "CONFIG", str(config))
+    monkeypatch.setattr(enrolled.paths, "BASE", Path(base))
+    monkeypatch.setattr(enrolled, "load_run", lambda folder: SefiIDE(base, attention_side=8))
+    trained: list[str] = []
+
+    def train(arguments: list[str]) -> None:
+        output = next(Path(a.removeprefix("--output=")) for a in arguments if a.startswith("--output="))
+        output.mkdir(parents=True)
+        (output / "adapter.safetensors").touch()
+        trained.append(output.name)
+
+    monkeypatch.setattr(enrolled.train, "train", train)
+
+    def again(subjects: list[str], **settings: object) -> int:
+        """How many runs there are after this one."""
+        enrolled.enrolled(tmp_path / "work", "weight", subjects, settings)
+        return len(trained)
+
+    assert (again(["a", "b"], w=0.001), again(["a", "b"], w=0.001)) == (1, 1)
+    assert (again(["a", "c"], w=0.001), again(["a", "b"], w=0.003)) == (2, 3)
+    config.write_text(config.read_text().replace("learning_rate: 5.0e-2", "learning_rate: 1.0e-2"))
+    assert (again(["a", "b"], w=0.001), again(["a", "b"], w=0.001)) == (4, 4)
+    assert len(set(trained)) == 4

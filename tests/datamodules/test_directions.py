@@ -65,6 +65,26 @@ def test_the_rows_that_tell_an_attribute_are_found() -> None:
     assert span == (4, 8) and told > 0.9
 
 
+def test_labels_that_no_code_tells_are_no_accident() -> None:
+    draws, told = np.random.default_rng(0), []
+    for _ in range(20):
+        codes, label = torch.from_numpy(draws.normal(size=(40, 10, 3))).float(), draws.normal(size=40)
+        span, some = telling_rows(codes, label, [str(i % 8) for i in range(40)])
+        assert 0 <= span[0] < span[1] <= 10
+        told.append(some)
+    assert min(told) < 0
+
+
+def test_a_direction_of_noise_comes_with_a_note(
+    tiny_world: TinyWorld, labelled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, draws = labelled.read_text().splitlines(), np.random.default_rng(0)
+    noisy = [lines[0] + ",noise", *(f"{line},{draws.normal()}" for line in lines[1:])]
+    labelled.write_text("\n".join(noisy) + "\n")
+    assert command(tiny_world, labelled, tmp_path / "out.safetensors") == 0
+    assert "note: the codes do not tell noise (R^2 of 0 or less)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

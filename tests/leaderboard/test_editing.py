@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from leaderboard.editor import Editor, people_of
 from leaderboard.edits import draw_codes, parse_series
 from lightning_modules.pidiff import PIDiff
 from networks.adapter_file import save_adapter
-from networks.face_analysis import FacePack
+from networks.face_analysis import FacePack, JudgedFaces
 from networks.sampler import SamplingSettings
 from networks.wplus import wplus_fingerprint
 from networks.wplus_directions import Direction, write_directions
@@ -185,6 +186,49 @@ def test_a_photo_without_a_face_is_one_line(world: World, tmp_path: Path, capsys
     given = world.arguments(tmp_path / "out", "--photo", str(tmp_path / "dark.png"), "--edit", "smiling=1")
     assert editing.main(given) == 2
     assert "dark.png shows no face: give a photo with exactly one" in capsys.readouterr().err
+
+
+def test_a_photo_with_two_faces_is_one_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tiny detector sees one face at most: here it is told to count each twice."""
+    judge = FacePack.judge
+
+    def twice(self: FacePack, images: np.ndarray) -> JudgedFaces:
+        judged = judge(self, images)
+        return replace(judged, counts=np.asarray(judged.counts) * 2)
+
+    monkeypatch.setattr(FacePack, "judge", twice)
+    Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(tmp_path / "two.png")
+    given = world.arguments(tmp_path / "out", "--photo", str(tmp_path / "two.png"), "--edit", "smiling=1")
+    assert editing.main(given) == 2
+    assert "two.png shows 2 faces: give a photo with exactly one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("direction", "words"),
+    [
+        (Direction("smiling", (4, 8), torch.ones(3, 8)), "has a vector of shape (3, 8) for rows 4:8"),
+        (Direction("smiling", (8, 12), torch.ones(4, 8)), "is for rows 8:12, the codes have 10 rows"),
+    ],
+)
+def test_a_direction_with_other_rows_is_one_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], direction: Direction, words: str
+) -> None:
+    file = tmp_path / "other.safetensors"
+    write_directions(file, [direction], wplus_fingerprint(str(world.wplus)))
+    assert editing.main(world.arguments(tmp_path / "out", "--edit", "smiling=1", "--directions", str(file))) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and words in error, error
+
+
+def test_an_edit_without_directions_says_how_to_give_them(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = world.arguments(tmp_path / "out", "--edit", "smiling=1")
+    at = given.index("--directions")
+    assert editing.main(given[:at] + given[at + 2 :]) == 2
+    assert "'smiling' needs a direction: give a file of them with --directions" in capsys.readouterr().err
 
 
 def test_directions_of_another_encoder_are_refused(

@@ -23,13 +23,13 @@ def subjects(world: World) -> list[str]:
     return sorted({p.subject_id for p in load_photos(find_shards(str(world.root / "dataset")), cache_folder())})
 
 
-def enrol(world: World, folder: Path, subjects: list[str]) -> Path:
+def enrol(world: World, folder: Path, subjects: list[str], dataset: Path | None = None) -> Path:
     arguments = {
         "output": folder,
         "model": "lightning_modules.SefiIDE",
         "model.backbone": world.root / "base",
         "model.attention_side": 8,
-        "data.source": world.root / "dataset",
+        "data.source": dataset or world.root / "dataset",
         "data.backbone": world.root / "base",
         "data.resolution": SIDE,
         "data.features": "[]",

@@ -82,7 +82,14 @@ def test_a_protocol_of_another_version_is_refused() -> None:
 
 
 def test_the_judge_reads_the_class_noun_and_no_double_spaces() -> None:
-    assert plain_prompt("a  photo of a <subject> , smiling", "person") == "a photo of a person , smiling"
+    assert plain_prompt("a  photo of a <subject> , smiling", "s1", {"s1": "person"}) == "a photo of a person , smiling"
+
+
+def test_a_second_subject_is_its_own_class_noun_to_the_judge() -> None:
+    nouns = {"s1": "person", "s2": "dog"}
+    assert plain_prompt("a <subject> and a <s2>", "s1", nouns) == "a person and a dog"
+    with pytest.raises(LikenessError, match=r"<s3> names no subject; known: s1, s2"):
+        plain_prompt("a <subject> and a <s3>", "s1", nouns)
 
 
 @pytest.mark.parametrize("name", ["pocket", "pocket_full"])
@@ -91,7 +98,7 @@ def test_pocket_prompts_use_the_words_of_the_captions(name: str) -> None:
     for i in range(1500):
         words |= set(re.findall(r"\w+", caption(draw_subject(str(i)), draw_shot(str(i)), str(i), detail=1.0, pose=1.0)))
     for prompt in read_prompts(f"leaderboard/prompts/{name}.yaml"):
-        assert set(re.findall(r"\w+", plain_prompt(prompt.text, "person"))) <= words, prompt
+        assert set(re.findall(r"\w+", plain_prompt(prompt.text, "s1", {"s1": "person"}))) <= words, prompt
 
 
 @pytest.mark.parametrize(("name", "per_class"), [("pocket_full", 6), ("people", 10), ("objects", 6)])
@@ -117,7 +124,7 @@ def test_the_placeholder_is_data(tmp_path: Path) -> None:
     path.write_text('placeholder: "sks"\nprompts: [{id: a, class: mix, text: "a photo of sks, \\"smiling\\" 🙂"}]')
     (prompt,) = read_prompts(str(path))
     assert prompt.text == 'a photo of <subject>, "smiling" 🙂'
-    assert plain_prompt(prompt.text, "dog") == 'a photo of dog, "smiling" 🙂'
+    assert plain_prompt(prompt.text, "s1", {"s1": "dog"}) == 'a photo of dog, "smiling" 🙂'
 
 
 def test_a_prompt_of_500_words_and_one_from_right_to_left_are_prompts(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_mistakes_are_one_line(base_folder: Path, tmp_path: Path, capsys: pytest
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2 and all(line.startswith("error: ") for line in lines)
     assert "s9999" in lines[0] and "no-run" in lines[1]
+    assert f"--config {tmp_path / 'run'}/config.yaml" in lines[0]
     assert not (tmp_path / "out").exists()
     assert main([*given, "--subject", "s0000"]) == 0
     with (

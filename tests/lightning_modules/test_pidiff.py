@@ -218,3 +218,13 @@ def test_it_learns_whose_code_goes_with_whose_face(backbone: Backbone, attention
 def test_a_delay_out_of_range_is_refused(backbone: Backbone) -> None:
     with pytest.raises(LikenessError, match=r"model\.delay is 1\.5"):
         pidiff(backbone, delay=1.5)
+
+
+def test_a_base_model_without_the_layers_that_the_leak_reads_is_one_line(backbone: Backbone) -> None:
+    module, face = pidiff(backbone), torch.ones(2, 1, 16, 16)
+    with pytest.raises(
+        LikenessError, match=r"model\.attention_weight .*: no cross-attention layer has a grid of 8 or 4"
+    ):
+        module._leak([torch.ones(2, 25)], face)
+    module.attention_weight = 0.0
+    assert module._leak([torch.ones(2, 25)], face).tolist() == [0.0, 0.0]

@@ -98,6 +98,22 @@ def test_new_vectors_are_not_drawn_with_old_states(backbone: Backbone) -> None:
     assert not torch.equal(module.conditioning(request_batch(1)).text_keys, before)
 
 
+@pytest.mark.parametrize("way", ["adapter", "checkpoint"])
+def test_vectors_that_are_loaded_are_not_drawn_with_old_states(backbone: Backbone, tmp_path: Path, way: str) -> None:
+    other = sefi(backbone)
+    other.vectors.put(SUBJECTS, other.vectors.values + 0.5)
+    module = sefi(backbone)
+    before, _ = module.encode_prompt(PROMPT, "s0000")
+    if way == "adapter":
+        other.save_adapter(tmp_path / "adapter.safetensors")
+        module.load_adapter(tmp_path / "adapter.safetensors")
+    else:
+        module.load_state_dict(other.state_dict())
+    after, _ = module.encode_prompt(PROMPT, "s0000")
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, other.encode_prompt(PROMPT, "s0000")[0])
+
+
 def test_two_subjects_in_one_prompt_keep_vectors_of_their_own(backbone: Backbone) -> None:
     module = sefi(backbone)
     prompt = "a photo of a <subject> and a <s0002>"

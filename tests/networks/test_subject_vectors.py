@@ -32,6 +32,14 @@ def test_each_subject_has_its_own_and_only_who_is_enrolled_is_known() -> None:
         vectors["s2"]
 
 
+@pytest.mark.parametrize("name", ["half", "keys", "type", "training", "items", "pop"])
+def test_a_subject_may_be_called_like_an_attribute_of_a_module(name: str, tmp_path: Path) -> None:
+    vectors = SubjectVectors({name: "person"}, SHAPE)
+    vectors.put([name], torch.ones(1, *SHAPE))
+    again = read_subject_vectors(save(tmp_path / "a.safetensors", vectors), "SefiIDE", "b" * 64, SHAPE)
+    assert again.known == [name] and torch.equal(again[name], torch.ones(SHAPE))
+
+
 def test_a_file_gives_the_subjects_back(tmp_path: Path) -> None:
     file = save(tmp_path / "adapter.safetensors", some())
     again = read_subject_vectors(file, "SefiIDE", "b" * 64, SHAPE)

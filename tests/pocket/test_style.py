@@ -151,6 +151,15 @@ def test_the_rows_of_the_report(tmp_path: Path) -> None:
     assert [name for name, value, floor, holds in rows if holds != (value >= floor)] == []
 
 
+def test_fine_rows_must_change_more_colour_than_both_other_levels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"coarse": [0.3, 0.01], "middle": [0.2, 0.05], "fine": [0.1, 0.03]}
+    monkeypatch.setattr(quality_style, "mixing_changes", lambda *_: changes)
+    rows = quality_style.style_floors(tiny_wplus(tmp_path / "style"), tiny_faces(tmp_path / "faces"), n=50)
+    assert [row[1:] for row in rows[-2:]] == [(0.3, 0.1, True), (0.03, 0.05, False)]
+
+
 def test_the_shipped_models_hold_their_floors_but_for_the_one_they_are_known_to_miss() -> None:
     rows = quality_style.style_floors(STYLE, FACES_B, n=50)
     below = [name for name, _, _, holds in rows if not holds]

@@ -1,0 +1,51 @@
+"""Directions that hold beyond the chance of which subjects were drawn: paired tests over subjects."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from claims.spotdiff import Check
+from leaderboard.statistics import Comparison, Ratio, compare
+
+
+@dataclass(frozen=True)
+class Less(Check):
+    """``left`` is below ``right``, both means over subjects: it holds where the 95 % interval of the paired difference
+    lies below 0, is wrong where the interval lies above 0, and is open where the two cannot be told apart."""
+
+    difference: Comparison
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``WRONG`` or ``open``."""
+        if self.holds:
+            return "holds"
+        return "WRONG" if self.difference.low is not None and self.difference.low > 0 else "open"
+
+    @property
+    def note(self) -> str:
+        """The difference with its interval, and what an open verdict means."""
+        found = self.difference
+        if found.low is None or found.high is None:
+            return f"; {found.n} subjects are too few to tell them apart"
+        interval = f"; difference {found.difference:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
+        return interval + (": cannot be told apart" if self.verdict == "open" else "")
+
+
+def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> Less:
+    """The check for values (S,) of the same subjects; subjects with a NaN on either side are left out."""
+    kept = np.isfinite(left) & np.isfinite(right)
+    first, second = np.asarray(left, np.float64)[kept], np.asarray(right, np.float64)[kept]
+    ones = np.ones(len(first))
+    found = compare(Ratio(first, ones), Ratio(second, ones))
+    lower, upper = (float(values.mean()) if len(values) else float("nan") for values in (first, second))
+    return Less(claim, lower, upper, found.high is not None and found.high < 0, found)
+
+
+def line(check: Check) -> str:
+    """A check as it is printed."""
+    verdict, note = ("holds" if check.holds else "WRONG"), ""
+    if isinstance(check, Less):
+        verdict, note = check.verdict, check.note
+    return f"{verdict:<6} {check.claim}: {check.left:.6g} against {check.right:.6g}{note}"

@@ -1,0 +1,32 @@
+"""Placeholders in prompts: ``<subject>`` is a request's own subject, ``<ID>`` any further one."""
+
+import re
+from collections.abc import Mapping
+
+from contracts.errors import LikenessError
+
+OWN = "subject"
+PLACEHOLDER = f"<{OWN}>"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+"""What a placeholder may be called."""
+ANY_PLACEHOLDER = re.compile(f"<({NAME.pattern})>")
+
+
+def plain_text(prompt: str, nouns: Mapping[str, str]) -> str:
+    """``prompt`` without placeholders: for ``<NAME>`` stands the class noun ``nouns[NAME]``.
+
+    Raises :class:`LikenessError` for a placeholder that names nobody.
+    """
+
+    def noun(match: re.Match[str]) -> str:
+        if match[1] not in nouns:
+            raise LikenessError(f"the prompt {prompt!r}: <{match[1]}> names no subject; known: {', '.join(nouns)}")
+        return nouns[match[1]]
+
+    return ANY_PLACEHOLDER.sub(noun, prompt)
+
+
+def spoken(prompt: str, subject: str, class_nouns: Mapping[str, str]) -> str:
+    """A subject's prompt as a model or a judge reads it that knows no subjects: class nouns, given by subject, stand in
+    place of the placeholders. Raises as :func:`plain_text` does."""
+    return plain_text(prompt, {**class_nouns, OWN: class_nouns[subject]})

@@ -1,0 +1,79 @@
+"""Objects beside people, and on their own: enrolled and evaluated by the commands, with identity n/a."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import Dataset
+from PIL import Image
+
+import evaluate
+from datamodules.schema import features
+from pocket.dataset import Grid, rows_of
+from tests.leaderboard.conftest import World
+from tests.leaderboard.test_enrolled_runs import enrol
+from tests.tiny import SIDE
+
+FIRST, SECOND = "s0018", "s0019"
+IDENTITY = (
+    "identity_misses_zero", "identity_given_detection", "detection_rate", "identity_recovered", "identity_to_reference",
+    "copy_paste", "background_leakage", "background_copied", "pose_leakage",
+)  # fmt: skip
+
+
+def hat(row: dict) -> dict:
+    """The row as a dark picture, in which the tiny detector finds no face, of a hat."""
+    image = Image.new("RGB", (SIDE, SIDE), (row["background_id"], row["pose_id"], 0))
+    image.paste((20 + 9 * row["background_id"], 5 * row["pose_id"], 0), (10, 30, 50, 40))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    data = buffer.getvalue()
+    picture = {"image": {"bytes": data, "path": None}, "sha256": hashlib.sha256(data).hexdigest()}
+    return {**row, **picture, "subject_class": "hat"}
+
+
+def evaluated(world: World, root: Path, hats: set[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    """The board of both subjects, those of ``hats`` being hats, and what was printed in its key ``printed``."""
+    (root / "dataset").mkdir()
+    rows = [row for i in (18, 19) for row in rows_of(i, Grid(20, 3, 3))]
+    rows = [hat(row) if row["subject_id"] in hats else row for row in rows]
+    Dataset.from_list(rows, features=features()).to_parquet(root / "dataset" / "test.parquet")
+    settings = yaml.safe_load(world.config.read_text())
+    settings["protocol"]["dataset"] = str(root / "dataset")
+    (root / "evaluation.yaml").write_text(yaml.safe_dump(settings))
+    run = enrol(world, root / "sefi", [FIRST, SECOND], dataset=root / "dataset")
+    given = [f"--config={root / 'evaluation.yaml'}", f"--runs={run}", f"--output={root / 'results'}"]
+    assert evaluate.main(given) == 0
+    assert evaluate.main([f"--verify={root / 'results'}"]) == 0
+    return json.loads((root / "results" / "leaderboard.json").read_text()) | {"printed": capsys.readouterr().out}
+
+
+def test_objects_alone_have_no_identity_and_all_else(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = evaluated(world, tmp_path, {FIRST, SECOND}, capsys)
+    assert {entry["kind"] for entry in board["entries"]} == {"method", "floor", "ceiling"}
+    for entry in board["entries"]:
+        for name in IDENTITY:
+            assert entry["metrics"][name]["value"] is None, name
+        for name in ("clip_t", "clip_i", "diversity"):
+            assert entry["metrics"][name]["value"] is not None and entry["metrics"][name]["n"] == 2, name
+        assert entry["counts"]["without_face"] == 0
+    assert "no photo of class hat shows a face: identity is not measured" in board["printed"]
+
+
+def test_beside_people_objects_do_not_count_as_misses(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = evaluated(world, tmp_path, {FIRST}, capsys)
+    (ceiling,) = [entry for entry in board["entries"] if entry["kind"] == "ceiling"]
+    assert ceiling["metrics"]["detection_rate"]["value"] == 1.0
+    assert ceiling["metrics"]["identity_misses_zero"]["n"] == 1
+    for entry in board["entries"]:
+        hats, person = entry["by_subject"][FIRST], entry["by_subject"][SECOND]
+        for name in set(IDENTITY) & hats.keys():
+            assert hats[name] is None, name
+        assert hats["clip_t"] is not None and person["detection_rate"] is not None
