@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.batch import RequestBatch
+from contracts.errors import LikenessError
+from contracts.records import plain_prompt
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
@@ -19,7 +21,8 @@ class ValidationScores(L.Callback):
 
     Logs ``val/detection_rate``, ``val/identity_given_detection``, ``val/identity_misses_zero`` and ``val/clip_t``,
     exact over all processes, and a grid of images (subjects x prompts) to TensorBoard. ``faces`` and ``clip``
-    are the judges' folders; ``subject_noun`` stands for the subject in the prompt that CLIP reads.
+    are the judges' folders; ``subject_noun`` stands for the subject in the prompt that CLIP reads. Fitting does not
+    start where no held-out photo of a validation subject shows a face.
     """
 
     def __init__(self, faces: str, clip: str, subject_noun: str = "person") -> None:
@@ -34,6 +37,11 @@ class ValidationScores(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for subject, photos in trainer.datamodule.validation_held_out().items():  # type: ignore[attr-defined]
             judged = self._judges.faces.judge(photos)
+            if not judged.found.any():
+                raise LikenessError(
+                    f"no held-out photo of validation subject {subject} shows a face to the judge {self._sources[0]}: "
+                    f"give the subject other photos, or take it out of the dataset's split val"
+                )
             self._galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
         for part in (self._identity, self._clip_t, self._judges.clip):
             part.to(pl_module.device)
@@ -61,7 +69,7 @@ class ValidationScores(L.Callback):
             torch.from_numpy(seen.judged.found).to(device),
             galleries.to(device),
         )
-        words, _ = self._judges.clip.text_features([p.replace("<subject>", self._noun) for p in batch.prompts])
+        words, _ = self._judges.clip.text_features([plain_prompt(p, self._noun) for p in batch.prompts])
         self._clip_t.update(torch.from_numpy(seen.features["clip"]).to(device), words)
         self._images.update(zip(batch.request_ids, images, strict=True))
 

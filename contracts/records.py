@@ -2,6 +2,9 @@
 
 from dataclasses import asdict, dataclass, field
 
+PLACEHOLDER = "<subject>"
+"""Stands for the subject in a prompt."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -19,6 +22,11 @@ class Request:
     def id(self) -> str:
         """Unique name, safe as a file name: subject and prompt are restricted to ``[a-z0-9_-]`` in their ids."""
         return f"{self.subject}.{self.prompt_id}.{self.sample:02d}"
+
+
+def plain_prompt(prompt: str, noun: str) -> str:
+    """The prompt as a judge, or a model without the subject, reads it: the class noun instead of the placeholder."""
+    return " ".join(prompt.replace(PLACEHOLDER, noun).split())
 
 
 @dataclass(frozen=True)

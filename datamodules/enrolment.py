@@ -7,10 +7,10 @@ import torch
 
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
+from contracts.records import PLACEHOLDER
 from datamodules.encoders import Features
 from datamodules.images import read_square
 from datamodules.photos import Photo, by_subject, read_pictures, reference_of
-from datamodules.requests import PLACEHOLDER
 from datamodules.samplers import share
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_generator, keyed_normal

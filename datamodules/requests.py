@@ -8,7 +8,7 @@ from lightning.pytorch import LightningDataModule
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
-from contracts.records import Request
+from contracts.records import PLACEHOLDER, Request
 from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders
 from datamodules.feature_cache import content_key
 from datamodules.images import read_square
@@ -17,8 +17,6 @@ from datamodules.processes import Processes
 from datamodules.samplers import share
 from datamodules.sources import cache_folder
 from networks.keyed_noise import keyed_normal
-
-PLACEHOLDER = "<subject>"
 
 
 class RequestLoader:

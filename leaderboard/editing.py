@@ -29,8 +29,8 @@ import torch
 import yaml
 
 from contracts.errors import LikenessError
+from contracts.records import PLACEHOLDER
 from datamodules.files import replace_atomically
-from datamodules.requests import PLACEHOLDER
 from leaderboard.editor import UNEDITED, Editor, Person, people_of, person_in
 from leaderboard.edits import parse_series
 from leaderboard.pictures import write_picture

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
-from datamodules.requests import PLACEHOLDER
+from contracts.records import PLACEHOLDER
 from lightning_modules.pidiff import PIDiff
 from networks.keyed_noise import keyed_normal
 from networks.stylegan2 import mix_rows

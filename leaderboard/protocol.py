@@ -11,9 +11,8 @@ from pathlib import Path
 import yaml
 
 from contracts.errors import LikenessError
-from contracts.records import Request
+from contracts.records import PLACEHOLDER, Request
 
-PLACEHOLDER = "<subject>"
 PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
 _NAME = re.compile(r"[a-z0-9_-]+")
 
@@ -155,8 +154,3 @@ def check_name(kind: str, name: str) -> None:
     """Refuse an id that is not safe as a part of a file name."""
     if not _NAME.fullmatch(name):
         raise LikenessError(f"{kind} id {name!r} must be made of a-z, 0-9, _ and - only")
-
-
-def plain_prompt(prompt: str, noun: str) -> str:
-    """The prompt as a judge, or a model without the subject, reads it: the class noun instead of the placeholder."""
-    return " ".join(prompt.replace(PLACEHOLDER, noun).split())

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from contracts.records import Record
+from contracts.records import Record, plain_prompt
 from datamodules.images import open_image
-from leaderboard.protocol import Prompt, Protocol, plain_prompt
+from leaderboard.protocol import Prompt, Protocol
 from leaderboard.results import Results
 
 MAX_IMAGES = 600  # thumbnails of a page, about a megabyte at 64 pixels and five at the largest side
