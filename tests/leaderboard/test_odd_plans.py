@@ -18,7 +18,7 @@ from pocket.dataset import Grid, rows_of
 from tests.leaderboard.conftest import World
 from tests.tiny import TEXT_LENGTH
 
-VERY = "very " * 500
+VERY = "photo " * 500  # a single token each
 
 
 def evaluate(world: World, output: Path, prompts: list[dict], *more: str) -> int:
@@ -39,16 +39,16 @@ def test_odd_prompts_are_drawn_scored_and_counted(
     output = tmp_path / "results"
     assert evaluate(world, output, prompts, "--runs", str(world.run)) == 0
     said = capsys.readouterr()
-    assert "note: 1 of 3 prompts are longer than the CLIP judge reads and are cut\n" in said.out
+    assert "note: 2 of 3 prompts are longer than the CLIP judge reads and are cut\n" in said.out
     assert "longer than the specified maximum" not in said.err
     board = json.loads((output / "leaderboard.json").read_text())
     assert {e["label"]: e["counts"]["prompts_cut"] for e in board["entries"]} == dict.fromkeys(
-        ("real-photo", world.run.name, "prompt-only"), 1
+        ("real-photo", world.run.name, "prompt-only"), 2
     )
     assert all(entry["counts"]["images"] == 3 for entry in board["entries"])
     lines = (output / "entries" / "prompt-only" / "records.jsonl").read_text().splitlines()
     cut = {record["prompt_id"]: record["details"]["tokens_cut"] for record in map(json.loads, lines)}
-    assert cut["long"] > 400 and cut["bare"] == cut["rtl"] == 0
+    assert cut["long"] > 400 and cut["bare"] == 0 < cut["rtl"]
     assert "</script> 🙂" not in (output / "leaderboard.html").read_text()
     assert main(["--verify", str(output)]) == 0
 
@@ -57,7 +57,7 @@ def test_odd_prompts_are_drawn_scored_and_counted(
     ("text", "words"),
     [
         (f"{VERY}<subject>", f"<subject> of prompt p is token 501, behind the {TEXT_LENGTH - 2} that the base model"),
-        ("very " * (TEXT_LENGTH - 2) + "<subject>", f"is token {TEXT_LENGTH - 1}, behind the {TEXT_LENGTH - 2}"),
+        ("photo " * (TEXT_LENGTH - 2) + "<subject>", f"is token {TEXT_LENGTH - 1}, behind the {TEXT_LENGTH - 2}"),
         ("", "the text of p must hold <subject> once"),
     ],
     ids=["far behind", "one behind", "empty"],
@@ -73,7 +73,7 @@ def test_a_prompt_that_loses_its_subject_stops_the_plan(
 
 
 def test_a_subject_that_is_the_last_word_read_is_kept(world: World, tmp_path: Path) -> None:
-    text = "very " * (TEXT_LENGTH - 3) + "<subject>"
+    text = "photo " * (TEXT_LENGTH - 3) + "<subject>"
     prompts = [{"id": "p", "class": "mix", "text": text}]
     assert evaluate(world, tmp_path / "results", prompts, "--stage", "generate") == 0
 
