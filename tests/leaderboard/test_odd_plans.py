@@ -95,6 +95,6 @@ def test_a_reference_without_a_face_stops_the_plan(
     output = tmp_path / "results"
     config = world.change(dataset=str(folder), subjects=1)
     assert main(["--config", str(config), "--output", str(output), "--runs", str(world.run)]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "error: the reference photo of subject" in line and "shows no face: leave the subject out" in line
     assert not output.exists()
