@@ -28,6 +28,8 @@ STAGES = {
     "report": ("report",),
     "cards": (),
 }
+DEFAULT_CONFIG = "configs/evaluation/pocket.yaml"
+"""Whose cards are listed where neither a configuration nor a results folder is given."""
 
 
 def make_parser(configured: bool = True) -> ArgumentParser:
@@ -72,10 +74,24 @@ def make_parser(configured: bool = True) -> ArgumentParser:
 
 def needs_settings(arguments: Sequence[str]) -> bool:
     """Whether the arguments draw or score. A finished folder is read without a configuration."""
-    words = [word for a in arguments for word in (a.split("=", 1) if a.startswith("--") else [a])]
-    stage = next((value for option, value in pairwise(words) if option == "--stage"), "all")
-    reads = {"--verify", "--compare"} & set(words) or stage in ("report", "cards")
+    words = _words(arguments)
+    reads = {"--verify", "--compare"} & set(words) or _stage(words) in ("report", "cards")
     return "--config" in words or not reads
+
+
+def with_default(arguments: Sequence[str]) -> list[str]:
+    """The arguments, with the default configuration where cards are asked for and nothing says of what."""
+    words = _words(arguments)
+    of_what = {"--config", "--output", "--verify"} & set(words)
+    return [*([] if of_what or _stage(words) != "cards" else ["--config", DEFAULT_CONFIG]), *arguments]
+
+
+def _words(arguments: Sequence[str]) -> list[str]:
+    return [word for a in arguments for word in (a.split("=", 1) if a.startswith("--") else [a])]
+
+
+def _stage(words: Sequence[str]) -> str:
+    return next((value for option, value in pairwise(words) if option == "--stage"), "all")
 
 
 def run(given: Namespace, settings: EvaluationSettings | None) -> int:
@@ -97,19 +113,25 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
 
 def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: str, stages: Sequence[str]) -> None:
-    """Run the stages over the results folder; a report needs no settings."""
+    """Run the stages over the results folder; a report needs no settings.
+
+    Raises:
+        LikenessError: also where a method could not be drawn or scored, after all that could be done for the others.
+    """
     from leaderboard.results import Results
 
-    results = Results(output)
+    results, failures = Results(output), list[str]()
     if settings is not None and set(stages) & {"generate", "score"}:
         from leaderboard.evaluation import draw_and_score
 
-        draw_and_score(settings, results, runs, stages)
+        failures = draw_and_score(settings, results, runs, stages)
     if "report" in stages and _is_first():
         from leaderboard.report import write_report
 
         table, notes = write_report(results)
         print("\n".join([table, *(f"note: {note}" for note in notes)]))
+    if failures:
+        raise LikenessError("; ".join(failures))
 
 
 def verify(folder: str) -> int:
@@ -136,12 +158,11 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
         from leaderboard.results import Results
 
         cards = list(read_cards(Results(output)).values())
-    elif settings is not None:
+    else:
         from leaderboard.cards import planned_cards
 
+        assert settings is not None  # given by with_default
         cards = planned_cards(settings)
-    else:
-        raise LikenessError("--stage cards needs --config FILE, or --output with a results folder")
     print(list_of_cards(cards))
     return 0
 
@@ -154,7 +175,7 @@ def _is_first() -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 1 where
     ``--verify`` found something wrong."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    arguments = with_default(sys.argv[1:] if arguments is None else arguments)
     configured = needs_settings(arguments)
     parser = make_parser(configured)
     try:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.batch import RequestBatch
-from contracts.prompts import spoken
+from contracts.errors import LikenessError
+from contracts.prompts import plain_prompt
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
@@ -20,7 +21,8 @@ class ValidationScores(L.Callback):
 
     Logs ``val/detection_rate``, ``val/identity_given_detection``, ``val/identity_misses_zero`` and ``val/clip_t``,
     exact over all processes, and a grid of images (subjects x prompts) to TensorBoard. ``faces`` and ``clip``
-    are the judges' folders. CLIP reads each subject's class noun in place of the placeholder.
+    are the judges' folders. CLIP reads each subject's class noun in place of the placeholder. A class none of whose
+    photos shows a face has no identity; fitting does not start where a subject of another class shows none.
     """
 
     def __init__(self, faces: str, clip: str) -> None:
@@ -34,9 +36,18 @@ class ValidationScores(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._nouns = trainer.datamodule.class_nouns  # type: ignore[attr-defined]
-        for subject, photos in trainer.datamodule.validation_held_out().items():  # type: ignore[attr-defined]
-            judged = self._judges.faces.judge(photos)
-            self._galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
+        held_out = trainer.datamodule.validation_held_out()  # type: ignore[attr-defined]
+        judged = {subject: self._judges.faces.judge(photos) for subject, photos in held_out.items()}
+        with_faces = {self._nouns[subject] for subject, faces in judged.items() if faces.found.any()}
+        self._galleries = {}
+        for subject, faces in judged.items():
+            if faces.found.any():
+                self._galleries[subject] = gallery_mean(torch.from_numpy(faces.embeddings[faces.found]))
+            elif self._nouns[subject] in with_faces:
+                raise LikenessError(
+                    f"no held-out photo of validation subject {subject} shows a face to the judge {self._sources[0]}: "
+                    f"give the subject other photos, or take it out of the dataset's split val"
+                )
         for part in (self._identity, self._clip_t, self._judges.clip):
             part.to(pl_module.device)
 
@@ -56,21 +67,21 @@ class ValidationScores(L.Callback):
     ) -> None:
         images = outputs.cpu().numpy()
         seen = self._judges.observe(images)
-        galleries = torch.stack([self._galleries[subject] for subject in batch.subjects])
-        device = pl_module.device
-        self._identity.update(
-            torch.from_numpy(seen.features["faces"]).to(device),
-            torch.from_numpy(seen.judged.found).to(device),
-            galleries.to(device),
-        )
-        texts = [spoken(*both, self._nouns) for both in zip(batch.prompts, batch.subjects, strict=True)]
+        known = [i for i, subject in enumerate(batch.subjects) if subject in self._galleries]
+        if known:
+            self._identity.update(
+                torch.from_numpy(seen.features["faces"][known]).to(pl_module.device),
+                torch.from_numpy(seen.judged.found[known]).to(pl_module.device),
+                torch.stack([self._galleries[batch.subjects[i]] for i in known]).to(pl_module.device),
+            )
+        texts = [plain_prompt(*both, self._nouns) for both in zip(batch.prompts, batch.subjects, strict=True)]
         words, _ = self._judges.clip.text_features(texts)
-        self._clip_t.update(torch.from_numpy(seen.features["clip"]).to(device), words)
+        self._clip_t.update(torch.from_numpy(seen.features["clip"]).to(pl_module.device), words)
         self._images.update(zip(batch.request_ids, images, strict=True))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # compute() is collective: every process calls it, also one that drew nothing.
-        values = {**self._identity.compute(), "clip_t": self._clip_t.compute()}
+        values = {"clip_t": self._clip_t.compute(), **(self._identity.compute() if self._galleries else {})}
         pl_module.log_dict(
             {f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True, rank_zero_only=True
         )

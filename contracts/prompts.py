@@ -30,3 +30,8 @@ def spoken(prompt: str, subject: str, class_nouns: Mapping[str, str]) -> str:
     """A subject's prompt as a model or a judge reads it that knows no subjects: class nouns, given by subject, stand in
     place of the placeholders. Raises as :func:`plain_text` does."""
     return plain_text(prompt, {**class_nouns, OWN: class_nouns[subject]})
+
+
+def plain_prompt(prompt: str, subject: str, nouns: Mapping[str, str]) -> str:
+    """:func:`spoken` with single spaces: what a judge reads."""
+    return " ".join(spoken(prompt, subject, nouns).split())

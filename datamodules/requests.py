@@ -22,13 +22,9 @@ from datamodules.samplers import share
 from datamodules.sources import cache_folder
 from networks.keyed_noise import keyed_normal
 
-<<<<<<< HEAD
-PLACEHOLDER = "<subject>"
 TIMED_PHOTOS = 16
 """So many enrolments are timed at most."""
 
-=======
->>>>>>> fix34
 
 class RequestLoader:
     """Request batches, in the order of the requests given; ``reference_keys`` are those of each subject's reference

@@ -119,7 +119,9 @@ def trained_encoders(run: Path) -> dict[str, str | None]:
         resolution = settings.get("resolution", 512)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise LikenessError(f"--runs: {run / 'config.yaml'} is missing or damaged ({error})") from error
-    trained = run_manifest(run).get("encoders", {})
+    trained = run_manifest(run).get("encoders") or {}
+    if not isinstance(trained, dict):
+        raise LikenessError(f"--runs: {run / 'manifest.json'}: encoders is {trained!r}, not a fingerprint by feature")
     now = FrozenEncoders("", resolution=resolution, device=torch.device("cpu"), **sources)
     for name in IMAGE_FEATURES:
         if name in trained and trained[name] != now.fingerprint(name):

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.records import Interval, Record
-from leaderboard.cards import derived_cards
+from leaderboard.cards import derived_cards, versions
 from leaderboard.columns import counts, set_columns, subject_columns
 from leaderboard.comparisons import Pair, head_to_head
+from leaderboard.costs import all_costs
 from leaderboard.galleries import load_photo_features
 from leaderboard.presets import PRESETS, preset_values
 from leaderboard.protocol import Protocol, prompts_hash
@@ -22,8 +23,6 @@ from leaderboard.statistics import Ratio, identity_recovered, prompt_kept, ratio
 from metrics.card import MetricCard
 
 DECIMALS = 6
-COSTS = ("peak_memory_bytes", "trainable_parameters")
-"""What a run's manifest says of its cost, beside the seconds that generation notes."""
 _ORDER = {"ceiling": 0, "method": 1, "floor": 2}
 Columns = Mapping[str, Ratio]
 T = TypeVar("T")
@@ -60,7 +59,7 @@ def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
     """The board, and notes for the user: who was left out because images are not scored, who is there twice.
 
     Raises:
-        LikenessError: floor or ceiling are not complete, or an entry was scored by other metrics.
+        LikenessError: floor or ceiling are not complete, or an entry was drawn or scored otherwise.
     """
     cards = read_cards(results)
     scored, notes = read_scored(results)
@@ -89,12 +88,13 @@ def read_scored(results: Results) -> tuple[list[Scored], list[str]]:
     """The complete entries by label, and notes about the others and about runs that are there twice.
 
     Raises:
-        LikenessError: an entry was scored by other metrics than the protocol's.
+        LikenessError: an entry was drawn under another protocol, or scored by other metrics than the protocol's.
     """
     protocol, photos = results.protocol(), load_photo_features(results.galleries)
     scored: list[Scored] = []
     notes = []
     for entry in results.entries():
+        results.check_entry(entry)
         folder = results.entry(entry.label)
         records = folder.records()
         done = [records[request.id] for request in protocol.requests if request.id in records]
@@ -114,10 +114,19 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
     """The card of every column by name: first what compares with floor and ceiling, then what was measured.
 
     Raises:
-        LikenessError: the folder holds no results.
+        LikenessError: the folder holds no results, or the cards are of other metrics than its protocol.
     """
-    results.protocol()
-    measured = {card["name"]: MetricCard(**card) for card in read_json(results.cards)}
+    planned = results.protocol().metrics
+    try:
+        measured = {card["name"]: MetricCard(**card) for card in read_json(results.cards)}
+    except (KeyError, TypeError) as error:
+        raise LikenessError(f"{results.cards} was written by another version of Likeness: {error}") from error
+    described = versions(tuple(measured.values()))
+    if odd := sorted(n for n in {*planned, *described} if planned.get(n) != described.get(n)):
+        raise LikenessError(
+            f"{results.cards} does not describe what {results.root / 'protocol.json'} measures: "
+            f"other versions of {', '.join(odd)}; restore it, or take another --output"
+        )
     return {card.name: card for card in (*derived_cards(measured), *measured.values())}
 
 
@@ -145,7 +154,10 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
             subject: {name: _of_subject(column, i) for name, column in scored.columns.items()}
             for i, subject in enumerate(scored.protocol.subjects)
         },
-        "costs": _costs(entry, scored.folder),
+        "costs": {
+            **all_costs(entry.manifest, scored.folder.timings() if entry.kind != "ceiling" else []),
+            "enrol_seconds": enrol_seconds(scored.folder, entry),
+        },
         "presets": {
             preset: {name: _round(value) for name, value in values.items()}
             for preset, values in preset_values(scored.records).items()
@@ -190,14 +202,3 @@ def _rank(row: Mapping) -> tuple:
     """Ceiling, methods from best to worst, floor; equal ones by label."""
     value = row["metrics"]["identity_recovered"]["value"]
     return _ORDER[row["kind"]], float("inf") if value is None else -value, row["label"]
-
-
-def _costs(entry: Entry, folder: EntryFolder) -> dict[str, float | int | None]:
-    """Seconds of one process per image and to enrol a subject, and what the run's manifest says; ``None`` where it is
-    not known."""
-    timings = folder.timings() if entry.kind != "ceiling" else []
-    images = sum(line["images"] for line in timings)
-    seconds = sum(line["seconds"] for line in timings)
-    per_image = round(seconds / images, 4) if images else None
-    seconds_of = {"seconds_per_image": per_image, "enrol_seconds": enrol_seconds(folder, entry)}
-    return {**seconds_of, **{name: (entry.manifest or {}).get(name) for name in COSTS}}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.records import Request
+from leaderboard.costs import check_costs
 from leaderboard.galleries import Gallery
 from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, file_hash
@@ -35,7 +36,7 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
     """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``.
 
     Raises:
-        LikenessError: a folder is no run, or a label is taken or not usable as a file name.
+        LikenessError: a folder is no run, its manifest is damaged, or a label is taken or not usable as a file name.
     """
     runs: list[Run] = []
     for argument in arguments:
@@ -49,7 +50,9 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
         adapter = folder / "adapter.safetensors"
         if not adapter.is_file():
             raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
-        runs.append(Run(Entry(label, "method", file_hash(adapter), run_manifest(folder), str(folder)), folder))
+        manifest = run_manifest(folder)
+        check_costs(manifest, folder / "manifest.json")
+        runs.append(Run(Entry(label, "method", file_hash(adapter), manifest, str(folder)), folder))
     return runs
 
 

@@ -1,11 +1,13 @@
 """The stages that draw and judge, over one results folder, in any number of processes."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
 from lightning.fabric import Fabric
 
+from contracts.errors import LikenessError
 from leaderboard.artists import ModelArtist, PromptOnly, trained_encoders
 from leaderboard.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
 from leaderboard.galleries import load_galleries
@@ -22,36 +24,77 @@ from lightning_modules.loading import load_run
 
 def draw_and_score(
     settings: EvaluationSettings, results: Results, runs: Sequence[str], stages: Collection[str]
-) -> None:
+) -> list[str]:
     """Run the stages ``generate`` and ``score``, or one of them.
+
+    Returns:
+        A line for each method that could not be drawn or scored; all the others were.
 
     Raises:
         LikenessError: something that the user can mend; what was finished before stays.
     """
+    if "generate" not in stages and not results.entries():
+        raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
     found = [
         replace(run, entry=replace(run.entry, own_judges=own_judges(run.folder, settings.judges)))
         for run in find_runs(runs)
     ]
-    launch(settings.trainer, partial(_work, settings=settings, results=results, runs=found, stages=stages))
+    return launch(settings.trainer, partial(_work, settings=settings, results=results, runs=found, stages=stages))
 
 
 def _work(
     fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], stages: Collection[str]
-) -> None:
+) -> list[str]:
     on_first(fabric, partial(_plan, settings, results, runs))
+    failed: dict[str, str] = {}
     if "generate" in stages:
-        for entry, make_artist in _artists(fabric, settings, results, runs):
-            drawn = generate(
-                fabric, results.protocol(), entry, results.entry(entry.label), make_artist, settings.batch_size
-            )
-            _say(fabric, f"{entry.label}: {drawn} images drawn, {len(results.protocol().requests) - drawn} were there")
+        _draw_all(fabric, settings, results, runs, failed)
     if "score" in stages:
-        judges = together(fabric, partial(load_judges, settings.judges, fabric.device))
-        for entry in results.entries():
+        _score_all(fabric, settings, results, runs, failed)
+    return [f"{label}: {message}" for label, message in failed.items()]
+
+
+def _draw_all(
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], failed: dict[str, str]
+) -> None:
+    protocol = results.protocol()
+    for entry, make_artist in _artists(fabric, settings, results, runs):
+        with _set_aside(fabric, entry, failed):
+            drawn = generate(fabric, protocol, entry, results.entry(entry.label), make_artist, settings.batch_size)
+            _say(fabric, f"{entry.label}: {drawn} images drawn, {len(protocol.requests) - drawn} were there")
+
+
+def _score_all(
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], failed: dict[str, str]
+) -> None:
+    """Score what is drawn. Of the entries that nobody asked for now, those that are drawn in part are left out."""
+    planned = [request.id for request in results.protocol().requests]
+    named = {run.entry.label for run in runs} - failed.keys()
+    entries = results.entries()
+    if unknown := sorted(named - {entry.label for entry in entries}):
+        raise LikenessError(f"nothing is drawn of {', '.join(unknown)}: run `--stage generate` first")
+    judges = together(fabric, partial(load_judges, settings.judges, fabric.device))
+    for entry in entries:
+        folder = results.entry(entry.label)
+        drawn = sum(folder.image(request_id).is_file() for request_id in planned)
+        if drawn < len(planned) and entry.kind == "method" and entry.label not in named:
+            _say(fabric, f"left out {entry.label}: {drawn} of {len(planned)} images are drawn")
+            continue
+        with _set_aside(fabric, entry, failed):
             scored = score(fabric, results, entry, judges, settings.batch_size)
-            _say(
-                fabric, f"{entry.label}: {scored} images scored, {len(results.protocol().requests) - scored} were there"
-            )
+            _say(fabric, f"{entry.label}: {scored} images scored, {len(planned) - scored} were there")
+
+
+@contextmanager
+def _set_aside(fabric: Fabric, entry: Entry, failed: dict[str, str]) -> Iterator[None]:
+    """Note the failure of a method, which costs the others nothing. Without floor and ceiling there is no table."""
+    try:
+        yield
+    except LikenessError as error:
+        if entry.kind != "method":
+            raise
+        failed[entry.label] = str(error)
+        _say(fabric, f"left out {entry.label}: {error}")
 
 
 def _plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> None:

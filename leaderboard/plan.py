@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from contracts.errors import LikenessError
+from contracts.prompts import PLACEHOLDER, plain_prompt
 from leaderboard.cards import list_cards, versions
 from leaderboard.entries import Run
 from leaderboard.galleries import load_galleries, make_galleries, save_galleries
 from leaderboard.pictures import write_picture
-from leaderboard.protocol import Protocol, plain_prompt, read_prompts
+from leaderboard.protocol import Protocol, read_prompts
 from leaderboard.results import Results, write_json
 from leaderboard.scoring import load_judges
 from leaderboard.settings import EvaluationSettings, ProtocolSettings
@@ -18,6 +19,8 @@ from leaderboard.verification import source_fingerprints
 from metrics.judges import Judges
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
+from networks.fingerprints import resolve_source
+from networks.pretrained import UNREADABLE, first_line, load_tokenizer
 from networks.sampler import SamplingSettings
 from networks.subject_vectors import missing_subjects, subjects_of
 
@@ -54,6 +57,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
+    _check_prompts(protocol, wanted)
     for run in runs:
         _check_run(run, protocol)
     if not results.cards.is_file():  # written last
@@ -77,6 +81,24 @@ def _check(settings: EvaluationSettings) -> None:
         raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
     if settings.limit is not None and settings.limit < 1:
         raise LikenessError(f"--limit is {settings.limit}, it must be at least 1")
+
+
+def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
+    """Every subject must be named before the base model stops to read, or it is silently left out of the image."""
+    try:
+        tokenizer = load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
+    except UNREADABLE as error:
+        raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
+    read = tokenizer.model_max_length - 2  # between start and end
+    for prompt in protocol.prompts:
+        before, _, _ = prompt.text.partition(PLACEHOLDER)
+        for noun in set(protocol.subjects.values()):
+            last = len(tokenizer(before + noun, add_special_tokens=False, verbose=False).input_ids)
+            if last > read:
+                raise LikenessError(
+                    f"{wanted.prompts}: {PLACEHOLDER} of prompt {prompt.id} is token {last}, behind the {read} that "
+                    f"the base model reads: name the subject earlier"
+                )
 
 
 def _check_run(run: Run, protocol: Protocol) -> None:

@@ -16,8 +16,11 @@ from leaderboard.settings import ProcessSettings
 T = TypeVar("T")
 
 
-def launch(settings: ProcessSettings, work: Callable[[Fabric], None]) -> None:
+def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
     """Run ``work`` once in every process; where torchrun started them, its numbers hold and not those of ``settings``.
+
+    Returns:
+        What it returned in the first process, or in this one where torchrun started it.
 
     Raises:
         LikenessError: some process raised it; its message is that of the first one.
@@ -33,18 +36,18 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], None]) -> None:
         num_nodes=nodes,
         precision=settings.precision,  # type: ignore[arg-type]
     )
-    message = fabric.launch(partial(_guarded, work=work))
+    result, message = fabric.launch(partial(_guarded, work=work))
     if message is not None:
         raise LikenessError(message)
+    return result
 
 
-def _guarded(fabric: Fabric, work: Callable[[Fabric], None]) -> str | None:
-    """The message of a ``LikenessError``, which would otherwise reach the parent wrapped in a traceback."""
+def _guarded(fabric: Fabric, work: Callable[[Fabric], T]) -> tuple[T | None, str | None]:
+    """The result, or the message of a ``LikenessError``, which would reach the parent wrapped in a traceback."""
     try:
-        work(fabric)
+        return work(fabric), None
     except LikenessError as error:
-        return str(error)
-    return None
+        return None, str(error)
 
 
 def together(fabric: Fabric, step: Callable[[], T]) -> T:

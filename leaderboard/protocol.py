@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER, spoken
+from contracts.prompts import PLACEHOLDER
 from contracts.records import Request
 
 PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
@@ -155,12 +155,3 @@ def check_name(kind: str, name: str) -> None:
     """Refuse an id that is not safe as a part of a file name."""
     if not _NAME.fullmatch(name):
         raise LikenessError(f"{kind} id {name!r} must be made of a-z, 0-9, _ and - only")
-
-
-def plain_prompt(prompt: str, subject: str, nouns: Mapping[str, str]) -> str:
-    """A subject's prompt as a judge, or a model without the subject, reads it: class nouns instead of placeholders.
-
-    Raises:
-        LikenessError: a further placeholder names none of ``nouns``, the class noun by subject.
-    """
-    return " ".join(spoken(prompt, subject, nouns).split())

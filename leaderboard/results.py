@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,8 +22,13 @@ from safetensors import safe_open
 
 from contracts.errors import LikenessError
 from contracts.records import Record
+from contracts.strict_json import NoNumber, parse
 from datamodules.files import replace_atomically
+from leaderboard.costs import check_costs
 from leaderboard.protocol import Protocol
+from leaderboard.record_reader import RecordReader
+
+KINDS = ("method", "floor", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,28 @@ class Entry:
     """Where the run lay when it was drawn."""
     own_judges: Mapping[str, str] = field(default_factory=dict)
     """Key of the run's configuration by judge, where the method was made with the judge itself."""
+    protocol: str = ""
+    """Hash of the protocol that the images were drawn under; written when a folder is claimed."""
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
-        """What ``entry.json`` says; raises ``LikenessError`` where it is damaged."""
+        """What ``entry.json`` says; raises ``LikenessError`` where it is damaged, or lies in another entry's folder."""
         try:
-            return cls(**read_json(path))
+            entry = cls(**read_json(path))
         except TypeError as error:
             raise LikenessError(f"{path} was written by another version of Likeness: {error}") from error
+        for name in ("label", "kind", "weights", "folder", "protocol"):
+            if not isinstance(getattr(entry, name), str):
+                raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}, no text")
+        for name in ("manifest", "own_judges"):
+            if not isinstance(getattr(entry, name) or {}, Mapping):
+                raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}")
+        if entry.kind not in KINDS:
+            raise LikenessError(f"{path}: kind {entry.kind!r} is none of {', '.join(KINDS)}")
+        if entry.label != path.parent.name:
+            raise LikenessError(f"{path}: label {entry.label!r} is not the name of its folder")
+        check_costs(entry.manifest or {}, path)
+        return entry
 
 
 class Results:
@@ -105,30 +124,49 @@ class Results:
 
     def entry(self, label: str) -> "EntryFolder":
         """The folder of one entry, which need not exist yet."""
-        return EntryFolder(self.root / "entries" / label)
+        return EntryFolder(self, label)
 
     def entries(self) -> list[Entry]:
         """The entries that the folder knows, by label."""
         return [Entry.read(path) for path in sorted(self.root.glob("entries/*/entry.json"))]
 
+    def check_entry(self, entry: Entry) -> None:
+        """Raise ``LikenessError`` if the images of an entry were drawn under another protocol than this folder's."""
+        if entry.protocol != (here := self.protocol().hash):
+            raise LikenessError(
+                f"{entry.label} was drawn under protocol {entry.protocol or 'unknown'}, {self.root} is of {here}: "
+                f"remove {self.entry(entry.label).root}"
+            )
+
+
+_MEND = "remove the line and run the stage again"
+
 
 class EntryFolder:
-    """Images and records of one entry."""
+    """Images and records of one entry of ``results``."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, results: Results, label: str) -> None:
+        self._results = results
+        self.root = results.root / "entries" / label
 
     def claim(self, entry: Entry) -> None:
-        """Make this the folder of ``entry``; raises ``LikenessError`` if its images come from other weights."""
+        """Make this the folder of ``entry`` under the protocol of the results.
+
+        Raises:
+            LikenessError: its images come from other weights, or were drawn under another protocol.
+        """
         path = self.root / "entry.json"
-        if path.is_file() and (found := Entry.read(path)).weights != entry.weights:
-            raise LikenessError(
-                f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
-                f"give the run another label with LABEL=FOLDER, or take another --output"
-            )
+        if path.is_file():
+            found = Entry.read(path)
+            self._results.check_entry(found)
+            if found.weights != entry.weights:
+                raise LikenessError(
+                    f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
+                    f"give the run another label with LABEL=FOLDER, or take another --output"
+                )
         for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
             unfinished.unlink()
-        write_json(path, vars(entry))
+        write_json(path, vars(replace(entry, protocol=self._results.protocol().hash)))
 
     def image(self, request_id: str) -> Path:
         """Where the image of a request lies."""
@@ -136,7 +174,13 @@ class EntryFolder:
 
     def timings(self) -> list[dict]:
         """What every rank noted about the batches it drew: ``images`` and ``seconds``."""
-        return [line for path in sorted(self.root.glob("timings/*.jsonl")) for line in read_lines(path)]
+        found = []
+        for path in sorted(self.root.glob("timings/*.jsonl")):
+            for number, _, line in _numbered_lines(path):
+                if any(type(line.get(name)) not in (int, float) for name in ("images", "seconds")):
+                    raise LikenessError(f"{path}, line {number} lacks images or seconds: remove the line")
+                found.append(line)
+        return found
 
     def timing_log(self, rank: int) -> Path:
         return self.root / "timings" / f"{rank:05d}.jsonl"
@@ -146,14 +190,21 @@ class EntryFolder:
         return self.root / "shards" / f"{rank:05d}.jsonl"
 
     def records(self) -> dict[str, Record]:
-        """Every record by request, the latest of a request; merged ones and those still in the ranks' logs."""
-        try:
-            lines = [Record(**line) for path in self._record_files() for line in read_lines(path)]
-        except TypeError as error:
-            raise LikenessError(
-                f"{self.root}: records of another version of Likeness ({error}): remove them and run `--stage score`"
-            ) from error
-        return {record.request_id: record for record in lines}
+        """Every record by request, the latest of a request; merged ones and those still in the ranks' logs.
+
+        Raises:
+            LikenessError: a line is no record of the plan, or holds what is no score; file, line and reason are named.
+        """
+        reader = RecordReader(self._results.protocol().requests)
+        found: dict[str, Record] = {}
+        for path in self._record_files():
+            for number, _, line in _numbered_lines(path):
+                try:
+                    record = reader.read(line)
+                except ValueError as error:
+                    raise LikenessError(f"{path}, line {number}: {error}: {_MEND}") from error
+                found[record.request_id] = record
+        return found
 
     def records_hash(self) -> str:
         """SHA-256 over the records as they lie on the disk."""
@@ -175,7 +226,7 @@ class EntryFolder:
         places: dict[str, tuple[Path, int]] = {}
         for path in self._record_files():
             start = 0
-            for size, line in _sized_lines(path):
+            for _, size, line in _numbered_lines(path):
                 places[line["request_id"]] = (path, start)
                 start += size
         missing = [request_id for request_id in request_ids if request_id not in places]
@@ -228,30 +279,31 @@ def write_json(path: Path, data: object) -> None:
 def read_json(path: Path) -> Any:
     """What a JSON file holds; raises ``LikenessError`` with the file's name where there is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise LikenessError(f"{path} is damaged ({error}): remove it and run the stage again") from error
 
 
 def read_lines(path: Path) -> Iterator[dict]:
     """The JSON lines of a file; an unfinished last line is left out."""
-    return (row for _, row in _sized_lines(path))
+    return (row for *_, row in _numbered_lines(path))
 
 
-def _sized_lines(path: Path) -> Iterator[tuple[int, dict]]:
-    """Size in bytes and content of every finished line."""
+def _numbered_lines(path: Path) -> Iterator[tuple[int, int, dict]]:
+    """Number, size in bytes and content of every finished line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
             try:
-                yield len(line), _LINE.decode(line.decode())
-            except _NoScore as error:
-                raise LikenessError(
-                    f"{path}, line {number} holds {error}: remove the line and run the stage again"
-                ) from error
+                row = parse(line.decode())
+            except NoNumber as error:
+                raise LikenessError(f"{path}, line {number} holds {error}: {_MEND}") from error
             except ValueError as error:
-                raise LikenessError(f"{path}, line {number} is no JSON: remove it and run the stage again") from error
+                raise LikenessError(f"{path}, line {number} is no JSON: {_MEND}") from error
+            if not isinstance(row, dict):
+                raise LikenessError(f"{path}, line {number} is no JSON object: {_MEND}")
+            yield number, len(line), row
 
 
 def _lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
@@ -263,14 +315,3 @@ def _lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
                 files[path] = stack.enter_context(path.open("rb"))
             files[path].seek(start)
             yield files[path].readline()
-
-
-class _NoScore(ValueError):
-    """NaN or an infinity, which Python reads but JSON does not know."""
-
-
-def _refuse(name: str) -> None:
-    raise _NoScore(name)
-
-
-_LINE = json.JSONDecoder(parse_constant=_refuse)

@@ -17,13 +17,14 @@ from lightning.fabric import Fabric
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.prompts import plain_prompt
 from contracts.records import Record, Request
 from leaderboard.entries import left_out_photo
 from leaderboard.features import encode_vector
 from leaderboard.galleries import load_galleries
 from leaderboard.pictures import read_picture
 from leaderboard.processes import on_first, together
-from leaderboard.protocol import Protocol, plain_prompt
+from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, EntryFolder, LineLog, Results
 from leaderboard.run_facts import note_stage
 from leaderboard.settings import JudgeSettings
@@ -64,9 +65,10 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
         How many images were scored.
 
     Raises:
-        LikenessError: images are missing or damaged.
+        LikenessError: images are missing or damaged, or were drawn under another protocol.
     """
     protocol = results.protocol()
+    results.check_entry(entry)
     folder = results.entry(entry.label)
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
     # Nobody writes before everybody has looked, or two processes would see different work.

@@ -53,12 +53,17 @@ def verify(results: Results) -> Verdict:
         verdict.problems += _check_images(results, entry, planned)
     _check_weights(results, verdict)
     verdict.problems += _check_board(results)
+    verdict.problems = list(dict.fromkeys(verdict.problems))  # the board is made of the records that were read before
     return verdict
 
 
 def _check_images(results: Results, entry: Entry, planned: list[str]) -> Iterator[str]:
     folder = results.entry(entry.label)
-    records = folder.records()
+    try:
+        records = folder.records()
+    except LikenessError as error:
+        yield str(error)
+        return
     for request_id in planned:
         path = folder.image(request_id)
         if not path.is_file():
@@ -73,8 +78,15 @@ def _check_images(results: Results, entry: Entry, planned: list[str]) -> Iterato
 
 
 def _check_weights(results: Results, verdict: Verdict) -> None:
-    written = read_json(results.sources) if results.sources.is_file() else {}
-    known = {key: (_fingerprint, source["source"], source["sha256"]) for key, source in written.items()}
+    written = {}
+    if results.sources.is_file():
+        written = read_json(results.sources)
+    else:
+        verdict.unchecked.append(f"weights of base model and judges: {results.sources} is missing")
+    try:
+        known = {key: (_fingerprint, str(place["source"]), str(place["sha256"])) for key, place in written.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise LikenessError(f"{results.sources} is damaged ({type(error).__name__}: {error}): restore it") from error
     for entry in results.entries():
         if entry.weights:
             known[entry.label] = (_adapter_hash, str(Path(entry.folder) / "adapter.safetensors"), entry.weights)
@@ -97,7 +109,11 @@ def _check_board(results: Results) -> Iterator[str]:
         yield f"{path} is missing: run `--stage report`"
         return
     written = read_json(path)
-    board, _ = make_leaderboard(results)
+    try:
+        board, _ = make_leaderboard(results)
+    except LikenessError as error:
+        yield str(error)
+        return
     board = json.loads(json.dumps(board))
     if written["protocol"].get("photos_sha256") != board["protocol"]["photos_sha256"]:
         yield f"{results.galleries} or a photo in {results.root / 'references'} was changed"
@@ -110,10 +126,11 @@ def _check_board(results: Results) -> Iterator[str]:
 
 
 def _fingerprint(source: str) -> str:
+    """What is there now, whatever a manifest beside it says should be there; raises where nothing is."""
     path = Path(source)
     if path.is_file():
         return file_fingerprint(path)
-    return folder_fingerprint(resolve_source(source))
+    return folder_fingerprint(path if path.is_dir() else resolve_source(source))
 
 
 def _adapter_hash(source: str) -> str:

@@ -1,14 +1,16 @@
 """From a run folder back to the method it trained."""
 
 import importlib
-import json
 from contextlib import suppress
 from pathlib import Path
 
 import yaml
 
 from contracts.errors import LikenessError
+from contracts.strict_json import parse
 from lightning_modules.base import PersonalisationModule
+
+_MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
 
 
 def load_run(folder: str | Path, backbone: str | None = None) -> PersonalisationModule:
@@ -53,6 +55,17 @@ def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
 
 
 def run_manifest(folder: Path) -> dict:
-    """The run's ``manifest.json``; empty when the run wrote none."""
+    """The run's ``manifest.json``; empty when the run wrote none.
+
+    Raises :class:`LikenessError` when it is damaged, or holds NaN or an infinity.
+    """
     file = Path(folder) / "manifest.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    if not file.exists():
+        return {}
+    try:
+        manifest = parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LikenessError(f"{str(file)!r} is damaged ({type(error).__name__}: {error}): {_MANIFEST_LOST}") from None
+    if not isinstance(manifest, dict):
+        raise LikenessError(f"{str(file)!r} is damaged (it holds no object): {_MANIFEST_LOST}")
+    return manifest

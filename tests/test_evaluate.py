@@ -28,7 +28,6 @@ def test_every_shipped_configuration_parses() -> None:
         (["--config", "nowhere.yaml", "--output", "x"], ["nowhere.yaml"]),
         (["--config", CONFIG], ["--output is missing"]),
         (["--config", CONFIG, "--output", "x", "--limit", "few"], ["limit", "few"]),
-        (["--stage", "cards"], ["--config FILE", "--output"]),
         (["--stage", "report"], ["--output is missing"]),
         (["--compare", "a", "b"], ["--output is missing"]),
         (["--compare", "a", "--output", "x"], ["compare"]),
@@ -103,3 +102,12 @@ def test_cards_of_a_configuration_need_no_results(capsys: pytest.CaptureFixture[
     assert all(name in listed for name in ("identity_recovered", "detection_rate", "clip_t@clip-", "KID, n = 192"))
     assert main(["--config", CONFIG, "--stage", "cards", "--limit", "24"]) == 0
     assert "KID, n = 24" in capsys.readouterr().out
+
+
+def test_cards_alone_are_those_of_the_pocket_world(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", CONFIG, "--stage", "cards"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["--stage", "cards"]) == 0
+    assert capsys.readouterr().out == listed
+    assert main(["--stage=cards", "--protocol.samples", "3"]) == 0
+    assert "KID, n = 288" in capsys.readouterr().out

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from contracts.prompts import plain_prompt
 from contracts.records import Record
 from datamodules.images import open_image
-from leaderboard.protocol import Prompt, Protocol, plain_prompt
+from leaderboard.protocol import Prompt, Protocol
 from leaderboard.results import Results
 
 MAX_IMAGES = 600  # thumbnails of a page, about a megabyte at 64 pixels and five at the largest side

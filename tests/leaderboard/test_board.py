@@ -1,13 +1,16 @@
 """From records to the content of ``leaderboard.json``, bad input included."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from contracts.errors import LikenessError
 from leaderboard.board import make_leaderboard
-from leaderboard.results import Entry
+from leaderboard.features import encode_vector
+from leaderboard.results import Entry, write_json
 from tests.leaderboard.boards import KINDS, MANIFEST, make_board, make_results
 
 
@@ -58,6 +61,108 @@ def test_nan_in_a_record_is_named(tmp_path: Path) -> None:
     path = results.entry("ours").root / "records.jsonl"
     path.write_text(path.read_text().replace('"clip_t":0.24', '"clip_t":NaN', 1))
     with pytest.raises(LikenessError, match=r"ours/records.jsonl, line 1 holds NaN: remove the line"):
+        make_leaderboard(results)
+
+
+BAD_RECORDS = {
+    "a text for NaN": ('"clip_t":0.24', '"clip_t":"NaN"', "the score clip_t is 'NaN', no number"),
+    "a text": ('"clip_t":0.24', '"clip_t":"high"', "the score clip_t is 'high', no number"),
+    "a truth": ('"clip_t":0.24', '"clip_t":true', "the score clip_t is True, no number"),
+    "an infinity": ('"clip_t":0.24', '"clip_t":-Infinity', "holds -Infinity"),
+    "a number too large": ('"clip_t":0.24', '"clip_t":1e999', "holds 1e999"),
+    "no count of faces": ('"faces":1,', "", "details.faces is None, no count"),
+    "half a face": ('"faces":1,', '"faces":0.5,', "details.faces is 0.5, no count"),
+    "no word about cut tokens": (',"tokens_cut":0', "", "details.tokens_cut is None, no count"),
+    "no word about blank": (',"blank":false', "", "details.blank is None, neither true nor false"),
+    "another subject": ('"subject":"s1"', '"subject":"nobody"', "subject is 'nobody', request s1.beach.00 has 's1'"),
+    "another prompt": ('"prompt_id":"beach"', '"prompt_id":"hat"', "prompt_id is 'hat', request s1.beach.00 has"),
+    "another class": ('"prompt_class":"scene"', '"prompt_class":"mix"', "prompt_class is 'mix', request"),
+    "another sample": ('"sample":0', '"sample":false', "sample is False, request s1.beach.00 has 0"),
+    "another request": ('"request_id":"s1.', '"request_id":"s9.', "request 's9.beach.00' is not in the plan"),
+    "a request by number": ('"request_id":"s1.beach.00"', '"request_id":[1]', "request [1] is not in the plan"),
+    "scores in a list": ('"scores":{', '"scores":[],"details":{', "scores is []"),
+    "a version by number": ('"clip_t@x|1"', "1", "the version of clip_t is 1"),
+    "a hash by number": ('"image_sha256":', '"image_sha256":7,"was":', "another version of Likeness"),
+    "a list": ('{"request_id"', '[1]\n{"request_id"', "is no JSON object"),
+    "a feature of nothing": ('"features":{"clip":"', '"features":{"clip":"%', "the feature clip is not readable"),
+    "a feature by number": ('"features":{"clip":', '"features":{"clip":1,"was":', "the feature clip is not readable"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "message"), BAD_RECORDS.values(), ids=BAD_RECORDS)
+def test_a_bad_record_is_one_line_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    results = make_results(tmp_path)
+    path = results.entry("ours").root / "records.jsonl"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(LikenessError) as error:
+        make_leaderboard(results)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert f"{path}, line 1" in str(error.value) and "remove the line" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"),
+    [
+        (np.full(8, np.nan, np.float32), "the feature clip holds NaN or an infinity"),
+        (np.array([1, np.inf] + [0] * 6, np.float32), "the feature clip holds NaN or an infinity"),
+        (np.ones(7, np.float32), "the feature clip has 7 numbers, in other records 8"),
+    ],
+)
+def test_a_feature_that_is_none_is_one_line_with_its_place(tmp_path: Path, vector: np.ndarray, message: str) -> None:
+    results = make_results(tmp_path)
+    path = results.entry("ours").root / "records.jsonl"
+    lines = path.read_text().splitlines()
+    third = json.loads(lines[2])
+    third["features"]["clip"] = encode_vector(vector)
+    path.write_text("\n".join([*lines[:2], json.dumps(third), *lines[3:], ""]))
+    with pytest.raises(LikenessError, match=f"line 3: {message}"):
+        make_leaderboard(results)
+
+
+def test_of_two_records_of_a_request_the_last_counts(tmp_path: Path) -> None:
+    results = make_results(tmp_path)
+    path = results.entry("ours").root / "records.jsonl"
+    text = path.read_text()
+    path.write_text(text + text.splitlines(keepends=True)[0].replace('"clip_t":0.24', '"clip_t":0.96'))
+    board, notes = make_leaderboard(results)
+    ours = next(entry for entry in board["entries"] if entry["label"] == "ours")
+    assert notes == [] and ours["counts"]["images"] == 8
+    assert ours["metrics"]["clip_t"]["value"] == pytest.approx((7 * 0.24 + 0.96) / 8)
+    results.entry("ours").merge_records([request.id for request in results.protocol().requests])
+    assert len(path.read_text().splitlines()) == 8 and make_leaderboard(results)[0]["entries"] != []
+    again = next(entry for entry in make_leaderboard(results)[0]["entries"] if entry["label"] == "ours")
+    assert again["metrics"] == ours["metrics"]
+
+
+def test_an_entry_of_another_protocol_is_refused(tmp_path: Path) -> None:
+    here, other = make_results(tmp_path / "here"), make_results(tmp_path / "other", steps=50)
+    shutil.copytree(other.entry("theirs").root, here.entry("copied").root)
+    path = here.entry("copied").root / "entry.json"
+    path.write_text(path.read_text().replace('"label": "theirs"', '"label": "copied"'))
+    message = (
+        f"copied was drawn under protocol {other.protocol().hash}, .* is of {here.protocol().hash}: remove .*copied"
+    )
+    with pytest.raises(LikenessError, match=message):
+        make_leaderboard(here)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cards: cards[3].update(version="clip_t@other|9"), "other versions of clip_t"),
+        (lambda cards: cards.pop(0), "other versions of detection_rate"),
+        (lambda cards: cards[0].pop("title"), "another version of Likeness"),
+        (lambda cards: cards.insert(0, "clip_t"), "another version of Likeness"),
+    ],
+    ids=["another version", "a card less", "half a card", "no card"],
+)
+def test_cards_of_other_metrics_are_refused(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    results = make_results(tmp_path)
+    cards = json.loads(results.cards.read_text())
+    change(cards)
+    write_json(results.cards, cards)
+    with pytest.raises(LikenessError, match=message):
         make_leaderboard(results)
 
 

@@ -169,6 +169,8 @@ def test_failures_are_counted() -> None:
         found["images"] == 18 and found["without_face"] == faces.count(0) and found["several_faces"] == faces.count(2)
     )
     assert found["prompts_cut"] == 9 and found["blank"] == 0
+    records[5].details["blank"] = True
+    assert counts(records) == {**found, "blank": 1}
 
 
 def test_vectors_survive_their_text() -> None:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from contracts.errors import LikenessError
-from leaderboard.protocol import PROMPT_CLASSES, Prompt, Protocol, plain_prompt, prompts_hash, read_prompts
+from contracts.prompts import plain_prompt
+from leaderboard.protocol import PROMPT_CLASSES, Prompt, Protocol, prompts_hash, read_prompts
 from pocket.captions import caption
 from pocket.factors import draw_shot, draw_subject
 

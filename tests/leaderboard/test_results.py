@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from contracts.errors import LikenessError
-from leaderboard.results import Entry, EntryFolder, LineLog, Results, read_lines
+from leaderboard.results import Entry, LineLog, Results, read_lines, write_json
 from tests.leaderboard.test_protocol import make_protocol
 
 
@@ -49,10 +49,73 @@ def test_the_refusal_names_what_changed(tmp_path: Path) -> None:
 
 
 def test_merging_asserts_that_every_request_has_a_record(tmp_path: Path) -> None:
-    folder = EntryFolder(tmp_path)
+    results = Results(tmp_path)
+    results.write_protocol(make_protocol())
+    folder = results.entry("x")
     folder.claim(Entry("x", "method", "w"))
     with pytest.raises(LikenessError, match=r"1 images have no record, such as s1\.beach\.00"):
         folder.merge_records(["s1.beach.00"])
+
+
+def test_an_entry_belongs_to_the_protocol_it_was_claimed_under(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.write_protocol(make_protocol())
+    results.entry("x").claim(Entry("x", "method", "w"))
+    (entry,) = results.entries()
+    assert entry.protocol == make_protocol().hash
+    results.entry("x").claim(entry)
+    with pytest.raises(LikenessError, match="holds images of other weights"):
+        results.entry("x").claim(Entry("x", "method", "v"))
+    other = make_protocol(steps=9)
+    results.write_protocol(other)
+    with pytest.raises(LikenessError, match=f"x was drawn under protocol {entry.protocol}, .* is of {other.hash}"):
+        results.entry("x").claim(entry)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": "y"}, "label 'y' is not the name of its folder"),
+        ({"kind": "best"}, "kind 'best' is none of method, floor, ceiling"),
+        ({"weights": 3}, "weights is 3, no text"),
+        ({"manifest": ["cheap"]}, "manifest is"),
+        ({"manifest": {"enrol_seconds": "fast"}}, "enrol_seconds is 'fast', it must be a number of at least 0"),
+        ({"manifest": {"enrol_seconds": -1}}, "enrol_seconds is -1, it must be a number of at least 0"),
+        ({"manifest": {"trainable_parameters": 1.5}}, "trainable_parameters is 1.5, it must be a whole number"),
+        ({"manifest": {"peak_memory_bytes": True}}, "peak_memory_bytes is True, it must be a whole number"),
+        ({"colour": "red"}, "another version of Likeness"),
+    ],
+    ids=str,
+)
+def test_a_damaged_entry_is_one_line(tmp_path: Path, change: dict, message: str) -> None:
+    results = Results(tmp_path)
+    results.write_protocol(make_protocol())
+    results.entry("x").claim(Entry("x", "method", "w", {"enrol_seconds": 0, "peak_memory_bytes": None}))
+    path = results.entry("x").root / "entry.json"
+    write_json(path, {**json.loads(path.read_text()), **change})
+    with pytest.raises(LikenessError) as error:
+        results.entries()
+    assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("cost", ["NaN", "1e999"])
+def test_a_cost_that_is_no_number_is_named(tmp_path: Path, cost: str) -> None:
+    results = Results(tmp_path)
+    results.write_protocol(make_protocol())
+    results.entry("x").claim(Entry("x", "method", "w", {"enrol_seconds": 12345}))
+    path = results.entry("x").root / "entry.json"
+    path.write_text(path.read_text().replace("12345", cost))
+    with pytest.raises(LikenessError, match=rf"entry\.json is damaged \({cost}\)"):
+        results.entries()
+
+
+@pytest.mark.parametrize("line", ['{"images": 2}', '{"images": "two", "seconds": 1}', "[1]"])
+def test_a_damaged_timing_is_one_line(tmp_path: Path, line: str) -> None:
+    log = Results(tmp_path).entry("x").timing_log(0)
+    log.parent.mkdir(parents=True)
+    log.write_text('{"images": 2, "seconds": 0.5}\n' + line + "\n")
+    with pytest.raises(LikenessError, match=r"00000\.jsonl, line 2 .*remove the line"):
+        Results(tmp_path).entry("x").timings()
 
 
 def test_the_order_in_a_gallery_files_header_does_not_matter(tmp_path: Path) -> None:

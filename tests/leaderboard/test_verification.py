@@ -2,22 +2,34 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from contracts.errors import LikenessError
 from leaderboard.page.render import render_page
 from leaderboard.report import write_report
 from leaderboard.results import Results, write_json
 from leaderboard.verification import verify
+from networks.fingerprints import folder_fingerprint
 from tests.leaderboard.boards import make_results
+
+PARTS = {"base": "protocol.backbone", "clip": "judges.clip", "faces": "judges.faces"}
 
 
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
-    """A finished evaluation of one run whose adapter is still there."""
+    """A finished evaluation of two runs whose adapters are still there, as are the judges and the base model."""
     made = make_results(tmp_path / "results")
+    sources = {}
+    for part, key in PARTS.items():
+        folder = tmp_path / "weights" / part
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(part.encode())
+        sources[key] = {"source": str(folder), "sha256": folder_fingerprint(folder)}
+    write_json(made.sources, sources)
     for label in ("ours", "theirs"):
         adapter = tmp_path / label / "adapter.safetensors"
         adapter.parent.mkdir()
@@ -33,7 +45,7 @@ def results(tmp_path: Path) -> Results:
 def test_an_untouched_folder_passes(results: Results) -> None:
     verdict = verify(results)
     assert (verdict.problems, verdict.unchecked) == ([], [])
-    assert (verdict.entries, verdict.images, verdict.weights) == (4, 32, 2)
+    assert (verdict.entries, verdict.images, verdict.weights) == (4, 32, 5)
     assert {path.name for path in results.root.glob("leaderboard.*")} == {
         f"leaderboard.{end}" for end in ("json", "csv", "md", "tex", "html")
     }
@@ -84,9 +96,34 @@ def change_weights(results: Results) -> str:
     return "weights of ours"
 
 
+def change_record(results: Results) -> str:
+    path = results.entry("ours").root / "records.jsonl"
+    path.write_text(path.read_text().replace('"clip_t":0.24', '"clip_t":"high"', 1))
+    return "records.jsonl, line 1: the score clip_t is 'high'"
+
+
+def copy_entry(results: Results) -> str:
+    other = make_results(results.root.parent / "other", steps=50)
+    shutil.copytree(other.entry("theirs").root, results.entry("copied").root)
+    path = results.entry("copied").root / "entry.json"
+    write_json(path, {**json.loads(path.read_text()), "label": "copied"})
+    return f"copied was drawn under protocol {other.protocol().hash}"
+
+
 @pytest.mark.parametrize(
     "change",
-    [change_image, lose_image, add_image, change_score, change_table, change_photo, change_gallery, change_weights],
+    [
+        change_image,
+        lose_image,
+        add_image,
+        change_score,
+        change_table,
+        change_photo,
+        change_gallery,
+        change_weights,
+        change_record,
+        copy_entry,
+    ],
     ids=lambda change: change.__name__,
 )
 def test_every_change_is_found(results: Results, change) -> None:  # type: ignore[no-untyped-def]
@@ -101,6 +138,35 @@ def test_weights_that_are_elsewhere_are_not_called_wrong(results: Results) -> No
     assert verdict.unchecked == [
         f"weights of ours: {results.root.parent / 'ours' / 'adapter.safetensors'} is not on this machine"
     ]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["beside a manifest", "without a manifest"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_changed_judge_or_base_model_is_wrong(results: Results, part: str, listed: bool) -> None:
+    weights = results.root.parent / "weights"
+    file = weights / part / "model.safetensors"
+    if listed:
+        about = {"bytes": len(part), "sha256": hashlib.sha256(part.encode()).hexdigest()}
+        write_json(weights / "manifest.json", {"files": {f"{part}/model.safetensors": about}})
+    assert verify(results).problems == []
+    file.write_bytes(part.upper().encode())
+    verdict = verify(results)
+    (problem,) = verdict.problems
+    assert problem.startswith(f"weights of {PARTS[part]}: {file.parent} is ") and verdict.unchecked == []
+    shutil.rmtree(file.parent)
+    verdict = verify(results)
+    assert verdict.problems == []
+    assert verdict.unchecked == [f"weights of {PARTS[part]}: {file.parent} is not on this machine"]
+
+
+def test_what_no_list_of_sources_names_is_not_called_checked(results: Results) -> None:
+    results.sources.unlink()
+    verdict = verify(results)
+    assert (verdict.problems, verdict.weights) == ([], 2)
+    assert verdict.unchecked == [f"weights of base model and judges: {results.sources} is missing"]
+    write_json(results.sources, {"judges.clip": {"source": "here"}})
+    with pytest.raises(LikenessError, match=r"sources\.json is damaged \(KeyError: 'sha256'\)"):
+        verify(results)
 
 
 def test_the_written_page_is_the_one_of_the_board(results: Results) -> None:

@@ -168,6 +168,10 @@ def test_settings_and_manifest_are_read_without_weights(method: Method, tmp_path
     assert run_manifest(tmp_path) == {}
     (tmp_path / "manifest.json").write_text(json.dumps({"steps": 3}))
     assert run_manifest(tmp_path) == {"steps": 3}
+    for damaged in ("{", "[3]", '{"steps": NaN}'):
+        (tmp_path / "manifest.json").write_text(damaged)
+        with pytest.raises(LikenessError, match=r"manifest\.json' is damaged"):
+            run_manifest(tmp_path)
 
 
 def test_images_do_not_depend_on_their_batch(method: Method, backbone: Backbone) -> None:

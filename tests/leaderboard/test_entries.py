@@ -1,0 +1,72 @@
+"""Names that people give to runs and subjects, and runs that are damaged."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from contracts.errors import LikenessError
+from leaderboard.entries import find_runs
+from leaderboard.protocol import check_name
+
+UNSAFE = ["", ".", "..", "../x", "x/../y", "/x", "a/b", "a\\b", 'a"b', "a'b", "a b", "a\nb", "a\0b", "-x", "x\n", "<b>"]
+UNSAFE += ["😀", "naïve", "שלום", "\u202ex", "a\u200bb"]  # the last two: turned around, and with nothing to see inside
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """The folder of a finished run, as far as this module looks."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "adapter.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.mark.parametrize("name", UNSAFE, ids=ascii)
+def test_a_name_that_is_not_safe_in_a_path_or_a_page_is_refused(run: Path, name: str) -> None:
+    if name:
+        with pytest.raises(LikenessError, match=r"--runs: label .* must be made of letters, digits") as error:
+            find_runs([f"{name}={run}"])
+        assert "\n" not in str(error.value)
+    if name != "-x":  # a subject's id never begins a file name's path or an option
+        with pytest.raises(LikenessError, match=r"subject id .* must be made of a-z, 0-9, _ and - only") as error:
+            check_name("subject", name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a", "s0001", "anna-2", "x_y"])
+def test_plain_names_are_taken(run: Path, name: str) -> None:
+    check_name("subject", name)
+    assert [r.entry.label for r in find_runs([f"{name}={run}"])] == [name]
+
+
+def test_a_label_that_is_taken_is_named(run: Path) -> None:
+    assert [r.entry.label for r in find_runs([str(run), f"other={run}"])] == ["run", "other"]
+    for taken in ([str(run), str(run)], [f"a={run}", f"a={run}"], [f"prompt-only={run}"], [f"real-photo={run}"]):
+        with pytest.raises(LikenessError, match=f"label .* is taken: give this run another one with LABEL={run}"):
+            find_runs(taken)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{ broken", "manifest.json' is damaged (JSONDecodeError"),
+        ("", "manifest.json' is damaged (JSONDecodeError"),
+        ("[1]", "manifest.json' is damaged (it holds no object)"),
+        ('{"loss": NaN}', "manifest.json' is damaged (NoNumber: NaN)"),
+        ('{"enrol_seconds": 1e999}', "manifest.json' is damaged (NoNumber: 1e999)"),
+        ('{"enrol_seconds": "fast"}', "manifest.json: enrol_seconds is 'fast', it must be a number"),
+        ('{"trainable_parameters": 1.5}', "manifest.json: trainable_parameters is 1.5, it must be a whole number"),
+    ],
+)
+def test_a_damaged_manifest_is_one_line(run: Path, text: str, message: str) -> None:
+    (run / "manifest.json").write_text(text)
+    with pytest.raises(LikenessError) as error:
+        find_runs([str(run)])
+    assert message in str(error.value) and str(run) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_costs_may_be_unknown_or_nothing(run: Path) -> None:
+    manifest = {"enrol_seconds": 0.0, "peak_memory_bytes": None}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert find_runs([str(run)])[0].entry.manifest == manifest

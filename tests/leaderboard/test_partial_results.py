@@ -1,0 +1,147 @@
+"""What is missing or broken in one entry costs the others nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from evaluate import main
+from leaderboard.results import Results
+from tests.leaderboard.conftest import World
+
+IMAGES = 2 * 3 * 2  # subjects x prompts x samples
+
+
+def evaluate(world: World, output: Path, *more: str) -> int:
+    return main(["--config", str(world.config), "--output", str(output), *more])
+
+
+def labels(output: Path) -> list[str]:
+    return [entry["label"] for entry in json.loads((output / "leaderboard.json").read_text())["entries"]]
+
+
+def cut(output: Path, label: str, keep: int) -> None:
+    for path in sorted((output / "entries" / label / "images").iterdir())[keep:]:
+        path.unlink()
+
+
+def broken(world: World, folder: Path) -> Path:
+    """A run whose adapter lacks half of its weights, which is seen when it is to draw."""
+    run = world.make_run(folder, seed=3)
+    path = run / "adapter.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    weights = load_file(path)
+    save_file({name: weights[name] for name in sorted(weights)[::2]}, path, about)
+    return run
+
+
+def error_line(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What was said, and the one line of error."""
+    said = capsys.readouterr()
+    (line,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    return said.out, line
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_an_entry_that_is_drawn_in_part_blocks_nobody(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: str
+) -> None:
+    output = tmp_path / "results"
+    assert evaluate(world, output, "--runs", f"half={world.run}", "--stage", "generate") == 0
+    cut(output, "half", keep=3)
+    capsys.readouterr()
+    other = world.make_run(tmp_path / "other", seed=3)
+    assert evaluate(world, output, "--runs", str(other), "--trainer.devices", processes) == 0
+    assert f"left out half: 3 of {IMAGES} images are drawn\n" in capsys.readouterr().out
+    assert labels(output) == ["real-photo", "other", "prompt-only"]
+    assert not list(Results(output).entry("half").root.glob("records.jsonl"))
+
+    assert evaluate(world, output, "--runs", f"half={world.run}", "--stage", "score") == 2
+    _, line = error_line(capsys)
+    assert "error: half: " in line and line.endswith(".png is missing: run `--stage generate` first")
+    assert evaluate(world, output, "--runs", f"half={world.run}") == 0
+    assert sorted(labels(output)) == ["half", "other", "prompt-only", "real-photo"]
+
+
+def test_without_the_floor_nothing_can_be_compared(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    assert evaluate(world, output, "--stage", "generate") == 0
+    cut(output, "prompt-only", keep=3)
+    assert evaluate(world, output, "--stage", "score") == 2
+    assert "prompt-only" in error_line(capsys)[1]
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_run_that_fails_while_it_draws_costs_the_others_nothing(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: str
+) -> None:
+    output = tmp_path / "results"
+    bad, good = broken(world, tmp_path / "bad"), world.make_run(tmp_path / "good", seed=4)
+    assert evaluate(world, output, "--runs", str(bad), str(good), "--trainer.devices", processes) == 2
+    out, line = error_line(capsys)
+    assert line.startswith("error: bad: ") and f"left out {line.removeprefix('error: ')}" in out
+    assert f"left out bad: 0 of {IMAGES} images are drawn\n" in out
+    assert labels(output) == ["real-photo", "good", "prompt-only"]
+
+
+def test_a_damaged_image_of_one_entry_costs_the_others_nothing(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    runs = ["--runs", f"a={world.run}", f"b={world.make_run(tmp_path / 'b', seed=4)}"]
+    assert evaluate(world, output, *runs, "--stage", "generate") == 0
+    path = sorted((output / "entries" / "a" / "images").iterdir())[4]
+    path.write_bytes(path.read_bytes()[:100])
+    assert evaluate(world, output, *runs) == 2
+    assert f"error: a: {path}" in error_line(capsys)[1]
+    assert labels(output) == ["real-photo", "b", "prompt-only"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_where_nothing_is_drawn_there_is_nothing_to_score(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], named: bool
+) -> None:
+    output = tmp_path / "results"
+    runs = ["--runs", str(world.run)] if named else []
+    assert evaluate(world, output, "--stage", "score", *runs) == 2
+    assert error_line(capsys)[1] == f"error: nothing to score in {output}: run `--stage generate` first"
+    assert not output.exists()
+
+
+def test_a_run_that_was_never_drawn_is_not_passed_over(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    assert evaluate(world, output, "--stage", "generate") == 0
+    assert evaluate(world, output, "--stage", "score", "--runs", f"new={world.run}") == 2
+    assert error_line(capsys)[1] == "error: nothing is drawn of new: run `--stage generate` first"
+
+
+def test_an_image_of_one_colour_is_counted(world: World, tmp_path: Path) -> None:
+    output = tmp_path / "results"
+    assert evaluate(world, output, "--runs", str(world.run), "--stage", "generate") == 0
+    path = sorted((output / "entries" / world.run.name / "images").iterdir())[0]
+    Image.new("RGB", Image.open(path).size, (90, 90, 90)).save(path)
+    assert evaluate(world, output) == 0
+    board = json.loads((output / "leaderboard.json").read_text())
+    counts = {entry["label"]: entry["counts"]["blank"] for entry in board["entries"]}
+    assert counts == {"real-photo": 0, world.run.name: 1, "prompt-only": 0}
+
+
+def test_a_method_of_nan_is_scored_as_the_nothing_it_draws(world: World, tmp_path: Path) -> None:
+    run, output = world.make_run(tmp_path / "nan", seed=4), tmp_path / "results"
+    path = run / "adapter.safetensors"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    save_file({name: torch.full_like(w, torch.nan) for name, w in load_file(path).items()}, path, about)
+    assert evaluate(world, output, "--runs", str(run)) == 0
+    board = json.loads((output / "leaderboard.json").read_text())
+    counts = next(entry["counts"] for entry in board["entries"] if entry["label"] == "nan")
+    assert (counts["images"], counts["blank"], counts["without_face"]) == (IMAGES, IMAGES, IMAGES)
