@@ -17,7 +17,9 @@ from tests.leaderboard.boards import make_board
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: install Debian's package chromium")
 
 VISIBLE_ROWS = "[...document.querySelectorAll('.main tbody tr')].filter(r => !r.hidden).map(r => r.dataset.entry)"
-HOSTILE = '</script><script>document.title = "broken"</script><img src=x onerror="document.title = 1"> <subject> 🙂'
+HOSTILE = (
+    '</script><script async>document.title = "broken"</script><img src=x onerror="document.title = 1"> <subject> 🙂'
+)
 FIRST_SHOT = ".shot:not([hidden])"
 
 

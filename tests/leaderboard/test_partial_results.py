@@ -40,59 +40,59 @@ def broken(world: World, folder: Path) -> Path:
     return run
 
 
-def error_line(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+def error_line(capfd: pytest.CaptureFixture[str]) -> tuple[str, str]:
     """What was said, and the one line of error."""
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     (line,) = [line for line in said.err.splitlines() if line.startswith("error: ")]
     return said.out, line
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_an_entry_that_is_drawn_in_part_blocks_nobody(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: str
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], processes: str
 ) -> None:
     output = tmp_path / "results"
     assert evaluate(world, output, "--runs", f"half={world.run}", "--stage", "generate") == 0
     cut(output, "half", keep=3)
-    capsys.readouterr()
+    capfd.readouterr()
     other = world.make_run(tmp_path / "other", seed=3)
     assert evaluate(world, output, "--runs", str(other), "--trainer.devices", processes) == 0
-    assert f"left out half: 3 of {IMAGES} images are drawn\n" in capsys.readouterr().out
+    assert f"left out half: 3 of {IMAGES} images are drawn\n" in capfd.readouterr().out
     assert labels(output) == ["real-photo", "other", "prompt-only"]
     assert not list(Results(output).entry("half").root.glob("records.jsonl"))
 
     assert evaluate(world, output, "--runs", f"half={world.run}", "--stage", "score") == 2
-    _, line = error_line(capsys)
+    _, line = error_line(capfd)
     assert "error: half: " in line and line.endswith(".png is missing: run `--stage generate` first")
     assert evaluate(world, output, "--runs", f"half={world.run}") == 0
     assert sorted(labels(output)) == ["half", "other", "prompt-only", "real-photo"]
 
 
 def test_without_the_floor_nothing_can_be_compared(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "results"
     assert evaluate(world, output, "--stage", "generate") == 0
     cut(output, "prompt-only", keep=3)
     assert evaluate(world, output, "--stage", "score") == 2
-    assert "prompt-only" in error_line(capsys)[1]
+    assert "prompt-only" in error_line(capfd)[1]
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_run_that_fails_while_it_draws_costs_the_others_nothing(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], processes: str
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], processes: str
 ) -> None:
     output = tmp_path / "results"
     bad, good = broken(world, tmp_path / "bad"), world.make_run(tmp_path / "good", seed=4)
     assert evaluate(world, output, "--runs", str(bad), str(good), "--trainer.devices", processes) == 2
-    out, line = error_line(capsys)
+    out, line = error_line(capfd)
     assert line.startswith("error: bad: ") and f"left out {line.removeprefix('error: ')}" in out
     assert f"left out bad: 0 of {IMAGES} images are drawn\n" in out
     assert labels(output) == ["real-photo", "good", "prompt-only"]
 
 
 def test_a_damaged_image_of_one_entry_costs_the_others_nothing(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "results"
     runs = ["--runs", f"a={world.run}", f"b={world.make_run(tmp_path / 'b', seed=4)}"]
@@ -100,28 +100,28 @@ def test_a_damaged_image_of_one_entry_costs_the_others_nothing(
     path = sorted((output / "entries" / "a" / "images").iterdir())[4]
     path.write_bytes(path.read_bytes()[:100])
     assert evaluate(world, output, *runs) == 2
-    assert f"error: a: {path}" in error_line(capsys)[1]
+    assert f"error: a: {path}" in error_line(capfd)[1]
     assert labels(output) == ["real-photo", "b", "prompt-only"]
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_where_nothing_is_drawn_there_is_nothing_to_score(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], named: bool
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], named: bool
 ) -> None:
     output = tmp_path / "results"
     runs = ["--runs", str(world.run)] if named else []
     assert evaluate(world, output, "--stage", "score", *runs) == 2
-    assert error_line(capsys)[1] == f"error: nothing to score in {output}: run `--stage generate` first"
+    assert error_line(capfd)[1] == f"error: nothing to score in {output}: run `--stage generate` first"
     assert not output.exists()
 
 
 def test_a_run_that_was_never_drawn_is_not_passed_over(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "results"
     assert evaluate(world, output, "--stage", "generate") == 0
     assert evaluate(world, output, "--stage", "score", "--runs", f"new={world.run}") == 2
-    assert error_line(capsys)[1] == "error: nothing is drawn of new: run `--stage generate` first"
+    assert error_line(capfd)[1] == "error: nothing is drawn of new: run `--stage generate` first"
 
 
 def test_an_image_of_one_colour_is_counted(world: World, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_seconds_to_enrol_are_measured_past_the_cache(
 
 
 def test_a_manifest_that_knows_the_seconds_is_believed(tmp_path: Path) -> None:
-    folder, tuned = EntryFolder(tmp_path), Entry("tuned", "method", "w", {"enrol_seconds": 60.5})
+    folder, tuned = EntryFolder(Results(tmp_path), "tuned"), Entry("tuned", "method", "w", {"enrol_seconds": 60.5})
     note_enrolment(folder, tuned, lambda: pytest.fail("measured all the same"))
     assert enrol_seconds(folder, tuned) == 60.5
     encoder = Entry("encoder", "method", "w", {})
@@ -107,7 +107,7 @@ def test_a_manifest_that_knows_the_seconds_is_believed(tmp_path: Path) -> None:
 
 
 def test_what_is_noted_twice_is_there_once(tmp_path: Path) -> None:
-    folder = EntryFolder(tmp_path)
+    folder = EntryFolder(Results(tmp_path), "any")
     assert stages_of(folder) == []
     for batch_size in (16, 16, 8, 16):
         note_stage(folder, "score", batch_size)
