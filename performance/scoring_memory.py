@@ -70,7 +70,11 @@ def score_images(root: Path, images: int) -> int:
         photos="0" * 64,
         metrics=versions(list_cards(settings, SAMPLES, images)),
     )
-    results, entry, judges = Results(root), Entry("method", "method", "0" * 64), load_judges(settings)
+    results, entry, judges = (
+        Results(root),
+        Entry("method", "method", "0" * 64, protocol=protocol.hash),
+        load_judges(settings),
+    )
     results.write_protocol(protocol)
     save_galleries(results.galleries, make_galleries(judges, subjects), protocol.hash)
     folder = results.entry(entry.label)
