@@ -24,10 +24,10 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> ValidationScores:
     return made
 
 
-def start(scores: ValidationScores, levels: dict[str, list[int]]) -> None:
-    """Begin to fit with grey held-out photos of these levels by subject."""
+def start(scores: ValidationScores, levels: dict[str, list[int]], nouns: dict[str, str] | None = None) -> None:
+    """Begin to fit with grey held-out photos of these levels by subject; all are of class person, or as ``nouns``."""
     photos = {s: np.stack([np.full((SIDE, SIDE, 3), v, np.uint8) for v in grey]) for s, grey in levels.items()}
-    nouns = dict.fromkeys(photos, "person")
+    nouns = nouns or dict.fromkeys(photos, "person")
     trainer = SimpleNamespace(datamodule=SimpleNamespace(validation_held_out=lambda: photos, class_nouns=nouns))
     scores.on_fit_start(trainer, L.LightningModule())  # type: ignore[arg-type]
 
@@ -37,6 +37,31 @@ def test_a_subject_without_a_face_is_named_before_the_first_step(scores: Validat
     with pytest.raises(LikenessError, match=message) as error:
         start(scores, {"s1": [90, 200], "s2": [DARK, DARK]})
     assert "\n" not in str(error.value)
+
+
+def test_an_object_is_judged_by_its_prompt_and_has_no_identity(scores: ValidationScores) -> None:
+    start(scores, {"s1": [90, 200], "h1": [DARK, DARK]}, {"s1": "person", "h1": "hat"})
+    images = torch.full((2, SIDE, SIDE, 3), 120, dtype=torch.uint8)
+    prompts = ("a photo of a <subject>",) * 2
+    logged: dict[str, torch.Tensor] = {}
+    module = SimpleNamespace(device=torch.device("cpu"), log_dict=lambda values, **_: logged.update(values))
+    trainer = SimpleNamespace(logger=None)
+    for subjects in (("s1", "h1"), ("s1", "s1")):
+        batch = SimpleNamespace(subjects=subjects, prompts=prompts, request_ids=("a.v00.00", "b.v00.00"))
+        scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
+        scores.on_validation_batch_end(None, module, images, batch, 0)  # type: ignore[arg-type]
+        scores.on_validation_epoch_end(trainer, module)  # type: ignore[arg-type]
+        if "h1" in subjects:
+            beside_an_object = dict(logged)
+    assert beside_an_object["val/identity_misses_zero"] == logged["val/identity_misses_zero"], "of s1's image alone"
+    assert beside_an_object["val/clip_t"] != logged["val/clip_t"], "a hat is read as a hat"
+    start(scores, {"h1": [DARK]}, {"h1": "hat"})
+    logged.clear()
+    scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
+    batch = SimpleNamespace(subjects=("h1",), prompts=prompts[:1], request_ids=("h1.v00.00",))
+    scores.on_validation_batch_end(None, module, images[:1], batch, 0)  # type: ignore[arg-type]
+    scores.on_validation_epoch_end(trainer, module)  # type: ignore[arg-type]
+    assert set(logged) == {"val/clip_t"}
 
 
 def test_photos_without_a_face_are_left_out_of_a_gallery(scores: ValidationScores) -> None:
