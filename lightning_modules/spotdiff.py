@@ -15,6 +15,7 @@ from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
 from losses.contrastive import supervised_info_nce
+from losses.diffusion import subject_weighted_loss
 from losses.orthogonality import orthogonality_loss, view_invariance_loss
 from networks.backbone import Backbone
 from networks.decoupled_attention import install_decoupled_attention
@@ -24,6 +25,7 @@ from networks.experts import Alignment, Expert, FeatureStandardiser, SubjectHead
 class SpotDiff(PersonalisationModule):
     """Subject tokens from a CLIP image feature that is kept free of pose and background.
 
+    ``subject_weight`` is how much more the subject's cells count in the denoising loss (ours; 0 is the plain mean).
     ``orthogonality`` is how: ``loss`` adds L_orth with ``orthogonality_weight``, ``projection`` removes the
     experts' directions from the subject feature, ``none`` does neither. ``pose_expert`` and
     ``background_expert`` switch each expert off, for the paper's ablation. ``scale`` is the strength of the identity
@@ -40,6 +42,7 @@ class SpotDiff(PersonalisationModule):
         orthogonality: Literal["loss", "projection", "none"] = "loss",
         orthogonality_weight: float = 0.1,
         invariance_weight: float = 0.1,
+        subject_weight: float = 0.0,
         pose_expert: bool = True,
         background_expert: bool = True,
         tokens: int = 4,
@@ -52,6 +55,7 @@ class SpotDiff(PersonalisationModule):
     ) -> None:
         super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
         self.orthogonality, self.orthogonality_weight = orthogonality, orthogonality_weight
+        self.subject_weight = subject_weight
         self.invariance_weight, self.scale, self.expert_learning_rate = invariance_weight, scale, expert_learning_rate
         self.standardise = FeatureStandardiser(image_width)
         self.experts = nn.ModuleDict()
@@ -143,7 +147,9 @@ class SpotDiff(PersonalisationModule):
         """Stage 1 on a :class:`FactorBatch`, stage 2 on a :class:`PairBatch`."""
         if isinstance(batch, FactorBatch):
             return self.expert_terms(batch)
-        terms = super().loss_terms(batch)
+        noisy, target = self.noisy_and_target(batch)
+        prediction = self.denoise(noisy, batch.timestep, self.train_conditioning(batch))
+        terms = {"diffusion": subject_weighted_loss(prediction, target, batch.mask, self.subject_weight).mean()}
         f = self.standardise(batch.reference["clip"])
         z = self.subject_feature(f)
         if self.orthogonality == "loss":

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses.masked import masked_mean
+
 
 def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean squared error per sample, (B,), between the UNet's prediction and its target, both (B, C, h, w).
@@ -10,3 +12,12 @@ def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
     The target is the noise or the velocity, as the base model was trained (Ho et al. 2020, equation 14).
     """
     return F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
+
+
+def subject_weighted_loss(prediction: Tensor, target: Tensor, mask: Tensor, weight: float) -> Tensor:
+    """Squared error per sample, (B,), in which the subject's cells count 1 + ``weight`` times, the others once.
+
+    ``mask`` (B, 1, h, w) in 0..1 is the subject. What makes a subject itself covers few cells, and a plain mean hardly
+    sees them. With ``weight`` 0 it is :func:`diffusion_loss`.
+    """
+    return masked_mean((prediction.float() - target.float()) ** 2, 1 + weight * mask.float())

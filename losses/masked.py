@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Weighted mean per sample, (B,), of ``values`` (B, C, h, w) with ``mask`` (B, 1, h, w) in 0..1.
+    """Weighted mean per sample, (B,), of ``values`` (B, C, h, w) with ``mask`` (B, 1, h, w), 0 or more.
 
     A sample whose mask is empty counts as 0. The mean is taken per sample, so it does not depend on the batch.
     """

@@ -39,6 +39,15 @@ class Bank:
     def __len__(self) -> int:
         return len(self.images)
 
+    def descriptions(self) -> list[str]:
+        """A caption of each image that says what the face looks like (banks of :func:`load_bank` only)."""
+        shots = np.arange(len(self)) % np.bincount(self.subject).max()
+        names = [(f"bank/{i}/0", f"bank/{i}/0/{j}") for i, j in zip(self.subject, shots, strict=True)]
+        return [
+            caption(draw_subject(who), draw_shot(shot), f"{shot}/described", appearance=1.0, pose=0.0, face=True)
+            for who, shot in names
+        ]
+
 
 def render_bank(
     prefix: str, subjects: int, shots: int, plain: bool = False, appearance: float = 0.5, detail: float = 0.85

@@ -74,19 +74,29 @@ def assemble(
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training: steps, images a step, peak rate, and how much more a latent cell of the face counts."""
+    """One stretch of training: steps, images a step, peak rate, how much more a latent cell of the face counts, and one
+    near an eye, the nose or a corner of the mouth; the share of captions that describe the face, and of timesteps from
+    ``_FORMING``."""
 
     name: str
     steps: int
     batch: int
     rate: float
     face: float
+    features: float = 0.0
+    described: float = 0.0
+    forming: float = 0.0
 
 
+# The timesteps at which a face takes its shape: before, there is only colour; after, only texture.
+_FORMING = (150, 650)
 # The whole picture first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
+# An adapter can ask the frozen UNet only for what some words could ask it for, hence words for the parts of a face.
 PHASES = (
-    Phase("base", 11829, 16, 1e-3, 0.0),
-    Phase("base_faces", 5000, 32, 8e-4, 3.0),
+    Phase("base", 11829, 16, 1e-3, face=0.0),
+    Phase("base_faces", 5000, 32, 8e-4, face=3.0),
+    Phase("base_words", 7500, 32, 8e-4, face=3.0, described=0.5),
+    Phase("base_features", 9000, 32, 6e-4, face=3.0, features=8.0, described=0.5, forming=0.5),
 )
 
 
@@ -124,8 +134,7 @@ def train_phase(
     unet.to(memory_format=torch.channels_last)
     text_encoder.set_attn_implementation("eager")
     noising = DDPMScheduler(**_SCHEDULE)
-    tokens = tokenizer(bank.captions, padding="max_length", truncation=True)["input_ids"]
-    ids = torch.tensor(tokens, dtype=torch.int32)
+    ids, described = token_ids(tokenizer, bank.captions), token_ids(tokenizer, bank.descriptions())
     empty = torch.tensor(tokenizer("", padding="max_length")["input_ids"], dtype=torch.int32)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -135,19 +144,28 @@ def train_phase(
         z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * scaling_factor
         noise = torch.randn(z.shape, generator=g)
         t = torch.randint(1000, (phase.batch,), generator=g)
+        forming = torch.rand(phase.batch, generator=g) < phase.forming
+        t = torch.where(forming, torch.randint(*_FORMING, (phase.batch,), generator=g), t)
         dropped = torch.rand((phase.batch, 1), generator=g) < 0.1
-        text = torch.where(dropped, empty, ids[pick]).long()
+        named = torch.rand((phase.batch, 1), generator=g) < phase.described
+        text = torch.where(dropped, empty, torch.where(named, described[pick], ids[pick])).long()
         noisy = noising.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             states = text_encoder(text).last_hidden_state
             velocity = unet(noisy, t, states).sample.float()
         error = F.mse_loss(velocity, noising.get_velocity(z, noise, t), reduction="none")
-        weight = 1 + phase.face * inside(torch.from_numpy(bank.boxes[pick.numpy()]).float() / 4, z.shape[-1])
+        boxes, points = (torch.from_numpy(x[pick.numpy()]).float() / 4 for x in (bank.boxes, bank.landmarks))
+        weight = 1 + phase.face * inside(boxes, z.shape[-1]) + phase.features * near(points, z.shape[-1])
         value = (weight * error).sum() / (weight.sum() * z.shape[1])
         return value, {"loss": error.mean().item()}
 
     state = folder / f"{phase.name}.pt"
     model.load_state_dict(fit(model, loss, phase.steps, phase.rate, state, phase.name))
+
+
+def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """(N, L) int32, padded and cut to the tokenizer's length."""
+    return torch.tensor(tokenizer(captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
 
 
 def inside(boxes: Tensor, side: int) -> Tensor:
@@ -157,3 +175,11 @@ def inside(boxes: Tensor, side: int) -> Tensor:
     across = (at >= left) & (at < right)
     down = (at[:, None] >= top) & (at[:, None] < bottom)
     return (across & down)[:, None].float()
+
+
+def near(points: Tensor, side: int) -> Tensor:
+    """(B, 1, side, side): 1 where a cell's centre lies within 1.5 cells of one of its picture's points (B, K, 2)."""
+    at = torch.arange(side) + 0.5
+    across, down = points.unbind(-1)
+    squared = (at - across[..., None])[:, :, None, :] ** 2 + (at - down[..., None])[:, :, :, None] ** 2
+    return (squared < 1.5**2).any(1, keepdim=True).float()

@@ -53,6 +53,62 @@ def appearance_words(subject: Subject) -> str:
     return ", ".join(words[:-1]) + " and " + words[-1]
 
 
+def _told(low: str, high: str, value: float, bounds: tuple[float, float]) -> str:
+    """The word for a value in the lowest or the highest third of its range; what is ordinary goes unsaid."""
+    share = (value - bounds[0]) / (bounds[1] - bounds[0])
+    return low if share < 1 / 3 else high if share > 2 / 3 else ""
+
+
+def face_words(subject: Subject) -> str:
+    """What tells this face from others, part by part: ``large close blue eyes, thick brows, a long nose``."""
+    s = subject
+    parts = [
+        ("face", [_told("narrow", "wide", s.face_width, (0.66, 0.92))]),
+        ("jaw", [_told("round", "square", s.jaw, (0.0, 1.0))]),
+        ("ears", [_told("small", "large", s.ear_size, (0.10, 0.24))]),
+        (
+            "eyes",
+            [
+                _told("small", "large", s.eye_size, (0.13, 0.22)),
+                _told("narrow", "round", s.eye_aspect, (0.55, 1.0)),
+                _told("close", "distant", s.eye_spacing, (0.27, 0.43)),
+                _told("high", "low", s.eye_height, (-0.16, 0.02)),
+            ],
+        ),
+        (
+            "brows",
+            [
+                _told("thin", "thick", s.brow_thickness, (0.03, 0.11)),
+                _told("falling", "rising", s.brow_tilt, (-0.09, 0.09)),
+                _told("near", "raised", s.brow_gap, (0.04, 0.12)),
+            ],
+        ),
+        (
+            "nose",
+            [
+                _told("short", "long", s.nose_length, (0.16, 0.36)),
+                _told("slim", "broad", s.nose_width, (0.07, 0.18)),
+            ],
+        ),
+        (
+            "mouth",
+            [
+                _told("narrow", "wide", s.mouth_width, (0.18, 0.36)),
+                _told("high", "low", s.mouth_height, (0.46, 0.60)),
+            ],
+        ),
+        (
+            "lips",
+            [
+                _told("thin", "full", s.lip_thickness, (0.035, 0.09)),
+                _told("pale", "red", s.lip_redness, (0.0, 1.0)),
+            ],
+        ),
+    ]
+    said = [" ".join([*filter(None, words), noun]) for noun, words in parts if any(words)]
+    return ", ".join(said)
+
+
 def pose_words(shot: Shot) -> str:
     """What a caption can say about the head pose; empty for a frontal one."""
     words = []
@@ -76,13 +132,23 @@ def accessory_words(shot: Shot) -> str:
 
 
 def caption(
-    subject: Subject, shot: Shot, key: str, appearance: float = 0.5, pose: float = 0.3, detail: float = 0.85
+    subject: Subject,
+    shot: Shot,
+    key: str,
+    appearance: float = 0.5,
+    pose: float = 0.3,
+    detail: float = 0.85,
+    face: bool = False,
 ) -> str:
-    """The caption called ``key``; ``appearance``, ``pose`` and ``detail`` (the rest) are chances of being spoken."""
+    """The caption called ``key``; ``appearance``, ``pose`` and ``detail`` (the rest) are chances of being spoken.
+
+    With ``face``, what is said of the appearance goes on with :func:`face_words`.
+    """
     d = Draws("caption", key)
     who = f"{style_words(shot.style)} of a {CLASS_NOUN}"
     if d.chance(appearance):
-        who += f" with {appearance_words(subject)}"
+        words = [appearance_words(subject), face_words(subject) if face else ""]
+        who += f" with {', '.join(filter(None, words))}"
     shirt = f"{shot.cloth_colour} {'striped ' if shot.cloth_pattern == 'striped' else ''}shirt"
     clauses = [
         shot.expression if d.chance(detail) and shot.expression != "neutral" else "",

@@ -38,6 +38,7 @@ def train_parts(parts: list[str], work: Path) -> None:
         vae = train_jointly(bank, work, until=2215)
         moments = encode_bank(vae, bank, work)
         train_decoder(vae, bank, moments, work, steps=5000)
+        tokenizer = build_tokenizer([*bank.captions, *bank.descriptions()], work / "tokenizer_base")
         text_encoder, unet = train_base(moments, bank, vae.config.scaling_factor, tokenizer, work)
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:

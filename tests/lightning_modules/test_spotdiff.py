@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,7 +7,7 @@ import torch
 from lightning_modules.spotdiff import SpotDiff
 from losses.contrastive import supervised_info_nce
 from networks.backbone import Backbone
-from tests.lightning_modules.batches import build, factor_batch, pair_batch, request_batch
+from tests.lightning_modules.batches import build, factor_batch, head, pair_batch, request_batch
 
 
 def spotdiff(backbone: Backbone, **arguments: object) -> SpotDiff:
@@ -61,6 +62,15 @@ def test_weights_scale_their_terms(backbone: Backbone) -> None:
     torch.testing.assert_close(heavy["orthogonality"], 3 * light["orthogonality"])
     torch.testing.assert_close(heavy["invariance"], light["invariance"] / 2)
     torch.testing.assert_close(heavy["diffusion"], light["diffusion"])
+
+
+def test_the_subject_counts_more_in_the_denoising_loss(backbone: Backbone) -> None:
+    module, batch = spotdiff(backbone), pair_batch()
+    batch = replace(batch, mask=head(len(batch.sample_ids)))
+    plain = module.denoising_error(batch, module.train_conditioning(batch)).mean()
+    torch.testing.assert_close(module.loss_terms(batch)["diffusion"], plain)
+    module.subject_weight = 4.0
+    assert not torch.isclose(module.loss_terms(batch)["diffusion"], plain, rtol=1e-4)
 
 
 def test_stage_one_is_info_nce_and_a_crossed_cosine(backbone: Backbone) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from losses.diffusion import diffusion_loss
+from losses.diffusion import diffusion_loss, subject_weighted_loss
 from tests.losses.descend import descend
 
 
@@ -26,3 +26,12 @@ def test_falls_under_gradient_descent() -> None:
 
 def test_is_float32_for_half_precision() -> None:
     assert diffusion_loss(latents(0).bfloat16(), latents(1)).dtype == torch.float32
+
+
+def test_the_subjects_cells_count_more_by_the_weight() -> None:
+    prediction, target = latents(0), latents(1)
+    mask = torch.rand(3, 1, 5, 5, generator=torch.Generator().manual_seed(2))
+    error, weight = (prediction.numpy() - target.numpy()) ** 2, 1 + 4 * mask.numpy()
+    expected = (weight * error).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * 4)
+    np.testing.assert_allclose(subject_weighted_loss(prediction, target, mask, 4.0).numpy(), expected, rtol=1e-5)
+    torch.testing.assert_close(subject_weighted_loss(prediction, target, mask, 0.0), diffusion_loss(prediction, target))
