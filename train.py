@@ -20,6 +20,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing import ProcessRaisedException
 
@@ -64,13 +65,18 @@ class TrainCLI(LightningCLI):
         if judges is not None:
             ours.append(ValidationScores(judges.faces, judges.clip))
         given = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
-        return super().instantiate_trainer(
+        trainer = super().instantiate_trainer(
             callbacks=[*(given if isinstance(given, list) else [given]), *ours],
             default_root_dir=str(output),
             logger=TensorBoardLogger(str(output), name="", version="tensorboard"),
             plugins=[DurableCheckpointIO()],
             **kwargs,
         )
+        if settings.trainer.strategy == "auto" and isinstance(trainer.strategy, DDPStrategy):
+            # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. Lightning
+            # gives no other way to say so without naming the strategy, which one device would have to carry too.
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        return trainer
 
 
 def train(arguments: Sequence[str] | None = None) -> Path:

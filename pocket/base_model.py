@@ -96,7 +96,7 @@ PHASES = (
     Phase("base", 11829, 16, 1e-3, face=0.0),
     Phase("base_faces", 5000, 32, 8e-4, face=3.0),
     Phase("base_words", 7500, 32, 8e-4, face=3.0, described=0.5),
-    Phase("base_features", 9000, 32, 6e-4, face=3.0, features=8.0, described=0.5, forming=0.5),
+    Phase("base_features", 5500, 32, 6e-4, face=3.0, features=8.0, described=0.5, forming=0.5),
 )
 
 

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -168,6 +170,17 @@ def test_two_processes_end_with_the_same_weights_and_scores(
     first, second = scalars(unbroken), scalars(tmp_path / "run")
     for name in [name for name in first if name.startswith("val/")]:
         assert second[name] == pytest.approx(first[name], abs=1e-3, nan_ok=True), name
+
+
+def test_devices_alone_make_a_run_of_several_processes(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    """No strategy is named, and each stage leaves parameters of the other without a gradient."""
+    arguments = tiny_world.arguments(tmp_path / "run", **{"trainer.devices": 2})
+    done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["processes"] == 2
+    two = adapter(tmp_path / "run")
+    for name, value in adapter(unbroken).items():
+        torch.testing.assert_close(value, two[name], rtol=0, atol=1e-5)
 
 
 def test_a_new_run_starts_from_the_adapter_of_another(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
