@@ -12,7 +12,7 @@ from contracts.errors import LikenessError
 from contracts.records import Interval, Record
 from leaderboard.cards import derived_cards, versions
 from leaderboard.columns import counts, set_columns, subject_columns
-from leaderboard.comparisons import Pair, head_to_head
+from leaderboard.comparisons import Pair, head_to_head, units_of
 from leaderboard.costs import all_costs
 from leaderboard.galleries import load_photo_features
 from leaderboard.presets import PRESETS, preset_values
@@ -63,11 +63,10 @@ def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
     """
     cards = read_cards(results)
     scored, notes = read_scored(results)
-    floor, ceiling = (next((s for s in scored if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
-    if floor is None or ceiling is None:
-        raise LikenessError("; ".join(notes) or f"{results.root} holds no results: run `--stage generate` first")
+    floor, ceiling = anchors(results, scored, notes)
     protocol = floor.protocol
-    pairs, ties = head_to_head({s.entry.label: s.columns for s in scored if s.entry.kind == "method"}, cards)
+    methods = {s.entry.label: s.columns for s in scored if s.entry.kind == "method"}
+    pairs, ties = head_to_head(methods, cards, units_of(floor.columns, ceiling.columns))
     board = {
         "protocol": {
             **protocol.to_json(),
@@ -82,6 +81,18 @@ def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
         "presets": {name: {"about": p.about, "columns": dict(p.columns)} for name, p in PRESETS.items()},
     }
     return board, notes
+
+
+def anchors(results: Results, scored: Sequence[Scored], notes: Sequence[str]) -> tuple[Scored, Scored]:
+    """Floor and ceiling.
+
+    Raises:
+        LikenessError: one of them is not complete; ``notes`` say why.
+    """
+    floor, ceiling = (next((s for s in scored if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
+    if floor is None or ceiling is None:
+        raise LikenessError("; ".join(notes) or f"{results.root} holds no results: run `--stage generate` first")
+    return floor, ceiling
 
 
 def read_scored(results: Results) -> tuple[list[Scored], list[str]]:

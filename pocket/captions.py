@@ -60,7 +60,7 @@ def _told(low: str, high: str, value: float, bounds: tuple[float, float]) -> str
 
 
 def face_words(subject: Subject) -> str:
-    """What tells this face from others, part by part: ``large close blue eyes, thick brows, a long nose``."""
+    """What tells this face from others, part by part: ``large close eyes, thick brows, long nose``."""
     s = subject
     parts = [
         ("face", [_told("narrow", "wide", s.face_width, (0.66, 0.92))]),

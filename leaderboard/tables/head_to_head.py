@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from contracts.errors import LikenessError
-from leaderboard.board import pair_json, read_cards, read_scored
-from leaderboard.comparisons import head_to_head
+from leaderboard.board import anchors, pair_json, read_cards, read_scored
+from leaderboard.comparisons import head_to_head, units_of
 from leaderboard.results import Results
 from leaderboard.statistics import SIGNIFICANT
 from leaderboard.tables.markdown import table
@@ -16,10 +16,10 @@ def compare_entries(results: Results, a: str, b: str) -> str:
     All methods take part in Holm's correction, and floor or ceiling where one of them is asked for.
 
     Raises:
-        LikenessError: an entry is not there or not complete.
+        LikenessError: an entry, the floor or the ceiling is not there or not complete.
     """
     cards = read_cards(results)
-    scored, _ = read_scored(results)
+    scored, notes = read_scored(results)
     entries = {s.entry.label: s for s in scored}
     for label in (a, b):
         if label not in entries:
@@ -27,7 +27,8 @@ def compare_entries(results: Results, a: str, b: str) -> str:
     if a == b:
         raise LikenessError(f"--compare: {a!r} is given twice")
     taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == "method" or label in (a, b)}
-    pairs, _ = head_to_head(taking_part, cards)
+    floor, ceiling = anchors(results, scored, notes)
+    pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns, ceiling.columns))
     rows = []
     for name, found in pairs.items():
         pair = next(pair_json(p) for p in found if {p.a, p.b} == {a, b})

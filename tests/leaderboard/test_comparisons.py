@@ -31,7 +31,7 @@ def test_p_values_are_corrected_for_all_pairs_of_the_column() -> None:
 
 def test_groups_are_by_column_and_best_first() -> None:
     board = {card.name: card for card in cards() if card.name in ("identity_misses_zero", "clip_t", "kid")}
-    pairs, ties = head_to_head(METHODS, board)
+    pairs, ties = head_to_head(METHODS, board, {})
     assert ties["identity_misses_zero"] == {"good": 1, "fair": 2, "poor": 2}
     assert ties["clip_t"] == {"poor": 1, "good": 2, "fair": 2}
     assert len(pairs["clip_t"]) == 3
@@ -40,12 +40,12 @@ def test_groups_are_by_column_and_best_first() -> None:
 def test_a_column_of_which_lower_is_better_is_ranked_the_other_way() -> None:
     lower = [card for card in cards() if card.name == "kid"]
     methods = {label: {"kid": found["clip_t"]} for label, found in METHODS.items()}
-    _, ties = head_to_head(methods, {"kid": lower[0]})
+    _, ties = head_to_head(methods, {"kid": lower[0]}, {})
     assert ties["kid"]["poor"] == 2
 
 
 def test_an_entry_without_a_value_is_in_no_group() -> None:
     methods = {"a": {"clip_t": column(0.3, 0)}, "b": {"clip_t": Ratio(np.zeros(12), np.zeros(12))}}
-    pairs, ties = head_to_head(methods, {card.name: card for card in cards() if card.name == "clip_t"})
+    pairs, ties = head_to_head(methods, {card.name: card for card in cards() if card.name == "clip_t"}, {})
     assert ties["clip_t"] == {"a": 1}
     assert pairs["clip_t"][0].p_holm is None

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from contracts.errors import LikenessError
+from leaderboard.board import make_leaderboard
 from leaderboard.grid import draw_grid
 from leaderboard.tables.cards import list_of_cards
 from leaderboard.tables.frames import to_csv
@@ -109,6 +110,17 @@ def test_two_entries_are_compared_by_subject(tmp_path: Path) -> None:
     assert float(mirrored["identity given detection ↑"][0]) == -float(difference)
     assert rows["diversity ↑"][-1] == "cannot be told apart"
     assert "prompt-only" in compare_entries(results, "ours", "prompt-only"), "a floor can be compared with"
+
+
+def test_rescaled_columns_are_compared_in_their_own_unit(tmp_path: Path) -> None:
+    """The difference is that of the values which the board shows."""
+    results = make_results(tmp_path, subjects={f"s{i}": "person" for i in range(6)})
+    shown = {entry["label"]: entry["metrics"] for entry in make_leaderboard(results)[0]["entries"]}
+    rows = {row[0]: row[1:] for row in table_rows(compare_entries(results, "theirs", "ours"))}
+    for title, name in (("identity recovered ↑", "identity_recovered"), ("prompt kept ↑", "prompt_kept")):
+        expected = shown["theirs"][name]["value"] - shown["ours"][name]["value"]
+        assert abs(expected) > 0.01
+        assert float(rows[title][0]) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(
