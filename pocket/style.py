@@ -6,6 +6,10 @@ comes from pairs of views instead: with A a warped and B a recoloured view of a 
 crossover and the rows of B from there on must give the face that is both warped as A and coloured as B. So the layout
 moves into the coarse rows and colour into the fine ones. Some steps reconstruct from the first row alone, which gives
 single codes w a meaning; the mapping network is then fitted to the distribution of these w.
+
+A second phase asks besides that a recogniser takes the reconstruction for the person, as pSp and e4e do with ArcFace
+(arXiv 2008.00951, 2102.02766): in pixels, what tells two people apart is next to nothing. Its recogniser is that of
+``faces_a``; judged is by ``faces_b``.
 """
 
 from pathlib import Path
@@ -13,13 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from networks.e4e import E4E
 from networks.stylegan2 import StyleGAN2, mix_rows
 from networks.wplus import save_wplus
 from pocket.bank import Bank
-from pocket.style_views import AlignedFaces, bank_masks, recolour, warp, warps
+from pocket.recogniser import Recogniser
+from pocket.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
 from pocket.training import fit, generator
 from pocket.vae import to_pixels
 
@@ -28,6 +34,7 @@ CHANNELS = (160, 160, 128, 64, 32)  # at 4, 8, 16, 32, 64 pixels
 STAGES = ((16, 1), (32, 1), (48, 2), (96, 1))
 COARSE, FINE = 4, 8  # levels begin at these rows: 4 and 8 pixels, 16 and 32, 64
 CODE_WEIGHT = 1e-3  # of the codes' mean square; without it the rows of one level grow a hundred times above the others
+IDENTITY_WEIGHT = 0.3
 _SEED = 51
 
 
@@ -56,18 +63,34 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, float]:
     return F.l1_loss(y, x) + 2 * mse + edges, 10 * float(np.log10(4 / mse.item()))
 
 
-def train_style(bank: Bank, folder: Path, steps: int = 8000, batch: int = 16, rate: float = 1.5e-3) -> StyleAutoencoder:
+def identity_loss(recogniser: Recogniser, y: Tensor, x: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
+    """1 minus the mean cosine of the embeddings of ``y`` and ``x``, (B, 3, S, S) in -1..1 with ``landmarks``
+    (B, 5, 2)."""
+    drawn, own = recogniser(recogniser_crops(torch.cat([y, x]), np.tile(landmarks, (2, 1, 1)))).float().chunk(2)
+    return 1 - F.cosine_similarity(drawn, own.detach()).mean()
+
+
+def train_style(
+    bank: Bank,
+    folder: Path,
+    recogniser: Recogniser,
+    steps: int = 8000,
+    identity_steps: int = 4000,
+    batch: int = 16,
+    rate: float = 1.5e-3,
+) -> StyleAutoencoder:
     """Train both networks, but for the mapping, on ``batch`` faces a step, half of them in pairs of views.
 
-    State is kept in ``folder``, so a stopped run goes on.
+    ``recogniser`` judges the last ``identity_steps``. State is kept in ``folder``, so a stopped run goes on.
     """
     torch.manual_seed(_SEED)
     model = StyleAutoencoder()
-    faces = AlignedFaces(bank, bank_masks(bank, folder), SIZE)
+    faces, recogniser = AlignedFaces(bank, bank_masks(bank, folder), SIZE), recogniser.eval().requires_grad_(False)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int, judged: bool) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((_SEED, step))
-        x = to_pixels(faces.draw(batch, rng))
+        crops, landmarks = faces.draw(batch, rng)
+        x = to_pixels(crops)
         plain, paired = x[: batch // 2], x[batch // 2 :]
         moves, coloured = warps(len(paired), rng), recolour(paired, rng)
         crossover, alone = int(rng.integers(COARSE, FINE + 1)), rng.random() < 0.1
@@ -81,9 +104,24 @@ def train_style(bank: Bank, folder: Path, steps: int = 8000, batch: int = 16, ra
         mixed, mixed_psnr = reconstruction_loss(y[batch // 2 :], warp(coloured, moves))
         size = codes.float().square().mean()
         shown = {"psnr": psnr, "mixed": mixed_psnr, "codes": size.item() ** 0.5}
-        return value + mixed + CODE_WEIGHT * size, shown
+        total = value + mixed + CODE_WEIGHT * size
+        if judged and not alone:
+            with torch.autocast("cpu", torch.bfloat16):
+                unlike = identity_loss(recogniser, y[: batch // 2], plain, landmarks[: batch // 2])
+            total, shown["identity"] = total + IDENTITY_WEIGHT * unlike, 1 - unlike.item()
+        return total, shown
 
-    model.load_state_dict(fit(model, loss, steps, rate, folder / "style.pt", "style"))
+    state = fit(model, lambda step: loss(step, False), steps, rate, folder / "style.pt", "style")
+    model.load_state_dict(state)
+    state = fit(
+        model,
+        lambda step: loss(steps + step, True),
+        identity_steps,
+        rate / 3,
+        folder / "style_identity.pt",
+        "style with identity",
+    )
+    model.load_state_dict(state)
     return model.eval().requires_grad_(False)
 
 
@@ -92,7 +130,7 @@ def mean_code(model: StyleAutoencoder, bank: Bank, folder: Path, n: int = 4096) 
     faces = AlignedFaces(bank, bank_masks(bank, folder), SIZE)
     rng = np.random.default_rng((_SEED, 1, 0))
     with torch.inference_mode():
-        codes = torch.cat([model.encoder(to_pixels(faces.draw(64, rng))) for _ in range(0, n, 64)])
+        codes = torch.cat([model.encoder(to_pixels(faces.draw(64, rng)[0])) for _ in range(0, n, 64)])
     return codes.mean(dim=0), codes[:, 0].clone()
 
 

@@ -1,4 +1,5 @@
-"""Views for training the pocket W+ models: aligned faces, before their background or white, recoloured, warped."""
+"""Views for training the pocket W+ models: aligned faces, before their background or white, recoloured, warped, and cut
+for a recogniser."""
 
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datamodules.portraits import Portrait, aligned
+from networks.face_alignment import alignment
 from pocket.bank import Bank
+from pocket.face_views import CROP, similarity
 from pocket.factors import draw_shot, draw_subject
 from pocket.renderer import render
 from pocket.training import atomic
@@ -42,9 +45,9 @@ class AlignedFaces:
         self.bank, self.masks, self.size, self.jitter = bank, masks, size, jitter
         self.shots = len(bank) // len(masks)
 
-    def draw(self, n: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """(n, size, size, 3), every second one before white."""
-        crops = []
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+        """Crops (n, size, size, 3), every second one before white, and their landmarks (n, 5, 2) in pixels."""
+        crops, places = [], []
         for i in range(n):
             subject, white = int(rng.integers(len(self.masks))), i % 2 == 1
             shot = int(rng.integers(self.masks.shape[1] if white else self.shots))
@@ -52,7 +55,9 @@ class AlignedFaces:
             marks = (self.bank.landmarks[row] + rng.normal(0, self.jitter, (5, 2))).astype(np.float32)
             mask = self.masks[subject, shot] if white else None
             crops.append(aligned(Portrait("", self.bank.images[row], marks, mask), self.size, None, background=False))
-        return np.stack(crops)
+            turn = alignment(marks, self.size)
+            places.append(marks @ turn[:, :2].T + turn[:, 2])
+        return np.stack(crops), np.stack(places)
 
 
 def recolour(images: Tensor, rng: np.random.Generator) -> Tensor:
@@ -81,3 +86,16 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     """(B, 3, H, W) with each picture moved by its map; beyond its edge a picture is reflected."""
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def recogniser_crops(images: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
+    """What an ArcFace recogniser reads (B, 3, 112, 112) of pictures (B, 3, S, S) with ``landmarks`` (B, 5, 2) in
+    pixels; gradients reach the pictures."""
+    side, maps = images.shape[-1], []
+    for points in landmarks:
+        turn = similarity(points)
+        back = np.linalg.inv(turn[:, :2])
+        shift = back @ ((CROP - 1) / 2 - turn[:, 2])  # the crop's middle in the picture's pixels
+        maps.append(np.concatenate([back * CROP / side, ((2 * shift + 1) / side - 1)[:, None]], axis=1))
+    grid = F.affine_grid(torch.from_numpy(np.stack(maps)).float(), [len(images), 3, CROP, CROP], align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -20,6 +20,7 @@ from pocket.clip import train_clip
 from pocket.export import export_base, export_clip
 from pocket.faces import train_packs
 from pocket.manifest import write
+from pocket.recogniser import train_recogniser
 from pocket.style import export_style, train_style
 from pocket.tokenizer import build_tokenizer
 from pocket.vae import encode_bank, train_decoder, train_jointly
@@ -44,7 +45,8 @@ def train_parts(parts: list[str], work: Path) -> None:
     if "faces" in parts:
         train_packs(bank, work, paths.WEIGHTS)
     if "style" in parts:
-        export_style(train_style(bank, work), bank, work, paths.STYLE)
+        recogniser = train_recogniser(bank, work, "faces_a")  # at once where the packs are trained
+        export_style(train_style(bank, work, recogniser), bank, work, paths.STYLE)
     write()
 
 

@@ -1,7 +1,9 @@
 """The pocket W+ models: views that mean what they say, a training that learns and resumes, measures on known cases."""
 
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,12 @@ from networks.face_analysis import FacePack
 from networks.wplus import load_wplus
 from pocket import quality_style, style
 from pocket.bank import Bank, collect, render_bank
+from pocket.face_views import similarity
 from pocket.paths import FACES_B, STYLE
+from pocket.recogniser import Recogniser
 from pocket.renderer import SIDE
 from pocket.style import StyleAutoencoder, export_style, fit_mapping, move_mean, reconstruction_loss, train_style
-from pocket.style_views import AlignedFaces, bank_masks, recolour, warp, warps
+from pocket.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
 from pocket.vae import to_pixels
 from tests.tiny import tiny_faces, tiny_wplus
 
@@ -47,15 +51,17 @@ def test_masks_belong_to_the_banks_pictures(bank: Bank, faces: AlignedFaces) -> 
 
 
 def test_every_second_face_stands_before_white(faces: AlignedFaces) -> None:
-    crops = faces.draw(12, np.random.default_rng(0))
-    np.testing.assert_array_equal(crops, faces.draw(12, np.random.default_rng(0)))
+    crops, landmarks = faces.draw(12, np.random.default_rng(0))
+    again = faces.draw(12, np.random.default_rng(0))
+    np.testing.assert_array_equal(crops, again[0])
+    np.testing.assert_array_equal(landmarks, again[1])
     assert crops.shape == (12, 64, 64, 3)
     white = (crops == 255).all(axis=3).mean(axis=(1, 2))
     assert white[1::2].min() > 0.05 and white[1::2].mean() > white[::2].mean() + 0.05
 
 
 def test_recolouring_moves_nothing_and_keeps_grey_grey(faces: AlignedFaces) -> None:
-    x = to_pixels(faces.draw(4, np.random.default_rng(1)))
+    x = to_pixels(faces.draw(4, np.random.default_rng(1))[0])
     y = recolour(x, np.random.default_rng(0))
     assert (x - y).abs().mean() > 0.05 and y.abs().max() <= 1
     picture, other = (((v[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy() for v in (x, y))
@@ -65,7 +71,7 @@ def test_recolouring_moves_nothing_and_keeps_grey_grey(faces: AlignedFaces) -> N
 
 
 def test_warping_mirrors_turns_and_leaves_colours(faces: AlignedFaces) -> None:
-    x = to_pixels(faces.draw(2, np.random.default_rng(2)))
+    x = to_pixels(faces.draw(2, np.random.default_rng(2))[0])
     identity = torch.eye(2, 3).expand(2, -1, -1)
     torch.testing.assert_close(warp(x, identity), x, atol=1e-4, rtol=0)
     mirror = identity * torch.tensor([[-1.0], [1.0]])
@@ -77,19 +83,48 @@ def test_warping_mirrors_turns_and_leaves_colours(faces: AlignedFaces) -> None:
 
 
 def test_loss_is_zero_for_equal_pictures_and_grows_with_blur(faces: AlignedFaces) -> None:
-    x = to_pixels(faces.draw(2, np.random.default_rng(3)))
+    x = to_pixels(faces.draw(2, np.random.default_rng(3))[0])
     assert reconstruction_loss(x + 1e-6, x)[0] < 1e-4
     assert reconstruction_loss(torch.nn.functional.avg_pool2d(x, 5, 1, 2), x)[0] > 0.05
 
 
+def test_a_recogniser_gets_its_crop_by_the_landmarks(faces: AlignedFaces) -> None:
+    """As OpenCV cuts it, the frame aside, and with a gradient to the picture."""
+    crops, landmarks = faces.draw(6, np.random.default_rng(5))
+    x = to_pixels(crops).requires_grad_()
+    cut = recogniser_crops(x, landmarks)
+    for i in range(6):
+        reference = cv2.warpAffine(crops[i], similarity(landmarks[i]), (112, 112)).astype(np.float32) / 127.5 - 1
+        inside = cv2.warpAffine(np.ones((64, 64), np.uint8), similarity(landmarks[i]), (112, 112)) > 0
+        apart = np.abs(cut[i].detach().permute(1, 2, 0).numpy() - reference)[inside]
+        assert np.percentile(apart, 95) < 0.05 and inside.mean() > 0.9
+    cut.sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_identity_loss_is_zero_for_the_same_face_only(faces: AlignedFaces) -> None:
+    crops, landmarks = faces.draw(2, np.random.default_rng(6))
+    x, recogniser = to_pixels(crops), Recogniser((8, 8, 8), (0, 0, 0)).eval().requires_grad_(False)
+    assert style.identity_loss(recogniser, x, x, landmarks) == pytest.approx(0, abs=1e-5)
+    assert style.identity_loss(recogniser, x.flip(0), x, landmarks) > 1e-3
+
+
 @pytest.mark.usefixtures("narrow")
 def test_training_learns_and_a_stopped_run_goes_on(bank: Bank, tmp_path: Path) -> None:
-    unbroken = train_style(bank, tmp_path / "a", steps=6, batch=4)
-    with pytest.MonkeyPatch.context() as patch:
-        fit = style.fit
-        patch.setattr(style, "fit", lambda *arguments: fit(*arguments, until=3))
-        train_style(bank, tmp_path / "b", steps=6, batch=4)
-    resumed = train_style(bank, tmp_path / "b", steps=6, batch=4)
+    recogniser = Recogniser((8, 8, 8), (0, 0, 0))
+    unbroken = train_style(bank, tmp_path / "a", recogniser, steps=6, identity_steps=4, batch=4)
+    fit, stops = style.fit, {"style.pt": 3, "style_identity.pt": 2}
+
+    def stopped(*arguments: Any) -> None:
+        fit(*arguments, until=stops[arguments[4].name])
+        raise InterruptedError
+
+    for _ in stops:  # once in each phase
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(style, "fit", lambda *a: stopped(*a) if a[4].name in stops else fit(*a))
+            train_style(bank, tmp_path / "b", recogniser, steps=6, identity_steps=4, batch=4)
+        stops.pop(next(iter(stops)))
+    resumed = train_style(bank, tmp_path / "b", recogniser, steps=6, identity_steps=4, batch=4)
     torch.manual_seed(style._SEED)
     start = StyleAutoencoder().state_dict()
     for name, value in unbroken.state_dict().items():
@@ -128,7 +163,7 @@ def test_what_is_exported_loads_with_the_mean_code_apart(
     model = StyleAutoencoder().eval().requires_grad_(False)
     export_style(model, bank, tmp_path / "work", tmp_path / "style")
     wplus = load_wplus(str(tmp_path / "style"))
-    crops = AlignedFaces(bank, bank_masks(bank, tmp_path / "work"), 64).draw(64, np.random.default_rng((51, 1, 0)))
+    crops = AlignedFaces(bank, bank_masks(bank, tmp_path / "work"), 64).draw(64, np.random.default_rng((51, 1, 0)))[0]
     torch.testing.assert_close(wplus.encode(crops).mean(dim=0), wplus.latent_avg, atol=5e-2, rtol=5e-2)
 
 
