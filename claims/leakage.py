@@ -29,14 +29,15 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Drawn:
-    """A run at one scale: mean cosine to the subject's other photos (misses 0), and leakage by factor.
+    """A run at one scale: mean cosine to the subject's other photos (misses 0), and leakage by factor for each of S
+    subjects, (S,), whose mean is that of all images.
 
     ``background``: share of images whose background is read as the reference's. ``pose``: correlation of the yaw
-    and pitch read from the images with the reference's.
+    and pitch read from the images with the reference's, a subject's part being the mean product of its standard scores.
     """
 
     identity: float
-    leakage: dict[str, float]
+    leakage: dict[str, NDArray[np.float64]]
 
 
 class FactorReader:
@@ -71,13 +72,20 @@ def drawn_from(
     references = [data.photos[i] for _, i, _ in picks]
     background, pose = reader.read(images)
     wanted = np.array([r.pose[:2] for r in references])
+    copied = background == np.array([r.background_id for r in references])
+    products = (_standard(pose) * _standard(wanted)).mean(axis=1)
     return Drawn(
         identity=_identity(images, [subject for subject, _, _ in picks], data, faces),
         leakage={
-            "background": float(np.mean(background == np.array([r.background_id for r in references]))),
-            "pose": float(np.mean([np.corrcoef(pose[:, a], wanted[:, a])[0, 1] for a in range(2)])),
+            "background": copied.reshape(len(subjects), samples).mean(axis=1),
+            "pose": products.reshape(len(subjects), samples).mean(axis=1),
         },
     )
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard scores of each column of (N, K)."""
+    return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
 def _draw(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str, int, int]]) -> NDArray[np.uint8]:

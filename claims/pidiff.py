@@ -25,10 +25,9 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from claims.checks import Check, less, line
 from claims.edited import PROMPT, Shown, Stage, of_rows, settings, unchanged
-from claims.paired import less, line
 from claims.run_pair import check_pair
-from claims.spotdiff import Check
 from contracts.batch import FaceBatch, PairBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER

@@ -15,9 +15,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from claims.checks import Check
 from claims.enrolled import Shown, Studio, enrolled
 from claims.focus import attention_focus
-from claims.spotdiff import Check
 from claims.stage_reductions import exact_checks
 from contracts.errors import LikenessError
 from datamodules.photos import load_photos

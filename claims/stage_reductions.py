@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from claims.spotdiff import Check
+from claims.checks import Check
 from contracts.batch import SubjectBatch
 from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE

@@ -26,14 +26,15 @@ class EnrolmentSettings:
     Args:
         steps: Optimisation steps for each subject.
         at_once: Subjects that are optimised together, over all processes; further ones follow in waves.
-        prompt: What the photos show, with the placeholder; without it each photo's own caption.
+        prompts: What the photos show, with the placeholder, taken in turn step by step; ``None`` among them is each
+            photo's own caption.
         face_classes: Class nouns whose photos must show a face.
         faces: Folder of the face pack that looks for it.
     """
 
     steps: int = 1000
     at_once: int = 16
-    prompt: str | None = "a photo of a <subject>"
+    prompts: list[str | None] = field(default_factory=lambda: ["a photo of a <subject>"])
     face_classes: list[str] = field(default_factory=list)
     faces: str | None = None
 
@@ -41,8 +42,11 @@ class EnrolmentSettings:
         for name in ("steps", "at_once"):
             if getattr(self, name) < 1:
                 raise LikenessError(f"data.enrolment.{name} is {getattr(self, name)}, it must be at least 1")
-        if self.prompt is not None and self.prompt.count(PLACEHOLDER) != 1:
-            raise LikenessError(f"data.enrolment.prompt {self.prompt!r} must hold {PLACEHOLDER} once")
+        if not self.prompts:
+            raise LikenessError("data.enrolment.prompts is empty: name at least one, null is each photo's own caption")
+        for prompt in self.prompts:
+            if prompt is not None and prompt.count(PLACEHOLDER) != 1:
+                raise LikenessError(f"data.enrolment.prompts: {prompt!r} must hold {PLACEHOLDER} once")
         if self.face_classes and self.faces is None:
             raise LikenessError("data.enrolment.face_classes needs a face pack: set data.enrolment.faces")
 
@@ -74,7 +78,7 @@ class Enrolment:
         """
         plan = cls(choose_references(photos, subjects, source), settings, seed)
         for photo in plan.references.values():
-            plan.prompt(photo)
+            plan.prompts(photo)
         check_faces(plan.references, settings, resolution)
         return plan
 
@@ -88,9 +92,9 @@ class Enrolment:
         names, size = list(self.references), self.settings.at_once
         return [tuple(names[i : i + size]) for i in range(0, len(names), size)]
 
-    def prompt(self, photo: Photo) -> str:
-        """What a photo shows, with the placeholder."""
-        return self.settings.prompt if self.settings.prompt is not None else caption_with_placeholder(photo)
+    def prompts(self, photo: Photo) -> list[str]:
+        """What a photo shows, with the placeholder, in as many words as the settings have."""
+        return [caption_with_placeholder(photo) if prompt is None else prompt for prompt in self.settings.prompts]
 
     def stream(self, features: Features, rank: int, count: int) -> "EnrolmentStream":
         """The batches of process ``rank`` of ``count``."""
@@ -123,7 +127,7 @@ class EnrolmentStream:
             wave=wave,
             step=step,
             subjects=tuple(mine),
-            prompts=tuple(self._plan.prompt(photo) for photo in photos),
+            prompts=tuple(prompts[step % len(prompts)] for prompts in map(self._plan.prompts, photos)),
             moments=moments[self._rank :: self._count],
             latent_noise=_noise("enrol latent", seed, mine, step, latent),
             noise=_noise("enrol noise", seed, mine, step, latent),
@@ -189,6 +193,6 @@ def caption_with_placeholder(photo: Photo) -> str:
     if not found or after[:1].isalnum():
         raise LikenessError(
             f"the caption of {photo.subject_id}'s reference photo does not say {photo.subject_class!r}: set "
-            "data.enrolment.prompt"
+            "data.enrolment.prompts"
         )
     return f"{before} {PLACEHOLDER}{after}".strip()

@@ -240,16 +240,16 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         ),
         "long noun": ({"data__source": folder / "long"}, ["'wombat'", "tokens of this text encoder", "subject_class"]),
         "caption": (
-            {"data__source": folder / "long", "data__enrolment__prompt": "null"},
-            ["does not say 'wombat'", "data.enrolment.prompt"],
+            {"data__source": folder / "long", "data__enrolment__prompts": "[null]"},
+            ["does not say 'wombat'", "data.enrolment.prompts"],
         ),
-        "no placeholder": ({"data__enrolment__prompt": "a photo"}, ["'a photo'", "must hold <subject> once"]),
+        "no placeholder": ({"data__enrolment__prompts": "[a photo]"}, ["'a photo'", "must hold <subject> once"]),
         "two placeholders": (
-            {"data__enrolment__prompt": "a <subject> and a <subject>"},
+            {"data__enrolment__prompts": "[a <subject> and a <subject>]"},
             ["must hold <subject> once"],
         ),
         "glued placeholder": (
-            {"data__enrolment__prompt": "a photo of a super<subject>"},
+            {"data__enrolment__prompts": "[a photo of a super<subject>]"},
             ["must stand alone"],
         ),
         "other base": (

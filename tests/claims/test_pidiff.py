@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from claims import pidiff
+from claims.checks import less, line
 from claims.edited import Shown, Stage, of_rows, settings, unchanged
-from claims.paired import less, line
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
 from leaderboard.editor import Editor, people_of

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from claims import spotdiff
+from claims import leakage, spotdiff
 from claims.leakage import Drawn
 
 HOLDS = {
@@ -40,17 +40,32 @@ def test_a_wrong_direction_is_named(feature: str, factor: str, value: float, cla
     assert [check.claim for check in spotdiff.probe_checks(table) if not check.holds] == [claim]
 
 
+def drawn(identity: float, background: float, pose: float) -> Drawn:
+    """Four subjects who leak about alike."""
+    spread = np.array([-0.03, -0.01, 0.01, 0.03])
+    return Drawn(identity, {"background": background + spread, "pose": pose + spread})
+
+
 def test_leakage_is_compared_at_equal_identity() -> None:
     """The weaker run's best identity is 0.4; the stronger one leaks 0.3 there, between its scales."""
-    weak = [Drawn(0.2, {"background": 0.1, "pose": 0.0}), Drawn(0.4, {"background": 0.2, "pose": 0.9})]
-    strong = [
-        Drawn(0.1, {"background": 0.1, "pose": 0.1}),
-        Drawn(0.3, {"background": 0.2, "pose": 0.2}),
-        Drawn(0.5, {"background": 0.4, "pose": 0.4}),
-    ]
+    weak = [drawn(0.2, 0.1, 0.0), drawn(0.4, 0.2, 0.9)]
+    strong = [drawn(0.1, 0.1, 0.1), drawn(0.3, 0.2, 0.2), drawn(0.5, 0.4, 0.4)]
     background, pose = spotdiff.compare_leakage(weak, strong)
     assert (background.left, background.right) == pytest.approx((0.2, 0.3))
     assert background.holds and "identity 0.400" in background.claim
     assert (pose.left, pose.right) == pytest.approx((0.9, 0.3))
-    assert not pose.holds
+    assert not pose.holds and pose.verdict == "WRONG"
     assert np.isclose(spotdiff.compare_leakage(strong, weak)[0].left, 0.3)
+
+
+def test_leakage_that_differs_by_chance_leaves_the_claim_open() -> None:
+    on, off = drawn(0.4, 0.2, 0.2), drawn(0.4, 0.2, 0.2)
+    off.leakage["background"][:] += np.array([0.3, -0.3, 0.3, -0.2])
+    background = spotdiff.compare_leakage([on], [off])[0]
+    assert not background.holds and background.verdict == "open" and "cannot be told apart" in background.note
+
+
+def test_a_subjects_part_of_the_pose_leakage_averages_to_the_correlation() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 12, 2))
+    parts = (leakage._standard(a) * leakage._standard(b)).mean(axis=1)
+    assert parts.mean() == pytest.approx(np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)]))

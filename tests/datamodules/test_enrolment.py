@@ -101,6 +101,21 @@ def test_a_caption_names_its_subject_by_the_placeholder(tiny_world: TinyWorld) -
             caption_with_placeholder(replace(photo, caption=caption))
 
 
+def test_prompts_are_taken_in_turn_the_photos_own_caption_among_them(tiny_world: TinyWorld) -> None:
+    module = data(tiny_world, prompts=[None, "a photo of a <subject>"])
+    assert module.enrolment is not None
+    captions = tuple(caption_with_placeholder(photo) for photo in module.enrolment.references.values())
+    batches = [batch.prompts for batch in module.train_dataloader()]
+    assert batches == [captions, ("a photo of a <subject>",) * len(NAMES), captions]
+    assert data(tiny_world)._stream[0].prompts == ("a photo of a <subject>",) * len(NAMES)
+
+
+@pytest.mark.parametrize("prompts", [[], ["a photo"], [None, "<subject> beside <subject>"]])
+def test_prompts_without_one_placeholder_are_refused(prompts: list[str | None]) -> None:
+    with pytest.raises(LikenessError, match=r"data\.enrolment\.prompts"):
+        EnrolmentSettings(prompts=prompts)
+
+
 def test_without_a_test_split_subjects_must_be_named(tiny_world: TinyWorld, tmp_path: Path) -> None:
     (tmp_path / "train.parquet").symlink_to(tiny_world.dataset / "train.parquet")
     module = SpotDiff10kDataModule(

@@ -1,12 +1,21 @@
-"""Directions that hold beyond the chance of which subjects were drawn: paired tests over subjects."""
+"""A claimed direction as a check, and directions that hold beyond the chance of which subjects were drawn."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from claims.spotdiff import Check
 from leaderboard.statistics import Comparison, Ratio, compare
+
+
+@dataclass(frozen=True)
+class Check:
+    """One direction: what is claimed, the two numbers it compares, and whether it holds."""
+
+    claim: str
+    left: float
+    right: float
+    holds: bool
 
 
 @dataclass(frozen=True)
