@@ -98,7 +98,8 @@ def learning_checks(run: PIDiff) -> list[Check]:
     faces = FaceBatch(**{name: getattr(pairs, name) for name in FaceBatch.__dataclass_fields__})
     first, second = (_learning(fresh, batch) for batch in (faces, pairs))
     everything = {name for name, _ in fresh.adapter().named_parameters()}
-    tuned = {name for name in everything if name.startswith("attention") and (fresh.train_query or "to_q" not in name)}
+    kept = ("to_q",) * (not fresh.train_query) + ("mapper",) * (not fresh.train_mapper)
+    tuned = {name for name in everything if not any(part in name for part in kept)}
     with torch.no_grad():
         same = fresh.loss_terms(replace(pairs, other=pairs.reference))["disentanglement"]
     install_back(run)

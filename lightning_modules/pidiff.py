@@ -39,7 +39,7 @@ class PIDiff(PersonalisationModule):
     Stage 2 minimises L_face + ``background_weight`` L_bg + ``disentanglement_weight`` L_dis + ``attention_weight``
     L_att. With ``localised`` false L_face and L_bg cover the whole picture, as in W+ Adapter, whose released weights
     are then 1 for ``background_weight``, 2 for ``disentanglement_weight`` and 0 for ``attention_weight``.
-    ``train_query`` trains W_q+ in stage 2 too.
+    ``train_query`` and ``train_mapper`` train W_q+ and the mapper in stage 2 too.
 
     ``scale`` is the strength of the identity branch when drawing, 0 is the base model. ``delay`` in 0..1 is the share
     of the noise levels, from the noisiest on, that are drawn without identity.
@@ -62,6 +62,7 @@ class PIDiff(PersonalisationModule):
         disentanglement_weight: float = 0.5,
         attention_weight: float = 0.01,
         train_query: bool = False,
+        train_mapper: bool = False,
         scale: float = 1.0,
         delay: float = 0.0,
         learning_rate: float = 1e-4,
@@ -71,8 +72,8 @@ class PIDiff(PersonalisationModule):
         super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
         if not 0.0 <= delay <= 1.0:
             raise LikenessError(f"model.delay is {delay}, it must be a share in 0..1")
-        self.code_shape, self.localised, self.train_query = (code_rows, code_width), localised, train_query
-        self.centred = centred
+        self.code_shape, self.localised, self.centred = (code_rows, code_width), localised, centred
+        self.train_query, self.train_mapper = train_query, train_mapper
         self.background_weight, self.disentanglement_weight = background_weight, disentanglement_weight
         self.attention_weight, self.scale, self.delay = attention_weight, scale, delay
         width = self.backbone.unet.config.cross_attention_dim
@@ -139,12 +140,13 @@ class PIDiff(PersonalisationModule):
             raise ValueError("stage 2 needs the face's mask")
         noisy, target = self.noisy_and_target(batch)
         text, t, face = Conditioning.from_text(batch.text_states), batch.timestep, batch.face
-        with torch.no_grad():  # the mapper is frozen in this stage; targets come first, while no graph is held
-            identity, other = self.train_conditioning(batch), None
-            base = self.denoise(noisy, t, text)
+        with torch.no_grad():  # targets come first, while no graph is held
+            base, other = self.denoise(noisy, t, text), None
             if batch.other:  # a run on one person has nobody else
                 tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
                 other = self.denoise(noisy, t, replace(text, identity=tokens))
+        with torch.set_grad_enabled(self.train_mapper and torch.is_grad_enabled()):
+            identity = self.train_conditioning(batch)
         with identity_norms(self.backbone.unet) as norms:
             prediction = self.denoise(noisy, t, identity)
         outside = 1.0 - face if self.localised else torch.ones_like(face)

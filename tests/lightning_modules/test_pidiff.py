@@ -43,11 +43,13 @@ def test_stage_one_is_the_denoising_error_and_trains_everything(backbone: Backbo
     assert touched(module) == {"mapper", "to_q", "to_k", "to_v"}
 
 
-@pytest.mark.parametrize(("train_query", "kinds"), [(False, {"to_k", "to_v"}), (True, {"to_q", "to_k", "to_v"})])
-def test_stage_two_leaves_mapper_and_queries_as_they_are(backbone: Backbone, train_query: bool, kinds: set) -> None:
-    module = pidiff(backbone, train_query=train_query)
+@pytest.mark.parametrize(
+    ("settings", "more"), [({}, set()), ({"train_query": True}, {"to_q"}), ({"train_mapper": True}, {"mapper"})]
+)
+def test_stage_two_leaves_mapper_and_queries_as_they_are(backbone: Backbone, settings: dict, more: set) -> None:
+    module = pidiff(backbone, **settings)
     total(module, pair_batch()).backward()
-    assert touched(module) == kinds
+    assert touched(module) == {"to_k", "to_v"} | more
 
 
 def test_a_stage_that_follows_the_other_does_not_move_what_is_frozen(backbone: Backbone) -> None:
