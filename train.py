@@ -72,9 +72,11 @@ class TrainCLI(LightningCLI):
             plugins=[DurableCheckpointIO()],
             **kwargs,
         )
-        if settings.trainer.strategy == "auto" and isinstance(trainer.strategy, DDPStrategy):
+        in_stages = settings.trainer.strategy == "auto" and not self.model.enrols
+        if in_stages and isinstance(trainer.strategy, DDPStrategy):
             # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. Lightning
-            # gives no other way to say so without naming the strategy, which one device would have to carry too.
+            # gives no other way to say so without naming the strategy, which one device would have to carry too. An
+            # enrolment trains all of its vectors in every step.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
