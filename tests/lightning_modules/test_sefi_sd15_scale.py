@@ -41,7 +41,7 @@ def batch(size: int) -> SubjectBatch:
         wave=SUBJECTS,
         step=0,
         subjects=SUBJECTS[:size],
-        prompts=(CONFIG["data"]["enrolment"]["prompt"],) * size,
+        prompts=(CONFIG["data"]["enrolment"]["prompts"][0],) * size,
         moments=empty(size, 8, 64, 64),
         latent_noise=empty(size, 4, 64, 64),
         noise=empty(size, 4, 64, 64),

@@ -119,11 +119,11 @@ def test_training_learns_and_a_stopped_run_goes_on(bank: Bank, tmp_path: Path) -
         fit(*arguments, until=stops[arguments[4].name])
         raise InterruptedError
 
-    for _ in stops:  # once in each phase
+    for phase in tuple(stops):  # one stop in each
         with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
             patch.setattr(style, "fit", lambda *a: stopped(*a) if a[4].name in stops else fit(*a))
             train_style(bank, tmp_path / "b", recogniser, steps=6, identity_steps=4, batch=4)
-        stops.pop(next(iter(stops)))
+        stops.pop(phase)
     resumed = train_style(bank, tmp_path / "b", recogniser, steps=6, identity_steps=4, batch=4)
     torch.manual_seed(style._SEED)
     start = StyleAutoencoder().state_dict()
