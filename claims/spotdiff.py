@@ -80,8 +80,8 @@ def probe_checks(table: dict[str, dict[str, float]]) -> list[Check]:
     """S1: z_s forgets pose and background and keeps the subject; S2: each expert reads its own factor best."""
     f, z_p, z_b, z_s = (table[name] for name in ("f", "z_p", "z_b", "z_s"))
     return [
-        _less("S1 pose is read worse from z_s than from f", z_s["pose"], f["pose"]),
-        _less("S1 background is read worse from z_s than from f", z_s["background"], f["background"]),
+        _below("S1 pose is read worse from z_s than from f", z_s["pose"], f["pose"]),
+        _below("S1 background is read worse from z_s than from f", z_s["background"], f["background"]),
         Check(
             "S1 the subject probe drops by less than 2 points from f to z_s",
             z_s["subject"],
@@ -90,8 +90,8 @@ def probe_checks(table: dict[str, dict[str, float]]) -> list[Check]:
         ),
         Check("S2 pose from z_p is above 90 %", z_p["pose"], 0.9, z_p["pose"] > 0.9),
         Check("S2 background from z_b is above 90 %", z_b["background"], 0.9, z_b["background"] > 0.9),
-        _less("S2 pose is read worse from z_b than from z_p", z_b["pose"], z_p["pose"]),
-        _less("S2 background is read worse from z_p than from z_b", z_p["background"], z_b["background"]),
+        _below("S2 pose is read worse from z_b than from z_p", z_b["pose"], z_p["pose"]),
+        _below("S2 background is read worse from z_p than from z_b", z_p["background"], z_b["background"]),
     ]
 
 
@@ -122,7 +122,7 @@ def _leakage_at(identity: float, sweep: list[Drawn], factor: str) -> NDArray[np.
     return np.array([np.interp(identity, known, row) for row in np.stack([p.leakage[factor] for p in points], axis=1)])
 
 
-def _less(claim: str, left: float, right: float) -> Check:
+def _below(claim: str, left: float, right: float) -> Check:
     return Check(claim, left, right, left < right)
 
 
