@@ -40,34 +40,55 @@ class Scored:
     """CLIP features (M, D) of the held-out photos; ``None`` for the ceiling."""
 
     @cached_property
-    def columns(self) -> Columns:
-        """Sums by subject over all records."""
-        return self._columns(self.records)
+    def by_class(self) -> dict[str, Columns]:
+        """Sums by subject, for each class of prompts."""
+        subjects, names = tuple(self.protocol.subjects), tuple(self.protocol.metrics)
+        classes: dict[str, list[Record]] = {prompt.prompt_class: [] for prompt in self.protocol.prompts}
+        for record in self.records:
+            classes[record.prompt_class].append(record)
+        return {
+            name: subject_columns(records, subjects, names, self.protocol.samples) for name, records in classes.items()
+        }
 
     @cached_property
-    def by_class(self) -> dict[str, Columns]:
-        """The same by class of prompts."""
-        classes = dict.fromkeys(prompt.prompt_class for prompt in self.protocol.prompts)
-        return {name: self._columns([r for r in self.records if r.prompt_class == name]) for name in classes}
+    def columns(self) -> Columns:
+        """Sums by subject over all records: no image and no prompt is in two classes."""
+        classes = list(self.by_class.values())
+        return {
+            name: Ratio(
+                *(np.sum([getattr(c[name], part) for c in classes], axis=0) for part in ("numerator", "denominator"))
+            )
+            for name in classes[0]
+        }
 
-    def _columns(self, records: Sequence[Record]) -> Columns:
-        protocol = self.protocol
-        return subject_columns(records, tuple(protocol.subjects), tuple(protocol.metrics), protocol.samples)
+
+@dataclass(frozen=True)
+class ScoredEntries:
+    """What the records of a results folder say, read once for everything that is made of it."""
+
+    entries: Sequence[Scored]
+    """The complete entries, by label."""
+    notes: Sequence[str]
+    """For the user: who was left out because images are not scored, who is there twice."""
+
+    @cached_property
+    def records(self) -> dict[str, dict[str, Record]]:
+        """By label and request."""
+        return {s.entry.label: {record.request_id: record for record in s.records} for s in self.entries}
 
 
-def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
-    """The board, and notes for the user: who was left out because images are not scored, who is there twice.
+def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
+    """The board.
 
     Raises:
-        LikenessError: floor or ceiling are not complete, or an entry was drawn or scored otherwise.
+        LikenessError: floor or ceiling are not complete, or the cards are of other metrics.
     """
     cards = read_cards(results)
-    scored, notes = read_scored(results)
-    floor, ceiling = anchors(results, scored, notes)
+    floor, ceiling = anchors(results, scored)
     protocol = floor.protocol
-    methods = {s.entry.label: s.columns for s in scored if s.entry.kind == "method"}
+    methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == "method"}
     pairs, ties = head_to_head(methods, cards, units_of(floor.columns, ceiling.columns))
-    board = {
+    return {
         "protocol": {
             **protocol.to_json(),
             "images": len(protocol.requests),
@@ -75,28 +96,27 @@ def make_leaderboard(results: Results) -> tuple[dict, list[str]]:
             "photos_sha256": results.photos_hash(),
         },
         "metrics": {name: card.to_json() for name, card in cards.items()},
-        "entries": sorted((_row(s, floor, ceiling, cards) for s in scored), key=_rank),
+        "entries": sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=_rank),
         "ties": ties,
         "comparisons": {name: [pair_json(pair) for pair in found] for name, found in pairs.items()},
         "presets": {name: {"about": p.about, "columns": dict(p.columns)} for name, p in PRESETS.items()},
     }
-    return board, notes
 
 
-def anchors(results: Results, scored: Sequence[Scored], notes: Sequence[str]) -> tuple[Scored, Scored]:
+def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored, Scored]:
     """Floor and ceiling.
 
     Raises:
-        LikenessError: one of them is not complete; ``notes`` say why.
+        LikenessError: one of them is not complete; the notes say why.
     """
-    floor, ceiling = (next((s for s in scored if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
+    floor, ceiling = (next((s for s in scored.entries if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
     if floor is None or ceiling is None:
-        raise LikenessError("; ".join(notes) or f"{results.root} holds no results: run `--stage generate` first")
+        raise LikenessError("; ".join(scored.notes) or f"{results.root} holds no results: run `--stage generate` first")
     return floor, ceiling
 
 
-def read_scored(results: Results) -> tuple[list[Scored], list[str]]:
-    """The complete entries by label, and notes about the others and about runs that are there twice.
+def read_scored(results: Results) -> ScoredEntries:
+    """Read every entry's records.
 
     Raises:
         LikenessError: an entry was drawn under another protocol, or scored by other metrics than the protocol's.
@@ -118,7 +138,7 @@ def read_scored(results: Results) -> tuple[list[Scored], list[str]]:
         if twin:
             notes.append(f"{entry.label} and {twin} are the same weights under two labels")
         scored.append(Scored(entry, folder, protocol, done, None if entry.kind == "ceiling" else photos))
-    return scored, notes
+    return ScoredEntries(scored, notes)
 
 
 def read_cards(results: Results) -> dict[str, MetricCard]:

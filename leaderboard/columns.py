@@ -80,8 +80,7 @@ def _image_column(name: str, records: Sequence[Record], rows: NDArray[np.int64],
     None of them counts images of an object, which has no face to miss.
     """
     score = {"detection_rate": "identity", "identity_given_detection": "identity", "identity_misses_zero": "identity"}
-    raw = [_score(record, score.get(name, name)) for record in records]
-    values = np.array([np.nan if value is None else value for value in raw], np.float64)
+    values = _scores(records, score.get(name, name))
     known = np.isfinite(values)
     top = known.astype(np.float64) if name == "detection_rate" else np.where(known, values, 0.0)
     bottom = known.astype(np.float64)
@@ -90,13 +89,13 @@ def _image_column(name: str, records: Sequence[Record], rows: NDArray[np.int64],
     return _sum(rows, top, subjects), _sum(rows, bottom, subjects)
 
 
-def _score(record: Record, name: str) -> float | None:
+def _scores(records: Sequence[Record], name: str) -> NDArray[np.float64]:
+    """A score of every record, NaN where it is ``None``."""
     try:
-        return record.scores[name]
+        return np.array([record.scores[name] for record in records], np.float64)
     except KeyError:
-        raise LikenessError(
-            f"the record of {record.request_id} has no score {name}: run `--stage score` again"
-        ) from None
+        lacking = next(record.request_id for record in records if name not in record.scores)
+        raise LikenessError(f"the record of {lacking} has no score {name}: run `--stage score` again") from None
 
 
 def _group_columns(

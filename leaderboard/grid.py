@@ -17,13 +17,12 @@ _HEAD = 18
 _MISS = (214, 30, 30)
 
 
-def draw_grid(results: Results, labels: Sequence[str]) -> Image.Image:
+def draw_grid(results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]]) -> Image.Image:
     """A block of rows per subject, a row per entry; first the reference photo, then the first sample of each prompt.
 
-    A red frame marks an image in which no face was found.
+    ``records`` are by label and request. A red frame marks an image in which no face was found.
     """
     protocol = results.protocol()
-    records = {label: results.entry(label).records() for label in labels}
     subjects = list(protocol.subjects)[:SUBJECTS]
     step = _TILE + _GAP
     block = len(labels) * step + _HEAD

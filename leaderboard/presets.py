@@ -80,8 +80,7 @@ def _trimmed_mean(values: NDArray[np.float64]) -> float | None:
 
 def _scores(records: Sequence[Record], name: str) -> NDArray[np.float64]:
     """A score of each record, NaN where it has none."""
-    values = [record.scores.get(name) for record in records]
-    return np.array([np.nan if value is None else value for value in values], np.float64)
+    return np.array([record.scores.get(name) for record in records], np.float64)
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

@@ -10,6 +10,8 @@ from leaderboard.features import decode_vectors
 
 _FIELDS = {field.name for field in fields(Record)}
 _PLANNED = ("subject", "prompt_id", "prompt_class", "sample")
+_TEXT: frozenset[type] = frozenset({str})
+_SCORE: frozenset[type] = frozenset({float, int, type(None)})
 _COUNTS = ("faces", "tokens_cut")
 
 
@@ -32,12 +34,8 @@ class RecordReader:
         for name in ("metric_versions", "scores", "details", "features"):
             if not isinstance(row[name], dict):
                 raise ValueError(f"{name} is {row[name]!r}")
-        for name, version in row["metric_versions"].items():
-            if not isinstance(version, str):
-                raise ValueError(f"the version of {name} is {version!r}")
-        for name, score in row["scores"].items():
-            if score is not None and type(score) not in (float, int):
-                raise ValueError(f"the score {name} is {score!r}, no number")
+        _check_types("the version of {} is {!r}", row["metric_versions"], _TEXT)
+        _check_types("the score {} is {!r}, no number", row["scores"], _SCORE)
         self._check_details(row["details"])
         for name, text in row["features"].items():
             self._check_feature(name, text)
@@ -70,3 +68,9 @@ class RecordReader:
             raise ValueError(f"the feature {name} holds NaN or an infinity")
         if len(vector) != self._widths.setdefault(name, len(vector)):
             raise ValueError(f"the feature {name} has {len(vector)} numbers, in other records {self._widths[name]}")
+
+
+def _check_types(message: str, values: Mapping, types: frozenset[type]) -> None:
+    """Raise ``ValueError`` with the message of the first value of another type; bool is not int."""
+    if not types.issuperset(map(type, values.values())):
+        raise ValueError(next(message.format(name, v) for name, v in values.items() if type(v) not in types))

@@ -85,8 +85,9 @@ def _bootstrap(statistic: Callable[..., Floats], first: Ratio, *others: Ratio) -
             return Interval(None, None, None, n)
         if n < 2:
             return Interval(value, None, None, n)
-        weights = resample_weights(n)
-        resampled = statistic(*((weights @ top) / (weights @ bottom) for top, bottom in columns))
+        resampled = statistic(
+            *(_resampled_sum(top.tobytes()) / _resampled_sum(bottom.tobytes()) for top, bottom in columns)
+        )
     if not np.isfinite(resampled).all():
         return Interval(value, None, None, n)
     low, high = bounds(resampled, n)
@@ -109,6 +110,13 @@ def bounds(resampled: Floats, n: int) -> tuple[Floats, Floats]:
 def resample_weights(n: int) -> Floats:
     """How often each of n subjects occurs in each resample (RESAMPLES, n)."""
     return np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float64)
+
+
+@lru_cache(maxsize=128)  # most columns of a table share their denominators, and every row the floor's and ceiling's
+def _resampled_sum(column: bytes) -> Floats:
+    """The sum (RESAMPLES,) over the subjects of each resample, of a column's float64 values."""
+    values = np.frombuffer(column)
+    return resample_weights(len(values)) @ values
 
 
 def compare(a: Ratio, b: Ratio) -> Comparison:

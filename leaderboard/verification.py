@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from leaderboard.board import make_leaderboard
+from leaderboard.board import make_leaderboard, read_scored
 from leaderboard.results import Entry, Results, file_hash, read_json
 from leaderboard.settings import EvaluationSettings
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
@@ -110,7 +110,7 @@ def _check_board(results: Results) -> Iterator[str]:
         return
     written = read_json(path)
     try:
-        board, _ = make_leaderboard(results)
+        board = make_leaderboard(results, read_scored(results))
     except LikenessError as error:
         yield str(error)
         return

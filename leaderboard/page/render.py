@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from contracts.records import Record
 from leaderboard.page import view
 from leaderboard.page.sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.results import Results
@@ -33,11 +34,14 @@ class Asset:
         return cls(Markup(text), f"sha256-{digest}")
 
 
-def render_page(results: Results, board: Mapping, max_images: int = MAX_IMAGES) -> str:
+def render_page(
+    results: Results, board: Mapping, records: Mapping[str, Mapping[str, Record]], max_images: int = MAX_IMAGES
+) -> str:
     """The whole page.
 
     Args:
         board: The content of ``leaderboard.json``.
+        records: Those of its entries, by label and request.
         max_images: Thumbnails that the page may hold; a larger evaluation shows its first subjects and samples.
 
     Raises:
@@ -46,7 +50,7 @@ def render_page(results: Results, board: Mapping, max_images: int = MAX_IMAGES) 
     protocol = results.protocol()
     labels = [entry["label"] for entry in board["entries"]]
     choice = choose(protocol, len(labels), max_images)
-    sheets = make_sheets(results, labels, choice)
+    sheets = make_sheets(results, labels, records, choice)
     environment = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
         autoescape=True,

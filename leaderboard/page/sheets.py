@@ -88,10 +88,14 @@ def choose(protocol: Protocol, entries: int, limit: int = MAX_IMAGES) -> Choice:
     return Choice(tuple(protocol.subjects)[:subjects], protocol.prompts[:prompts], samples)
 
 
-def make_sheets(results: Results, labels: Sequence[str], choice: Choice) -> list[Sheet]:
-    """Read what ``choice`` names; a request that the protocol leaves out has no shot."""
+def make_sheets(
+    results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]], choice: Choice
+) -> list[Sheet]:
+    """Read the images that ``choice`` names; a request that the protocol leaves out has no shot.
+
+    ``records`` are by label and request.
+    """
     protocol = results.protocol()
-    records = {label: results.entry(label).records() for label in labels}
     planned: dict[tuple[str, str], list] = {}
     for request in protocol.requests:
         if request.sample < choice.samples:

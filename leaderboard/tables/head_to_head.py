@@ -19,15 +19,15 @@ def compare_entries(results: Results, a: str, b: str) -> str:
         LikenessError: an entry, the floor or the ceiling is not there or not complete.
     """
     cards = read_cards(results)
-    scored, notes = read_scored(results)
-    entries = {s.entry.label: s for s in scored}
+    scored = read_scored(results)
+    entries = {s.entry.label: s for s in scored.entries}
     for label in (a, b):
         if label not in entries:
             raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")
     if a == b:
         raise LikenessError(f"--compare: {a!r} is given twice")
     taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == "method" or label in (a, b)}
-    floor, ceiling = anchors(results, scored, notes)
+    floor, ceiling = anchors(results, scored)
     pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns, ceiling.columns))
     rows = []
     for name, found in pairs.items():

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from leaderboard.board import make_leaderboard
+from leaderboard.board import make_leaderboard, read_scored
 from leaderboard.cards import versions
 from leaderboard.features import encode_vector
+from leaderboard.page.render import render_page
 from leaderboard.pictures import write_picture
 from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, Results, file_hash, json_line, write_json
@@ -118,9 +119,18 @@ def make_results(root: Path, kinds: Mapping[str, str] = KINDS, missed: str = MIS
 def make_board(root: Path, **changes: object) -> tuple[Results, dict]:
     """A made-up evaluation and its board."""
     results = make_results(root, **changes)  # type: ignore[arg-type]
-    board, notes = make_leaderboard(results)
-    assert not notes
-    return results, board
+    assert not read_scored(results).notes
+    return results, board_of(results)
+
+
+def board_of(results: Results) -> dict:
+    """The board of what a folder holds now."""
+    return make_leaderboard(results, read_scored(results))
+
+
+def page_of(results: Results, board: Mapping, **settings: int) -> str:
+    """The page of a board, and of the records that the folder holds now."""
+    return render_page(results, board, read_scored(results).records, **settings)
 
 
 def _grey(rng: np.random.Generator) -> np.ndarray:

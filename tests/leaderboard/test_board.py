@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.board import make_leaderboard
+from leaderboard.board import read_scored
 from leaderboard.features import encode_vector
 from leaderboard.results import Entry, write_json
-from tests.leaderboard.boards import KINDS, MANIFEST, make_board, make_results
+from tests.leaderboard.boards import KINDS, MANIFEST, board_of, make_board, make_results
 
 
 def test_everything_behind_a_number_is_in_the_board(tmp_path: Path) -> None:
@@ -42,18 +42,18 @@ def test_an_entry_that_produced_nothing_is_left_out_and_named(tmp_path: Path) ->
     results = make_results(tmp_path)
     (results.entry("theirs").root / "records.jsonl").unlink()
     results.entry("nothing").claim(Entry("nothing", "method", "w"))
-    board, notes = make_leaderboard(results)
+    board, notes = board_of(results), read_scored(results).notes
     assert [entry["label"] for entry in board["entries"]] == ["real-photo", "ours", "prompt-only"]
     assert notes == ["left out nothing: 0 of 8 images are scored", "left out theirs: 0 of 8 images are scored"]
 
 
 def test_without_floor_or_ceiling_there_is_no_table(tmp_path: Path) -> None:
     with pytest.raises(LikenessError, match="holds no results"):
-        make_leaderboard(make_results(tmp_path / "a", {"ours": "method"}))
+        board_of(make_results(tmp_path / "a", {"ours": "method"}))
     results = make_results(tmp_path / "b")
     (results.entry("prompt-only").root / "records.jsonl").unlink()
     with pytest.raises(LikenessError, match="left out prompt-only: 0 of 8 images"):
-        make_leaderboard(results)
+        board_of(results)
 
 
 def test_nan_in_a_record_is_named(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_nan_in_a_record_is_named(tmp_path: Path) -> None:
     path = results.entry("ours").root / "records.jsonl"
     path.write_text(path.read_text().replace('"clip_t":0.24', '"clip_t":NaN', 1))
     with pytest.raises(LikenessError, match=r"ours/records.jsonl, line 1 holds NaN: remove the line"):
-        make_leaderboard(results)
+        board_of(results)
 
 
 BAD_RECORDS = {
@@ -96,7 +96,7 @@ def test_a_bad_record_is_one_line_with_its_place(tmp_path: Path, old: str, new: 
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(LikenessError) as error:
-        make_leaderboard(results)
+        board_of(results)
     assert message in str(error.value) and "\n" not in str(error.value)
     assert f"{path}, line 1" in str(error.value) and "remove the line" in str(error.value)
 
@@ -117,7 +117,7 @@ def test_a_feature_that_is_none_is_one_line_with_its_place(tmp_path: Path, vecto
     third["features"]["clip"] = encode_vector(vector)
     path.write_text("\n".join([*lines[:2], json.dumps(third), *lines[3:], ""]))
     with pytest.raises(LikenessError, match=f"line 3: {message}"):
-        make_leaderboard(results)
+        board_of(results)
 
 
 def test_of_two_records_of_a_request_the_last_counts(tmp_path: Path) -> None:
@@ -125,13 +125,13 @@ def test_of_two_records_of_a_request_the_last_counts(tmp_path: Path) -> None:
     path = results.entry("ours").root / "records.jsonl"
     text = path.read_text()
     path.write_text(text + text.splitlines(keepends=True)[0].replace('"clip_t":0.24', '"clip_t":0.96'))
-    board, notes = make_leaderboard(results)
+    board, notes = board_of(results), read_scored(results).notes
     ours = next(entry for entry in board["entries"] if entry["label"] == "ours")
     assert notes == [] and ours["counts"]["images"] == 8
     assert ours["metrics"]["clip_t"]["value"] == pytest.approx((7 * 0.24 + 0.96) / 8)
     results.entry("ours").merge_records([request.id for request in results.protocol().requests])
-    assert len(path.read_text().splitlines()) == 8 and make_leaderboard(results)[0]["entries"] != []
-    again = next(entry for entry in make_leaderboard(results)[0]["entries"] if entry["label"] == "ours")
+    assert len(path.read_text().splitlines()) == 8 and board_of(results)["entries"] != []
+    again = next(entry for entry in board_of(results)["entries"] if entry["label"] == "ours")
     assert again["metrics"] == ours["metrics"]
 
 
@@ -144,7 +144,7 @@ def test_an_entry_of_another_protocol_is_refused(tmp_path: Path) -> None:
         f"copied was drawn under protocol {other.protocol().hash}, .* is of {here.protocol().hash}: remove .*copied"
     )
     with pytest.raises(LikenessError, match=message):
-        make_leaderboard(here)
+        board_of(here)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_cards_of_other_metrics_are_refused(tmp_path: Path, change, message: str
     change(cards)
     write_json(results.cards, cards)
     with pytest.raises(LikenessError, match=message):
-        make_leaderboard(results)
+        board_of(results)
 
 
 def test_records_of_other_metrics_are_refused(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_records_of_other_metrics_are_refused(tmp_path: Path) -> None:
     path = results.entry("ours").root / "records.jsonl"
     path.write_text(path.read_text().replace("clip_t@x|1", "clip_t@x|2", 1))
     with pytest.raises(LikenessError, match="ours was scored by other metrics"):
-        make_leaderboard(results)
+        board_of(results)
 
 
 def test_records_of_another_version_are_refused(tmp_path: Path) -> None:
@@ -179,15 +179,14 @@ def test_records_of_another_version_are_refused(tmp_path: Path) -> None:
     path = results.entry("ours").root / "records.jsonl"
     path.write_text(path.read_text().replace('"sample":', '"draw":', 1))
     with pytest.raises(LikenessError, match="another version"):
-        make_leaderboard(results)
+        board_of(results)
 
 
 def test_the_same_run_under_two_labels_is_noted(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     path = results.entry("theirs").root / "entry.json"
     path.write_text(path.read_text().replace('"weights": "theirs"', '"weights": "ours"'))
-    _, notes = make_leaderboard(results)
-    assert notes == ["theirs and ours are the same weights under two labels"]
+    assert read_scored(results).notes == ["theirs and ours are the same weights under two labels"]
 
 
 def test_a_quick_look_may_leave_a_subject_out(tmp_path: Path) -> None:

@@ -8,11 +8,10 @@ import pytest
 
 from contracts.errors import LikenessError
 from leaderboard.page.plots import BOTTOM, LEFT, RIGHT, TOP, Measure, Reading, make_plot, pareto_front
-from leaderboard.page.render import render_page
 from leaderboard.page.sheets import SIDE, choose, thumbnail
 from leaderboard.protocol import Prompt
 from leaderboard.results import Results
-from tests.leaderboard.boards import KINDS, make_board
+from tests.leaderboard.boards import KINDS, make_board, page_of
 from tests.leaderboard.test_protocol import make_protocol
 
 HOSTILE = '</script><script async>alert("x")</script>&\' \u202ertl 🙂 <subject>'
@@ -33,14 +32,14 @@ def hostile_board(root: Path) -> tuple[Results, dict]:
 
 
 def test_no_text_leaves_its_place(tmp_path: Path) -> None:
-    page = render_page(*hostile_board(tmp_path))
+    page = page_of(*hostile_board(tmp_path))
     assert "<script async>alert" not in page and "alert(" in page, "shown as text, not run"
     assert len(re.findall(r"<script\b", page)) == 1
     assert 'x")' not in page, "no quote of a text ends an attribute"
 
 
 def test_the_page_names_nothing_outside_itself(tmp_path: Path) -> None:
-    page = render_page(*make_board(tmp_path))
+    page = page_of(*make_board(tmp_path))
     links = re.findall(r'(?:src|href|action)="([^"]*)"', page)
     assert links and all(link.startswith(("data:", "#")) for link in links)
     assert "@import" not in page and "url(" not in page
@@ -51,7 +50,7 @@ def test_the_page_names_nothing_outside_itself(tmp_path: Path) -> None:
 
 def test_every_entry_class_subject_and_card_is_there(tmp_path: Path) -> None:
     results, board = make_board(tmp_path)
-    page = render_page(results, board)
+    page = page_of(results, board)
     for entry in board["entries"]:
         assert f'<tr data-entry="{entry["label"]}"' in page
     for word in (*results.protocol().subjects, "scene", "mix", board["protocol"]["hash"]):
@@ -82,7 +81,7 @@ def places(plot: str) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize("cost", ["Seconds to enrol", "Peak memory", "Trained parameters"])
 def test_identity_is_drawn_against_each_cost(tmp_path: Path, cost: str) -> None:
-    page = render_page(*make_board(tmp_path))
+    page = page_of(*make_board(tmp_path))
     assert f"<strong>Identity against cost:</strong> {cost.lower()}." in page
     plot = plot_of(page, f"Identity against {cost}")
     at = places(plot)
@@ -95,7 +94,7 @@ def test_identity_is_drawn_against_each_cost(tmp_path: Path, cost: str) -> None:
 
 
 def test_identity_is_drawn_against_prompt_with_its_front_and_intervals(tmp_path: Path) -> None:
-    plot = plot_of(render_page(*make_board(tmp_path)), "Identity against prompt fit, with the Pareto front")
+    plot = plot_of(page_of(*make_board(tmp_path)), "Identity against prompt fit, with the Pareto front")
     at = places(plot)
     assert at["theirs"][0] > at["ours"][0] and at["theirs"][1] > at["ours"][1]
     assert plot.count('<path class="front"') == 1
@@ -107,14 +106,14 @@ def test_costs_that_are_the_same_for_all_are_not_drawn(tmp_path: Path) -> None:
     results, board = make_board(tmp_path)
     for entry in board["entries"]:
         entry["costs"] |= {"enrol_seconds": 2.0, "peak_memory_bytes": None}
-    page = render_page(results, board)
+    page = page_of(results, board)
     assert "Identity against Seconds to enrol" not in page and "Identity against Peak memory" not in page
     assert "Identity against Trained parameters" in page
 
 
 def test_the_table_draws_every_interval(tmp_path: Path) -> None:
     results, board = make_board(tmp_path)
-    rows = re.findall(r'<tr data-entry="([\w-]+)"(.*?)</tr>', sections(render_page(results, board))["table"], re.DOTALL)
+    rows = re.findall(r'<tr data-entry="([\w-]+)"(.*?)</tr>', sections(page_of(results, board))["table"], re.DOTALL)
     assert [label for label, _ in rows] == [entry["label"] for entry in board["entries"]]
     for (_, row), entry in zip(rows, board["entries"], strict=True):
         known = [found for found in entry["metrics"].values() if found["value"] is not None]
@@ -130,7 +129,7 @@ def test_the_table_draws_every_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize("metric", ["identity_misses_zero", "edit_margin"])
 def test_breakdowns_show_classes_and_subjects(tmp_path: Path, metric: str) -> None:
     results, board = make_board(tmp_path)
-    breakdown = sections(render_page(results, board))["breakdown"]
+    breakdown = sections(page_of(results, board))["breakdown"]
     assert f'<option value="{metric}">' in breakdown
     (part,) = re.findall(rf'data-metric="{metric}".*?(?=data-metric=|</section>)', breakdown, re.DOTALL)
     by_class, by_subject = part[: part.index(" by subject</h3>")], part[part.index(" by subject</h3>") :]
@@ -146,8 +145,8 @@ def test_breakdowns_show_classes_and_subjects(tmp_path: Path, metric: str) -> No
 
 
 def test_a_quick_look_is_marked(tmp_path: Path) -> None:
-    assert "Quick look." in render_page(*make_board(tmp_path / "quick", limit=4))
-    assert "Quick look." not in render_page(*make_board(tmp_path / "whole"))
+    assert "Quick look." in page_of(*make_board(tmp_path / "quick", limit=4))
+    assert "Quick look." not in page_of(*make_board(tmp_path / "whole"))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +166,7 @@ def test_a_page_never_holds_more_images_than_it_may(subjects: int, prompts: int,
 
 def test_what_is_not_shown_is_said(tmp_path: Path) -> None:
     results, board = make_board(tmp_path)
-    page = render_page(results, board, max_images=len(KINDS) * 2)
+    page = page_of(results, board, max_images=len(KINDS) * 2)
     assert page.count('class="shot') == len(KINDS) * 2
     assert "Shown here: 1 of 2 subjects, 1 of 2 samples;" in page
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.board import make_leaderboard
+from leaderboard.board import read_scored
 from leaderboard.grid import draw_grid
 from leaderboard.tables.cards import list_of_cards
 from leaderboard.tables.frames import to_csv
@@ -18,7 +18,7 @@ from leaderboard.tables.head_to_head import compare_entries
 from leaderboard.tables.latex import escape, to_latex
 from leaderboard.tables.markdown import summary, to_markdown
 from leaderboard.tables.marks import Mark, mark
-from tests.leaderboard.boards import KINDS, cards, make_board, make_results
+from tests.leaderboard.boards import KINDS, board_of, cards, make_board, make_results
 
 MISS = (214, 30, 30)
 
@@ -115,7 +115,7 @@ def test_two_entries_are_compared_by_subject(tmp_path: Path) -> None:
 def test_rescaled_columns_are_compared_in_their_own_unit(tmp_path: Path) -> None:
     """The difference is that of the values which the board shows."""
     results = make_results(tmp_path, subjects={f"s{i}": "person" for i in range(6)})
-    shown = {entry["label"]: entry["metrics"] for entry in make_leaderboard(results)[0]["entries"]}
+    shown = {entry["label"]: entry["metrics"] for entry in board_of(results)["entries"]}
     rows = {row[0]: row[1:] for row in table_rows(compare_entries(results, "theirs", "ours"))}
     for title, name in (("identity recovered ↑", "identity_recovered"), ("prompt kept ↑", "prompt_kept")):
         expected = shown["theirs"][name]["value"] - shown["ours"][name]["value"]
@@ -139,8 +139,9 @@ def test_cards_say_what_a_number_means() -> None:
 
 def test_the_grid_marks_a_missing_face(tmp_path: Path) -> None:
     results = make_results(tmp_path)
-    sheet = draw_grid(results, list(KINDS))
+    records = read_scored(results).records
+    sheet = draw_grid(results, list(KINDS), records)
     ys, xs = np.nonzero((np.asarray(sheet) == MISS).all(axis=2))
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == (96, 96)
-    colours = draw_grid(results, ["prompt-only"]).getcolors(1 << 20)
+    colours = draw_grid(results, ["prompt-only"], records).getcolors(1 << 20)
     assert MISS not in {colour for _, colour in colours or []}

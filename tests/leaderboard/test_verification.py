@@ -9,12 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from contracts.errors import LikenessError
-from leaderboard.page.render import render_page
 from leaderboard.report import write_report
 from leaderboard.results import Results, write_json
 from leaderboard.verification import verify
 from networks.fingerprints import folder_fingerprint
-from tests.leaderboard.boards import make_results
+from tests.leaderboard.boards import make_results, page_of
 
 PARTS = {"base": "protocol.backbone", "clip": "judges.clip", "faces": "judges.faces"}
 
@@ -171,4 +170,4 @@ def test_what_no_list_of_sources_names_is_not_called_checked(results: Results) -
 
 def test_the_written_page_is_the_one_of_the_board(results: Results) -> None:
     board = json.loads((results.root / "leaderboard.json").read_text())
-    assert (results.root / "leaderboard.html").read_text() == render_page(results, board)
+    assert (results.root / "leaderboard.html").read_text() == page_of(results, board)
