@@ -1,5 +1,7 @@
 """What stops a run before it does harm, and what it shows while it runs."""
 
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -69,10 +71,29 @@ class FiniteLoss(L.Callback):
 
 
 class SaveOnSigterm(L.Callback):
-    """Saves ``interrupted.ckpt`` once when the run is told to end (SIGTERM); Lightning ends it after a whole step."""
+    """Ends a run that is told to (SIGTERM) after a whole step, the same one on every process, and saves
+    ``interrupted.ckpt``.
+
+    Lightning's handler calls a collective from inside of the signal, which never returns when several processes are
+    told at their own moments, as schedulers do; ours only takes a note, and processes compare notes after each step.
+    """
 
     def __init__(self, folder: str) -> None:
         self.file = Path(folder) / "interrupted.ckpt"
+        self._told = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take the place of Lightning's handler, which puts the former one back at the end of the run."""
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
+            signal.signal(signal.SIGTERM, self._take_note)
+
+    def _take_note(self, *_: object) -> None:
+        self._told = True
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
+        """Collective."""
+        if trainer.strategy.reduce_boolean_decision(self._told, all=False):
+            trainer._signal_connector.received_sigterm = True  # what Lightning looks at once the step is whole
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):

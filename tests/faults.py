@@ -11,13 +11,14 @@ import torch
 
 
 class Signal(L.Callback):
-    """Sends this process a signal by name when ``step`` steps are done."""
+    """Sends this process a signal by name as the step begins after which ``step`` steps are done; with ``rank`` only
+    the process of that rank."""
 
-    def __init__(self, name: str, step: int) -> None:
-        self.signal, self.step = signal.Signals[name], step
+    def __init__(self, name: str, step: int, rank: int | None = None) -> None:
+        self.signal, self.step, self.rank = signal.Signals[name], step, rank
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step == self.step:
+    def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step - 1 and self.rank in (None, trainer.global_rank):
             os.kill(os.getpid(), self.signal)
 
 

@@ -139,6 +139,25 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(
     assert (manifest["steps"], manifest["steps_of_this_start"]) == (STEPS, STEPS - step)
 
 
+@pytest.mark.parametrize("rank", ["null", "1"], ids=["both", "second"])
+def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, rank: str
+) -> None:
+    arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **{"trainer.devices": 2})
+    stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+    stop += [f"--trainer.callbacks.step={EXPERT_STEPS + 1}", f"--trainer.callbacks.rank={rank}"]
+    start = [sys.executable, "train.py", *arguments]
+    stopped = subprocess.run([*start, *stop], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert stopped.returncode == 143, stopped.stderr[-2000:]
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"interrupted.ckpt"}
+    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["steps"], manifest["steps_of_this_start"]) == (STEPS, STEPS - EXPERT_STEPS - 1)
+    for name, value in adapter(unbroken).items():
+        torch.testing.assert_close(value, adapter(tmp_path / "run")[name], rtol=0, atol=1e-5)
+
+
 def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     arguments = tiny_world.arguments(tmp_path / "run")
     kill = [
