@@ -1,4 +1,4 @@
-"""Where a subject's token looks: the share of its attention that lies on the subject."""
+"""Where a subject's tokens look: the share of its attention that lies on the subject."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,6 @@ from datamodules.photos import by_subject, held_out_of, load_photos, read_pictur
 from datamodules.sources import cache_folder, find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.keyed_noise import keyed_normal
-from networks.placeholders import place_subjects
 from networks.stage_attention import ComparedConditioning
 
 PROMPT = "a photo of a <subject>"
@@ -52,6 +51,6 @@ def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tens
     times = torch.full((len(images),), t)
     module.denoise(module.noising.add_noise(z, noise, times), times, conditioning)
     noun = {OWN: module.vectors.nouns[subject]}
-    position = place_subjects(module.backbone.tokenizer, PROMPT, noun).positions[OWN]
-    looks = torch.stack([found[..., position].mean(dim=1) for found, _ in conditioning.maps]).mean(dim=0)
+    positions = list(module.place(PROMPT, noun).positions[OWN])
+    looks = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(dim=0)
     return float(((looks * inside).sum(dim=1) / looks.sum(dim=1)).mean())

@@ -27,7 +27,7 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
         raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
     if subject not in module.vectors.known:
         raise LikenessError(missing_subjects([subject], module.vectors.known, str(run)))
-    vectors, noun = module.vectors[subject], module.vectors.nouns[subject]
+    vectors, noun = module.scaled(subject), module.vectors.nouns[subject]
     SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
     if vectors.shape[:2] == (1, 1):
         return f'pipe.load_textual_inversion("{output}"), then write <{subject}> in a prompt'

@@ -23,15 +23,15 @@ from torch import Tensor, nn
 from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
-from contracts.prompts import OWN
+from contracts.prompts import ANY_PLACEHOLDER, OWN
 from lightning_modules.base import PersonalisationModule
 from losses.attention_alignment import attention_alignment_loss
 from networks.backbone import Backbone
 from networks.keyed_noise import key_seed
-from networks.placeholders import encode_placed, place_subjects, single_token
+from networks.placeholders import PlacedPrompt, encode_placed, place_subjects, single_token
 from networks.stage_attention import ComparedConditioning, install_stage_attention
 from networks.stage_tokens import FreeVectors, SubjectSlots, TokenEmitter, clip_each
-from networks.subject_vectors import SubjectVectors, read_subject_vectors
+from networks.subject_vectors import SubjectVectors, missing_subjects, read_subject_vectors
 
 CACHED_PROMPTS = 64
 
@@ -41,6 +41,7 @@ class SefiIDE(PersonalisationModule):
 
     ``stages`` is the number of key-value pairs; with ``key_value`` ``shared`` a key is its value, which with one stage
     is textual inversion. ``tokens`` is what is trained: the paper's self-attention ``module`` or ``free`` vectors.
+    ``tokens_per_subject`` is the number of places that a subject takes in a prompt: one in the paper, more are ours.
     ``attention_weight`` scales the attention loss, read in the layers whose query grid has ``attention_side`` cells a
     side; 0 leaves it out. ``scale`` leads from the class noun's embedding (0, the base model) to the learnt one (1).
     """
@@ -54,6 +55,7 @@ class SefiIDE(PersonalisationModule):
         stages: int = 5,
         key_value: Literal["split", "shared"] = "split",
         tokens: Literal["module", "free"] = "module",
+        tokens_per_subject: int = 1,
         attention_weight: float = 0.003,
         attention_side: int = 32,
         scale: float = 1.0,
@@ -64,11 +66,14 @@ class SefiIDE(PersonalisationModule):
         super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
         if stages < 1:
             raise LikenessError(f"model.stages is {stages}, it must be at least 1")
+        if tokens_per_subject < 1:
+            raise LikenessError(f"model.tokens_per_subject is {tokens_per_subject}, it must be at least 1")
         self.stages, self.sides = stages, 2 if key_value == "split" else 1
         self.attention_weight, self.attention_side, self.scale = attention_weight, attention_side, scale
         self.width = self.backbone.unet.config.cross_attention_dim
-        self.shape = (stages, self.sides, self.width)
-        self._make = partial(TokenEmitter if tokens == "module" else FreeVectors, self.width, stages * self.sides)
+        self.shape = (stages, self.sides, tokens_per_subject, self.width)
+        count = stages * self.sides * tokens_per_subject
+        self._make = partial(TokenEmitter if tokens == "module" else FreeVectors, self.width, count)
         self.vectors = SubjectVectors({}, self.shape)
         self.slots = SubjectSlots(self._make, 0, self.width)
         self._wave: tuple[str, ...] = ()
@@ -86,6 +91,8 @@ class SefiIDE(PersonalisationModule):
         enrolment = self.trainer.datamodule.enrolment  # type: ignore[attr-defined]
         if self.trainer.accumulate_grad_batches != 1:
             raise LikenessError("trainer.accumulate_grad_batches must be 1: a batch is one step of every subject")
+        if self.trainer.num_sanity_val_steps:
+            raise LikenessError("trainer.num_sanity_val_steps must be 0: before the first step nobody is enrolled")
         algorithm = self.trainer.gradient_clip_algorithm
         if algorithm is not None and algorithm != "norm":
             raise LikenessError(
@@ -118,6 +125,11 @@ class SefiIDE(PersonalisationModule):
         """A run that ends before the last wave begins would leave subjects out without a word, and there is nothing to
         train on behind the last one."""
         trainer, length = self.trainer, steps * waves
+        if trainer.limit_train_batches != 1.0:
+            raise LikenessError(
+                f"trainer.limit_train_batches is {trainer.limit_train_batches}: take it away, and set "
+                "data.enrolment.steps, which is per subject"
+            )
         if 0 <= trainer.max_steps <= length - steps:
             raise LikenessError(
                 f"trainer.max_steps {trainer.max_steps} ends before the last of {waves} waves of {steps} steps: "
@@ -143,7 +155,7 @@ class SefiIDE(PersonalisationModule):
                 torch.random.default_generator.manual_seed(key_seed("tokens", self._seed, name))
                 module = self._make()
             start = self.vectors[name] if name in self.vectors.known else initial.expand(self.shape)
-            module.start_at(start.flatten(0, 1).cpu())
+            module.start_at(start.flatten(0, -2).cpu())
             self.slots.fill(slot, module, initial)
         self._wave = wave
 
@@ -170,7 +182,7 @@ class SefiIDE(PersonalisationModule):
         """Take the vectors of the wave as they are now."""
         if self._wave:
             found = self.slots(torch.arange(len(self._wave), device=self.slots.initial.device))
-            self.vectors.put(self._wave, found.unflatten(1, (self.stages, self.sides)))
+            self.vectors.put(self._wave, found.unflatten(1, self.shape[:-1]))
             self._encoded.clear()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
@@ -212,7 +224,7 @@ class SefiIDE(PersonalisationModule):
         self._since = now
 
     def adapter(self) -> nn.ModuleDict:
-        """The vectors of every subject that has some: ``stages`` x 2 x width numbers each."""
+        """The vectors of every subject that has some: ``stages`` x 2 x tokens x width numbers each."""
         return nn.ModuleDict({"subjects": self.vectors.parts()})
 
     def adapter_metadata(self) -> dict[str, str]:
@@ -264,12 +276,12 @@ class SefiIDE(PersonalisationModule):
     def train_conditioning(self, batch: SubjectBatch) -> Conditioning:
         """Keys and values of each row's own stage at its timestep."""
         slots = torch.tensor([batch.wave.index(name) for name in batch.subjects], device=batch.timestep.device)
-        vectors = self.slots(slots).unflatten(1, (self.stages, self.sides))
+        vectors = self.slots(slots).unflatten(1, self.shape[:-1])
         stage = (batch.timestep * self.stages).div(1000, rounding_mode="floor")
         pair = vectors[torch.arange(len(stage), device=stage.device), stage]
         ids, positions = self._places(batch)
         states = [
-            encode_placed(self.backbone.text_encoder, ids, positions, pair[:, side, None]) for side in range(self.sides)
+            encode_placed(self.backbone.text_encoder, ids, positions, pair[:, side]) for side in range(self.sides)
         ]
         keys, values = states[0][:, None], states[-1][:, None]
         if not self.attention_weight:
@@ -292,15 +304,18 @@ class SefiIDE(PersonalisationModule):
         return terms
 
     def _places(self, batch: SubjectBatch) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L) with the class nouns in them and positions (B, 1) of the subjects' tokens."""
+        """Tokens (B, L) with the class nouns in them and positions (B, tokens) of the subjects' tokens."""
         placed = [
-            place_subjects(self.backbone.tokenizer, prompt, {OWN: self.vectors.nouns[name]})
+            self.place(prompt, {OWN: self.vectors.nouns[name]})
             for prompt, name in zip(batch.prompts, batch.subjects, strict=True)
         ]
         device = batch.timestep.device
-        return torch.stack([p.ids for p in placed]).to(device), torch.tensor(
-            [[p.positions[OWN]] for p in placed], device=device
-        )
+        positions = torch.tensor([p.every_position for p in placed], device=device)
+        return torch.stack([p.ids for p in placed]).to(device), positions
+
+    def place(self, prompt: str, nouns: Mapping[str, str]) -> PlacedPrompt:
+        """``prompt`` as tokens, with as many places for each subject as it has here."""
+        return place_subjects(self.backbone.tokenizer, prompt, nouns, self.shape[2])
 
     # --- drawing ---------------------------------------------------------------------------------------------
 
@@ -317,14 +332,17 @@ class SefiIDE(PersonalisationModule):
         """
         wanted = (prompt, subject, self.scale)
         if wanted not in self._encoded:
-            names = {OWN: subject, **{name: name for name in self.vectors.known if name != subject}}
-            learnt = {placeholder: self._scaled(name) for placeholder, name in names.items()}
-            nouns = {placeholder: self.vectors.nouns[name] for placeholder, name in names.items()}
-            placed = place_subjects(self.backbone.tokenizer, prompt, nouns)
-            vectors = torch.stack([learnt[placeholder] for placeholder in placed.positions], dim=2)
+            names = {name: subject if name == OWN else name for name in ANY_PLACEHOLDER.findall(prompt)}
+            if unknown := [name for name in names.values() if name not in self.vectors.known]:
+                raise LikenessError(missing_subjects(unknown, self.vectors.known))
+            if len(set(names.values())) < len(names):
+                raise LikenessError(f"the prompt {prompt!r} has two placeholders for {subject}: one is allowed")
+            nouns = {name: self.vectors.nouns[known] for name, known in ({OWN: subject} | names).items()}
+            placed = self.place(prompt, nouns)
+            vectors = torch.cat([self.scaled(names[name]) for name in placed.positions], dim=2)
             device = vectors.device
             ids = placed.ids.to(device).expand(self.stages * self.sides, -1)
-            positions = torch.tensor(list(placed.positions.values()), device=device).expand(len(ids), -1)
+            positions = torch.tensor(placed.every_position, device=device).expand(len(ids), -1)
             states = encode_placed(self.backbone.text_encoder, ids, positions, vectors.flatten(0, 1))
             sides = states.unflatten(0, (self.stages, self.sides))
             self._encoded[wanted] = sides[:, 0], sides[:, -1]
@@ -332,8 +350,8 @@ class SefiIDE(PersonalisationModule):
                 self._encoded.popitem(last=False)
         return self._encoded[wanted]
 
-    def _scaled(self, name: str) -> Tensor:
-        """Vectors (stages, sides, D) of a subject, ``scale`` of the way from its class noun."""
+    def scaled(self, name: str) -> Tensor:
+        """Vectors (stages, sides, tokens, D) of a subject, ``scale`` of the way from its class noun."""
         learnt, noun = self.vectors[name], self.noun_embedding(self.vectors.nouns[name])
         return noun + self.scale * (learnt - noun)
 

@@ -13,54 +13,65 @@ from contracts.prompts import ANY_PLACEHOLDER, plain_text
 
 @dataclass(frozen=True)
 class PlacedPrompt:
-    """A prompt's tokens (L,), with the class noun where a subject stands, and the position of each subject's token."""
+    """A prompt's tokens (L,), with the class noun where a subject stands, and the positions of each subject's
+    tokens, the placeholders in the order of the prompt."""
 
     ids: Tensor
-    positions: dict[str, int]
+    positions: dict[str, tuple[int, ...]]
+
+    @property
+    def every_position(self) -> list[int]:
+        """The positions of all subjects' tokens, one subject after the other."""
+        return [position for positions in self.positions.values() for position in positions]
 
 
 def single_token(tokenizer: CLIPTokenizer, noun: str) -> int:
     """The token of a class noun.
 
-    Raises :class:`LikenessError` when the noun is more than one token: a subject takes the place of exactly one.
+    Raises :class:`LikenessError` when the noun is more than one token: what a subject learns is told apart from one.
     """
     ids = tokenizer(noun, add_special_tokens=False).input_ids
     if len(ids) != 1:
         raise LikenessError(
-            f"the class noun {noun!r} is {len(ids)} tokens of this text encoder, a subject takes the place of exactly "
-            "one: give a more common single word (column subject_class of the dataset)"
+            f"the class noun {noun!r} is {len(ids)} tokens of this text encoder, it must be exactly one: give a more "
+            "common single word (column subject_class of the dataset)"
         )
     return ids[0]
 
 
-def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, str]) -> PlacedPrompt:
+def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, str], tokens: int = 1) -> PlacedPrompt:
     """Tokens of ``prompt``, in which ``<NAME>`` stands for the subject NAME of ``nouns`` (class noun by name).
+
+    Each subject takes ``tokens`` places, one after the other, and its class noun is in all of them.
 
     Raises:
         LikenessError: no placeholder, one that names nobody, two of one name, one that is glued to other letters, or
             one behind the last token that the text encoder reads.
     """
     found = list(ANY_PLACEHOLDER.finditer(prompt))
-    names, spoken = [match[1] for match in found], plain_text(prompt, nouns)
+    names, spoken = [match[1] for match in found], {name: " ".join([noun] * tokens) for name, noun in nouns.items()}
     if not names:
         raise LikenessError(f"the prompt {prompt!r} has no placeholder: write <{next(iter(nouns))}> for the subject")
     for name in names:
         if names.count(name) > 1:
             raise LikenessError(f"the prompt {prompt!r} has {names.count(name)} placeholders <{name}>: one is allowed")
-    whole = tokenizer(spoken, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
+    whole = tokenizer(plain_text(prompt, spoken), padding="max_length", truncation=True, return_tensors="pt").input_ids[
+        0
+    ]
     positions = {}
     for match in found:
         noun = single_token(tokenizer, nouns[match[1]])
-        before = plain_text(prompt[: match.start()], nouns)
-        position = 1 + len(tokenizer(before, add_special_tokens=False).input_ids)
-        if position >= len(whole) - 1:
+        before = plain_text(prompt[: match.start()], spoken)
+        first = 1 + len(tokenizer(before, add_special_tokens=False).input_ids)
+        last = first + tokens - 1
+        if last >= len(whole) - 1:
             raise LikenessError(
-                f"the prompt {prompt!r}: {match[0]} is token {position}, behind the {len(whole) - 2} that are read"
+                f"the prompt {prompt!r}: {match[0]} reaches to token {last}, behind the {len(whole) - 2} that are read"
             )
         glued = any(letter.isalnum() for letter in (prompt[: match.start()][-1:], prompt[match.end() :][:1]))
-        if glued or whole[position] != noun:
+        if glued or (whole[first : last + 1] != noun).any():
             raise LikenessError(f"the prompt {prompt!r}: {match[0]} must stand alone, not inside of another word")
-        positions[match[1]] = position
+        positions[match[1]] = tuple(range(first, last + 1))
     return PlacedPrompt(whole, positions)
 
 

@@ -71,11 +71,11 @@ def _encode(pipe: StableDiffusionPipeline, prompt: str, files: Mapping[str, Subj
             raise LikenessError(f"subject {file.name!r} was learnt for another text encoder than this pipeline's")
     shapes = {tuple(file.vectors.shape) for file in files.values()}
     if len(shapes) > 1:
-        raise LikenessError(f"the subjects of one prompt must have the same stages: {sorted(shapes)}")
-    placed = place_subjects(pipe.tokenizer, prompt, {name: file.noun for name, file in files.items()})
-    vectors = torch.stack([files[name].vectors for name in placed.positions], dim=2).to(embeddings)
-    stages, sides = vectors.shape[:2]
+        raise LikenessError(f"the subjects of one prompt must have the same stages and tokens: {sorted(shapes)}")
+    stages, sides, tokens, _ = shapes.pop()
+    placed = place_subjects(pipe.tokenizer, prompt, {name: file.noun for name, file in files.items()}, tokens)
+    vectors = torch.cat([files[name].vectors for name in placed.positions], dim=2).to(embeddings)
     ids = placed.ids.to(embeddings.device).expand(stages * sides, -1)
-    positions = torch.tensor(list(placed.positions.values()), device=ids.device).expand(len(ids), -1)
+    positions = torch.tensor(placed.every_position, device=ids.device).expand(len(ids), -1)
     states = encode_placed(pipe.text_encoder, ids, positions, vectors.flatten(0, 1)).unflatten(0, (stages, sides))
     return Conditioning(states[None, :, 0], states[None, :, -1])

@@ -1,8 +1,9 @@
 """One subject in a file of its own, for use outside of this framework.
 
-A subject with a single stage whose key is its value is a textual-inversion embedding: ``{"<NAME>": (D,)}``, which stock
-diffusers loads with ``pipe.load_textual_inversion(FILE)``. Every other one is ``{"vectors": (stages, sides, D), "noun":
-(D,)}``, which :func:`networks.stage_pipeline.stage_prompt` puts into a ``StableDiffusionPipeline``.
+A subject with a single stage whose key is its value is a textual-inversion embedding: ``{"<NAME>": (tokens, D)}``, or
+``(D,)`` for a single token, which stock diffusers loads with ``pipe.load_textual_inversion(FILE)``. Every other one is
+``{"vectors": (stages, sides, tokens, D), "noun": (D,)}``, which :func:`networks.stage_pipeline.stage_prompt` puts into
+a ``StableDiffusionPipeline``.
 """
 
 import os
@@ -16,13 +17,13 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 
-_FORMAT = "likeness-subject-1"
+_FORMAT = "likeness-subject-2"
 
 
 @dataclass(frozen=True)
 class SubjectFile:
-    """``vectors`` (stages, sides, D) of a subject, and the embedding (D,) of its class ``noun``, by which text encoders
-    are told apart."""
+    """``vectors`` (stages, sides, tokens, D) of a subject, and the embedding (D,) of its class ``noun``, by which text
+    encoders are told apart."""
 
     name: str
     noun: str
@@ -33,7 +34,8 @@ class SubjectFile:
         """Write the file whole or not at all; raises :class:`LikenessError` when it cannot be written."""
         vectors = self.vectors.detach().cpu().float().contiguous()
         if vectors.shape[:2] == (1, 1):
-            tensors = {f"<{self.name}>": vectors[0, 0].clone()}
+            learnt = vectors[0, 0]
+            tensors = {f"<{self.name}>": learnt.clone() if len(learnt) > 1 else learnt[0].clone()}
         else:
             tensors = {"vectors": vectors, "noun": self.noun_embedding.detach().cpu().float().contiguous()}
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

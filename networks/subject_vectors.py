@@ -15,7 +15,7 @@ _PREFIX = "subjects."
 
 
 class SubjectVectors(nn.Module):
-    """Room for the vectors (N, stages, sides, D) of N subjects; a side is key or value.
+    """Room for the vectors (N, stages, sides, tokens, D) of N subjects; a side is key or value.
 
     ``nouns`` is the class noun by subject, in the order of the rows. A subject without vectors has been enlisted but
     not enrolled. ``waves`` holds the time of each subject's wave: its ``seconds`` and the subjects ``at_once`` in it.
@@ -23,7 +23,7 @@ class SubjectVectors(nn.Module):
 
     values: Tensor
 
-    def __init__(self, nouns: Mapping[str, str], shape: tuple[int, int, int]) -> None:
+    def __init__(self, nouns: Mapping[str, str], shape: tuple[int, int, int, int]) -> None:
         """Raises :class:`LikenessError` for a name that cannot stand in a placeholder."""
         super().__init__()
         for name in nouns:
@@ -51,7 +51,7 @@ class SubjectVectors(nn.Module):
         return [name for name in self.nouns if name in self._enrolled]
 
     def __getitem__(self, name: str) -> Tensor:
-        """The vectors (stages, sides, D) of a subject.
+        """The vectors (stages, sides, tokens, D) of a subject.
 
         Raises :class:`LikenessError` naming the subject and the command that enrols it.
         """
@@ -61,7 +61,7 @@ class SubjectVectors(nn.Module):
 
     @torch.no_grad()
     def put(self, names: Sequence[str], vectors: Tensor) -> None:
-        """Enrol subjects with vectors (len(names), stages, sides, D)."""
+        """Enrol subjects with vectors (len(names), stages, sides, tokens, D)."""
         rows = [self._rows[name] for name in names]
         self.values[rows] = vectors.to(self.values)
         self._enrolled.update(names)
@@ -84,11 +84,11 @@ class SubjectVectors(nn.Module):
         return {"nouns": json.dumps({name: self.nouns[name] for name in self.known})}
 
 
-def read_subject_vectors(path: Path, method: str, backbone: str, shape: tuple[int, int, int]) -> SubjectVectors:
+def read_subject_vectors(path: Path, method: str, backbone: str, shape: tuple[int, int, int, int]) -> SubjectVectors:
     """The subjects of an adapter file.
 
     Raises :class:`LikenessError` naming what does not fit: another method or backbone, or vectors that are not
-    (stages, sides, D) = ``shape``.
+    (stages, sides, tokens, D) = ``shape``.
     """
     tensors, metadata = read_adapter(path)
     check_adapter(path, metadata, method, backbone)
@@ -101,7 +101,7 @@ def read_subject_vectors(path: Path, method: str, backbone: str, shape: tuple[in
         if tuple(found.shape) != shape:
             raise LikenessError(
                 f"{str(path)!r} does not fit: the vectors of {name} are {tuple(found.shape)}, expected {shape} "
-                "(model.stages, key and value or both in one, width of the text encoder)"
+                "(model.stages, key and value or both in one, model.tokens_per_subject, width of the text encoder)"
             )
         vectors.put([name], found[None])
     return vectors

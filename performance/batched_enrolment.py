@@ -43,7 +43,7 @@ def fresh(backbone: Backbone, subjects: tuple[str, ...]) -> SefiIDE:
 
 
 def enrol(model: SefiIDE, subjects: tuple[str, ...]) -> Tensor:
-    """Optimise for ``STEPS`` steps from the beginning and return the vectors (len(subjects), stages, sides, D)."""
+    """Optimise for ``STEPS`` steps from the beginning and return the vectors (S, stages, sides, tokens, D)."""
     model.begin_wave(subjects)
     parameters = [p for group in model.parameter_groups() for p in group["params"]]
     optimiser = torch.optim.AdamW(parameters, lr=model.learning_rate, fused=True)

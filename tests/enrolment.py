@@ -52,5 +52,5 @@ def enrol(world: TinyWorld, output: Path, subjects: Sequence[str] | None = None,
 
 
 def vectors(run: Path) -> dict[str, torch.Tensor]:
-    """Vectors (stages, sides, D) by subject."""
+    """Vectors (stages, sides, tokens, D) by subject."""
     return {name.removeprefix("subjects."): value for name, value in load_file(run / "adapter.safetensors").items()}

@@ -53,7 +53,7 @@ def alone(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def test_all_test_subjects_are_enrolled_and_nothing_else_is_kept(together: Path, tiny_world: TinyWorld) -> None:
     found = vectors(together)
     assert tuple(found) == NAMES
-    assert all(value.shape == (5, 2, 32) and value.dtype == torch.float32 for value in found.values())
+    assert all(value.shape == (5, 2, 1, 32) and value.dtype == torch.float32 for value in found.values())
     manifest = json.loads((together / "manifest.json").read_text())
     assert manifest["subjects"] == manifest["subjects_at_once"] == 3
     assert manifest["steps"] == STEPS
@@ -69,15 +69,18 @@ def test_every_subject_has_left_its_class_noun_at_every_stage(together: Path) ->
     assert isinstance(module, SefiIDE)
     for value in vectors(together).values():
         distance = (value - module.noun_embedding("person")).norm(dim=-1)
-        assert distance.shape == (5, 2) and (distance > 0).sum() >= 4, "each step trains the pair of one stage"
+        assert distance.shape == (5, 2, 1) and (distance > 0).sum() >= 4, "each step trains the pair of one stage"
 
 
-@pytest.mark.parametrize("tokens", ["free", "module"])
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"model__tokens": "module", "model__learning_rate": 1e-3}, {"model__tokens_per_subject": 3}],
+    ids=["free", "module", "three tokens"],
+)
 def test_a_subject_does_not_notice_its_company(
-    tokens: str, together: Path, alone: Path, tiny_world: TinyWorld, tmp_path: Path
+    more: dict[str, object], together: Path, alone: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
-    if tokens == "module":
-        more = {"model__tokens": "module", "model__learning_rate": 1e-3}
+    if more:
         together, alone = (
             enrol(tiny_world, tmp_path / "all", **more),
             enrol(tiny_world, tmp_path / "one", [LAST], **more),
@@ -256,9 +259,12 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
             {"start_from": alone, "model__backbone": folder / "other", "data__backbone": folder / "other"},
             ["was trained for backbone"],
         ),
-        "other shape": ({"start_from": alone, "model__stages": 3}, ["does not fit", "(5, 2, 32)", "(3, 2, 32)"]),
+        "other shape": ({"start_from": alone, "model__stages": 3}, ["does not fit", "(5, 2, 1, 32)", "(3, 2, 1, 32)"]),
         "grid": ({"model__attention_side": 7}, ["model.attention_side 7", "16"]),
         "stages": ({"model__stages": 0}, ["model.stages is 0"]),
+        "tokens": ({"model__tokens_per_subject": 0}, ["model.tokens_per_subject is 0"]),
+        "sanity": ({"trainer__num_sanity_val_steps": 1}, ["num_sanity_val_steps must be 0"]),
+        "batches": ({"trainer__limit_train_batches": 2}, ["limit_train_batches is 2", "data.enrolment.steps"]),
         "steps": ({"data__enrolment__steps": 0}, ["data.enrolment.steps is 0"]),
         "accumulation": ({"trainer__accumulate_grad_batches": 2}, ["accumulate_grad_batches must be 1"]),
         "too short": (
@@ -313,8 +319,9 @@ def _black(row: dict) -> dict:
     "name",
     [
         "no photo", "no face", "long noun", "caption", "no placeholder", "two placeholders", "glued placeholder",
-        "other base", "other shape", "grid", "stages", "steps", "accumulation", "too short", "misspelt key",
-        "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt", "validation stranger",
+        "other base", "other shape", "grid", "stages", "tokens", "steps", "accumulation", "too short", "misspelt key",
+        "sanity", "batches", "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt",
+        "validation stranger",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(

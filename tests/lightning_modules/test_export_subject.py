@@ -53,8 +53,11 @@ def by_pipeline(pipe: StableDiffusionPipeline, **prompt: object) -> torch.Tensor
     return pipe(**prompt, latents=start, **more).images
 
 
-def test_a_stock_pipeline_draws_stage_vectors(base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
-    module = run_of(base_folder, tmp_path / "run")
+@pytest.mark.parametrize("settings", [{}, {"tokens_per_subject": 3}, {"scale": 0.5}], ids=["one", "three", "half"])
+def test_a_stock_pipeline_draws_stage_vectors(
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    module = run_of(base_folder, tmp_path / "run", **settings)
     before = by_pipeline(pipe, prompt="a photo of a person")
     assert "stage_prompt" in export_subject(tmp_path / "run", "s0000", tmp_path / "s0000.safetensors")
     with stage_prompt(pipe, PROMPT, {"subject": tmp_path / "s0000.safetensors"}) as prompt:
@@ -76,13 +79,14 @@ def test_two_subject_files_share_a_prompt(base_folder: Path, pipe: StableDiffusi
     )
 
 
+@pytest.mark.parametrize(("tokens", "shape"), [(1, (32,)), (3, (3, 32))])
 def test_a_single_stage_is_a_textual_inversion(
-    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path, tokens: int, shape: tuple[int, ...]
 ) -> None:
-    module = run_of(base_folder, tmp_path / "run", stages=1, key_value="shared")
+    module = run_of(base_folder, tmp_path / "run", stages=1, key_value="shared", tokens_per_subject=tokens)
     file = tmp_path / "s0000.safetensors"
     assert "load_textual_inversion" in export_subject(tmp_path / "run", "s0000", file)
-    assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {"<s0000>": (32,)}
+    assert {name: tuple(value.shape) for name, value in load_file(file).items()} == {"<s0000>": shape}
     pipe.load_textual_inversion(str(file))
     found = by_pipeline(pipe, prompt=PROMPT.replace("<subject>", "<s0000>"))
     torch.testing.assert_close(found, by_method(module, PROMPT), rtol=0, atol=1e-4)

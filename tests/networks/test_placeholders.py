@@ -22,15 +22,27 @@ def test_the_subject_stands_where_the_noun_stood(stock: Backbone, prompt: str, b
     placed = place_subjects(stock.tokenizer, prompt, WHO)
     spoken = stock.tokenizer(prompt.replace("<subject>", "person"), padding="max_length", truncation=True).input_ids
     assert placed.ids.tolist() == spoken and len(placed.ids) == TEXT_LENGTH
-    assert placed.positions == {"subject": 1 + len(stock.tokenizer(before, add_special_tokens=False).input_ids)}
-    assert placed.ids[placed.positions["subject"]] == single_token(stock.tokenizer, "person")
+    position = 1 + len(stock.tokenizer(before, add_special_tokens=False).input_ids)
+    assert placed.positions == {"subject": (position,)}
+    assert placed.ids[position] == single_token(stock.tokenizer, "person")
+
+
+def test_subjects_of_several_tokens_take_as_many_places(stock: Backbone) -> None:
+    nouns = {"subject": "person", "s0226": "hat"}
+    placed = place_subjects(stock.tokenizer, "a <s0226> on a <subject>, smiling", nouns, tokens=3)
+    spoken = stock.tokenizer("a hat hat hat on a person person person, smiling", padding="max_length").input_ids
+    assert placed.ids.tolist() == spoken
+    assert placed.positions == {"s0226": (2, 3, 4), "subject": (7, 8, 9)}
+    assert placed.every_position == [2, 3, 4, 7, 8, 9]
+    with pytest.raises(LikenessError, match="<subject> reaches to token 23, behind the 22 that are read"):
+        place_subjects(stock.tokenizer, "a photo, a photo, " * 3 + "a <subject>", WHO, tokens=4)
 
 
 def test_two_subjects_have_a_place_each(stock: Backbone) -> None:
     nouns = {"subject": "person", "s0226": "hat"}
     placed = place_subjects(stock.tokenizer, "a photo of a <s0226> on a <subject>", nouns)
     assert list(placed.positions) == ["s0226", "subject"]
-    found = [stock.tokenizer.decode([int(placed.ids[position])]).strip() for position in placed.positions.values()]
+    found = [stock.tokenizer.decode([int(placed.ids[position])]).strip() for position in placed.every_position]
     assert found == ["hat", "person"]
 
 
@@ -59,7 +71,7 @@ def test_a_noun_of_several_tokens_is_refused(stock: Backbone) -> None:
 def test_the_nouns_own_embedding_gives_the_plain_prompt_bit_for_bit(stock: Backbone) -> None:
     """F1, on the side of the text encoder."""
     placed = place_subjects(stock.tokenizer, "a photo of a <subject>, in a garden", WHO)
-    at = torch.tensor([list(placed.positions.values())])
+    at = torch.tensor([placed.every_position])
     noun = stock.text_encoder.get_input_embeddings().weight[placed.ids[at]]
     states = encode_placed(stock.text_encoder, placed.ids[None], at, noun)
     assert torch.equal(states, stock.encode_text(["a photo of a person, in a garden"]))
@@ -68,7 +80,7 @@ def test_the_nouns_own_embedding_gives_the_plain_prompt_bit_for_bit(stock: Backb
 def test_other_vectors_reach_their_place_and_what_follows_only(stock: Backbone) -> None:
     """F4: the text transformer is causal."""
     placed = place_subjects(stock.tokenizer, "a photo of a <subject>, in a garden", WHO)
-    position = placed.positions["subject"]
+    (position,) = placed.positions["subject"]
     vector = torch.randn(1, 1, 32, requires_grad=True)
     states = encode_placed(stock.text_encoder, placed.ids[None], torch.tensor([[position]]), vector)
     plain = stock.encode_text(["a photo of a person, in a garden"])
