@@ -12,7 +12,7 @@ and how the tokens begin are not known: those are our reconstruction.
 
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.prompts import ANY_PLACEHOLDER, OWN
+from contracts.records import Request
 from lightning_modules.base import PersonalisationModule
 from losses.attention_alignment import attention_alignment_loss
 from networks.backbone import Backbone
@@ -100,6 +101,7 @@ class SefiIDE(PersonalisationModule):
                 "norm, take it away"
             )
         self._check_length(enrolment.settings.steps, len(enrolment.waves))
+        _check_validation(self.trainer.datamodule.validation_requests(), enrolment.waves[0])  # type: ignore[attr-defined]
         self._steps = enrolment.settings.steps
         nouns = {subject: photo.subject_class for subject, photo in enrolment.references.items()}
         self.prepare(nouns, max(map(len, enrolment.waves)), enrolment.seed)
@@ -367,3 +369,19 @@ class SefiIDE(PersonalisationModule):
         stages = 1 if self.scale == 0 else self.stages
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), stages, -1, -1)
         return Conditioning(empty, empty)
+
+
+def _check_validation(requests: Sequence[Request], first: Sequence[str]) -> None:
+    """Raise :class:`LikenessError` for a prompt that could not be drawn when the subjects of the ``first`` wave alone
+    are known: it would end the run in its middle."""
+    for request in requests:
+        for name in ANY_PLACEHOLDER.findall(request.prompt):
+            if name == request.subject:
+                raise LikenessError(
+                    f"data.validation_prompts: {request.prompt!r} is drawn for {name} too, who would be in it twice"
+                )
+            if name not in (OWN, *first):
+                raise LikenessError(
+                    f"data.validation_prompts: in {request.prompt!r} <{name}> is nobody who is enrolled in the first "
+                    f"wave ({', '.join(first)})"
+                )

@@ -286,6 +286,14 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
             {"data__validation_prompts": "[a <subject> and a <nobody>]"},
             ["'a <subject> and a <nobody>'", "<nobody> names no subject"],
         ),
+        "validation later": (
+            {"data__validation_prompts": f"[a <subject> and a <{LAST}>]", "data__enrolment__at_once": 2},
+            [f"<{LAST}> is nobody who is enrolled in the first wave", NAMES[0]],
+        ),
+        "validation twice": (
+            {"data__validation_prompts": f"[a <subject> and a <{NAMES[0]}>]"},
+            [f"is drawn for {NAMES[0]} too"],
+        ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),
         "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),
     }  # fmt: skip
@@ -321,7 +329,7 @@ def _black(row: dict) -> dict:
         "no photo", "no face", "long noun", "caption", "no placeholder", "two placeholders", "glued placeholder",
         "other base", "other shape", "grid", "stages", "tokens", "steps", "accumulation", "too short", "misspelt key",
         "sanity", "batches", "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt",
-        "validation stranger",
+        "validation stranger", "validation later", "validation twice",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
