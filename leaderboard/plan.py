@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER, plain_prompt
+from contracts.prompts import PLACEHOLDER, plain_prompt, spoken
 from leaderboard.cards import list_cards, versions
 from leaderboard.entries import Run
 from leaderboard.galleries import load_galleries, make_galleries, save_galleries
@@ -84,7 +84,14 @@ def _check(settings: EvaluationSettings) -> None:
 
 
 def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
-    """Every subject must be named before the base model stops to read, or it is silently left out of the image."""
+    """Every placeholder must name a subject, and the own one before the base model stops to read: behind that it is
+    silently left out of the image."""
+    for prompt in protocol.prompts:
+        for subject in protocol.subjects:
+            try:
+                spoken(prompt.text, subject, protocol.subjects)
+            except LikenessError as error:
+                raise LikenessError(f"{wanted.prompts}: {error}") from None
     try:
         tokenizer = load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
     except UNREADABLE as error:
