@@ -91,7 +91,10 @@ class Results:
         return Protocol.from_json(read_json(path))
 
     def check(self, protocol: Protocol) -> None:
-        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether."""
+        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether.
+
+        Dot files do not count: a process that is killed in its first write leaves one.
+        """
         if (self.root / "protocol.json").is_file():
             found = self.protocol()
             if found.hash != protocol.hash:
@@ -100,7 +103,7 @@ class Results:
                     f"{self.root} holds results of protocol {found.hash}, not of {protocol.hash} "
                     f"({', '.join(names)} changed): take another --output"
                 )
-        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        elif self.root.exists() and (not self.root.is_dir() or any(self.root.glob("[!.]*"))):
             raise LikenessError(f"{self.root} is neither empty nor a results folder: take another --output")
 
     def photos_hash(self) -> str:
