@@ -169,7 +169,10 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
 
 def _is_first() -> bool:
     """Whether this is the only process, or the one of a launched group that speaks."""
-    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0) == 0
+    for rank in ("RANK", "SLURM_PROCID"):  # over all machines
+        if os.environ.get(rank):
+            return int(os.environ[rank]) == 0
+    return all(int(os.environ.get(rank) or 0) == 0 for rank in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

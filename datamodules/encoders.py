@@ -7,7 +7,7 @@ background; ``face`` (1, h, w) in 0..1, the soft mask of the head.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -197,18 +197,19 @@ class Features:
         Args:
             keys: Content hashes of the items.
             read: Yields (key, {name: payload for :meth:`FrozenEncoders.encode`}) for a set of keys, in any order.
+
+        Raises:
+            LikenessError: an encoder is missing, or an item of any process cannot be read or encoded.
         """
-        caches = [self._open(name) for name in names]
         p = self._processes
+        caches = p.together(lambda: [self._open(name) for name in names])
         # Twice: where machines do not share the folder, the second round fills in what the other ones encoded.
         for part, parts in ((p.rank, p.count), (p.local_rank, p.local_count)):
-            lacking = {cache.name: cache.missing(keys) for cache in caches}
-            p.barrier()
+            lacking = p.together(lambda: {cache.name: cache.missing(keys) for cache in caches})
             for cache in caches:
-                cache.discard_damaged()
-            p.barrier()
-            self._encode_share({name: set(some[part::parts]) for name, some in lacking.items()}, read)
-            p.barrier()
+                p.together(cache.discard_damaged)
+            share = {name: set(some[part::parts]) for name, some in lacking.items()}
+            p.together(partial(self._encode_share, share, read))
             for cache in caches:
                 cache.refresh()
 

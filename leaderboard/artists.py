@@ -21,6 +21,7 @@ from datamodules.feature_cache import content_key
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode
 from datamodules.sources import cache_folder
+from leaderboard.processes import together
 from leaderboard.protocol import Protocol
 from leaderboard.results import Results
 from lightning_modules.base import PersonalisationModule
@@ -58,12 +59,17 @@ class ModelArtist:
         encoders: Mapping[str, str | None] = MappingProxyType({}),
     ) -> None:
         self._fabric, self._protocol = fabric, protocol
-        module = make_module()
-        if module.backbone.fingerprint != protocol.backbone:
-            raise LikenessError(
-                f"the run was trained on base model {module.backbone.fingerprint[:12]}, the protocol "
-                f"says {protocol.backbone[:12]} (key protocol.backbone)"
-            )
+
+        def load() -> PersonalisationModule:
+            module = make_module()
+            if module.backbone.fingerprint != protocol.backbone:
+                raise LikenessError(
+                    f"the run was trained on base model {module.backbone.fingerprint[:12]}, the protocol "
+                    f"says {protocol.backbone[:12]} (key protocol.backbone)"
+                )
+            return module
+
+        module = together(fabric, load)
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance)
         self._module = module.to(fabric.device).eval()
         photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
@@ -139,5 +145,4 @@ def _processes(fabric: Fabric) -> Processes:
         local_rank=fabric.local_rank,
         local_count=int(getattr(fabric.strategy, "num_processes", 1)),
         device=fabric.device,
-        barrier=fabric.barrier,
     )

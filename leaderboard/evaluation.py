@@ -117,7 +117,11 @@ def _artists(
         (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_encoders(run.folder)))
         for run in runs
     ]
-    return [(FLOOR, partial(model, partial(PromptOnly, wanted.backbone))), (CEILING, ceiling), *methods]
+    return [
+        (FLOOR, partial(model, partial(PromptOnly, wanted.backbone))),
+        (CEILING, partial(together, fabric, ceiling)),
+        *methods,
+    ]
 
 
 def _say(fabric: Fabric, text: str) -> None:

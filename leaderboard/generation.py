@@ -19,7 +19,7 @@ from leaderboard.pictures import write_picture
 from leaderboard.processes import on_first, together
 from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, EntryFolder, LineLog
-from leaderboard.run_facts import note_enrolment, note_stage
+from leaderboard.run_facts import note_drawing, note_enrolment
 
 Batch = Sequence[Request]
 
@@ -56,14 +56,17 @@ def generate(
         How many images were missing.
 
     Raises:
-        LikenessError: images are of another size than the protocol says, or of other weights than those in the folder.
+        LikenessError: images are of another size than the protocol says, or of other weights or another precision than
+            those in the folder.
     """
     on_first(fabric, lambda: folder.claim(entry))
     batches = cut_into_batches(protocol.requests, batch_size)
     # Nobody writes before everybody has looked, or two processes would see different work.
     missing = together(fabric, lambda: {r.id for r in protocol.requests if not folder.image(r.id).is_file()})
     if missing:
-        on_first(fabric, lambda: note_stage(folder, "generate", batch_size))
+        begun = len(missing) < len(protocol.requests)
+        precision, device = str(fabric.strategy.precision.precision), fabric.device.type
+        on_first(fabric, lambda: note_drawing(folder, entry, batch_size, precision, device, begun))
         artist = make_artist()
         on_first(fabric, lambda: note_enrolment(folder, entry, artist.enrol_seconds))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]

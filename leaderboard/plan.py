@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER, plain_prompt
+from contracts.prompts import PLACEHOLDER, plain_prompt, spoken
+from datamodules.encoders import PORTRAIT_FEATURES
+from datamodules.portraits import Portrait, aligned
+from leaderboard.artists import trained_encoders
 from leaderboard.cards import list_cards, versions
 from leaderboard.entries import Run
 from leaderboard.galleries import load_galleries, make_galleries, save_galleries
@@ -14,8 +17,9 @@ from leaderboard.protocol import Protocol, read_prompts
 from leaderboard.results import Results, write_json
 from leaderboard.scoring import load_judges
 from leaderboard.settings import EvaluationSettings, ProtocolSettings
-from leaderboard.subjects import load_subjects, photos_hash
+from leaderboard.subjects import SubjectPhotos, load_subjects, photos_hash
 from leaderboard.verification import source_fingerprints
+from lightning_modules.loading import run_settings
 from metrics.judges import Judges
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
@@ -60,6 +64,9 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     _check_prompts(protocol, wanted)
     for run in runs:
         _check_run(run, protocol)
+        drawn = all(results.entry(run.entry.label).image(request.id).is_file() for request in protocol.requests)
+        if not drawn:
+            _check_portraits(run, subjects)
     if not results.cards.is_file():  # written last
         galleries = make_galleries(judges, subjects)
         results.write_protocol(protocol)
@@ -84,7 +91,14 @@ def _check(settings: EvaluationSettings) -> None:
 
 
 def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
-    """Every subject must be named before the base model stops to read, or it is silently left out of the image."""
+    """Every placeholder must name a subject, and the own one before the base model stops to read: behind that it is
+    silently left out of the image."""
+    for prompt in protocol.prompts:
+        for subject in protocol.subjects:
+            try:
+                spoken(prompt.text, subject, protocol.subjects)
+            except LikenessError as error:
+                raise LikenessError(f"{wanted.prompts}: {error}") from None
     try:
         tokenizer = load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
     except UNREADABLE as error:
@@ -111,6 +125,20 @@ def _check_run(run: Run, protocol: Protocol) -> None:
     enrolled = subjects_of(metadata)
     if enrolled is not None and (missing := sorted(set(protocol.subjects) - enrolled.keys())):
         raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
+
+
+def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
+    """A method that reads aligned faces must find exactly one in every reference, with the detector of its training."""
+    method, _ = run_settings(run.folder)
+    if not set(method.needs) & set(PORTRAIT_FEATURES):
+        return
+    detector = trained_encoders(run.folder)["detector"]
+    for subject in subjects:
+        portrait = Portrait(f"the reference photo of {subject.id}", subject.reference)
+        try:
+            aligned(portrait, len(subject.reference), detector, background=True)
+        except LikenessError as error:
+            raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

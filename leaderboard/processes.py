@@ -6,11 +6,11 @@ from functools import partial
 from typing import TypeVar
 
 import torch
-import torch.distributed
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from contracts.errors import LikenessError
+from datamodules import processes
 from leaderboard.settings import ProcessSettings
 
 T = TypeVar("T")
@@ -51,24 +51,8 @@ def _guarded(fabric: Fabric, work: Callable[[Fabric], T]) -> tuple[T | None, str
 
 
 def together(fabric: Fabric, step: Callable[[], T]) -> T:
-    """Run ``step`` in every process and wait for all; a ``LikenessError`` in one is raised in every one.
-
-    ``step`` must not communicate itself. A process with nothing to do calls this all the same.
-    """
-    result, message = None, None
-    try:
-        result = step()
-    except LikenessError as error:
-        message = str(error)
-    messages: list[str | None] = [None] * fabric.world_size
-    if fabric.world_size > 1:
-        torch.distributed.all_gather_object(messages, message)
-    else:
-        messages = [message]
-    for found in messages:
-        if found is not None:
-            raise LikenessError(found)
-    return result  # type: ignore[return-value]
+    """:func:`datamodules.processes.together` in every process of ``fabric``."""
+    return processes.together(fabric.world_size, step)
 
 
 def on_first(fabric: Fabric, step: Callable[[], None]) -> None:

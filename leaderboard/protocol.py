@@ -86,11 +86,13 @@ class Protocol:
     @classmethod
     def from_json(cls, data: Mapping) -> "Protocol":
         """The inverse of :meth:`to_json`; raises ``LikenessError`` if the hash does not fit the rest."""
-        fields = {name: value for name, value in data.items() if name != "hash"}
         try:
+            fields = {name: value for name, value in data.items() if name != "hash"}
             protocol = cls(**{**fields, "prompts": tuple(Prompt(**prompt) for prompt in fields["prompts"])})
-        except (KeyError, TypeError) as error:
-            raise LikenessError(f"protocol.json was written by another version of Likeness: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:
+            raise LikenessError(
+                f"protocol.json is damaged or was written by another version of Likeness: {error}"
+            ) from error
         if protocol.hash != data.get("hash"):
             raise LikenessError("protocol.json was changed by hand: its hash does not fit; take another --output")
         return protocol

@@ -91,7 +91,10 @@ class Results:
         return Protocol.from_json(read_json(path))
 
     def check(self, protocol: Protocol) -> None:
-        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether."""
+        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether.
+
+        Dot files do not count: a process that is killed in its first write leaves one.
+        """
         if (self.root / "protocol.json").is_file():
             found = self.protocol()
             if found.hash != protocol.hash:
@@ -100,7 +103,7 @@ class Results:
                     f"{self.root} holds results of protocol {found.hash}, not of {protocol.hash} "
                     f"({', '.join(names)} changed): take another --output"
                 )
-        elif self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+        elif self.root.exists() and (not self.root.is_dir() or any(self.root.glob("[!.]*"))):
             raise LikenessError(f"{self.root} is neither empty nor a results folder: take another --output")
 
     def photos_hash(self) -> str:
@@ -217,22 +220,39 @@ class EntryFolder:
         merged = self.root / "records.jsonl"
         return [*([merged] if merged.is_file() else []), *sorted(self.root.glob("shards/*.jsonl"))]
 
+    def take_in_shards(self, request_ids: Sequence[str]) -> None:
+        """Bring what the ranks have appended into ``records.jsonl``, in the order of the plan.
+
+        Between the ranks' logs there is no order in time: call it before any of them appends for another pass.
+        """
+        if any(self.root.glob("shards/*.jsonl")):
+            places = self._latest_lines()
+            self._write_records(places[request_id] for request_id in request_ids if request_id in places)
+
     def merge_records(self, request_ids: Sequence[str]) -> None:
         """Bring the records of all ranks into one file in the order of the plan, with one of them in memory at a time.
 
         Raises:
             LikenessError: a request has no record.
         """
+        places = self._latest_lines()
+        missing = [request_id for request_id in request_ids if request_id not in places]
+        if missing:
+            raise LikenessError(f"{self.root}: {len(missing)} images have no record, such as {missing[0]}")
+        self._write_records(places[request_id] for request_id in request_ids)
+
+    def _latest_lines(self) -> dict[str, tuple[Path, int]]:
+        """File and first byte of each request's record."""
         places: dict[str, tuple[Path, int]] = {}
         for path in self._record_files():
             start = 0
             for _, size, line in _numbered_lines(path):
                 places[line["request_id"]] = (path, start)
                 start += size
-        missing = [request_id for request_id in request_ids if request_id not in places]
-        if missing:
-            raise LikenessError(f"{self.root}: {len(missing)} images have no record, such as {missing[0]}")
-        replace_atomically(self.root / "records.jsonl", _lines_at(places[request_id] for request_id in request_ids))
+        return places
+
+    def _write_records(self, places: Iterable[tuple[Path, int]]) -> None:
+        replace_atomically(self.root / "records.jsonl", _lines_at(places))
         for path in self.root.glob("shards/*.jsonl"):
             path.unlink()
 

@@ -73,8 +73,10 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
     # Nobody writes before everybody has looked, or two processes would see different work.
     lacking = together(fabric, lambda: _lacking(protocol, folder))
+    planned = [request.id for request in protocol.requests]
     unfinished = [b for b in cut_into_groups(protocol.requests, batch_size) if any(r.id in lacking for r in b)]
     if lacking:
+        on_first(fabric, lambda: folder.take_in_shards(planned))
         on_first(fabric, lambda: note_stage(folder, "score", batch_size))
     mine = unfinished[fabric.global_rank :: fabric.world_size]
     total = sum(r.id in lacking for batch in mine for r in batch)
@@ -91,7 +93,7 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
                 bar.update(len(new))
 
     together(fabric, judge_share)
-    on_first(fabric, lambda: folder.merge_records([request.id for request in protocol.requests]))
+    on_first(fabric, lambda: folder.merge_records(planned))
     return len(lacking)
 
 

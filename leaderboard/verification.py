@@ -115,9 +115,14 @@ def _check_board(results: Results) -> Iterator[str]:
         yield str(error)
         return
     board = json.loads(json.dumps(board))
-    if written["protocol"].get("photos_sha256") != board["protocol"]["photos_sha256"]:
+    try:
+        photos = written["protocol"].get("photos_sha256")
+        hashes = {entry["label"]: entry["records_sha256"] for entry in written["entries"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        yield f"{path} is damaged ({type(error).__name__}: {error}): run `--stage report`"
+        return
+    if photos != board["protocol"]["photos_sha256"]:
         yield f"{results.galleries} or a photo in {results.root / 'references'} was changed"
-    hashes = {entry["label"]: entry["records_sha256"] for entry in written["entries"]}
     for entry in board["entries"]:
         if entry["label"] in hashes and hashes[entry["label"]] != entry["records_sha256"]:
             yield f"{results.entry(entry['label']).root / 'records.jsonl'} was changed after the report"

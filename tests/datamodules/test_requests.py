@@ -2,6 +2,7 @@
 
 import io
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,10 @@ from PIL import Image
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
-from datamodules.requests import RequestDataModule
+from datamodules.encoders import Features, FrozenEncoders
+from datamodules.feature_cache import content_key
+from datamodules.processes import Processes
+from datamodules.requests import RequestDataModule, fill_references, fill_texts
 from networks.backbone import load_backbone
 from networks.clip_image import load_clip_image
 from networks.keyed_noise import keyed_normal
@@ -128,6 +132,24 @@ def test_two_processes_draw_every_request_once_through_a_trainer(world: World, c
     drawn = run_ranks(work)
     assert Counter(drawn[0] + drawn[1]) == Counter(r.id for r in requests)
     assert drawn[0] == [r.id for r in requests[::2]]
+
+
+def test_a_photo_that_one_process_cannot_read_stops_all_of_them(world: World, tmp_path: Path) -> None:
+    """Each has one of the two photos to encode; afterwards they go on together."""
+    photos = {content_key(data): (name, data) for name, data in (("ada", _photo(90)), ("bob", b"?"))}
+
+    def work() -> tuple[str, int]:
+        rank = torch.distributed.get_rank()
+        encoders = FrozenEncoders(str(world.base), str(world.clip), 64, torch.device("cpu"))
+        features = Features(encoders, tmp_path, Processes(rank, 2, rank, 2))
+        with pytest.raises(LikenessError) as error:
+            fill_references(features, ("clip",), photos, 64)
+        fill_texts(features, PROMPTS)
+        return str(error.value), len(features["text"].missing(map(content_key, PROMPTS)))
+
+    (first, missing), second = run_ranks(work)
+    assert first.startswith("the reference photo of bob is no readable") and missing == 0
+    assert second == (first, missing)
 
 
 def test_mistakes_are_named(world: World) -> None:

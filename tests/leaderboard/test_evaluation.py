@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from evaluate import main
-from leaderboard.results import Results
+from leaderboard.results import Results, file_hash
 from tests.leaderboard.conftest import World
 from tests.tiny import tiny_base
 
@@ -136,6 +136,22 @@ def test_interrupted_and_gone_on_with_any_process_count(
     assert not (entry / "images" / ".half.png.1").exists()
     assert (entry / "records.jsonl").read_bytes() == b"".join(lines)
     assert timeless(output) == timeless(finished)
+
+
+def test_a_record_of_a_killed_process_is_older_than_what_is_scored_now(
+    finished: Path, world: World, tmp_path: Path
+) -> None:
+    """The killed pass had more processes: its record lies in the log of a higher rank than the one that scores."""
+    output = Path(shutil.copytree(finished, tmp_path / "killed"))
+    folder = Results(output).entry(world.run.name)
+    (folder.root / "shards").mkdir(exist_ok=True)
+    (folder.root / "records.jsonl").rename(folder.record_log(1))
+    image, other = (folder.image(request.id) for request in Results(output).protocol().requests[:2])
+    image.write_bytes(other.read_bytes())
+    for _ in range(2):
+        assert evaluate(world, output, "--stage", "score") == 0
+        assert folder.records()[image.stem].image_sha256 == file_hash(image)
+    assert not list(folder.root.glob("shards/*"))
 
 
 def test_two_processes_give_the_same_bytes(finished: Path, world: World, tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         Results(tmp_path).check(make_protocol())
 
 
+def test_what_a_process_killed_in_its_first_write_leaves_is_no_results(tmp_path: Path) -> None:
+    (tmp_path / ".protocol.json.x1y2").write_bytes(b"{")
+    Results(tmp_path).check(make_protocol())
+
+
 def test_the_refusal_names_what_changed(tmp_path: Path) -> None:
     results = Results(tmp_path)
     results.check(make_protocol())

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from contracts.errors import LikenessError
 from datamodules.encoders import FrozenEncoders
 from evaluate import main
 from leaderboard import scoring
-from leaderboard.results import Entry, EntryFolder, Results
-from leaderboard.run_facts import enrol_seconds, note_enrolment, note_stage, stages_of
+from leaderboard.results import Entry, EntryFolder, Results, write_json
+from leaderboard.run_facts import enrol_seconds, note_drawing, note_enrolment, note_stage, stages_of
 from tests.leaderboard.conftest import World
 
 LABELS = ("prompt-only", "real-photo", "spotdiff")
@@ -73,6 +74,40 @@ def test_the_board_says_with_which_packages_and_batches_it_was_made(drawn: Path,
     assert stages(again, "prompt-only") == [("generate", 5), ("score", 4)], "where nothing was done, nothing is noted"
     page = (output / "leaderboard.html").read_text()
     assert f"batches of 3; torch {version('torch')}" in page
+
+
+def test_one_entry_is_never_drawn_with_two_precisions(
+    drawn: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Path(shutil.copytree(drawn, tmp_path / "results"))
+    folder = Results(output).entry("spotdiff")
+    (facts,) = stages_of(folder)
+    assert (facts["precision"], facts["device"]) == ("32-true", "cpu")
+    image = next((folder.root / "images").iterdir())
+    image.unlink()
+    given = ["--config", str(world.config), "--output", str(output), "--runs", str(world.run), "--stage", "generate"]
+    assert main([*given, "--trainer.precision", "bf16-mixed"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "images drawn with precision 32-true, trainer.precision is bf16-mixed now" in line
+    assert not image.exists() and stages_of(folder) == [facts]
+
+    old = {name: facts[name] for name in ("stage", "batch_size", "packages")}  # as earlier versions wrote it
+    write_json(folder.root / "stages.json", [old])
+    assert main([*given, "--trainer.precision", "bf16-mixed"]) == 0
+    assert image.exists()
+    assert [facts.get("precision") for facts in stages_of(folder)] == [None, "bf16-mixed"]
+
+
+def test_another_precision_is_free_where_nothing_was_drawn_and_for_photos(tmp_path: Path) -> None:
+    folder, method, photos = EntryFolder(Results(tmp_path), "any"), Entry("any", "method"), Entry("any", "ceiling")
+    for precision in ("32-true", "bf16-true"):  # the first ran out of memory
+        note_drawing(folder, method, 4, precision, "cuda", begun=False)
+    assert [facts["precision"] for facts in stages_of(folder)] == ["bf16-true"]
+    note_drawing(folder, method, 8, "bf16-true", "cpu", begun=True)
+    with pytest.raises(LikenessError, match=r"go on with --trainer\.precision bf16-true, or remove the folder"):
+        note_drawing(folder, method, 8, "32-true", "cpu", begun=True)
+    note_drawing(folder, photos, 8, "32-true", "cpu", begun=True)
+    assert [facts["device"] for facts in stages_of(folder)] == ["cuda", "cpu", "cpu"]
 
 
 def test_seconds_to_enrol_are_measured_past_the_cache(

@@ -168,6 +168,42 @@ def test_what_no_list_of_sources_names_is_not_called_checked(results: Results) -
         verify(results)
 
 
+@pytest.mark.parametrize(
+    "board", [{}, [], 3, {"protocol": [], "entries": []}, {"protocol": {}, "entries": [{}]}], ids=str
+)
+def test_a_table_that_is_none_is_one_line(results: Results, board: object) -> None:
+    path = results.root / "leaderboard.json"
+    write_json(path, board)
+    (problem,) = verify(results).problems
+    assert problem.startswith(f"{path} is damaged (") and problem.endswith("): run `--stage report`")
+
+
+def test_a_protocol_that_is_none_is_one_line(results: Results) -> None:
+    write_json(results.root / "protocol.json", [])
+    with pytest.raises(LikenessError, match=r"^protocol\.json is damaged"):
+        verify(results)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("stages.json", {}),
+        ("stages.json", [{}]),
+        ("stages.json", [{"stage": "score", "batch_size": "4", "packages": {}}]),
+        ("timings/enrolment.json", []),
+        ("timings/enrolment.json", {}),
+        ("timings/enrolment.json", {"seconds": "long"}),
+        ("timings/enrolment.json", {"seconds": -1}),
+    ],
+    ids=str,
+)
+def test_facts_that_are_none_are_one_line(results: Results, name: str, content: object) -> None:
+    path = results.entry("prompt-only").root / name
+    write_json(path, content)
+    (problem,) = verify(results).problems
+    assert problem.startswith(f"{path} is damaged: ") and problem.endswith("; remove it")
+
+
 def test_the_written_page_is_the_one_of_the_board(results: Results) -> None:
     board = json.loads((results.root / "leaderboard.json").read_text())
     assert (results.root / "leaderboard.html").read_text() == page_of(results, board)

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import evaluate
+from datamodules import portraits
 from datamodules.encoders import FrozenEncoders
 from leaderboard.artists import trained_encoders
 from tests.leaderboard.conftest import World
@@ -57,3 +59,24 @@ def test_another_encoder_than_in_training_is_one_line(
     assert evaluate.main(given) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "'wplus' features of another encoder or aligner" in error
+
+
+def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
+    world: World, editing: Editing, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The judge is content with it: its detector is another one. What is drawn is not aligned again."""
+    write_manifest(editing)
+    write_manifest(editing, wplus=fingerprint(editing))
+    output = tmp_path / "results"
+    given = [f"--config={world.change(subjects=1, samples=1)}", f"--runs={editing.run}", f"--output={output}"]
+    pack = portraits._pack(str(editing.faces), 128)
+    with monkeypatch.context() as patch:
+        patch.setattr(portraits, "_pack", lambda *_: SimpleNamespace(analyse=lambda x: [pack.analyse(x)[0] * 2]))
+        assert evaluate.main(given) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert line.startswith(f"error: --runs: {editing.run} cannot draw all subjects: the reference photo of s0018")
+        assert "shows 2 faces: give a photo with exactly one" in line
+        assert not output.exists()
+    assert evaluate.main([*given, "--stage=generate"]) == 0
+    monkeypatch.setattr(portraits, "_pack", lambda *_: pytest.fail("aligned again"))
+    assert evaluate.main([*given, "--stage=score"]) == 0
