@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -70,3 +71,5 @@ def test_every_form_of_the_table_says_so(world: World, tmp_path: Path, capsys: p
     board = json.loads((output / "leaderboard.json").read_text())
     marks = {entry["kind"]: entry["own_judges"] for entry in board["entries"]}
     assert marks == {"ceiling": {}, "floor": {}, "method": {"clip": "data.image_encoder"}}
+    rows = pd.read_csv(output / "leaderboard.csv", index_col="kind")
+    assert rows.loc["method", "own_judges"] == "clip: data.image_encoder" and pd.isna(rows.loc["floor", "own_judges"])

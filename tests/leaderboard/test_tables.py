@@ -42,6 +42,7 @@ def test_csv_holds_every_number_of_the_json(board: dict) -> None:
                 assert pd.isna(row[column]) if found[key] is None else row[column] == pytest.approx(found[key])
     assert frame.loc["ours", "trainable_parameters"] == 1234
     json.dumps(board, allow_nan=False)
+    assert set(frame["protocol"]) == {board["protocol"]["hash"]}
 
 
 def test_markdown_has_a_narrow_table_and_one_of_everything(board: dict) -> None:
@@ -96,6 +97,8 @@ def test_a_quick_look_says_so_in_every_table(tmp_path: Path) -> None:
     for text in (to_markdown(board), to_latex(board), summary(board)):
         assert "QUICK LOOK, 4 images per entry" in text
     assert board["protocol"]["hash"] != whole["protocol"]["hash"]
+    marks = [set(pd.read_csv(io.StringIO(to_csv(found)), dtype=str)["limit"]) for found in (board, whole)]
+    assert marks[0] == {"4"} and all(pd.isna(mark) for mark in marks[1])
     assert "QUICK" not in to_markdown(whole)
 
 
