@@ -55,8 +55,9 @@ def _draw_row(
 ) -> None:
     folder = results.entry(label)
     firsts = [r for r in protocol.requests if r.subject == subject and r.sample == 0]
-    for column, request in enumerate(firsts, start=1):
-        x = _LABELS + column * (_TILE + _GAP)
+    columns = {prompt.id: column for column, prompt in enumerate(protocol.prompts, start=1)}
+    for request in firsts:  # with a limit, not every prompt has one
+        x = _LABELS + columns[request.prompt_id] * (_TILE + _GAP)
         path = folder.image(request.id)
         sheet.paste(_tile(path.read_bytes(), str(path), protocol), (x, y))
         if not records[request.id].details["faces"]:
