@@ -62,6 +62,12 @@ def test_every_entry_class_subject_and_card_is_there(tmp_path: Path) -> None:
     assert "SpotDiff" in page, "the manifest of a run"
 
 
+def test_an_object_has_no_face_to_miss(tmp_path: Path) -> None:
+    page = page_of(*make_board(tmp_path, objects=["s2"]))
+    assert 'data-missed="0"' in page and 'data-missed="1"' not in page
+    assert "; no face found" not in page and page.count('class="shot"') == 32
+
+
 def sections(page: str) -> dict[str, str]:
     """The page's sections by id."""
     return {found[1]: found[0] for found in re.finditer(r'<section id="([\w-]+)".*?</section>', page, re.DOTALL)}

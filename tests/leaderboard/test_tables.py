@@ -162,3 +162,7 @@ def test_with_a_limit_every_image_of_the_grid_is_under_its_prompt(tmp_path: Path
     whole, quick = make_results(tmp_path / "whole"), make_results(tmp_path / "quick", limit=4)
     assert [r.id for r in quick.protocol().requests if r.subject == "s2"] == ["s2.hat.00", "s2.hat.01"]
     assert frames(quick) == frames(whole) != set()
+
+
+def test_the_grid_marks_no_missing_face_of_an_object(tmp_path: Path) -> None:
+    assert frames(make_results(tmp_path, objects=["s2"])) == set()
