@@ -64,7 +64,7 @@ def set_columns(records: Sequence[Record], photos: NDArray[np.float32] | None) -
 
 
 def counts(records: Sequence[Record]) -> dict[str, int]:
-    """What went wrong, or might have: images without a face, with several, of one colour, with a prompt cut short."""
+    """What went wrong, or might have, in images: a face that is missing, several, one colour, a prompt cut short."""
     return {
         "images": len(records),
         "without_face": sum(record.face_missed for record in records),

@@ -68,6 +68,14 @@ def test_an_object_has_no_face_to_miss(tmp_path: Path) -> None:
     assert "; no face found" not in page and page.count('class="shot"') == 32
 
 
+def test_counts_say_that_they_are_of_images(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    board["entries"][1]["counts"]["prompts_cut"] = 24
+    page = page_of(results, board)
+    for said in ("<dt>Images whose prompt was cut</dt><dd>24</dd>", "<dt>Images without a face</dt><dd>1</dd>"):
+        assert said in page
+
+
 def sections(page: str) -> dict[str, str]:
     """The page's sections by id."""
     return {found[1]: found[0] for found in re.finditer(r'<section id="([\w-]+)".*?</section>', page, re.DOTALL)}
