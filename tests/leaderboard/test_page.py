@@ -76,6 +76,11 @@ def test_counts_say_that_they_are_of_images(tmp_path: Path) -> None:
         assert said in page
 
 
+def test_the_real_photo_is_not_said_to_share_the_noise(tmp_path: Path) -> None:
+    page = page_of(*make_board(tmp_path))
+    assert "all entries start from the same noise, but for the real photo, which has none." in page
+
+
 def sections(page: str) -> dict[str, str]:
     """The page's sections by id."""
     return {found[1]: found[0] for found in re.finditer(r'<section id="([\w-]+)".*?</section>', page, re.DOTALL)}
