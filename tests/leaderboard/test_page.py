@@ -81,6 +81,13 @@ def test_the_real_photo_is_not_said_to_share_the_noise(tmp_path: Path) -> None:
     assert "all entries start from the same noise, but for the real photo, which has none." in page
 
 
+def test_notes_stand_with_the_warnings(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    assert "<strong>Note.</strong>" not in page_of(results, board)
+    head = page_of(results, {**board, "notes": ["a <b> is twice here"]}).partition("<main>")[0]
+    assert '<p class="warning" role="note"><strong>Note.</strong> a &lt;b&gt; is twice here.</p>' in head
+
+
 def sections(page: str) -> dict[str, str]:
     """The page's sections by id."""
     return {found[1]: found[0] for found in re.finditer(r'<section id="([\w-]+)".*?</section>', page, re.DOTALL)}

@@ -166,3 +166,9 @@ def test_with_a_limit_every_image_of_the_grid_is_under_its_prompt(tmp_path: Path
 
 def test_the_grid_marks_no_missing_face_of_an_object(tmp_path: Path) -> None:
     assert frames(make_results(tmp_path, objects=["s2"])) == set()
+
+
+def test_notes_are_in_the_markdown(board: dict) -> None:
+    assert "Note:" not in to_markdown(board)
+    noted = to_markdown({**board, "notes": ["a and b are the same weights under two labels"]})
+    assert "\n\n- Note: a and b are the same weights under two labels.\n\n## Every measure" in noted
