@@ -45,6 +45,11 @@ class Record:
         """Whether the subject is one with a face, as it is where ``details`` do not say: an object has no identity."""
         return bool(self.details.get("subject_has_face", True))
 
+    @property
+    def face_missed(self) -> bool:
+        """Whether no face was found in an image of a subject that has one."""
+        return self.has_face and not self.details["faces"]
+
     def to_json(self) -> dict:
         return asdict(self)
 

@@ -23,6 +23,8 @@ from leaderboard.statistics import Ratio, identity_recovered, prompt_kept, ratio
 from metrics.card import MetricCard
 
 DECIMALS = 6
+STRANGERS = 0.2
+"""Mean cosine that faces of strangers stay under: a floor above it draws people who look like the subjects."""
 _ORDER = {"ceiling": 0, "method": 1, "floor": 2}
 Columns = Mapping[str, Ratio]
 T = TypeVar("T")
@@ -69,7 +71,7 @@ class ScoredEntries:
     entries: Sequence[Scored]
     """The complete entries, by label."""
     notes: Sequence[str]
-    """For the user: who was left out because images are not scored, who is there twice."""
+    """For the reader of the table: who was left out because images are not scored, who is there twice."""
 
     @cached_property
     def records(self) -> dict[str, dict[str, Record]]:
@@ -100,7 +102,19 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "ties": ties,
         "comparisons": {name: [pair_json(pair) for pair in found] for name, found in pairs.items()},
         "presets": {name: {"about": p.about, "columns": dict(p.columns)} for name, p in PRESETS.items()},
+        "notes": [*scored.notes, *_notes_on_floor(floor)],
     }
+
+
+def _notes_on_floor(floor: Scored) -> list[str]:
+    found = ratio_interval(floor.columns["identity_misses_zero"])
+    if found.low is None or found.low <= STRANGERS:
+        return []
+    return [
+        f"{floor.entry.label} already resembles the subjects: its identity, misses counted as 0, is {found.value:.3f} "
+        f"[{found.low:.3f}, {found.high:.3f}], where strangers stay under {STRANGERS:g}; read identity recovered, "
+        "which starts at this row"
+    ]
 
 
 def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored, Scored]:

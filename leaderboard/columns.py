@@ -64,10 +64,10 @@ def set_columns(records: Sequence[Record], photos: NDArray[np.float32] | None) -
 
 
 def counts(records: Sequence[Record]) -> dict[str, int]:
-    """What went wrong, or might have: images without a face, with several, of one colour, with a prompt cut short."""
+    """What went wrong, or might have, in images: a face that is missing, several, one colour, a prompt cut short."""
     return {
         "images": len(records),
-        "without_face": sum(record.details["faces"] == 0 and record.has_face for record in records),
+        "without_face": sum(record.face_missed for record in records),
         "several_faces": sum(int(record.details["faces"] or 0) > 1 for record in records),
         "blank": sum(bool(record.details["blank"]) for record in records),
         "prompts_cut": sum(int(record.details["tokens_cut"] or 0) > 0 for record in records),

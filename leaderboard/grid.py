@@ -20,7 +20,8 @@ _MISS = (214, 30, 30)
 def draw_grid(results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]]) -> Image.Image:
     """A block of rows per subject, a row per entry; first the reference photo, then the first sample of each prompt.
 
-    ``records`` are by label and request. A red frame marks an image in which no face was found.
+    ``records`` are by label and request. A red frame marks an image in which no face was found, of a
+    subject that has one.
     """
     protocol = results.protocol()
     subjects = list(protocol.subjects)[:SUBJECTS]
@@ -54,12 +55,13 @@ def _draw_row(
     y: int,
 ) -> None:
     folder = results.entry(label)
+    columns = {prompt.id: column for column, prompt in enumerate(protocol.prompts, start=1)}
     firsts = [r for r in protocol.requests if r.subject == subject and r.sample == 0]
-    for column, request in enumerate(firsts, start=1):
-        x = _LABELS + column * (_TILE + _GAP)
+    for request in firsts:  # with a limit, not every prompt has one
+        x = _LABELS + columns[request.prompt_id] * (_TILE + _GAP)
         path = folder.image(request.id)
         sheet.paste(_tile(path.read_bytes(), str(path), protocol), (x, y))
-        if not records[request.id].details["faces"]:
+        if records[request.id].face_missed:
             pen.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), outline=_MISS, width=3)
 
 

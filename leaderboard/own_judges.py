@@ -6,15 +6,21 @@ from pathlib import Path
 import yaml
 
 from contracts.errors import LikenessError
+from leaderboard.results import file_hash
 from leaderboard.settings import JudgeSettings
-from networks.fingerprints import folder_fingerprint
+from networks.face_analysis import recognises_faces
 
+_FACE_JUDGES = ("faces", "second_faces")
 _FIND_ONLY = ("detector", "faces")
-"""Keys of face packs that only find faces, where a second opinion only recognises them."""
+"""Keys of face packs that only find faces: what a pack holds to recognise them is not used there."""
+_NETWORKS = (".onnx", ".safetensors")
 
 
 def own_judges(run: Path, judges: JudgeSettings) -> dict[str, str]:
-    """Configuration key of the method by judge, where both name the same files: ``{"clip": "data.image_encoder"}``.
+    """Configuration key of the method by judge, where both use the same network: ``{"clip": "data.image_encoder"}``.
+
+    Networks are the same where a file of the one has the content of a file of the other. Of a face pack only the
+    recogniser counts, as a detector says nothing of whose face it finds.
 
     Raises:
         LikenessError: the run has no readable ``config.yaml``.
@@ -27,8 +33,8 @@ def own_judges(run: Path, judges: JudgeSettings) -> dict[str, str]:
     found = {}
     for judge, source in vars(judges).items():
         for key, text in texts:
-            apart = judge == "second_faces" and key.rpartition(".")[2] in _FIND_ONLY
-            if source and not apart and _same(source, text):
+            apart = judge in _FACE_JUDGES and key.rpartition(".")[2] in _FIND_ONLY
+            if source and not apart and _shared(judge, source, text):
                 found[judge] = key.replace(".init_args", "")
                 break
     return found
@@ -43,15 +49,22 @@ def _texts(key: str, value: object) -> Iterator[tuple[str, str]]:
             yield from _texts(f"{key}.{name}", inner)
 
 
-def _same(judge: str, own: str) -> bool:
-    """Whether two sources are one, or hold the same files; data folders are told apart without reading them."""
-    if judge == own:
+def _shared(judge: str, source: str, own: str) -> bool:
+    """Whether a network of the judge in ``source`` is one in ``own`` too; other folders are told apart unread."""
+    if source == own:
         return True
-    first, second = Path(judge), Path(own)
-    if not (first.is_dir() and second.is_dir()) or _listing(first) != _listing(second):
-        return False
-    return folder_fingerprint(first) == folder_fingerprint(second)
+    return any(judge not in _FACE_JUDGES or recognises_faces(file) for file in _common(Path(source), Path(own)))
 
 
-def _listing(folder: Path) -> list[tuple[str, int]]:
-    return sorted((path.name, path.stat().st_size) for path in folder.iterdir() if path.is_file())
+def _common(first: Path, second: Path) -> Iterator[Path]:
+    """The network files of the first folder whose content a file of the second has, under any name."""
+    others = _networks(second)
+    for file in _networks(first):
+        same_size = [other for other in others if other.stat().st_size == file.stat().st_size]
+        if same_size and file_hash(file) in map(file_hash, same_size):
+            yield file
+
+
+def _networks(source: Path) -> list[Path]:
+    files = source.iterdir() if source.is_dir() else [source]
+    return [file for file in files if file.suffix in _NETWORKS and file.is_file()]

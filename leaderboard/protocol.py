@@ -59,7 +59,8 @@ class Protocol:
         """Every image to draw, subject by subject, prompt by prompt, sample by sample.
 
         With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
-        subjects and many prompts; the samples of a prompt stay together.
+        subjects and many prompts. All samples of a prompt are taken before the next prompt's first, so only the last
+        prompt to be taken may lack some.
         """
         every = [
             (

@@ -36,4 +36,4 @@ def write_report(results: Results) -> tuple[str, Sequence[str]]:
     for name, data in written.items():
         replace_atomically(results.root / name, data)
     write_json(results.root / "leaderboard.json", board)
-    return summary(board), scored.notes
+    return summary(board), board["notes"]

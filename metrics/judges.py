@@ -4,7 +4,6 @@ Used by the leaderboard's scoring and by the validation inside training, so a nu
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,9 +105,7 @@ class Judges:
         found = torch.full((len(images),), torch.nan, dtype=torch.float64)
         for group in dict.fromkeys(groups):
             rows = [i for i, other in enumerate(groups) if other == group]
-            with _full_precision():
-                features = self.lpips.image_features(images[rows])
-            found[rows] = mean_distance_to_others(features).cpu()
+            found[rows] = mean_distance_to_others(self.lpips.image_features(images[rows])).cpu()
         return found
 
 
@@ -184,8 +181,7 @@ def _look(
     count: int,
 ) -> dict[str, Vectors]:
     """Features of all views in one run; the views after the first exist for ``rows`` only."""
-    with _full_precision():
-        found = network.image_features(np.stack([image for view in views.values() for image in view])).cpu().numpy()
+    found = network.image_features(np.stack([image for view in views.values() for image in view])).cpu().numpy()
     features, first = {}, 0
     for suffix, view in views.items():
         some = found[first : first + len(view)]
@@ -194,12 +190,6 @@ def _look(
         if suffix:
             features[name + suffix][rows] = some
     return features
-
-
-def _full_precision() -> AbstractContextManager[None]:
-    # TF32 would move cosines in the third decimal, more than many claimed gains. What is not named here is switched
-    # off, cuDNN itself too.
-    return torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False)
 
 
 def _where(known: Tensor, values: Tensor) -> Tensor:

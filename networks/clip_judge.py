@@ -8,6 +8,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
+from networks.precision import full_precision
 from networks.pretrained import UNREADABLE, first_line, load_model, load_tokenizer
 
 
@@ -39,6 +40,7 @@ class ClipJudge(nn.Module):
         return int(self.model.config.projection_dim)
 
     @torch.inference_mode()
+    @full_precision()
     def image_features(self, images: np.ndarray | Tensor) -> Tensor:
         """Unit features (B, D) of RGB uint8 images (B, H, W, 3)."""
         array = np.asarray(images.cpu() if isinstance(images, Tensor) else images)
@@ -49,6 +51,7 @@ class ClipJudge(nn.Module):
         return F.normalize(self.model.visual_projection(pooled).float(), dim=-1)
 
     @torch.inference_mode()
+    @full_precision()
     def text_features(self, texts: list[str]) -> tuple[Tensor, list[int]]:
         """Unit features (B, D), and how many tokens of each text were cut off; a text is encoded only once."""
         for text in dict.fromkeys(texts):

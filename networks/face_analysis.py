@@ -180,6 +180,29 @@ class FacePack:
         return (raw / np.linalg.norm(raw, axis=1, keepdims=True).clip(min=1e-12)).astype(np.float32)
 
 
+def recognises_faces(file: Path) -> bool:
+    """Whether insightface takes an ONNX file for a recogniser, which it tells by inputs and outputs alone.
+
+    A file that is no ONNX is none.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(file, load_external_data=False).graph
+    except DecodeError:
+        return False
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [found for found in graph.input if found.name not in weights]
+    sides = [dim.dim_value for found in inputs for dim in found.type.tensor_type.shape.dim[2:]]
+    # Of 192 pixels are its landmark models, of less than 112 the one for age; a detector has an output for each stride.
+    return len(graph.output) < 5 and len(sides) == 2 and sides[0] == sides[1] and _is_recognisers_side(sides[0])
+
+
+def _is_recognisers_side(side: int) -> bool:
+    return side >= 112 and side % 16 == 0 and side != 192
+
+
 def _bgr(images: NDArray[np.uint8] | torch.Tensor) -> list[NDArray[np.uint8]]:
     """What insightface reads: one contiguous BGR picture each. A wrong shape or type is a mistake of the caller."""
     array = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images

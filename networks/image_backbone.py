@@ -9,6 +9,7 @@ from transformers import AutoImageProcessor, AutoModel
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
+from networks.precision import full_precision
 from networks.pretrained import UNREADABLE, first_line
 from networks.quiet import quiet_loading
 
@@ -41,6 +42,7 @@ class ImageBackbone(nn.Module):
         self.fingerprint = folder_fingerprint(folder)
 
     @torch.inference_mode()
+    @full_precision()
     def image_features(self, images: NDArray[np.uint8]) -> Tensor:
         """Unit features (B, D) of RGB uint8 images (B, H, W, 3)."""
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
+from networks.precision import full_precision
 
 # (channels, kernel, stride, padding) of a convolution, "pool" (kernel, stride), "tap" after a ReLU whose output counts.
 _ALEXNET = [(64, 11, 4, 2), "tap", (3, 2), (192, 5, 1, 2), "tap", (3, 2), (384, 3, 1, 1), "tap", (256, 3, 1, 1), "tap"]
@@ -57,6 +58,7 @@ class LpipsNetwork(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.inference_mode()
+    @full_precision()
     def image_features(self, images: NDArray) -> Tensor:
         """Scaled features (B, F) of RGB uint8 images (B, H, W, 3), taken to -1..1 and not resized."""
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:

@@ -1,5 +1,6 @@
 """Every shipped YAML fits the command that it is written for; nothing is built."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import yaml
 
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from evaluate import make_parser
+from leaderboard.protocol import read_prompts
 from lightning_modules import PersonalisationModule
 from train import TrainCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("pocket/*.yaml")])
 TRAINERS = sorted(CONFIGS.glob("trainer/*.yaml"))
+PROMPTS = [path for path in sorted(CONFIGS.parent.glob("leaderboard/prompts/*.yaml")) if path.stem != "pocket_edits"]
 EVALUATIONS = sorted(CONFIGS.glob("evaluation/*.yaml"))
 
 
@@ -70,3 +73,20 @@ def test_evaluations(path: Path) -> None:
     parsed = make_parser().parse_args([f"--config={path}", "--output=results"])
     for name, value in yaml.safe_load(path.read_text())["protocol"].items():
         assert getattr(parsed.protocol, name) == value
+
+
+def words(prompt: str) -> str:
+    """A prompt's text without its punctuation."""
+    return " ".join(re.findall(r"[\w<>']+", prompt.lower()))
+
+
+def test_no_method_is_tuned_on_a_prompt_that_it_is_tested_on() -> None:
+    """Prompts of the pocket world test methods of the pocket world, all the others those of real base models."""
+    tested: dict[bool, set[str]] = {True: set(), False: set()}
+    for path in PROMPTS:
+        tested[path.stem.startswith("pocket")] |= {words(prompt.text) for prompt in read_prompts(str(path))}
+    assert all(tested.values())
+    validated = {path: yaml.safe_load(path.read_text())["data"].get("validation_prompts", []) for path in METHODS}
+    assert any(validated.values())
+    for path, prompts in validated.items():
+        assert not {words(prompt) for prompt in prompts} & tested[path.parent.name == "pocket"], path

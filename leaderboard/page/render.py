@@ -14,7 +14,7 @@ from contracts.records import Record
 from leaderboard.page import view
 from leaderboard.page.sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.results import Results
-from leaderboard.tables.columns import range_text, title_of, warnings
+from leaderboard.tables.columns import count_title, range_text, title_of, warnings
 
 _HERE = Path(__file__).parent
 
@@ -68,6 +68,7 @@ def render_page(
         trade_off=view.trade_off(board),
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
+        count_title=count_title,
         titles={name: title_of(board, name) for name in board["metrics"]},
         ranges={name: range_text(card["low"], card["high"]) for name, card in board["metrics"].items()},
         manifests={entry["label"]: view.manifest_text(entry) for entry in board["entries"]},

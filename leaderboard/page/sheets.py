@@ -24,7 +24,7 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Shot:
-    """One image: its thumbnail as a data URI, whether a face was found, and its scores in words."""
+    """One image: its thumbnail as a data URI, whether its subject's face was missed, its scores in words."""
 
     label: str
     sample: int
@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def missed(self) -> bool:
-        """Whether some entry's image shows no face."""
+        """Whether some entry's image lacks the subject's face."""
         return any(shot.missed for shots in self.shots.values() for shot in shots)
 
 
@@ -119,8 +119,7 @@ def _shot(results: Results, label: str, record: Record) -> Shot:
     scores = "\n".join(
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in record.scores.items() if value is not None
     )
-    missed = not record.details["faces"]
-    return Shot(label, record.sample, thumbnail(path.read_bytes(), str(path)), missed, scores)
+    return Shot(label, record.sample, thumbnail(path.read_bytes(), str(path)), record.face_missed, scores)
 
 
 def thumbnail(data: bytes, name: str) -> str:

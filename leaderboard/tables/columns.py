@@ -9,6 +9,13 @@ _COSTS = {
     "peak_memory_bytes": "Peak memory",
     "trainable_parameters": "Trained parameters",
 }
+_COUNTS = {
+    "images": "Images",
+    "without_face": "Images without a face",
+    "several_faces": "Images with several faces",
+    "blank": "Images of one colour",
+    "prompts_cut": "Images whose prompt was cut",
+}
 
 
 def headline(board: Mapping) -> list[str]:
@@ -26,6 +33,11 @@ def title_of(board: Mapping, name: str) -> str:
     """A metric's or cost's name for people, with a capital at its start."""
     title = board["metrics"][name]["title"] if name in board["metrics"] else _COSTS[name]
     return title[:1].upper() + title[1:]
+
+
+def count_title(name: str) -> str:
+    """What a count of an entry counts, for people: images in every case."""
+    return _COUNTS[name]
 
 
 def range_text(low: float | None, high: float | None) -> str:

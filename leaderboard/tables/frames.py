@@ -6,10 +6,20 @@ import pandas as pd
 
 
 def to_frame(board: Mapping) -> pd.DataFrame:
-    """One row per entry; a metric takes the columns NAME, NAME_low, NAME_high and NAME_n."""
+    """One row per entry; a metric takes the columns NAME, NAME_low, NAME_high and NAME_n.
+
+    ``protocol`` is its hash, ``limit`` the images per entry of a quick look, and ``own_judges`` names the judges that a
+    method was made with, each with the key of its configuration: ``clip: data.image_encoder``.
+    """
     rows = []
     for entry in board["entries"]:
-        row = {"label": entry["label"], "kind": entry["kind"]}
+        row = {
+            "label": entry["label"],
+            "kind": entry["kind"],
+            "protocol": board["protocol"]["hash"],
+            "limit": board["protocol"]["limit"],
+            "own_judges": "; ".join(f"{judge}: {key}" for judge, key in entry["own_judges"].items()) or None,
+        }
         for name, found in entry["metrics"].items():
             row |= {
                 name: found["value"],
@@ -24,5 +34,5 @@ def to_frame(board: Mapping) -> pd.DataFrame:
 def to_csv(board: Mapping) -> str:
     """The table as CSV; an empty cell is a value that is not defined or not known."""
     frame = to_frame(board)
-    counts = [f"{name}_n" for name in board["metrics"]] + ["trainable_parameters"]
+    counts = [f"{name}_n" for name in board["metrics"]] + ["limit", "trainable_parameters"]
     return frame.astype({name: "Int64" for name in counts if name in frame}).to_csv(index=False, lineterminator="\n")

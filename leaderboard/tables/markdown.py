@@ -11,7 +11,9 @@ LEGEND = "In brackets: 95 % bootstrap interval over subjects. **Best**, _second_
 def to_markdown(board: Mapping) -> str:
     """The whole report as Markdown."""
     legend = [f"- {title_of(board, name)}: `{card['version']}`" for name, card in board["metrics"].items()]
-    parts = ["# Leaderboard", summary(board), "## Every measure", _all_measures(board), "## Columns", "\n".join(legend)]
+    notes = [f"- Note: {text}." for text in board["notes"]]
+    parts = ["# Leaderboard", summary(board), *(["\n".join(notes)] if notes else [])]
+    parts += ["## Every measure", _all_measures(board), "## Columns", "\n".join(legend)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,6 +1,6 @@
 """Made-up results for tests of tables and page: real files in a real folder, with scores of our choosing."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,11 +67,14 @@ def cards() -> tuple[MetricCard, ...]:
     )
 
 
-def make_results(root: Path, kinds: Mapping[str, str] = KINDS, missed: str = MISSED, **changes: object) -> Results:
+def make_results(
+    root: Path, kinds: Mapping[str, str] = KINDS, missed: str = MISSED, objects: Collection[str] = (), **changes: object
+) -> Results:
     """A finished evaluation without a report.
 
     Args:
         missed: The request in whose image ``ours`` shows no face.
+        objects: Subjects that have no face.
         changes: Fields of the protocol.
     """
     results = Results(root)
@@ -91,7 +94,8 @@ def make_results(root: Path, kinds: Mapping[str, str] = KINDS, missed: str = MIS
         for request in protocol.requests:
             image = _grey(rng)
             write_picture(folder.image(request.id), image, {})
-            seen = not (label == "ours" and request.id == missed)
+            has_face = request.subject not in objects
+            seen = has_face and not (label == "ours" and request.id == missed)
             subject = list(protocol.subjects).index(request.subject)
             identity = IDENTITY.get(label, 0.4) + 0.01 * subject + 0.002 * rng.standard_normal()
             record = {
@@ -108,7 +112,7 @@ def make_results(root: Path, kinds: Mapping[str, str] = KINDS, missed: str = MIS
                     "clip_t": FIT.get(label, 0.2),
                     "edit_margin": FIT.get(label, 0.2) - 0.2,
                 },
-                "details": {"faces": int(seen), "tokens_cut": 0, "blank": False},
+                "details": {"faces": int(seen), "subject_has_face": has_face, "tokens_cut": 0, "blank": False},
                 "features": {"clip": encode_vector(_unit(rng, 1)[0])},
             }
             lines.append(json_line(record))

@@ -10,7 +10,9 @@ import pytest
 from contracts.errors import LikenessError
 from leaderboard.board import read_scored
 from leaderboard.features import encode_vector
-from leaderboard.results import Entry, write_json
+from leaderboard.report import write_report
+from leaderboard.results import Entry, json_line, write_json
+from tests.leaderboard import boards
 from tests.leaderboard.boards import KINDS, MANIFEST, board_of, make_board, make_results
 
 
@@ -186,7 +188,36 @@ def test_the_same_run_under_two_labels_is_noted(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     path = results.entry("theirs").root / "entry.json"
     path.write_text(path.read_text().replace('"weights": "theirs"', '"weights": "ours"'))
-    assert read_scored(results).notes == ["theirs and ours are the same weights under two labels"]
+    note = "theirs and ours are the same weights under two labels"
+    assert read_scored(results).notes == [note]
+    _, said = write_report(results)
+    assert said == [note] and json.loads((results.root / "leaderboard.json").read_text())["notes"] == [note]
+    for name in ("leaderboard.md", "leaderboard.html"):
+        assert note in (results.root / name).read_text()
+
+
+@pytest.mark.parametrize(("identity", "noted"), [(0.25, True), (0.19, False)])
+def test_a_floor_that_resembles_the_subjects_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: float, noted: bool
+) -> None:
+    monkeypatch.setitem(boards.IDENTITY, "prompt-only", identity)
+    board = board_of(make_results(tmp_path))
+    (floor,) = [entry for entry in board["entries"] if entry["kind"] == "floor"]
+    assert (floor["metrics"]["identity_misses_zero"]["low"] > 0.2) is noted
+    assert [note[:43] for note in board["notes"]] == ["prompt-only already resembles the subjects:"] * noted
+
+
+def test_a_floor_whose_interval_reaches_strangers_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One alike subject of two: the value is above 0.2, its interval is not."""
+    monkeypatch.setitem(boards.IDENTITY, "prompt-only", 0.45)
+    results = make_results(tmp_path)
+    path = results.entry("prompt-only").root / "records.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["scores"]["identity"] *= row["subject"] == "s1"
+    path.write_text("".join(map(json_line, rows)))
+    board = board_of(results)
+    assert board["entries"][-1]["metrics"]["identity_misses_zero"]["value"] > 0.2 and board["notes"] == []
 
 
 def test_a_quick_look_may_leave_a_subject_out(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -32,22 +33,41 @@ def test_the_same_face_network_is_found_under_any_name(world: World, tmp_path: P
     assert own_judges(run, settings) == {"faces": "model.face_encoder"}, "the judges of the training do not count"
 
 
+def test_the_same_network_is_found_among_other_files(world: World, tmp_path: Path) -> None:
+    """Another detector beside the recogniser, another configuration beside the weights, other names for both."""
+    faces, clip = world.root / "faces", world.root / "clip"
+    pack, encoder = tmp_path / "pack", tmp_path / "encoder"
+    pack.mkdir()
+    shutil.copy(faces / "recognition.onnx", pack / "w600k.onnx")
+    (pack / "detection.onnx").write_bytes((faces / "detection.onnx").read_bytes() + b"\0")
+    encoder.mkdir()
+    shutil.copy(clip / "model.safetensors", encoder / "clip.safetensors")
+    run = write_run(tmp_path / "run", face_encoder=str(pack), image_encoder=str(encoder))
+    settings = JudgeSettings(str(faces), str(clip), second_faces=str(faces), lpips=str(encoder / "clip.safetensors"))
+    assert own_judges(run, settings) == {
+        "faces": "data.face_encoder",
+        "second_faces": "data.face_encoder",
+        "clip": "data.image_encoder",
+        "lpips": "data.image_encoder",
+    }
+
+
 def test_another_network_is_another_network(world: World, tmp_path: Path) -> None:
+    """The recogniser differs, the detector beside it does not: that alone says nothing of whose face it is."""
     settings = JudgeSettings(str(world.root / "faces"), str(world.root / "clip"))
     other = Path(shutil.copytree(world.root / "faces", tmp_path / "other"))
-    recogniser = max(other.glob("*.onnx"), key=lambda file: file.stat().st_size)
+    recogniser = other / "recognition.onnx"
     data = bytearray(recogniser.read_bytes())
     data[-1] ^= 1  # of the same size
     recogniser.write_bytes(data)
-    run = write_run(tmp_path / "run", detector=str(other), source="pocket10k", image_encoder="someone/clip")
+    run = write_run(tmp_path / "run", face_encoder=str(other), source="pocket10k", image_encoder="someone/clip")
     assert own_judges(run, settings) == {}
 
 
-def test_finding_faces_is_no_part_of_a_second_opinion(world: World, tmp_path: Path) -> None:
+def test_finding_faces_is_no_judgement_of_identity(world: World, tmp_path: Path) -> None:
     pack = str(world.root / "faces")
-    run = write_run(tmp_path / "run", detector=pack)
-    assert own_judges(run, JudgeSettings(pack, "c")) == {"faces": "data.detector"}
-    assert own_judges(run, JudgeSettings("f", "c", second_faces=pack)) == {}
+    run = write_run(tmp_path / "run", detector=pack, enrolment={"faces": pack})
+    assert own_judges(run, JudgeSettings(pack, "c", second_faces=pack)) == {}
 
 
 def test_a_damaged_configuration_is_one_line(tmp_path: Path) -> None:
@@ -68,5 +88,7 @@ def test_every_form_of_the_table_says_so(world: World, tmp_path: Path, capsys: p
         assert said in (output / name).read_text()
     assert said.replace("_", "\\_") in (output / "leaderboard.tex").read_text()
     board = json.loads((output / "leaderboard.json").read_text())
+    rows = pd.read_csv(output / "leaderboard.csv", index_col="kind")
+    assert rows.loc["method", "own_judges"] == "clip: data.image_encoder" and pd.isna(rows.loc["floor", "own_judges"])
     marks = {entry["kind"]: entry["own_judges"] for entry in board["entries"]}
     assert marks == {"ceiling": {}, "floor": {}, "method": {"clip": "data.image_encoder"}}

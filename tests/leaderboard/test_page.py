@@ -62,6 +62,32 @@ def test_every_entry_class_subject_and_card_is_there(tmp_path: Path) -> None:
     assert "SpotDiff" in page, "the manifest of a run"
 
 
+def test_an_object_has_no_face_to_miss(tmp_path: Path) -> None:
+    page = page_of(*make_board(tmp_path, objects=["s2"]))
+    assert 'data-missed="0"' in page and 'data-missed="1"' not in page
+    assert "; no face found" not in page and page.count('class="shot"') == 32
+
+
+def test_counts_say_that_they_are_of_images(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    board["entries"][1]["counts"]["prompts_cut"] = 24
+    page = page_of(results, board)
+    for said in ("<dt>Images whose prompt was cut</dt><dd>24</dd>", "<dt>Images without a face</dt><dd>1</dd>"):
+        assert said in page
+
+
+def test_the_real_photo_is_not_said_to_share_the_noise(tmp_path: Path) -> None:
+    page = page_of(*make_board(tmp_path))
+    assert "all entries start from the same noise, but for the real photo, which has none." in page
+
+
+def test_notes_stand_with_the_warnings(tmp_path: Path) -> None:
+    results, board = make_board(tmp_path)
+    assert "<strong>Note.</strong>" not in page_of(results, board)
+    head = page_of(results, {**board, "notes": ["a <b> is twice here"]}).partition("<main>")[0]
+    assert '<p class="warning" role="note"><strong>Note.</strong> a &lt;b&gt; is twice here.</p>' in head
+
+
 def sections(page: str) -> dict[str, str]:
     """The page's sections by id."""
     return {found[1]: found[0] for found in re.finditer(r'<section id="([\w-]+)".*?</section>', page, re.DOTALL)}

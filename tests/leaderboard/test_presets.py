@@ -1,20 +1,32 @@
 """Every preset against its peer's convention, computed by hand on records small enough to follow."""
 
+import itertools
+
+import numpy as np
 import pytest
 
 from contracts.records import Record
-from leaderboard.presets import PRESETS, preset_values
+from leaderboard.columns import subject_columns
+from leaderboard.features import encode_vector
+from leaderboard.presets import PRESETS, preset_values, without_outliers
+from leaderboard.statistics import ratio_interval
 
 
-def record(prompt: str, sample: int, **scores: float | None) -> Record:
-    return Record(f"s.{prompt}.{sample:02d}", "s", prompt, "scene", sample, "", {}, scores)
+def record(prompt: str, sample: int, faces: int, **scores: float | None) -> Record:
+    details = {"faces": faces, "tokens_cut": 0, "blank": False}
+    features = {"clip": encode_vector(np.ones(1, np.float32))}
+    return Record(f"s.{prompt}.{sample:02d}", "s", prompt, "scene", sample, "", {}, scores, details, features)
 
 
-def records(reference: list[float | None], **more: list[float | None]) -> list[Record]:
-    """Two images of each prompt in turn, with ``identity_to_reference`` and further scores."""
+def records(reference: list[float | None], faces: list[int] | None = None, **more: list[float | None]) -> list[Record]:
+    """Two images of each prompt in turn, with ``identity_to_reference`` and further scores.
+
+    ``faces`` are in the images: one where there is a score, if not said.
+    """
     columns = {"identity_to_reference": reference, **more}
+    counted = faces or [int(value is not None) for value in reference]
     return [
-        record("pqrstuvw"[i // 2], i % 2, **{name: values[i] for name, values in columns.items()})
+        record("pqrstuvw"[i // 2], i % 2, counted[i], **{name: values[i] for name, values in columns.items()})
         for i in range(len(reference))
     ]
 
@@ -56,11 +68,31 @@ def test_multiid_takes_outliers_out_before_the_mean() -> None:
     )
 
 
+def test_multiid_leaves_crowds_out_of_copy_paste_alone() -> None:
+    scores = [0.2, 0.4, 0.6, 0.8]
+    given = records(scores, faces=[1, 2, 1, 3], identity=scores, copy_paste=scores)
+    assert preset_values(given)["multiid"] == pytest.approx(
+        {"target_similarity": 0.5, "reference_similarity": 0.5, "copy_paste": (0.2 + 0.6) / 2}
+    )
+
+
+def test_half_of_the_values_are_never_outliers() -> None:
+    """So the median, which the peer takes where fewer are left, is never called for."""
+    for n in range(1, 8):
+        for gaps in itertools.product([0.0, 1e-3, 1.0, 1e4], repeat=n - 1):
+            values = np.cumsum([0.0, *gaps])
+            assert 2 * len(without_outliers(values)) >= n, values
+
+
 def test_ours_does_not_trim() -> None:
     """The trap behind the rule: without its heavy tail a method that fails looks as good as one that does not."""
-    steady, failing = records([0.15] * 8), records([0.15] * 7 + [-0.9])
-    trimmed = [preset_values(given)["multiid"]["reference_similarity"] for given in (steady, failing)]
+    values = [[0.15] * 8, [0.15] * 7 + [-0.9]]
+    steady, failing = (records(found, identity=found, copy_paste=found) for found in values)  # type: ignore[arg-type]
+    trimmed = [preset_values(given)["multiid"]["target_similarity"] for given in (steady, failing)]
     assert trimmed[0] == pytest.approx(trimmed[1])
+    for name in ("identity_misses_zero", "identity_given_detection", "copy_paste"):
+        ours = [ratio_interval(subject_columns(given, ["s"], [name], 2)[name]).value for given in (steady, failing)]
+        assert ours == pytest.approx([0.15, (7 * 0.15 - 0.9) / 8]), name
 
 
 def test_nothing_measured_is_none_in_every_preset() -> None:

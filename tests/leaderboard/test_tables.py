@@ -12,6 +12,7 @@ import pytest
 from contracts.errors import LikenessError
 from leaderboard.board import read_scored
 from leaderboard.grid import draw_grid
+from leaderboard.results import Results
 from leaderboard.tables.cards import list_of_cards
 from leaderboard.tables.frames import to_csv
 from leaderboard.tables.head_to_head import compare_entries
@@ -41,6 +42,7 @@ def test_csv_holds_every_number_of_the_json(board: dict) -> None:
             for column, key in ((name, "value"), (f"{name}_low", "low"), (f"{name}_high", "high"), (f"{name}_n", "n")):
                 assert pd.isna(row[column]) if found[key] is None else row[column] == pytest.approx(found[key])
     assert frame.loc["ours", "trainable_parameters"] == 1234
+    assert set(frame["protocol"]) == {board["protocol"]["hash"]}
     json.dumps(board, allow_nan=False)
 
 
@@ -95,6 +97,8 @@ def test_a_quick_look_says_so_in_every_table(tmp_path: Path) -> None:
     _, whole = make_board(tmp_path / "whole")
     for text in (to_markdown(board), to_latex(board), summary(board)):
         assert "QUICK LOOK, 4 images per entry" in text
+    marks = [set(pd.read_csv(io.StringIO(to_csv(found)), dtype=str)["limit"]) for found in (board, whole)]
+    assert marks[0] == {"4"} and all(pd.isna(mark) for mark in marks[1])
     assert board["protocol"]["hash"] != whole["protocol"]["hash"]
     assert "QUICK" not in to_markdown(whole)
 
@@ -145,3 +149,26 @@ def test_the_grid_marks_a_missing_face(tmp_path: Path) -> None:
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == (96, 96)
     colours = draw_grid(results, ["prompt-only"], records).getcolors(1 << 20)
     assert MISS not in {colour for _, colour in colours or []}
+
+
+def frames(results: Results) -> set[tuple[int, int]]:
+    """The red pixels of the grid."""
+    sheet = np.asarray(draw_grid(results, list(KINDS), read_scored(results).records))
+    return {(int(x), int(y)) for y, x in zip(*np.nonzero((sheet == MISS).all(axis=2)), strict=True)}
+
+
+def test_with_a_limit_every_image_of_the_grid_is_under_its_prompt(tmp_path: Path) -> None:
+    """A limit of 4 leaves s2 the prompt hat alone, whose column is the last."""
+    whole, quick = make_results(tmp_path / "whole"), make_results(tmp_path / "quick", limit=4)
+    assert [r.id for r in quick.protocol().requests if r.subject == "s2"] == ["s2.hat.00", "s2.hat.01"]
+    assert frames(quick) == frames(whole) != set()
+
+
+def test_the_grid_marks_no_missing_face_of_an_object(tmp_path: Path) -> None:
+    assert frames(make_results(tmp_path, objects=["s2"])) == set()
+
+
+def test_notes_are_in_the_markdown(board: dict) -> None:
+    assert "Note:" not in to_markdown(board)
+    noted = to_markdown({**board, "notes": ["a and b are the same weights under two labels"]})
+    assert "\n\n- Note: a and b are the same weights under two labels.\n\n## Every measure" in noted

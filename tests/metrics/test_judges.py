@@ -135,23 +135,38 @@ def test_kid_is_that_of_torchmetrics_on_the_same_pictures(judges: Judges, images
 
 
 def test_every_torch_network_judges_in_full_precision(tmp_path: Path, images: NDArray[np.uint8]) -> None:
-    """A GPU rounds convolutions to TF32 by default, in LPIPS as much as in the others."""
+    """A GPU rounds convolutions to TF32 by default and products where it is told to, in the text tower as in others."""
     judges = Judges(
         str(FACES_B), str(CLIP), None, str(tiny_vit(tmp_path / "vit")), str(random_lpips(tmp_path / "lpips"))
     )
-    assert torch.backends.cudnn.allow_tf32, "what the judges must switch off is on here"
-    rounded: dict[str, list[bool]] = {}
-    for name in ("clip", "image", "lpips"):
-        network: torch.nn.Module = getattr(judges, name)
+    assert judges.image and judges.lpips
+    networks = {
+        "images": judges.clip.model.vision_model,
+        "texts": judges.clip.model.text_model,
+        "image": judges.image,
+        "lpips": judges.lpips,
+    }
+    rounded: dict[str, list[tuple[bool, bool]]] = {name: [] for name in networks}
+
+    def flags() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    for name, network in networks.items():
         for layer in network.modules():
-            if isinstance(layer, torch.nn.Conv2d):
-                layer.register_forward_pre_hook(
-                    lambda *_, name=name: rounded.setdefault(name, []).append(torch.backends.cudnn.allow_tf32)
-                )
-    judges.observe(images)
-    judges.distances(images, ["a", "a", "b"])
-    assert {name: any(found) for name, found in rounded.items()} == {"clip": False, "image": False, "lpips": False}
-    assert torch.backends.cudnn.allow_tf32
+            if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+                layer.register_forward_pre_hook(lambda *_, name=name: rounded[name].append(flags()))
+    kept = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert flags() == (True, True), "what the judges must switch off is on here"
+        seen = judges.observe(images)
+        judges.fit(seen, [*TEXTS, ""])
+        judges.margin(seen, [*TEXTS, ""], ["a photo of a person"] * 3)
+        judges.distances(images, ["a", "a", "b"])
+        assert flags() == (True, True)
+    finally:
+        torch.set_float32_matmul_precision(kept)
+    assert {name: set(found) for name, found in rounded.items()} == {name: {(False, False)} for name in networks}
 
 
 def test_an_image_without_a_face_has_no_score_that_needs_one(seen: Observation, galleries: list[Gallery]) -> None:

@@ -33,7 +33,8 @@ def assert_close(got: Values, expected: Values) -> None:
 def check_metric(make: Callable[[], Metric], batches: list[Batch], reference: Callable[..., Values]) -> None:
     """Check the metric that ``make`` makes on ``batches`` (an odd number, of unequal sizes).
 
-    ``reference`` takes what ``update`` takes, for all images at once, and computes the values another way.
+    A batch of no images among them counts nothing. ``reference`` takes what ``update`` takes, for all images at once,
+    and computes the values another way.
     """
     assert len(batches) % 2 == 1
     everything = tuple(torch.cat(column) for column in zip(*batches, strict=True))
@@ -44,6 +45,8 @@ def check_metric(make: Callable[[], Metric], batches: list[Batch], reference: Ca
     assert {dtype for _, dtype in states.values()} == {torch.float64}
     for batch in batches:
         assert_close(values_of(metric(*batch)), reference(*batch))
+    assert_close(values_of(metric.compute()), expected)
+    metric.update(*(column[:0] for column in batches[0]))
     assert_close(values_of(metric.compute()), expected)
     assert states == {name: (value.shape, value.dtype) for name, value in metric.metric_state.items()}
 
@@ -59,6 +62,7 @@ def check_metric(make: Callable[[], Metric], batches: list[Batch], reference: Ca
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchmetrics warns, rightly, that nothing was counted
         assert all(math.isnan(value) for value in values_of(metric.compute()).values())
+        assert all(math.isnan(v) for v in values_of(metric(*(column[:0] for column in batches[0]))).values())
     assert isinstance(metric.higher_is_better, bool)
 
     for world_size in (1, 2):

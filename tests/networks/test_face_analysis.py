@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from insightface.model_zoo.model_zoo import ModelRouter
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from contracts.errors import LikenessError
-from networks.face_analysis import DETECTION_SIDE, FacePack
+from networks.face_analysis import DETECTION_SIDE, FacePack, recognises_faces
 from pocket.backgrounds import crop_background
 from pocket.factors import BACKGROUNDS, draw_shot, draw_subject
 from pocket.paths import FACES_A, FACES_B
@@ -141,6 +144,29 @@ def test_a_wrong_type_or_shape_is_refused(photos: Images) -> None:
     for wrong in (photos / 255.0, photos[0], photos.transpose(0, 3, 1, 2)):
         with pytest.raises(ValueError, match="uint8 RGB"):
             FacePack(FACES_A).analyse(wrong)
+
+
+def onnx_file(path: Path, side: int, outputs: int) -> Path:
+    """An ONNX file with an input of that side, which gives it back so many times."""
+    shape = [1, 3, side, side]
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    made = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, shape) for i in range(outputs)]
+    nodes = [helper.make_node("Identity", ["x"], [value.name]) for value in made]
+    graph = helper.make_graph(nodes, "g", [given], made)
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+def test_a_recogniser_is_told_by_its_header_as_insightface_does(tmp_path: Path) -> None:
+    assert recognises_faces(FACES_A / "recognition.onnx") and not recognises_faces(FACES_A / "detection.onnx")
+    cases = {(112, 1): True, (128, 1): True, (192, 1): False, (96, 1): False, (112, 9): False}
+    for (side, outputs), expected in cases.items():
+        file = onnx_file(tmp_path / f"{side}-{outputs}.onnx", side, outputs)
+        assert recognises_faces(file) is expected, file
+        taken = ModelRouter(str(file)).get_model(providers=["CPUExecutionProvider"])
+        assert (getattr(taken, "taskname", "") == "recognition") is expected, file
+    (tmp_path / "no.onnx").write_bytes(b"no protobuf")
+    assert not recognises_faces(tmp_path / "no.onnx")
 
 
 def line(caught: pytest.ExceptionInfo[LikenessError]) -> str:
