@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from contracts.batch import FactorBatch
+from contracts.batch import FactorBatch, SubjectBatch
 from contracts.errors import LikenessError
 
 
@@ -109,9 +109,10 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # Every process gets the whole of a batch for the experts, and its share of any other.
-        whole = isinstance(batch, FactorBatch)
-        self._images += len(batch.sample_ids) * (1 if whole else trainer.world_size)
+        if isinstance(batch, SubjectBatch):  # processes may have unequal shares of a wave
+            self._images += len(batch.wave)
+        else:  # every process gets the whole of a batch for the experts, and an equal share of any other
+            self._images += len(batch.sample_ids) * (1 if isinstance(batch, FactorBatch) else trainer.world_size)
         if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
             now = time.monotonic()
             rate = self._images / max(1e-9, now - self._since)

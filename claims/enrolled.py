@@ -15,7 +15,6 @@ from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.prompts import spoken
 from datamodules.feature_cache import content_key
-from leaderboard.artists import PromptOnly
 from leaderboard.protocol import Prompt, read_prompts
 from leaderboard.subjects import SubjectPhotos, load_subjects
 from lightning_modules.base import PersonalisationModule
@@ -32,6 +31,7 @@ from pocket import paths
 CONFIG = "configs/pocket/sefi_ide.yaml"
 PROMPTS = "leaderboard/prompts/pocket.yaml"
 BATCH = 16
+Values = NDArray[np.float64]
 
 
 def enrolled(work: Path, name: str, subjects: Sequence[str], settings: Mapping[str, object]) -> SefiIDE:
@@ -62,11 +62,11 @@ def _deciding(changes: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class Shown:
-    """Means over the images of a run. ``identity``: cosine to held-out photos, misses 0. ``prompt``: CLIP-T by class of
-    prompt, and over all of them under ``all``."""
+    """What each subject's images of a run show on average, (S,) each. ``identity``: cosine to held-out photos, misses
+    0. ``prompt``: CLIP-T by class of prompt, and over all of them under ``all``."""
 
-    identity: float
-    prompt: dict[str, float]
+    identity: Values
+    prompt: dict[str, Values]
 
 
 class Studio:
@@ -85,36 +85,21 @@ class Studio:
     def show(self, module: PersonalisationModule) -> Shown:
         """Draw and judge; noise is keyed by subject, prompt and sample, so it is the same for every run."""
         wanted = [(s, p, i) for s in self.subjects for p in self._prompts for i in range(self._samples)]
-        fit: dict[str, list[float]] = {}
-        identity: list[float] = []
+        identity, fit = np.empty(len(wanted)), np.empty(len(wanted))
         for first in range(0, len(wanted), BATCH):
-            part = wanted[first : first + BATCH]
+            here = slice(first, first + BATCH)
+            part = wanted[here]
             images = self._draw(module, part)
             judged = self._faces.judge(images)
             galleries = torch.stack([self._galleries[s.id] for s, _, _ in part])
-            identity += gallery_similarity(torch.from_numpy(judged.embeddings), galleries).tolist()
+            identity[here] = gallery_similarity(torch.from_numpy(judged.embeddings), galleries)
             words, _ = self._clip.text_features([spoken(p.text, s.id, self._nouns) for s, p, _ in part])
-            for (_, prompt, _), value in zip(
-                part, clip_similarity(self._clip.image_features(images), words).tolist(), strict=True
-            ):
-                fit.setdefault(prompt.prompt_class, []).append(value)
-                fit.setdefault("all", []).append(value)
-        return Shown(float(np.mean(identity)), {name: float(np.mean(values)) for name, values in fit.items()})
-
-    def floor(self, backbone: str) -> Shown:
-        """The base model, which reads the class noun."""
-        return self.show(PromptOnly(backbone).eval())
-
-    def ceiling(self) -> float:
-        """Mean cosine of each held-out photo to the others of its subject."""
-        found = []
-        for subject in self.subjects:
-            judged = self._faces.judge(subject.held_out)
-            faces = torch.from_numpy(judged.embeddings[judged.found])
-            for i in range(len(faces)):
-                rest = gallery_mean(torch.cat([faces[:i], faces[i + 1 :]]))
-                found.append(float(gallery_similarity(faces[i : i + 1], rest[None])))
-        return float(np.mean(found))
+            fit[here] = clip_similarity(self._clip.image_features(images), words)
+        shape = (len(self.subjects), len(self._prompts), self._samples)
+        per_prompt = fit.reshape(shape).mean(axis=2)
+        classes = np.array([prompt.prompt_class for prompt in self._prompts])
+        prompt = {str(name): per_prompt[:, classes == name].mean(axis=1) for name in np.unique(classes)}
+        return Shown(identity.reshape(shape).mean(axis=(1, 2)), {**prompt, "all": per_prompt.mean(axis=1)})
 
     def _draw(self, module: PersonalisationModule, part: list[tuple[SubjectPhotos, Prompt, int]]) -> NDArray[np.uint8]:
         names = tuple(f"{s.id}.{p.id}.{i}" for s, p, i in part)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from contracts.prompts import OWN
 from datamodules.images import read_square, read_square_mask
@@ -20,8 +21,8 @@ TIMESTEPS = (100, 300, 500, 700, 900)
 
 
 @torch.no_grad()
-def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> float:
-    """Mean share in 0..1 of the placeholder's attention inside the subject's mask, in the layers that the loss reads.
+def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> NDArray[np.float64]:
+    """Share (S,) in 0..1 of the placeholder's attention inside each subject's mask, in the layers that the loss reads.
 
     Measured on noised held-out photos of the subjects, over all stages.
     """
@@ -35,8 +36,8 @@ def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> float:
         inside = F.interpolate(
             torch.from_numpy(masks)[:, None].float() / 255, size=(module.attention_side,) * 2, mode="area"
         ).flatten(1)
-        shares += [_share(module, subject, images, inside, t) for t in TIMESTEPS]
-    return float(np.mean(shares))
+        shares.append(np.mean([_share(module, subject, images, inside, t) for t in TIMESTEPS]))
+    return np.array(shares)
 
 
 def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tensor, t: int) -> float:

@@ -7,8 +7,9 @@ new weights begin and which ones learn (W4), no disentanglement loss for an unch
 subjects: the sweep of identity's strength (W6), edits with (``--run``) and without (``--without``, the same
 configuration with ``--model.disentanglement_weight 0``) the disentanglement loss (W7), delayed identity (W8), edits of
 the fine rows (P1), another person at the same seed (P2), style mixing (P3). What compares two edits or two runs is a
-paired test over subjects; two that cannot be told apart leave the claim open. Prints a table and exits 1 when a claim
-is wrong or open.
+paired test over subjects; two that cannot be told apart leave the claim open. The change outside the head that W6 to
+W8 and P2 compare is the mean absolute difference of pixels, a measure of ours: LPIPS is the usual choice. Prints a
+table and exits 1 when a claim is wrong or open.
 """
 
 import argparse

@@ -179,13 +179,14 @@ class Features:
         self._encoders, self._folder, self._processes = encoders, folder, processes
         self._batch_size = min(64, max(1, _BATCH_PIXELS // encoders.resolution**2))
         self._caches: dict[str, FeatureCache] = {}
+        self._fingerprints: dict[str, str] = {}
 
     def __getitem__(self, name: str) -> FeatureCache:
         return self._caches[name]
 
     def fingerprints(self) -> dict[str, str]:
         """What the values of each cache in use depend on, by name."""
-        return {name: self._encoders.fingerprint(name) for name in sorted(self._caches)}
+        return dict(sorted(self._fingerprints.items()))
 
     def fill(
         self, names: Sequence[str], keys: Sequence[str], read: Callable[[set[str]], Iterable[tuple[str, dict]]]
@@ -215,7 +216,8 @@ class Features:
 
     def _open(self, name: str) -> FeatureCache:
         if name not in self._caches:
-            self._caches[name] = FeatureCache(self._folder, name, self._encoders.fingerprint(name))
+            self._fingerprints[name] = self._encoders.fingerprint(name)
+            self._caches[name] = FeatureCache(self._folder, name, self._fingerprints[name])
         return self._caches[name]
 
     def _encode_share(

@@ -1,5 +1,6 @@
 """Enrolling subjects by optimisation: one reference photo each, many at once, wave after wave."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -189,10 +190,10 @@ def caption_with_placeholder(photo: Photo) -> str:
     Raises:
         LikenessError: the caption does not mention the noun.
     """
-    before, found, after = f" {photo.caption} ".partition(f" {photo.subject_class}")
-    if not found or after[:1].isalnum():
+    said, count = re.subn(rf"(?<!\S){re.escape(photo.subject_class)}(?!\w)", PLACEHOLDER, photo.caption, count=1)
+    if not count:
         raise LikenessError(
             f"the caption of {photo.subject_id}'s reference photo does not say {photo.subject_class!r}: set "
             "data.enrolment.prompts"
         )
-    return f"{before} {PLACEHOLDER}{after}".strip()
+    return said.strip()

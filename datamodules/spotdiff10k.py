@@ -1,6 +1,6 @@
 """The training data of encoder methods: pocket10k, or any dataset of the schema, as cached features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -265,23 +265,28 @@ class SpotDiff10kDataModule(LightningDataModule):
             "expert_batch_size": self._expert_batch_size,
             "expert_steps": self._expert_steps,
             "drops": [self._drops.identity, self._drops.text, self._drops.both],
+            "face_steps": self._face_steps,
+            "face_texts": list(self._face_texts) if self._face_steps else [],
+            "person": self._person,
+            "enrolment": self.enrolment.to_json() if self.enrolment else {},
             "data": self.fingerprint,
-            **({"enrolment": self.enrolment.to_json()} if self.enrolment else {}),
-            **({"person": self._person} if self._person is not None else {}),
-            **({"face_steps": self._face_steps, "face_texts": list(self._face_texts)} if self._face_steps else {}),
+            "encoder": self.encoder_fingerprints,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that a checkpoint was trained on the same batches.
+        """Check that a checkpoint was trained on the same batches, made by the same encoders.
 
         Raises:
             LikenessError: it was not. The message names what differs.
         """
-        ours = self.state_dict()
-        for name in ours:
-            if state_dict.get(name) != ours[name]:
-                shown = "" if name == "data" else f" ({state_dict.get(name)} there, {ours[name]} here)"
-                raise LikenessError(f"the checkpoint was trained with other batches: `{name}` differs{shown}")
+        theirs, ours = _flat(state_dict), _flat(self.state_dict())
+        for name in sorted({**ours, **theirs}, key=_hashed):  # settings say more than the data that follow from them
+            if theirs.get(name) != ours.get(name):
+                shown = "" if _hashed(name) else f" ({theirs.get(name)} there, {ours.get(name)} here)"
+                raise LikenessError(
+                    f"the checkpoint was trained with other batches: `{name}` differs{shown}; take another --output, "
+                    "or the settings it was made with"
+                )
 
     def _photo_of(self, subject: str) -> Photo:
         """The reference photo of a subject of any split."""
@@ -329,3 +334,15 @@ class SpotDiff10kDataModule(LightningDataModule):
         )
         references = list(self._validation.values())
         fill_photos(self._features, training, references, self._names, self._resolution, aligned=self._face_steps > 0)
+
+
+def _hashed(name: str) -> bool:
+    return name == "data" or name.startswith("encoder.")
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the entries of a part on their own: ``part.name``."""
+    flat: dict[str, Any] = {}
+    for name, value in state.items():
+        flat |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat

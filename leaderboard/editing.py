@@ -17,7 +17,6 @@ import hashlib
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -70,12 +69,14 @@ class Plan:
 def edit_all(editor: Editor, plan: Plan, people: Sequence[Person], partner: Person | None, output: Path) -> None:
     """Draw and measure what the folder lacks: a subject's sample that was cut short is done again."""
     path, series = output / "records.jsonl", [parse_series(text) for text in plan.edits]
-    found = Counter((r["subject"], r["sample"]) for r in read_lines(path)) if path.is_file() else Counter()
-    whole = 1 + sum(len(one.labels) for one in series)
+    whole = {UNEDITED, *(label for one in series for label in one.labels)}
+    found: dict[tuple[str, int], set[str]] = {}
+    for row in read_lines(path) if path.is_file() else ():  # a label may be there twice: count none of them by lines
+        found.setdefault((row["subject"], row["sample"]), set()).add(row["edit"])
     mixes = any(one.level for one in series)
     with LineLog(path) as log:
         for i, person in enumerate(people):
-            todo = [k for k in range(plan.samples) if found[person.id, k] < whole]
+            todo = [k for k in range(plan.samples) if not whole <= found.get((person.id, k), set())]
             if not todo:
                 continue
             code = editor.code(person)

@@ -15,7 +15,7 @@ from contracts.batch import FaceBatch, PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from losses.diffusion import diffusion_loss
-from networks.adapter_file import apply_adapter, save_adapter
+from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.attention_kernels import training_attention
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
@@ -205,6 +205,16 @@ class PersonalisationModule(L.LightningModule):
             )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Strict for what a checkpoint holds: everything but the frozen backbone."""
+        """Strict for what a checkpoint holds: everything but the frozen backbone.
+
+        Raises :class:`LikenessError` naming an entry that is missing, unknown or of another shape.
+        """
         frozen = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
-        return super().load_state_dict({**frozen, **state_dict}, strict=strict, assign=assign)
+        whole = {**frozen, **state_dict}
+        try:
+            return super().load_state_dict(whole, strict=strict, assign=assign)
+        except RuntimeError as error:
+            raise LikenessError(
+                f"the checkpoint does not fit these model settings: {misfit(self.state_dict(), whole)}; take another "
+                "--output, or the settings it was made with"
+            ) from error

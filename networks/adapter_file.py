@@ -1,8 +1,10 @@
 """``adapter.safetensors``: what a method trained and nothing else, with where it belongs in the metadata."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -70,13 +72,23 @@ def apply_adapter(path: Path, adapter: nn.Module, method: str, backbone: str) ->
     """
     tensors, metadata = read_adapter(path)
     check_adapter(path, metadata, method, backbone)
-    expected = {name: tuple(value.shape) for name, value in adapter.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    wrong = misfit(adapter.state_dict(), tensors)
     if wrong:
-        name = wrong[0]
-        raise LikenessError(
-            f"{str(path)!r} does not fit: {name} is {found.get(name, 'missing')}, expected "
-            f"{expected.get(name, 'nothing')} ({len(wrong)} such entries)"
-        )
+        raise LikenessError(f"{str(path)!r} does not fit: {wrong}")
     adapter.load_state_dict(tensors)
+
+
+def misfit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """What the first entry is that one of two states lacks or has in another shape, in words; empty if there is
+    none."""
+    ours, theirs = ({name: _shape(value) for name, value in state.items()} for state in (expected, found))
+    wrong = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if not wrong:
+        return ""
+    name = wrong[0]
+    return f"{name} is {theirs.get(name, 'missing')}, expected {ours.get(name, 'nothing')} ({len(wrong)} such entries)"
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    """A tensor's; of what a module keeps besides tensors, none."""
+    return tuple(value.shape) if isinstance(value, Tensor) else ()

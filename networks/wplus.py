@@ -31,7 +31,8 @@ class WPlusEncoder(nn.Module):
     """e4e and its generator, frozen: aligned faces to W+ codes and back.
 
     ``rows`` and ``width`` are the shape of a code, ``size`` the side of a generated picture in pixels, ``latent_avg``
-    (rows, width) the mean code, and ``fingerprint`` names the weights; caches of codes carry it.
+    (rows, width) the mean code that codes start from (zeros where the checkpoint's option ``start_from_latent_avg`` is
+    false), and ``fingerprint`` names the weights; caches of codes carry it.
     """
 
     latent_avg: Tensor
@@ -162,12 +163,16 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
         raise LikenessError(f"wplus: {str(path)!r} holds an encoder of type {kind}, only {CHECKPOINT_ENCODER} is read")
     if not isinstance(size, int):
         raise LikenessError(f"wplus: {str(path)!r}: opts has stylegan_size {size!r}, expected a whole number of pixels")
+    if (data := str(options.get("dataset_type", ""))).startswith("cars"):
+        # Its pictures are cropped to 4:3 on both sides of the networks.
+        raise LikenessError(f"wplus: {str(path)!r} is of {data}, only encoders of square aligned faces are read")
     odd = next((name for name, value in file["state_dict"].items() if not isinstance(value, Tensor)), None)
     if odd is not None:
         raise LikenessError(f"wplus: {str(path)!r}: the entry {odd} is no tensor")
     if not isinstance(file.get("latent_avg"), Tensor):
         raise LikenessError(f"wplus: {str(path)!r} has no latent_avg, the mean code that its codes start from")
-    return {**file["state_dict"], "latent_avg": file["latent_avg"]}, size
+    start = file["latent_avg"] if options.get("start_from_latent_avg", True) else torch.zeros_like(file["latent_avg"])
+    return {**file["state_dict"], "latent_avg": start}, size
 
 
 def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, Tensor]) -> Tensor:

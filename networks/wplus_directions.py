@@ -8,6 +8,7 @@ hands w' to its mapper as it would w). The strength s counts in steps of one uni
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contracts.errors import LikenessError
+from networks.pretrained import first_line
 
 FORMAT = "likeness-directions-1"
 LIMIT = 6.0
@@ -59,13 +61,22 @@ class Direction:
 
 
 def write_directions(path: Path, directions: Sequence[Direction], encoder: str) -> None:
-    """Save directions; ``encoder`` is the fingerprint of the W+ encoder in whose space they lie."""
+    """Save directions; ``encoder`` is the fingerprint of the W+ encoder in whose space they lie.
+
+    Raises :class:`LikenessError` when the file cannot be written; one that was there before is then as it was.
+    """
     rows = {direction.name: list(direction.rows) for direction in directions}
     tensors = {direction.name: direction.vector.detach().float().cpu().contiguous() for direction in directions}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, temporary, metadata={"format": FORMAT, "rows": json.dumps(rows), "encoder": encoder})
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, temporary, metadata={"format": FORMAT, "rows": json.dumps(rows), "encoder": encoder})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        raise LikenessError(f"directions {str(path)!r} could not be written: {first_line(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str, Direction]:

@@ -8,10 +8,13 @@ finds directions in W+ for such labels, of this or of any other set.
 
 import argparse
 import csv
+import io
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from datamodules.files import replace_atomically
 from datamodules.photos import Photo, load_photos
 from datamodules.sources import cache_folder, find_shards
 from pocket.factors import BACKGROUNDS, POSES, Shot, Subject, draw_shot, draw_subject
@@ -61,21 +64,29 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         photos = load_photos(find_shards("pocket10k"), cache_folder())
+        rows = []
+        for photo in photos:
+            who, shot = factors_of(photo)
+            if shot.style == "photo":
+                rows.append({"sha256": photo.sha256, **attributes_of(who, shot)})
+        write_labels(arguments.output, rows)
     except LikenessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    rows = []
-    for photo in photos:
-        who, shot = factors_of(photo)
-        if shot.style == "photo":
-            rows.append({"sha256": photo.sha256, **attributes_of(who, shot)})
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
     print(f"wrote {arguments.output}: {len(rows)} photos, {len(rows[0]) - 1} attributes")
     return 0
+
+
+def write_labels(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """A CSV file with the columns of the first row; raises ``LikenessError`` when it cannot be written."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        replace_atomically(path, text.getvalue().encode())
+    except OSError as error:
+        raise LikenessError(f"--output: {path} could not be written ({error})") from error
 
 
 if __name__ == "__main__":

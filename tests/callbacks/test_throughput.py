@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from callbacks import guards
-from contracts.batch import FactorBatch
+from contracts.batch import FactorBatch, SubjectBatch
 
 
 class Log:
@@ -16,7 +16,7 @@ class Log:
 
 
 def test_images_of_all_processes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 4.0, 6.0])
+    now = iter([0.0, 4.0, 6.0, 7.0])
     monkeypatch.setattr(guards.time, "monotonic", lambda: next(now))
     trainer: Any = SimpleNamespace(world_size=2, log_every_n_steps=2, global_step=1)
     module: Any = Log()
@@ -31,3 +31,8 @@ def test_images_of_all_processes_are_counted_once(monkeypatch: pytest.MonkeyPatc
     whole = FactorBatch(tuple("abcde"), {}, pose=label, background=label, subject=label)
     throughput.on_train_batch_end(trainer, module, None, whole, 2)
     assert module.value == 5 / 2
+
+    none = torch.zeros(2, 1, 1, 1)
+    two = SubjectBatch(("a", "b", "c"), 0, ("a", "c"), ("", ""), none, none, none, none)  # the first of two processes
+    throughput.on_train_batch_end(trainer, module, None, two, 3)
+    assert module.value == 3 / 1

@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from claims import enrolled, sefi_ide, stage_reductions
+from claims.checks import line
 from claims.enrolled import Shown
 from claims.sefi_ide import Sweep
 from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE
 from tests.tiny import tiny_base
 
+SPREAD = np.array([-0.01, 0.0, 0.01])
+"""Three subjects who are alike."""
+
 
 def shown(identity: float, prompt: float, edits: float = 0.5) -> Shown:
-    return Shown(identity, {"all": prompt, **dict.fromkeys(sefi_ide.EDITS, edits)})
+    return Shown(identity + SPREAD, {"all": prompt + SPREAD, **dict.fromkeys(sefi_ide.EDITS, edits + SPREAD)})
 
 
 WEIGHTS = [shown(0.50, 0.40), shown(0.45, 0.45), shown(0.455, 0.50), shown(0.30, 0.55), shown(0.10, 0.60)]
@@ -39,7 +44,7 @@ def test_the_weights_order_holds_within_the_slack() -> None:
             shown(0.60, 0.60),
             [
                 "identity never rises with the weight",
-                "the lightest weight gives more identity than the heaviest",
+                "the heaviest weight gives less identity than the lightest",
             ],
         ),
     ],
@@ -54,10 +59,33 @@ def test_pairs_are_compared_by_edits_and_identity() -> None:
     assert not failing(sefi_ide.pair_checks(sweep))
     worse = Sweep(list(PAIRS), [PAIRS["1 pairs"], shown(0.2, 0.5, 0.3), PAIRS["10 pairs"]])
     assert failing(sefi_ide.pair_checks(worse)) == [
-        "five pairs follow edits better than one",
+        "one pair follows edits less well than five",
         "ten pairs keep less identity than five",
     ]
     assert str(sweep).splitlines()[1].split() == ["1", "pairs", "0.300", "0.500", "0.400"]
+
+
+def test_a_difference_of_single_subjects_leaves_a_claim_open() -> None:
+    """The means are apart as in ``WEIGHTS`` and ``PAIRS``, for the sake of one subject of three."""
+    one = np.array([3.0, 0.0, 0.0])
+
+    def chance(like: Shown, of: Shown) -> Shown:
+        prompt = {name: values + (of.prompt[name] - values).mean() * one for name, values in like.prompt.items()}
+        return Shown(like.identity + (of.identity - like.identity).mean() * one, prompt)
+
+    ends = sefi_ide.weight_checks(Sweep(["w"] * 5, [*WEIGHTS[:4], chance(WEIGHTS[0], WEIGHTS[4])]))[2:]
+    like = PAIRS["5 pairs"]
+    pairs = sefi_ide.pair_checks(
+        Sweep(list(PAIRS), [chance(like, PAIRS["1 pairs"]), like, chance(like, PAIRS["10 pairs"])])
+    )
+    focus = sefi_ide.focus_check(0.5 + SPREAD + 0.1 * one, 0.5 + SPREAD)
+    assert [line(check)[:4] for check in (*ends, *pairs, focus)] == ["open"] * 5
+    assert not any(check.holds for check in (*ends, *pairs, focus))
+
+
+def test_focus_is_compared_by_subject() -> None:
+    assert sefi_ide.focus_check(0.6 + SPREAD, 0.5 + 2 * SPREAD).holds
+    assert line(sefi_ide.focus_check(0.5 + SPREAD, 0.6 + SPREAD)).split()[:2] == ["WRONG", "F8"]
 
 
 @pytest.fixture(scope="module")

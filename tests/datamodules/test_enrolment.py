@@ -79,6 +79,16 @@ def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: i
             assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
 
 
+def test_checkpoints_of_another_enrolment_are_refused(tiny_world: TinyWorld) -> None:
+    there = data(tiny_world).state_dict()
+    with pytest.raises(LikenessError, match=r"`enrolment\.steps` differs \(3 there, 4 here\)"):
+        data(tiny_world, steps=4).load_state_dict(there)
+    pairs = SpotDiff10kDataModule(**{**tiny_world.data(), "features": []})
+    pairs.setup()
+    with pytest.raises(LikenessError, match=r"`enrolment\.subjects` differs .* None here\)"):
+        pairs.load_state_dict(there)
+
+
 def test_an_enrolments_validation_draws_who_is_enrolled_first(tiny_world: TinyWorld) -> None:
     module = SpotDiff10kDataModule(
         **{**tiny_world.data(), "features": []},
@@ -93,7 +103,11 @@ def test_an_enrolments_validation_draws_who_is_enrolled_first(tiny_world: TinyWo
 
 def test_a_caption_names_its_subject_by_the_placeholder(tiny_world: TinyWorld) -> None:
     photo = photos(tiny_world)[0]
-    said = {"person, sad, on a beach": "<subject>, sad, on a beach", "a photo of a person": "a photo of a <subject>"}
+    said = {
+        "person, sad, on a beach": "<subject>, sad, on a beach",
+        "a photo of a person": "a photo of a <subject>",
+        "a personal photo of a person beside a person": "a personal photo of a <subject> beside a person",
+    }
     for caption, expected in said.items():
         assert caption_with_placeholder(replace(photo, caption=caption)) == expected
     for caption in ("a photo of a hat", "a photo of a personality"):

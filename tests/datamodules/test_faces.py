@@ -1,5 +1,7 @@
 """What PIDiff trains on: aligned faces with their own codes, then pairs with head masks and other people."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.streams import PairStream
 from networks.face_alignment import VERSION
 from networks.wplus import load_wplus
+from tests.tiny import tiny_wplus
 from tests.training import TinyWorld
 
 TEXTS = ["a photo of a person", "a person"]
@@ -117,10 +120,24 @@ def test_a_stage_without_words_is_refused(tiny_world: TinyWorld) -> None:
         datamodule(tiny_world, face_texts=[])
 
 
-def test_checkpoints_of_other_faces_are_refused(ready: SpotDiff10kDataModule) -> None:
+def test_checkpoints_of_other_faces_are_refused(ready: SpotDiff10kDataModule, tiny_world: TinyWorld) -> None:
+    without = datamodule(tiny_world, face_steps=0)
     state = ready.state_dict()
     with pytest.raises(LikenessError, match=r"`face_steps` differs \(3 there, 2 here\)"):
         ready.load_state_dict(state | {"face_steps": 3})
+    with pytest.raises(LikenessError, match=r"`face_steps` differs \(2 there, 0 here\); take another --output"):
+        without.load_state_dict(state)
+    with pytest.raises(LikenessError, match=r"`face_steps` differs \(0 there, 2 here\)"):
+        ready.load_state_dict(without.state_dict())
+
+
+def test_checkpoints_of_other_encoders_are_refused(
+    ready: SpotDiff10kDataModule, tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    other = datamodule(tiny_world, wplus_encoder=str(tiny_wplus(tmp_path / "other", seed=1)))
+    with pytest.raises(LikenessError, match=r"other batches: `encoder\.wplus` differs; take another") as raised:
+        other.load_state_dict(ready.state_dict())
+    assert "\n" not in str(raised.value)
 
 
 def test_of_one_person_every_batch_is_the_same_photo_with_other_noise(tiny_world: TinyWorld) -> None:
@@ -136,3 +153,5 @@ def test_of_one_person_every_batch_is_the_same_photo_with_other_noise(tiny_world
     assert len(noises.unique(dim=0)) == 8
     with pytest.raises(LikenessError, match=r"`person` differs"):
         module.load_state_dict(module.state_dict() | {"person": "s0033"})
+    with pytest.raises(LikenessError, match=r"`person` differs \(s0034 there, None here\)"):
+        datamodule(tiny_world, face_steps=0).load_state_dict(module.state_dict())

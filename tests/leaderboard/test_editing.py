@@ -95,6 +95,16 @@ def test_what_is_done_is_not_done_again(world: World, tmp_path: Path, monkeypatc
     assert editing.main(world.arguments(output, "--edit", "smiling=2")) == 2
 
 
+def test_a_sample_that_was_cut_short_twice_is_done_until_it_is_whole(world: World, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    given = world.arguments(output, "--edit", "smiling=1", "--subjects", "1")
+    assert editing.main(given) == 0
+    first, second = (output / "records.jsonl").read_text().splitlines(keepends=True)
+    (output / "records.jsonl").write_text(first * 2)  # killed twice, each time after the first of the two lines
+    assert editing.main(given) == 0
+    assert (output / "records.jsonl").read_text() == first * 3 + second
+
+
 def test_a_photo_is_edited_and_judged_against_itself(world: World, tmp_path: Path) -> None:
     rgba = np.full((SIDE, SIDE, 4), 200, np.uint8)
     rgba[:, :20, 3] = 0

@@ -113,8 +113,15 @@ def test_a_checkpoint_holds_no_frozen_weight_and_is_loaded_strictly(method: Meth
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state.keys() - extra)
     assert all(loaded[name] == state[name] for name in extra)
-    with pytest.raises(RuntimeError, match="Missing key"):
-        other.load_state_dict(dict(list(state.items())[1:]))
+    first, value = next((name, value) for name, value in state.items() if name not in extra and value.ndim)
+    for wrong, words in (
+        ({k: v for k, v in state.items() if k != first}, "is missing, expected"),
+        ({**state, first: value[..., None]}, "expected"),
+    ):
+        with pytest.raises(LikenessError, match="does not fit these model settings") as raised:
+            other.load_state_dict(wrong)
+        line = str(raised.value)
+        assert first in line and words in line and "take another --output" in line and "\n" not in line
 
 
 def test_a_run_folder_gives_the_method_back(method: Method, base_folder: Path, tmp_path: Path) -> None:

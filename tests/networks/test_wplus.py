@@ -45,6 +45,10 @@ def checkpoint(file: Path, **changes: Any) -> Path:
     return file
 
 
+def of_size(size: int) -> dict[str, Any]:
+    return {"encoder_type": "Encoder4Editing", "stylegan_size": size}
+
+
 def test_codes_are_offsets_from_the_mean_code(folder: Path, faces: np.ndarray) -> None:
     wplus = load_wplus(str(folder))
     assert (wplus.rows, wplus.width, wplus.size) == (10, 8, 64) and wplus.latent_avg.shape == (10, 8)
@@ -114,8 +118,10 @@ def test_a_public_checkpoint_loads(tmp_path: Path) -> None:
     assert wplus.decoder.conv1.noise.weight.item() == 0.25
 
 
-def of_size(size: int) -> dict[str, Any]:
-    return {"encoder_type": "Encoder4Editing", "stylegan_size": size}
+@pytest.mark.parametrize(("started", "mean"), [(True, 0.125), (False, 0.0)])
+def test_codes_start_from_the_mean_code_where_the_checkpoints_did(started: bool, mean: float, tmp_path: Path) -> None:
+    wplus = load_wplus(str(checkpoint(tmp_path / "e4e.pt", opts={**of_size(1024), "start_from_latent_avg": started})))
+    assert wplus.latent_avg.shape == (18, 512) and (wplus.latent_avg == mean).all()
 
 
 def test_a_checkpoint_of_another_size_says_so_before_it_lists_entries(tmp_path: Path) -> None:
@@ -155,6 +161,7 @@ def test_an_extra_entry_is_named(tmp_path: Path) -> None:
         ({"opts": of_size("1024")}, "stylegan_size '1024', expected a whole number"),  # type: ignore[arg-type]
         ({"state_dict": {"encoder.a": 3}}, r"the entry encoder\.a is no tensor"),
         ({"opts": {"encoder_type": "GradualStyleEncoder"}}, "type GradualStyleEncoder, only Encoder4Editing"),
+        ({"opts": {**of_size(512), "dataset_type": "cars_encode"}}, "is of cars_encode, only encoders of square"),
     ],
 )
 def test_other_checkpoints_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -75,6 +75,16 @@ def test_a_file_that_is_none_or_of_another_encoder_is_one_line(tmp_path: Path) -
         read_directions(path, "abc", ROWS, WIDTH)
 
 
+@pytest.mark.parametrize("place", ["folder", "file/directions.safetensors"])
+def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(LikenessError, match=r"directions '.*' could not be written") as raised:
+        write_directions(tmp_path / place, [direction()], "abc")
+    assert "\n" not in str(raised.value)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 def test_planted_directions_are_found_and_kept_apart() -> None:
     """Two correlated attributes: each direction is what its own attribute adds."""
     n, truth = 400, normal(2, ROWS, WIDTH, seed=3)

@@ -40,3 +40,19 @@ def test_the_command_writes_one_row_per_photo_of_style_photo(
     expected = {p.sha256 for p in photos if factors_of(p)[1].style == "photo"}
     assert {row["sha256"] for row in rows} == expected and len(rows) == len(expected)
     assert all(float(row["face_width"]) > 0.5 for row in rows)
+
+
+@pytest.mark.parametrize("place", ["folder", "file/labels.csv"])
+def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    monkeypatch.setattr(attributes, "find_shards", lambda _: sorted(folder.glob("*.parquet")))
+    monkeypatch.setattr(attributes, "cache_folder", lambda: tmp_path / "cache")
+    output = tmp_path / "out"
+    (output / "folder").mkdir(parents=True)
+    (output / "file").touch()
+    monkeypatch.setattr("sys.argv", ["attributes", "--output", str(output / place)])
+    assert attributes.main() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --output: ") and "could not be written" in error and error.count("\n") == 1
+    assert sorted(path.name for path in output.rglob("*")) == ["file", "folder"]
