@@ -84,7 +84,7 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     for label, kind in ENTRIES.items():
         folder = results.entry(label)
         folder.claim(Entry(label, kind, label if kind == "method" else ""))
-        lines = []
+        lines, means = [], {"identity": 0.0} if kind == "floor" else {}
         for request in protocol.requests:
             _link(picture, folder.image(request.id))
             record = {
@@ -94,7 +94,7 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
                 "prompt_class": request.prompt_class,
                 "sample": request.sample,
                 **about,
-                "scores": {name: float(rng.normal(0.5, 0.1)) for name in sorted(scores)},
+                "scores": {name: float(rng.normal(means.get(name, 0.5), 0.1)) for name in sorted(scores)},
                 "features": {"clip": encode_vector(rng.standard_normal(WIDTH).astype(np.float32))},
             }
             lines.append(json_line(record))

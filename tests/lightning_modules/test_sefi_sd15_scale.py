@@ -51,7 +51,7 @@ def batch(size: int) -> SubjectBatch:
 
 def test_a_subject_is_ten_vectors_of_the_text_encoders_width(model: SefiIDE) -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert model.vectors.values.shape == (3, 5, 2, 768)
+    assert model.vectors.values.shape == (3, 5, 2, 1, 768)
     assert model.run_facts()["trainable_parameters"] == 31_477_248
     assert sum(p.numel() for group in model.parameter_groups() for p in group["params"]) == 3 * 31_477_248
 
