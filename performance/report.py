@@ -21,7 +21,7 @@ from leaderboard.settings import JudgeSettings
 from performance.timing import Result, seconds
 
 LIMIT = 3.0
-ROUNDS = 6
+ROUNDS = 12
 SUBJECTS, PROMPTS, SAMPLES, WIDTH, SIDE = 50, 25, 2, 64, 64
 ENTRIES = {"real-photo": "ceiling", "prompt-only": "floor", "a": "method", "b": "method"}
 _SCORES_OF_IDENTITY = {"detection_rate", "identity_given_detection", "identity_misses_zero"}
