@@ -1,4 +1,4 @@
-"""Where a subject's tokens look: the share of its attention that lies on the subject."""
+"""Where a subject's tokens look: the share of their attention that lies on the subject."""
 
 from collections.abc import Sequence
 

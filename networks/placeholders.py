@@ -55,9 +55,8 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
     for name in names:
         if names.count(name) > 1:
             raise LikenessError(f"the prompt {prompt!r} has {names.count(name)} placeholders <{name}>: one is allowed")
-    whole = tokenizer(plain_text(prompt, spoken), padding="max_length", truncation=True, return_tensors="pt").input_ids[
-        0
-    ]
+    text = plain_text(prompt, spoken)
+    whole = tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids[0]
     positions = {}
     for match in found:
         noun = single_token(tokenizer, nouns[match[1]])

@@ -7,6 +7,7 @@ a ``StableDiffusionPipeline``.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,9 @@ class SubjectFile:
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             raise LikenessError(f"subject file {str(path)!r} could not be written: {error}") from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def read_subject_file(path: Path) -> SubjectFile:

@@ -113,6 +113,10 @@ def test_mistakes_are_one_line(base_folder: Path, tmp_path: Path, capsys: pytest
     assert "s9999" in lines[0] and "no-run" in lines[1]
     assert f"--config {tmp_path / 'run'}/config.yaml" in lines[0]
     assert not (tmp_path / "out").exists()
+    (tmp_path / "full").mkdir()
+    assert main(["--run", str(tmp_path / "run"), "--subject", "s0000", "--output", str(tmp_path / "full")]) == 2
+    assert "could not be written" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".full.*")), "nothing half-written stays"
     assert main([*given, "--subject", "s0000"]) == 0
     with (
         pytest.raises(LikenessError, match="load_textual_inversion"),
