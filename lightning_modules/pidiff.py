@@ -35,6 +35,7 @@ class PIDiff(PersonalisationModule):
     text-attended values, or the ``decoupled`` one that shares the text's query (ablation).
 
     ``centred`` takes the training set's mean code off every code (ours), ``tokens_per_level`` is W+ Adapter's at 1.
+    ``mapper_hidden`` gives each level's map a hidden layer of that many channels (ours; linear without).
 
     Stage 2 minimises L_face + ``background_weight`` L_bg + ``disentanglement_weight`` L_dis + ``attention_weight``
     L_att. With ``localised`` false L_face and L_bg cover the whole picture, as in W+ Adapter, whose released weights
@@ -55,6 +56,7 @@ class PIDiff(PersonalisationModule):
         revision: str | None = None,
         levels: Levels = "three",
         tokens_per_level: int = 1,
+        mapper_hidden: int | None = None,
         centred: bool = False,
         attention: Literal["residual", "decoupled"] = "residual",
         localised: bool = True,
@@ -77,7 +79,7 @@ class PIDiff(PersonalisationModule):
         self.background_weight, self.disentanglement_weight = background_weight, disentanglement_weight
         self.attention_weight, self.scale, self.delay = attention_weight, scale, delay
         width = self.backbone.unet.config.cross_attention_dim
-        self.mapper = WPlusMapper(code_rows, code_width, width, levels, tokens_per_level)
+        self.mapper = WPlusMapper(code_rows, code_width, width, levels, tokens_per_level, mapper_hidden)
         install = install_residual_attention if attention == "residual" else install_decoupled_attention
         self.attention = install(self.backbone.unet)
 

@@ -34,23 +34,35 @@ def level_rows(rows: int, levels: Levels) -> dict[str, tuple[int, int]]:
 
 
 class WPlusMapper(nn.Module):
-    """F_w: one linear map without bias per level, then one LayerNorm that all tokens share.
+    """F_w: one map without bias per level, then one LayerNorm that all tokens share.
 
-    ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one). ``tokens`` is their
-    number N over all levels. ``mean`` (rows, width) is taken off every code first; it is zero as in the W+ Adapter
-    unless it is set, which is ours: codes share a large common part, and a map without bias is slow to unlearn it.
+    The map is linear as in W+ Adapter; with ``hidden`` it is two linear maps with a GELU and that many channels between
+    them (ours). ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one).
+    ``tokens`` is their number N over all levels. ``mean`` (rows, width) is taken off every code first; it is zero as in
+    the W+ Adapter unless it is set, which is ours: codes share a large common part, and a map without bias is slow to
+    unlearn it.
     """
 
     mean: Tensor
 
-    def __init__(self, rows: int, width: int, token_width: int, levels: Levels, tokens_per_level: int = 1) -> None:
+    def __init__(
+        self,
+        rows: int,
+        width: int,
+        token_width: int,
+        levels: Levels,
+        tokens_per_level: int = 1,
+        hidden: int | None = None,
+    ) -> None:
         super().__init__()
         if tokens_per_level < 1:
             raise LikenessError(f"model.tokens_per_level is {tokens_per_level}, it must be at least 1")
+        if hidden is not None and hidden < 1:
+            raise LikenessError(f"model.mapper_hidden is {hidden}, it must be at least 1, or null for a linear map")
         self.ranges = level_rows(rows, levels)
         self.project = nn.ModuleDict(
             {
-                name: nn.Linear((last - first) * width, tokens_per_level * token_width, bias=False)
+                name: _level_map((last - first) * width, hidden, tokens_per_level * token_width)
                 for name, (first, last) in self.ranges.items()
             }
         )
@@ -70,3 +82,10 @@ class WPlusMapper(nn.Module):
     def nobody(self, batch: int) -> Tensor:
         """F_w(0), the tokens (B, N, token width) of no code at all: N copies of the norm's bias."""
         return self.norm.bias.expand(batch, self.tokens, -1)
+
+
+def _level_map(before: int, hidden: int | None, after: int) -> nn.Module:
+    """Without biases, so that nobody's code gives nobody's tokens."""
+    if hidden is None:
+        return nn.Linear(before, after, bias=False)
+    return nn.Sequential(nn.Linear(before, hidden, bias=False), nn.GELU(), nn.Linear(hidden, after, bias=False))

@@ -134,6 +134,7 @@ def test_an_encoder_that_does_not_fit_is_one_line(
         ({"model.code_rows": 12}, ["model.code_rows", "12 x 8", "10 x 8"]),
         ({"model.code_rows": 8}, ["model.code_rows is 8", "10 rows or more"]),
         ({"model.tokens_per_level": 0}, ["model.tokens_per_level is 0"]),
+        ({"model.mapper_hidden": 0}, ["model.mapper_hidden is 0"]),
         ({"model.delay": 1.5}, ["model.delay is 1.5", "0..1"]),
         ({"model.levels": "five"}, ["levels", "five"]),
         ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),

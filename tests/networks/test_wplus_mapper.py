@@ -41,8 +41,9 @@ def test_size_at_stable_diffusion_scale(levels: Levels, count: int) -> None:
 
 @pytest.mark.parametrize("levels", ["three", "four"])
 @pytest.mark.parametrize("per_level", [1, 2])
-def test_a_level_reaches_its_own_tokens_only(levels: Levels, per_level: int) -> None:
-    mapper = WPlusMapper(ROWS, WIDTH, TOKEN, levels, per_level)
+@pytest.mark.parametrize("hidden", [None, 6])
+def test_a_level_reaches_its_own_tokens_only(levels: Levels, per_level: int, hidden: int | None) -> None:
+    mapper = WPlusMapper(ROWS, WIDTH, TOKEN, levels, per_level, hidden)
     before = mapper(codes())
     assert before.shape == (2, mapper.tokens, TOKEN) and mapper.tokens == len(mapper.ranges) * per_level
     for level, (first, last) in enumerate(mapper.ranges.values()):
@@ -62,8 +63,20 @@ def test_a_token_is_the_norm_of_a_linear_map_of_its_rows() -> None:
     torch.testing.assert_close(mapper(codes())[:, 1], expected)
 
 
-def test_nobody_is_the_bias_of_the_norm() -> None:
-    mapper = WPlusMapper(ROWS, WIDTH, TOKEN, "four")
+def test_a_hidden_layer_makes_the_map_of_a_level_bend() -> None:
+    """The norm takes a positive factor out again, so tokens of a code are those of its double where the map is linear."""
+    straight, bent = (WPlusMapper(ROWS, WIDTH, TOKEN, "three", 1, hidden) for hidden in (None, 6))
+    for mapper in (straight, bent):
+        mapper.norm.eps = 0.0
+    torch.testing.assert_close(straight(2 * codes()), straight(codes()))
+    assert (bent(2 * codes()) - bent(codes())).abs().max() > 0.05
+    shapes = [tuple(weight.shape) for weight in bent.project["fine"].parameters()]
+    assert shapes == [(6, (ROWS - 8) * WIDTH), (TOKEN, 6)]
+
+
+@pytest.mark.parametrize("hidden", [None, 6])
+def test_nobody_is_the_bias_of_the_norm(hidden: int | None) -> None:
+    mapper = WPlusMapper(ROWS, WIDTH, TOKEN, "four", hidden=hidden)
     with torch.no_grad():
         mapper.norm.bias.normal_()
     nobody = mapper(torch.zeros(1, ROWS, WIDTH))
@@ -81,3 +94,8 @@ def test_the_mean_is_taken_off() -> None:
 def test_no_tokens_are_refused() -> None:
     with pytest.raises(LikenessError, match=r"model\.tokens_per_level is 0"):
         WPlusMapper(ROWS, WIDTH, TOKEN, "three", 0)
+
+
+def test_an_empty_hidden_layer_is_refused() -> None:
+    with pytest.raises(LikenessError, match=r"model\.mapper_hidden is 0"):
+        WPlusMapper(ROWS, WIDTH, TOKEN, "three", hidden=0)
