@@ -64,7 +64,7 @@ def test_a_token_is_the_norm_of_a_linear_map_of_its_rows() -> None:
 
 
 def test_a_hidden_layer_makes_the_map_of_a_level_bend() -> None:
-    """The norm takes a positive factor out again: where the map is linear, a code and its double have the same tokens."""
+    """The norm takes a positive factor out again: where the map is linear, a code has the tokens of its double."""
     straight, bent = (WPlusMapper(ROWS, WIDTH, TOKEN, "three", 1, hidden) for hidden in (None, 6))
     for mapper in (straight, bent):
         mapper.norm.eps = 0.0
