@@ -144,7 +144,7 @@ class PIDiff(PersonalisationModule):
         text, t, face = Conditioning.from_text(batch.text_states), batch.timestep, batch.face
         with torch.no_grad():  # targets come first, while no graph is held
             base, other = self.denoise(noisy, t, text), None
-            if batch.other:  # a run on one person has nobody else
+            if batch.other and self.disentanglement_weight:  # a run on one person has nobody else
                 tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
                 other = self.denoise(noisy, t, replace(text, identity=tokens))
         with torch.set_grad_enabled(self.train_mapper and torch.is_grad_enabled()):

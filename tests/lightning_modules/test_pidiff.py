@@ -124,6 +124,17 @@ def test_of_one_person_alone_there_is_no_disentanglement_loss(backbone: Backbone
     assert set(pidiff(backbone).loss_terms(alone)) == STAGE_2 - {"disentanglement"}
 
 
+@pytest.mark.parametrize(("weight", "forwards"), [(0.5, 3), (0.0, 2)])
+def test_without_its_weight_the_disentanglement_loss_costs_nothing(
+    backbone: Backbone, weight: float, forwards: int
+) -> None:
+    module, calls = pidiff(backbone, disentanglement_weight=weight), []
+    hook = backbone.unet.register_forward_hook(lambda *_: calls.append(1))
+    terms = module.loss_terms(pair_batch())
+    hook.remove()
+    assert len(calls) == forwards and ("disentanglement" in terms) == bool(weight)
+
+
 def test_the_targets_hold_no_graph(backbone: Backbone) -> None:
     """What backward needs to keep is what one forward keeps, whatever the other two computed."""
     module, batch = pidiff(backbone), pair_batch()
