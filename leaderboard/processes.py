@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable
 from functools import partial
+from threading import RLock
 from typing import TypeVar
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from tqdm import tqdm
 
 from contracts.errors import LikenessError
 from datamodules import processes
@@ -44,6 +46,8 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
 
 def _guarded(fabric: Fabric, work: Callable[[Fabric], T]) -> tuple[T | None, str | None]:
     """The result, or the message of a ``LikenessError``, which would reach the parent wrapped in a traceback."""
+    # tqdm's own lock is shared over a fork and stays taken for ever when a process is killed that holds it.
+    tqdm.set_lock(RLock())
     try:
         return work(fabric), None
     except LikenessError as error:

@@ -1,0 +1,45 @@
+"""Processes that are killed leave nothing behind that others wait for."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from multiprocessing import Event, get_context
+from threading import RLock
+
+import pytest
+from lightning.fabric import Fabric
+from tqdm import tqdm
+from tqdm.std import TqdmDefaultWriteLock
+
+from leaderboard.processes import launch
+from leaderboard.settings import ProcessSettings
+
+
+@pytest.fixture
+def shared_lock() -> Iterator[None]:
+    """tqdm's own lock, which forked processes share."""
+    tqdm.set_lock(TqdmDefaultWriteLock())
+    yield
+    tqdm.set_lock(RLock())
+
+
+def test_a_process_killed_while_it_writes_its_bar_holds_up_nobody(shared_lock: None) -> None:
+    held = Event()
+
+    def die_writing() -> None:
+        tqdm.get_lock().acquire()
+        held.set()
+        time.sleep(60)
+
+    process = get_context("fork").Process(target=die_writing)
+    process.start()
+    assert held.wait(30) and process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+    def work(fabric: Fabric) -> bool:
+        return tqdm.get_lock().acquire(timeout=5) is True
+
+    assert launch(ProcessSettings(devices=1, accelerator="cpu"), work)
+    assert launch(ProcessSettings(devices=2, accelerator="cpu"), work)
