@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from multiprocessing import Event, get_context
+from multiprocessing import RLock as ProcessLock
 from threading import RLock
 
 import pytest
@@ -17,8 +18,9 @@ from leaderboard.settings import ProcessSettings
 
 
 @pytest.fixture
-def shared_lock() -> Iterator[None]:
-    """tqdm's own lock, which forked processes share."""
+def shared_lock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A lock like tqdm's own, which forked processes share, for this test alone: it will stay taken."""
+    monkeypatch.setattr(TqdmDefaultWriteLock, "mp_lock", ProcessLock(), raising=False)
     tqdm.set_lock(TqdmDefaultWriteLock())
     yield
     tqdm.set_lock(RLock())
