@@ -24,7 +24,7 @@ class Trained(nn.Module):
 def run(tmp_path: Path) -> tuple[Path, Trained]:
     module, folder = Trained(), tmp_path / "run"
     save_adapter(folder / "adapter.safetensors", module, {"method": "Any", "backbone": "b" * 64})
-    (folder / "config.yaml").write_text("seed_everything: 0\noutput: /home/someone/run\n")
+    (folder / "config.yaml").write_text("seed_everything: 0\noutput: elsewhere/run\n")
     (folder / "manifest.json").write_text('{"method": "Any"}\n')
     return folder, module
 
