@@ -41,7 +41,9 @@ def test_a_process_killed_while_it_writes_its_bar_holds_up_nobody(shared_lock: N
     process.join()
 
     def work(fabric: Fabric) -> bool:
-        return tqdm.get_lock().acquire(timeout=5) is True
+        free = tqdm.get_lock().acquire(timeout=5) is True
+        fabric.barrier()  # the first process must not end before the other one has found it
+        return free
 
     assert launch(ProcessSettings(devices=1, accelerator="cpu"), work)
     assert launch(ProcessSettings(devices=2, accelerator="cpu"), work)
