@@ -98,7 +98,8 @@ def test_waves_end_where_one_wave_does(together: Path, tiny_world: TinyWorld, tm
     waves = manifest["enrolment"]
     assert tuple(waves) == NAMES and [waves[name]["at_once"] for name in NAMES] == [2, 2, 1]
     first, second, third = (waves[name]["seconds"] for name in NAMES)
-    assert first == second and first + third <= manifest["seconds"]
+    rounding = 0.05 + 2 * 0.005  # the run's seconds have one decimal, a subject's have two
+    assert first == second and first + third <= manifest["seconds"] + rounding
 
 
 @pytest.mark.parametrize("at_once", [3, 2], ids=["one wave", "a process without a subject"])
