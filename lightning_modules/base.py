@@ -16,7 +16,6 @@ from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from losses.diffusion import diffusion_loss
 from networks.adapter_file import apply_adapter, misfit, save_adapter
-from networks.attention_kernels import training_attention
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
@@ -110,8 +109,7 @@ class PersonalisationModule(L.LightningModule):
         return diffusion_loss(self.denoise(noisy, batch.timestep, conditioning), target)
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        with training_attention(self.device):
-            terms = self.loss_terms(batch)
+        terms = self.loss_terms(batch)
         total = torch.stack(list(terms.values())).sum()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             # Only these steps are written, and each call of ``log`` costs as much as a layer of a small network.

@@ -21,7 +21,6 @@ from losses.diffusion import diffusion_loss
 from losses.disentanglement import disentanglement_loss
 from losses.localisation import face_loss
 from losses.preservation import preservation_loss
-from networks.attention_kernels import without_graph
 from networks.backbone import Backbone
 from networks.decoupled_attention import identity_norms, install_decoupled_attention
 from networks.residual_attention import freeze_queries, install_residual_attention
@@ -143,7 +142,7 @@ class PIDiff(PersonalisationModule):
             raise ValueError("stage 2 needs the face's mask")
         noisy, target = self.noisy_and_target(batch)
         text, t, face = Conditioning.from_text(batch.text_states), batch.timestep, batch.face
-        with without_graph():  # targets come first, while no graph is held
+        with torch.no_grad():  # targets come first, while no graph is held
             base, other = self.denoise(noisy, t, text), None
             if batch.other and self.disentanglement_weight:  # a run on one person has nobody else
                 tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)

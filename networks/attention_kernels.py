@@ -1,27 +1,17 @@
-"""Which attention kernel to train with."""
-
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+"""Attention by the kernel that is the fastest for what is asked."""
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+import torch.nn.functional as F
+from torch import Tensor
 
-_ANY = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH]
 
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(Q K^T / sqrt(d)) V: (B, heads, Q, d), (B, heads, L, d) and (B, heads, L, d) to (B, heads, Q, d).
 
-def training_attention(device: torch.device) -> AbstractContextManager:
-    """The kernel choice for forward and backward on ``device``, as a context.
-
-    On a CPU in bfloat16 the fused kernel takes longer than the whole rest of a training step; plain matrix products
-    do not. Everywhere else PyTorch chooses.
+    PyTorch chooses the kernel, but where a graph is recorded on a CPU in bfloat16: the fused kernel's backward takes
+    longer there than the whole rest of a training step, and these plain products do not. Its forward is fast there too.
     """
-    if device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        return sdpa_kernel(SDPBackend.MATH)
-    return nullcontext()
-
-
-@contextmanager
-def without_graph() -> Iterator[None]:
-    """For targets: no gradient, and any kernel again. Forward alone the fused one is the fastest on a CPU too."""
-    with torch.no_grad(), sdpa_kernel(_ANY):
-        yield
+    if torch.is_grad_enabled() and query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        return scores.softmax(dim=-1) @ value
+    return F.scaled_dot_product_attention(query, key, value)

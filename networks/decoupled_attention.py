@@ -9,29 +9,32 @@ this form in every cross-attention layer is our reconstruction.
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from contracts.conditioning import StepConditioning
+from networks.attention_kernels import attention
 
 
-class SelfAttention(AttnProcessor2_0):
+class SelfAttention:
     """The base model's self-attention; it is handed the conditioning too and has no use for it."""
 
     def __call__(
         self,
         attn: Attention,
         hidden_states: Tensor,
-        *args: Any,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
         conditioning: StepConditioning | None = None,
-        **kwargs: Any,
     ) -> Tensor:
-        return super().__call__(attn, hidden_states, *args, **kwargs)
+        """(B, Q, h) to (B, Q, h)."""
+        query, key, value = (split_heads(attn, to(hidden_states)) for to in (attn.to_q, attn.to_k, attn.to_v))
+        joined = join_heads(attention(query, key, value)).to(query.dtype)
+        return attn.to_out[1](attn.to_out[0](joined))
 
 
 class IdentityProjections(nn.Module):
@@ -73,13 +76,13 @@ class DecoupledCrossAttention:
                 "cross-attention needs the conditioning; call the UNet through PersonalisationModule.denoise"
             )
         query = split_heads(attn, attn.to_q(hidden_states))
-        out = F.scaled_dot_product_attention(
+        out = attention(
             query,
             split_heads(attn, attn.to_k(conditioning.text_keys)),
             split_heads(attn, attn.to_v(conditioning.text_values)),
         )
         if conditioning.identity is not None and conditioning.scale is not None:
-            identity = F.scaled_dot_product_attention(
+            identity = attention(
                 self.identity_query(attn, query, out),
                 split_heads(attn, self.projections.to_k(conditioning.identity)),
                 split_heads(attn, self.projections.to_v(conditioning.identity)),

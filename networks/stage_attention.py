@@ -8,12 +8,12 @@ layer while drawing, keep the fused kernel.
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from contracts.conditioning import Conditioning, StepConditioning
+from networks.attention_kernels import attention
 from networks.decoupled_attention import SelfAttention, cross_attention_layers, join_heads, split_heads
 
 
@@ -78,7 +78,7 @@ class StageCrossAttention:
             conditioning.maps.append((probabilities, wanted))
             out = probabilities.to(value.dtype) @ value
         else:
-            out = F.scaled_dot_product_attention(query, key, value)
+            out = attention(query, key, value)
         return attn.to_out[1](attn.to_out[0](join_heads(out).to(query.dtype)))
 
 

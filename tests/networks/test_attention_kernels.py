@@ -1,30 +1,45 @@
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from networks.attention_kernels import training_attention, without_graph
+from networks.attention_kernels import attention
 
-FUSED, PLAIN = "aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_attention_math"
-
-
-def kernels_of_one_call() -> set[str]:
-    states = torch.randn(1, 2, 8, 4, generator=torch.Generator().manual_seed(0)).bfloat16()
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
-        F.scaled_dot_product_attention(states, states, states)
-    return {event.key for event in seen.key_averages()} & {FUSED, PLAIN}
+FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
 
 
-def test_training_in_bfloat16_on_a_cpu_takes_plain_products_and_targets_the_fused_kernel() -> None:
-    assert kernels_of_one_call() == {FUSED}
-    with torch.autocast("cpu", torch.bfloat16), training_attention(torch.device("cpu")):
-        assert kernels_of_one_call() == {PLAIN}
-        with without_graph():
-            assert kernels_of_one_call() == {FUSED}
-            assert not torch.is_grad_enabled()
-        assert kernels_of_one_call() == {PLAIN}
-        assert torch.is_grad_enabled()
+def states(dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Query, key and value; 5 keys for 7 queries."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(2, 3, n, 4, generator=generator).to(dtype).requires_grad_() for n in (7, 5, 5)]
 
 
-def test_training_in_full_precision_leaves_the_choice_to_pytorch() -> None:
-    with training_attention(torch.device("cpu")):
-        assert kernels_of_one_call() == {FUSED}
+def takes_fused_kernel(autocast: bool, graph: bool) -> bool:
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast), torch.set_grad_enabled(graph):
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            attention(*states(torch.bfloat16 if autocast else torch.float32))
+    return FUSED in {event.key for event in seen.key_averages()}
+
+
+@pytest.mark.parametrize(
+    ("autocast", "graph", "fused"), [(True, True, False), (True, False, True), (False, True, True)]
+)
+def test_only_a_recorded_graph_in_bfloat16_on_a_cpu_takes_plain_products(
+    autocast: bool, graph: bool, fused: bool
+) -> None:
+    assert takes_fused_kernel(autocast, graph) == fused
+
+
+def test_plain_products_compute_what_the_fused_kernel_does() -> None:
+    """To the rounding of bfloat16, values and gradients."""
+    ours, theirs = states(), states()
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = attention(*ours)
+    fused = F.scaled_dot_product_attention(*theirs)
+    plain.float().square().sum().backward()
+    fused.square().sum().backward()
+    torch.testing.assert_close(plain.float(), fused, rtol=0.02, atol=0.02)
+    for mine, reference in zip(ours, theirs, strict=True):
+        assert mine.grad is not None and reference.grad is not None
+        torch.testing.assert_close(mine.grad, reference.grad, rtol=0.05, atol=0.05)
