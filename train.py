@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch.multiprocessing import ProcessRaisedException
 
 from callbacks.checkpoint_io import DurableCheckpointIO
@@ -59,7 +59,13 @@ class TrainCLI(LightningCLI):
             FrozenGuard(),
             Throughput(),
             RunFolder(str(output), self.parser.dump(self.config, skip_none=False)),
-            ModelCheckpoint(checkpoints, save_last=True, every_n_train_steps=settings.checkpoint_every, save_top_k=0),
+            ModelCheckpoint(
+                checkpoints,
+                save_last=True,
+                every_n_train_steps=settings.checkpoint_every,
+                save_top_k=0,
+                enable_version_counter=False,  # or a start that saves at other steps leaves last.ckpt as it is
+            ),
             SaveOnSigterm(checkpoints),
         ]
         if judges is not None:
@@ -72,12 +78,15 @@ class TrainCLI(LightningCLI):
             plugins=[DurableCheckpointIO()],
             **kwargs,
         )
-        in_stages = settings.trainer.strategy == "auto" and not self.model.enrols
-        if in_stages and isinstance(trainer.strategy, DDPStrategy):
-            # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. Lightning
-            # gives no other way to say so without naming the strategy, which one device would have to carry too. An
-            # enrolment trains all of its vectors in every step.
-            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+        if isinstance(trainer.strategy, DDPStrategy):
+            # Lightning gives no other way to say these without naming the strategy, which one device would have to
+            # carry too. Buffers are the same on all processes from the start, and to send them before every forward
+            # pass, as DDP would, needs as many passes of each: shares of the validation may be unequal.
+            trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+            if settings.trainer.strategy == "auto" and not self.model.enrols:
+                # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
+                # enrolment trains all of its vectors in every step.
+                trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
 
@@ -130,12 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def users_mistake(error: BaseException) -> str | None:
     """The message of the :class:`LikenessError` that ``error`` is or hides: the parser wraps what a constructor raises,
-    and a forked process hands over the text of its traceback."""
+    and a forked process hands over the text of its traceback. Lightning has its own for a trainer that cannot be."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, LikenessError):
         cause = cause.__cause__ or cause.__context__
     if cause is not None:
         return str(cause)
+    if isinstance(error, MisconfigurationException):  # what Lightning finds wrong with the trainer's settings
+        return " ".join(str(error).split())
     if isinstance(error, ProcessRaisedException):
         last = str(error).strip().splitlines()[-1]
         prefix = f"{LikenessError.__module__}.{LikenessError.__name__}: "

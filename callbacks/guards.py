@@ -54,7 +54,8 @@ class FiniteLoss(L.Callback):
             if weight.requires_grad and not bool(torch.isfinite(weight.detach()).all()):
                 raise LikenessError(
                     f"the weight {name} became NaN or infinite before step {trainer.global_step}; the last checkpoint "
-                    "is unharmed: lower model.init_args.learning_rate or look at the batches since then"
+                    "is unharmed: train again with a lower model.learning_rate and another --output, or look at the "
+                    "batches since then"
                 )
 
     def check(self, trainer: L.Trainer) -> None:
@@ -66,7 +67,7 @@ class FiniteLoss(L.Callback):
         if float(worst) > 0:
             raise LikenessError(
                 f"the loss became NaN or infinite before step {trainer.global_step}; the last checkpoint is unharmed: "
-                "lower model.init_args.learning_rate or look at the batches since then"
+                "train again with a lower model.learning_rate and another --output, or look at the batches since then"
             )
 
 
@@ -92,7 +93,8 @@ class SaveOnSigterm(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
         """Collective."""
-        if trainer.strategy.reduce_boolean_decision(self._told, all=False):
+        told = trainer.strategy.reduce_boolean_decision(self._told, all=False)
+        if told and not trainer.fit_loop._should_accumulate():  # half of an accumulated gradient cannot be saved
             trainer._signal_connector.received_sigterm = True  # what Lightning looks at once the step is whole
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -23,18 +23,37 @@ _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", 
 class RunFolder(L.Callback):
     """Writes the run's files. ``config`` is the resolved configuration as YAML text.
 
-    The manifest holds git state, package versions, hardware, weight and data fingerprints (those of cached features
-    with their preprocessing and face aligner), seconds, peak memory, trainable parameters and the number of processes.
+    The manifest holds the git state when this start began, package versions, hardware, weight and data fingerprints
+    (those of cached features with their preprocessing and face aligner), seconds over all starts that led here, peak
+    memory, trainable parameters and the number of processes. A finished run that is started again takes no step and
+    keeps its files.
     """
 
     def __init__(self, folder: str, config: str) -> None:
         self.folder, self.config = Path(folder), config
-        self._first_step = 0
+        self._first_step, self._before = 0, 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         self._started = time.monotonic()
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)  # what encoded the data is gone by now
+        if trainer.is_global_zero:
+            self._git = git_state()  # the code that trains; work may go on in the checkout meanwhile
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+        """Only where there are steps to take."""
         if trainer.is_global_zero:
             write_text(self.folder / "config.yaml", self.config)
+
+    @property
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._started
+
+    def state_dict(self) -> dict:
+        return {"seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self._before = state_dict["seconds"]
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: PersonalisationModule, checkpoint: dict) -> None:
         self._first_step = checkpoint["global_step"]  # the trainer's own count is restored after on_fit_start
@@ -42,33 +61,36 @@ class RunFolder(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         if not trainer.is_global_zero:
             return
-        pl_module.save_adapter(self.folder / "adapter.safetensors")
+        adapter, facts, device = self.folder / "adapter.safetensors", self.folder / "manifest.json", pl_module.device
+        if trainer.global_step == self._first_step and adapter.is_file() and facts.is_file():
+            return
+        pl_module.save_adapter(adapter)
         manifest = {
             "method": type(pl_module).__name__,
-            "git": git_state(),
+            "git": self._git,
             "packages": {name: version(name) for name in _PACKAGES},
             "hardware": {
                 "machine": platform.machine(),
                 "cores": os.cpu_count(),
-                "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+                "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             },
             "backbone": pl_module.backbone.fingerprint,
             "data": trainer.datamodule.fingerprint,  # type: ignore[attr-defined]
             "encoders": trainer.datamodule.encoder_fingerprints,  # type: ignore[attr-defined]
-            "seconds": round(time.monotonic() - self._started, 1),
+            "seconds": round(self._seconds, 1),
             "steps": trainer.global_step,
             "steps_of_this_start": trainer.global_step - self._first_step,
-            "peak_memory_bytes": peak_memory(),
+            "peak_memory_bytes": peak_memory(device),
             "processes": trainer.world_size,
             **pl_module.run_facts(),
         }
-        write_text(self.folder / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+        write_text(facts, json.dumps(manifest, indent=2) + "\n")
 
 
-def peak_memory() -> int:
-    """Peak bytes of this process: on the GPU where there is one, else resident memory."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes of this process: on the GPU that it worked on, else resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

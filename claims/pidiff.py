@@ -274,8 +274,13 @@ def main() -> int:
     sampling = SamplingSettings()
     try:
         editor = Editor(arguments.run, arguments.directions, str(paths.FACES_B), sampling)
+        if not editor.module.disentanglement_weight:
+            raise LikenessError(
+                f"--run: {arguments.run} was trained without the disentanglement loss (model.disentanglement_weight "
+                "0): it belongs to --without, beside a run with the loss"
+            )
         if arguments.without:
-            check_pair(Path(arguments.run), Path(arguments.without))
+            check_pair(Path(arguments.run), Path(arguments.without), "disentanglement_weight", 0)
         free = load_pidiff(arguments.without, sampling) if arguments.without else None
         people = people_of("pocket10k", arguments.subjects, editor.module.backbone.resolution, editor.faces)
         checks = exact_checks(editor, str(editor.module.hparams["backbone"]))

@@ -1,4 +1,4 @@
-"""Whether two runs of PIDiff differ in the disentanglement loss alone, as their configurations say."""
+"""Whether two runs differ in the one setting that a claim is about, as their configurations say."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,6 @@ import yaml
 
 from contracts.errors import LikenessError
 
-WEIGHT = "model.init_args.disentanglement_weight"
 DECIDING = ("seed_everything", "start_from", "model", "data", "trainer")
 """The parts of a run's configuration that decide its weights; of the trainer's the keys below."""
 TRAINER = tuple(
@@ -16,22 +15,24 @@ TRAINER = tuple(
 )
 
 
-def check_pair(run: Path, free: Path) -> None:
-    """The two runs must differ in the disentanglement loss and in nothing else that decides their weights.
+def check_pair(run: Path, free: Path, setting: str, off: object) -> None:
+    """The two runs must differ in ``setting`` of the model, which is ``off`` in ``free`` only, and in nothing else that
+    decides their weights.
 
-    Raises ``LikenessError`` naming what differs, or the weight that is not what the claim needs.
+    Raises ``LikenessError`` naming what differs, or the setting that is not what the claim needs.
     """
     ours, other = (_deciding(folder) for folder in (run, free))
-    weights = [float(settings.pop(WEIGHT, 0.0)) for settings in (ours, other)]  # type: ignore[arg-type]
-    if not weights[0] or weights[1]:
+    key = f"model.init_args.{setting}"
+    values = [settings.pop(key, off) for settings in (ours, other)]
+    if values[0] == off or values[1] != off:
         raise LikenessError(
-            f"{WEIGHT} is {weights[0]:g} in --run and {weights[1]:g} in --without: it must be 0 in --without only"
+            f"model.{setting} is {values[0]} in --run and {values[1]} in --without: it must be {off} in --without only"
         )
     differing = sorted(key for key in ours.keys() | other.keys() if ours.get(key) != other.get(key))
     if differing:
         raise LikenessError(
             f"--without: {free} differs from --run in {', '.join(differing[:3])} too: train it with --config "
-            f"{run / 'config.yaml'} --{WEIGHT.replace('.init_args', '')} 0 --output NEW"
+            f"{run / 'config.yaml'} --model.{setting} {off} --output NEW"
         )
 
 

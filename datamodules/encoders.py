@@ -117,6 +117,11 @@ class FrozenEncoders:
 
         return backbone_latent_shape(self.backbone)
 
+    def release(self) -> None:
+        """Forget the networks, so that training has their memory; they are loaded again where one is asked for."""
+        for name in ("_backbone", "_clip", "_wplus"):
+            self.__dict__.pop(name, None)
+
     def _parts_fingerprint(self, *parts: str) -> str:
         """Of the backbone's parts that a feature depends on: another UNet leaves the caches as they are."""
         folder = resolve_source(self.backbone)

@@ -28,7 +28,11 @@ TIMED_PHOTOS = 16
 
 class RequestLoader:
     """Request batches, in the order of the requests given; ``reference_keys`` are those of each subject's reference
-    photo by feature."""
+    photo by feature.
+
+    ``largest`` is the number of requests of the process that has the most. It is the length that is told, for Lightning
+    leaves out a loop whose loader is empty, and the other processes would wait for it.
+    """
 
     def __init__(
         self,
@@ -40,13 +44,15 @@ class RequestLoader:
         needs: Sequence[str],
         seed: int,
         batch_size: int,
+        largest: int | None = None,
     ) -> None:
         self._requests, self._features, self._latent_shape = list(requests), features, latent_shape
+        self._largest = len(self._requests) if largest is None else largest
         self._reference_keys, self._class_nouns, self._needs = reference_keys, class_nouns, tuple(needs)
         self._seed, self._batch_size = seed, batch_size
 
     def __len__(self) -> int:
-        return -(-len(self._requests) // self._batch_size)
+        return -(-self._largest // self._batch_size)
 
     def __iter__(self) -> Iterator[RequestBatch]:
         for first in range(0, len(self._requests), self._batch_size):

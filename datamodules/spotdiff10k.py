@@ -16,7 +16,7 @@ from contracts.records import Request
 from datamodules.encoders import Features, FrozenEncoders, photo_key
 from datamodules.enrolment import Enrolment, EnrolmentSettings
 from datamodules.faces import FaceStream, PersonStream
-from datamodules.feature_cache import content_key
+from datamodules.feature_cache import FeatureCache, content_key
 from datamodules.filling import fill_photos
 from datamodules.images import read_square
 from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
@@ -142,6 +142,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         alone = self._photo_of(self._person) if self._person is not None else None
         self._validation = self._validation_references()
         processes = Processes.of(self.trainer)
+        self._check_resolution()
         encoders = FrozenEncoders(
             self._backbone,
             self._image_encoder,
@@ -152,6 +153,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         )
         self._features = Features(encoders, self._cache_dir / "features", processes)
         self._fill(training if alone is None or alone in training else [*training, alone])
+        encoders.release()
         self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
         if self.enrolment:
             self._stream: Stream = self.enrolment.stream(self._features, self._rank, self._count)
@@ -179,6 +181,15 @@ class SpotDiff10kDataModule(LightningDataModule):
             experts = FactorStream(training, self._features, self._names, self._expert_batch_size, self._seed)
             self._stream = TwoStageStream(experts, self._stream, self._expert_steps)
 
+    def _check_resolution(self) -> None:
+        from networks.backbone import backbone_resolution
+
+        if self._resolution != (side := backbone_resolution(self._backbone)):
+            raise LikenessError(
+                f"data.resolution is {self._resolution}, the base model {self._backbone} draws {side} x {side} pixels: "
+                f"give data.resolution {side}"
+            )
+
     def train_dataloader(self) -> StepLoader[FactorBatch | FaceBatch | PairBatch]:
         """From the position on that the trainer has reached.
 
@@ -197,9 +208,9 @@ class SpotDiff10kDataModule(LightningDataModule):
         """This process's share of the grid of validation prompts and subjects."""
         if not self._prompts:
             return []
-        requests = share(self.validation_requests(), self._rank, self._count)
+        requests = self.validation_requests()
         return RequestLoader(
-            requests,
+            share(requests, self._rank, self._count),
             self._features,
             self._latent_shape,
             {s: {name: photo_key(name, photo) for name in self._names} for s, photo in self._validation.items()},
@@ -207,11 +218,16 @@ class SpotDiff10kDataModule(LightningDataModule):
             self._names,
             self._seed,
             self._validation_batch_size,
+            largest=len(share(requests, 0, self._count)),
         )
 
     def feature_mean(self, name: str) -> Tensor:
-        """The mean (D,) of a reference feature over the training photos; available after :meth:`setup`."""
-        rows = self._features[name].rows([photo_key(name, photo) for photo in self._training_photos()])
+        """The mean (D,) of a reference feature over the training photos; available after :meth:`setup`.
+
+        Raises:
+            LikenessError: the feature is none of ``features``.
+        """
+        rows = self._feature(name).rows([photo_key(name, photo) for photo in self._training_photos()])
         return rows.float().mean(dim=0)
 
     def feature_shape(self, name: str) -> tuple[int, ...]:
@@ -220,9 +236,12 @@ class SpotDiff10kDataModule(LightningDataModule):
         Raises:
             LikenessError: the feature is none of ``features``.
         """
+        return self._feature(name).shape
+
+    def _feature(self, name: str) -> FeatureCache:
         if name not in self._names:
             raise LikenessError(f"data.features is {list(self._names)}, the method needs {name!r}")
-        return self._features[name].shape
+        return self._features[name]
 
     @property
     def class_nouns(self) -> dict[str, str]:

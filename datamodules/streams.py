@@ -160,7 +160,7 @@ class FactorStream:
         photos = self._grouped(number)
         return FactorBatch(
             sample_ids=tuple(photo.id for photo in photos),
-            features={n: self._features[n].rows([photo.sha256 for photo in photos]) for n in self._names},
+            features={n: self._features[n].rows([photo_key(n, photo) for photo in photos]) for n in self._names},
             pose=torch.tensor([self._poses.index(photo.pose_id) for photo in photos]),
             background=torch.tensor([self._backgrounds.index(photo.background_id) for photo in photos]),
             subject=torch.tensor([self._subjects.index(photo.subject_id) for photo in photos]),

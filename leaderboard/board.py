@@ -148,7 +148,8 @@ def read_scored(results: Results) -> ScoredEntries:
             continue
         if any(record.metric_versions != protocol.metrics for record in done):
             raise LikenessError(f"{entry.label} was scored by other metrics: run `--stage score` again")
-        twin = next((s.entry.label for s in scored if entry.weights and s.entry.weights == entry.weights), None)
+        drawn_by = {(s.entry.weights, s.entry.settings): s.entry.label for s in scored if s.entry.weights}
+        twin = drawn_by.get((entry.weights, entry.settings))
         if twin:
             notes.append(f"{entry.label} and {twin} are the same weights under two labels")
         scored.append(Scored(entry, folder, protocol, done, None if entry.kind == "ceiling" else photos))
@@ -187,6 +188,7 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
         "label": entry.label,
         "kind": entry.kind,
         "weights": entry.weights,
+        "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
         "records_sha256": scored.folder.records_hash(),
         "counts": counts(scored.records),

@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
@@ -35,6 +36,7 @@ from leaderboard.edits import parse_series
 from leaderboard.pictures import write_picture
 from leaderboard.results import LineLog, read_json, read_lines, write_json
 from leaderboard.statistics import Ratio, ratio_interval
+from lightning_modules.loading import settings_hash
 from networks.sampler import SamplingSettings
 from networks.weight_manifest import file_sha256
 
@@ -44,6 +46,8 @@ class Plan:
     """Everything that decides the images and the scores; two tables compare only if these agree."""
 
     subjects: tuple[str, ...]
+    nouns: tuple[str, ...]
+    """Class noun of each subject."""
     edits: tuple[str, ...]
     partner: str
     prompt: str
@@ -52,13 +56,15 @@ class Plan:
     sampling: dict
     run: str
     """SHA-256 of the adapter."""
+    settings: str
+    """SHA-256 of the run's model settings, which say how the adapter is used."""
     directions: str
     """SHA-256 of the file of directions; empty without."""
     encoder: str
     """Fingerprint of the W+ codes: weights, aligner, detector."""
     faces: str
     photos: str
-    """SHA-256 over the photos that codes are made of."""
+    """SHA-256 over the photos that codes are made of, the partner's too, and those that identity is judged against."""
 
     @property
     def hash(self) -> str:
@@ -66,25 +72,46 @@ class Plan:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def edit_all(editor: Editor, plan: Plan, people: Sequence[Person], partner: Person | None, output: Path) -> None:
-    """Draw and measure what the folder lacks: a subject's sample that was cut short is done again."""
+@dataclass(frozen=True)
+class Work:
+    """What is to be drawn of one person: these samples, from ``code`` and, where edits mix, that of ``other``."""
+
+    person: Person
+    samples: Sequence[int]
+    code: Tensor
+    other: Tensor | None
+
+
+def find_work(editor: Editor, plan: Plan, people: Sequence[Person], partner: Person | None, output: Path) -> list[Work]:
+    """What the folder lacks: a subject's sample that was cut short is done again.
+
+    Raises ``LikenessError`` for a photo that no code can be made of.
+    """
     path, series = output / "records.jsonl", [parse_series(text) for text in plan.edits]
     whole = {UNEDITED, *(label for one in series for label in one.labels)}
     found: dict[tuple[str, int], set[str]] = {}
     for row in read_lines(path) if path.is_file() else ():  # a label may be there twice: count none of them by lines
         found.setdefault((row["subject"], row["sample"]), set()).add(row["edit"])
     mixes = any(one.level for one in series)
-    with LineLog(path) as log:
-        for i, person in enumerate(people):
-            todo = [k for k in range(plan.samples) if not whole <= found.get((person.id, k), set())]
-            if not todo:
-                continue
-            code = editor.code(person)
+    work = []
+    for i, person in enumerate(people):
+        todo = [k for k in range(plan.samples) if not whole <= found.get((person.id, k), set())]
+        if todo:
             second = partner or (people[(i + 1) % len(people)] if len(people) > 1 else None)
             other = editor.code(second) if mixes and second is not None else None
-            for sample in todo:
+            work.append(Work(person, todo, editor.code(person), other))
+    return work
+
+
+def edit_all(editor: Editor, plan: Plan, work: Sequence[Work], output: Path) -> None:
+    """Draw and measure; what is whole stays in the folder when it is cut short."""
+    series = [parse_series(text) for text in plan.edits]
+    with LineLog(output / "records.jsonl") as log:
+        for one in work:
+            person = one.person
+            for sample in one.samples:
                 key = ("edit", plan.seed, person.id, sample)
-                labels, images = editor.draw(person, code, other, series, plan.prompt, key)
+                labels, images = editor.draw(person, one.code, one.other, series, plan.prompt, key)
                 scores = editor.measure(images, person)
                 origin = {"synthetic": True, "protocol": plan.hash, "subject": person.id, "sample": sample}
                 write_picture(output / "strips" / f"{person.id}.{sample:02d}.png", np.hstack(list(images)), origin)
@@ -93,7 +120,10 @@ def edit_all(editor: Editor, plan: Plan, people: Sequence[Person], partner: Pers
 
 
 def table(plan: Plan, records: Sequence[Mapping]) -> str:
-    """Markdown: each edit's mean scores with 95 % intervals over subjects, and identity lost to the unedited image."""
+    """Markdown: each edit's mean scores with 95 % intervals over subjects, and identity lost to the unedited image.
+
+    An image without a face has identity 0; where the unedited one has none, there is nothing to lose.
+    """
     labels = [UNEDITED, *(label for text in plan.edits for label in parse_series(text).labels)]
     lines = [
         "| edit | identity | identity lost | change inside the head | change outside |",
@@ -105,7 +135,9 @@ def table(plan: Plan, records: Sequence[Mapping]) -> str:
         for (edit, subject, sample), row in scores.items():
             if edit == label:
                 before, after = scores[UNEDITED, subject, sample]["identity"], row["identity"]
-                rows.append({**row, "lost": None if before is None or after is None else before - after})
+                rows.append(
+                    {**row, "identity": after or 0.0, "lost": None if before is None else before - (after or 0.0)}
+                )
         cells = [_cell(plan.subjects, rows, name) for name in ("identity", "lost", "inside", "outside")]
         lines.append(f"| {label} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -157,7 +189,7 @@ def read_edits(path: Path | None) -> dict:
     return data
 
 
-def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person]) -> Plan:
+def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person], partner: Person | None) -> Plan:
     """Everything that is decided; raises ``LikenessError`` for a wrong edit or prompt before anything is drawn."""
     file = read_edits(given.edits)
     edits = tuple(str(text) for text in (*file.get("edits", ()), *given.edit))
@@ -173,9 +205,12 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
     for text in edits:
         mixed = nobody if given.partner or len(people) > 1 else None
         parse_series(text).apply(nobody, mixed, editor.directions)
-    photos = hashlib.sha256(b"".join(hashlib.sha256(person.photo).digest() for person in people))
+    photos = hashlib.sha256()
+    for person in (*people, *((partner,) if partner else ())):
+        photos.update(hashlib.sha256(person.photo).digest() + person.judged_by.encode())
     return Plan(
         subjects=tuple(person.id for person in people),
+        nouns=tuple(person.noun for person in people),
         edits=edits,
         partner=given.partner or "",
         prompt=prompt,
@@ -183,6 +218,7 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
         seed=given.seed,
         sampling=asdict(editor.module.sampling),
         run=file_sha256(Path(given.run) / "adapter.safetensors"),
+        settings=settings_hash(Path(given.run)),
         directions=file_sha256(given.directions) if given.directions else "",
         encoder=editor.fingerprint,
         faces=editor.faces.fingerprint,
@@ -201,14 +237,15 @@ def run(given: argparse.Namespace) -> str:
         one = given.subjects[0] if len(given.subjects) == 1 else ""
         people = people_of(given.dataset, int(one) if one.isdigit() else given.subjects, side, editor.faces)
     partner = people_of(given.dataset, [given.partner], side, editor.faces)[0] if given.partner else None
-    plan = make_plan(given, editor, people)
+    plan = make_plan(given, editor, people, partner)
     known = given.output / "protocol.json"
     if known.is_file() and read_json(known).get("hash") != plan.hash:
         raise LikenessError(f"{given.output} holds edits of another protocol: take another --output")
     if given.output.exists() and not known.is_file() and (not given.output.is_dir() or any(given.output.iterdir())):
         raise LikenessError(f"{given.output} is neither empty nor a folder of edits: take another --output")
+    work = find_work(editor, plan, people, partner, given.output)
     write_json(known, {"hash": plan.hash, **asdict(plan)})
-    edit_all(editor, plan, people, partner, given.output)
+    edit_all(editor, plan, work, given.output)
     text = table(plan, list(read_lines(given.output / "records.jsonl")))
     replace_atomically(given.output / "editing.md", (text + "\n").encode())
     return text

@@ -1,5 +1,6 @@
 """Whose code is edited, and who draws and measures it."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,13 @@ UNEDITED = "unedited"
 @dataclass(frozen=True)
 class Person:
     """Whom to draw: ``photo`` is the file that the code is made of, ``gallery`` (D,) what identity is judged
-    against."""
+    against, ``judged_by`` the SHA-256 of the photos behind it."""
 
     id: str
     noun: str
     photo: bytes
     gallery: NDArray[np.float32]
+    judged_by: str
 
 
 class Editor:
@@ -86,7 +88,8 @@ def people_of(dataset: str, wanted: int | Sequence[str], side: int, faces: FaceP
         if not judged.found.any():
             raise LikenessError(f"subject {subject.id} has no held-out photo with a face: leave the subject out")
         gallery = judged.embeddings[judged.found].mean(axis=0)
-        people.append(Person(subject.id, subject.noun, encode_picture(subject.cut_out, {}), gallery))
+        photos = hashlib.sha256(subject.held_out.tobytes()).hexdigest()
+        people.append(Person(subject.id, subject.noun, encode_picture(subject.cut_out, {}), gallery, photos))
     return people
 
 
@@ -100,4 +103,4 @@ def person_in(photo: Path, noun: str, side: int, faces: FacePack) -> Person:
     if judged.counts[0] != 1:
         count = "no face" if judged.counts[0] == 0 else f"{judged.counts[0]} faces"
         raise LikenessError(f"--photo: {photo} shows {count}: give a photo with exactly one")
-    return Person("photo", noun, data, judged.embeddings[0])
+    return Person("photo", noun, data, judged.embeddings[0], hashlib.sha256(data).hexdigest())

@@ -16,7 +16,7 @@ from leaderboard.galleries import Gallery
 from leaderboard.protocol import Protocol
 from leaderboard.results import Entry, file_hash
 from leaderboard.subjects import SubjectPhotos
-from lightning_modules.loading import run_manifest
+from lightning_modules.loading import run_manifest, settings_hash
 from networks.keyed_noise import keyed_generator
 
 FLOOR = Entry("prompt-only", "floor")
@@ -36,7 +36,7 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
     """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``.
 
     Raises:
-        LikenessError: a folder is no run, its manifest is damaged, or a label is taken or not usable as a file name.
+        LikenessError: a folder is no run, a file of it is damaged, or a label is taken or not usable as a file name.
     """
     runs: list[Run] = []
     for argument in arguments:
@@ -52,7 +52,8 @@ def find_runs(arguments: Sequence[str]) -> list[Run]:
             raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
         manifest = run_manifest(folder)
         check_costs(manifest, folder / "manifest.json")
-        runs.append(Run(Entry(label, "method", file_hash(adapter), manifest, str(folder)), folder))
+        entry = Entry(label, "method", file_hash(adapter), manifest, str(folder), settings=settings_hash(folder))
+        runs.append(Run(entry, folder))
     return runs
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from contracts.records import Record
-from leaderboard.pictures import read_picture
+from leaderboard.pictures import picture_bytes, read_picture
 from leaderboard.protocol import Protocol
 from leaderboard.results import Results
 
@@ -35,7 +35,7 @@ def draw_grid(results: Results, labels: Sequence[str], records: Mapping[str, Map
     for s, subject in enumerate(subjects):
         top = _HEAD + s * block
         pen.text((2, top), subject, fill="black", font=font)
-        reference = _tile(results.reference(subject).read_bytes(), subject, protocol)
+        reference = _tile(picture_bytes(results.reference(subject)), subject, protocol)
         sheet.paste(reference, (_LABELS, top + _HEAD))
         for row, label in enumerate(labels):
             y = top + _HEAD + row * step
@@ -60,7 +60,7 @@ def _draw_row(
     for request in firsts:  # with a limit, not every prompt has one
         x = _LABELS + columns[request.prompt_id] * (_TILE + _GAP)
         path = folder.image(request.id)
-        sheet.paste(_tile(path.read_bytes(), str(path), protocol), (x, y))
+        sheet.paste(_tile(picture_bytes(path), str(path), protocol), (x, y))
         if records[request.id].face_missed:
             pen.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), outline=_MISS, width=3)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import yaml
+from huggingface_hub import snapshot_download
 
 from contracts.errors import LikenessError
 from leaderboard.results import file_hash
@@ -53,7 +54,7 @@ def _shared(judge: str, source: str, own: str) -> bool:
     """Whether a network of the judge in ``source`` is one in ``own`` too; other folders are told apart unread."""
     if source == own:
         return True
-    return any(judge not in _FACE_JUDGES or recognises_faces(file) for file in _common(Path(source), Path(own)))
+    return any(judge not in _FACE_JUDGES or recognises_faces(file) for file in _common(_local(source), _local(own)))
 
 
 def _common(first: Path, second: Path) -> Iterator[Path]:
@@ -63,6 +64,17 @@ def _common(first: Path, second: Path) -> Iterator[Path]:
         same_size = [other for other in others if other.stat().st_size == file.stat().st_size]
         if same_size and file_hash(file) in map(file_hash, same_size):
             yield file
+
+
+def _local(source: str) -> Path:
+    """Where a model given as a file, a folder or a hub name lies; nothing is fetched for the comparison."""
+    path = Path(source)
+    if path.exists() or source.count("/") != 1:
+        return path
+    try:
+        return Path(snapshot_download(source, local_files_only=True))
+    except (OSError, ValueError):  # not on this machine, or no name of a model at all
+        return path
 
 
 def _networks(source: Path) -> list[Path]:

@@ -31,6 +31,14 @@ def encode_picture(image: NDArray[np.uint8], provenance: Mapping[str, object]) -
     return buffer.getvalue()
 
 
+def picture_bytes(path: Path) -> bytes:
+    """The bytes of a picture of a results folder; raises ``LikenessError`` when it is missing."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LikenessError(f"{path} cannot be read ({error.strerror}): run `--stage generate` again") from error
+
+
 def read_picture(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
     """The RGB pixels (side, side, 3) of a file's bytes.
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
@@ -31,13 +32,16 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
     if TorchElasticEnvironment.detect():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=devices,
-        strategy=_strategy(settings),
-        num_nodes=nodes,
-        precision=settings.precision,  # type: ignore[arg-type]
-    )
+    try:
+        fabric = Fabric(
+            accelerator=settings.accelerator,
+            devices=devices,
+            strategy=_strategy(settings),
+            num_nodes=nodes,
+            precision=settings.precision,  # type: ignore[arg-type]
+        )
+    except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
+        raise LikenessError(f"--trainer: {' '.join(str(error).split())}") from error
     result, message = fabric.launch(partial(_guarded, work=work))
     if message is not None:
         raise LikenessError(message)

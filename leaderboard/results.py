@@ -48,6 +48,8 @@ class Entry:
     """Key of the run's configuration by judge, where the method was made with the judge itself."""
     protocol: str = ""
     """Hash of the protocol that the images were drawn under; written when a folder is claimed."""
+    settings: str = ""
+    """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
@@ -56,7 +58,7 @@ class Entry:
             entry = cls(**read_json(path))
         except TypeError as error:
             raise LikenessError(f"{path} was written by another version of Likeness: {error}") from error
-        for name in ("label", "kind", "weights", "folder", "protocol"):
+        for name in ("label", "kind", "weights", "folder", "protocol", "settings"):
             if not isinstance(getattr(entry, name), str):
                 raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}, no text")
         for name in ("manifest", "own_judges"):
@@ -156,20 +158,27 @@ class EntryFolder:
         """Make this the folder of ``entry`` under the protocol of the results.
 
         Raises:
-            LikenessError: its images come from other weights, or were drawn under another protocol.
+            LikenessError: its images come from other weights or settings, or were drawn under another protocol.
         """
-        path = self.root / "entry.json"
+        path, settings = self.root / "entry.json", entry.settings
         if path.is_file():
             found = Entry.read(path)
             self._results.check_entry(found)
+            instead = "give the run another label with LABEL=FOLDER, or take another --output"
             if found.weights != entry.weights:
                 raise LikenessError(
                     f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
-                    f"give the run another label with LABEL=FOLDER, or take another --output"
+                    f"{instead}"
+                )
+            settings = found.settings  # where it was not noted, nobody knows
+            if settings and settings != entry.settings:
+                raise LikenessError(
+                    f"{self.root} holds images drawn with other model settings than those in "
+                    f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
         for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
             unfinished.unlink()
-        write_json(path, vars(replace(entry, protocol=self._results.protocol().hash)))
+        write_json(path, vars(replace(entry, protocol=self._results.protocol().hash, settings=settings)))
 
     def image(self, request_id: str) -> Path:
         """Where the image of a request lies."""

@@ -9,6 +9,7 @@ from contracts.errors import LikenessError
 from leaderboard.board import make_leaderboard, read_scored
 from leaderboard.results import Entry, Results, file_hash, read_json
 from leaderboard.settings import EvaluationSettings
+from lightning_modules.loading import settings_hash
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 
 
@@ -90,6 +91,7 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
     for entry in results.entries():
         if entry.weights:
             known[entry.label] = (_adapter_hash, str(Path(entry.folder) / "adapter.safetensors"), entry.weights)
+            verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
             found = fingerprint_of(source)
@@ -101,6 +103,18 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
             verdict.problems.append(
                 f"weights of {name}: {source} is {found[:12]} now, the results are of {fingerprint[:12]}"
             )
+
+
+def _check_settings(entry: Entry) -> Iterator[str]:
+    folder = Path(entry.folder)
+    if entry.settings and (folder / "config.yaml").is_file():
+        try:
+            found = settings_hash(folder)
+        except LikenessError as error:
+            yield str(error)
+            return
+        if found != entry.settings:
+            yield f"{folder / 'config.yaml'} has other model settings than the images of {entry.label} were drawn with"
 
 
 def _check_board(results: Results) -> Iterator[str]:

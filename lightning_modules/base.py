@@ -19,6 +19,9 @@ from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
+_NOT_TRAINED_WITH = {"backbone", "revision", "scale", "delay"}
+"""Arguments that decide no step of training: where the base model lies, and how a method draws."""
+
 
 class PersonalisationModule(L.LightningModule):
     """Base of the methods. A method says what it trains (:meth:`adapter`), what its loss terms are
@@ -194,13 +197,20 @@ class PersonalisationModule(L.LightningModule):
         checkpoint["backbone_fingerprint"] = self.backbone.fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Refuse a checkpoint of another backbone."""
+        """Refuse a checkpoint of another backbone, or of settings that would change in the middle of a run."""
         trained_for = checkpoint.get("backbone_fingerprint", "an unknown backbone")
         if trained_for != self.backbone.fingerprint:
             raise LikenessError(
                 f"the checkpoint was trained for backbone {trained_for[:12]}, this one is "
                 f"{self.backbone.fingerprint[:12]}: give the backbone it was trained with, or another --output"
             )
+        before = checkpoint.get("hyper_parameters", {})
+        for name in sorted(before.keys() & self.hparams.keys() - _NOT_TRAINED_WITH):
+            if before[name] != self.hparams[name] and not name.startswith("_"):
+                raise LikenessError(
+                    f"the checkpoint was made with model.{name} {before[name]!r}, here it is {self.hparams[name]!r}: "
+                    "give that again, or another --output"
+                )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Strict for what a checkpoint holds: everything but the frozen backbone.

@@ -1,6 +1,8 @@
 """From a run folder back to the method it trained."""
 
+import hashlib
 import importlib
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,14 +38,7 @@ def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
     Raises :class:`LikenessError` when that file is missing or damaged, or names no method of this project.
     """
     file = folder / "config.yaml"
-    try:
-        config = yaml.safe_load(file.read_text())["model"]
-        path, arguments = str(config["class_path"]), dict(config.get("init_args") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise LikenessError(
-            f"{str(folder)!r} is not a run folder of train.py ({type(error).__name__}: {reason})"
-        ) from None
+    path, arguments = _model_settings(file)
     module_name, _, class_name = path.rpartition(".")
     method = None
     if module_name.split(".")[0] == "lightning_modules":
@@ -52,6 +47,29 @@ def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
     if not (isinstance(method, type) and issubclass(method, PersonalisationModule)):
         raise LikenessError(f"{str(file)!r}: model.class_path {path!r} is not one of this project's methods")
     return method, arguments
+
+
+def settings_hash(folder: Path) -> str:
+    """SHA-256 of what ``config.yaml`` says of the method beside its weights, such as the strength it draws with.
+
+    Where the base model lies is left out: the adapter names its weights. Raises :class:`LikenessError` when that file
+    is missing or damaged.
+    """
+    path, arguments = _model_settings(folder / "config.yaml")
+    kept = {name: value for name, value in arguments.items() if name not in ("backbone", "revision")}
+    return hashlib.sha256(json.dumps([path, kept], sort_keys=True).encode()).hexdigest()
+
+
+def _model_settings(file: Path) -> tuple[str, dict]:
+    """Class path and constructor arguments."""
+    try:
+        config = yaml.safe_load(file.read_text())["model"]
+        return str(config["class_path"]), dict(config.get("init_args") or {})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise LikenessError(
+            f"{str(file.parent)!r} is not a run folder of train.py ({type(error).__name__}: {reason})"
+        ) from None
 
 
 def run_manifest(folder: Path) -> dict:

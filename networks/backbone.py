@@ -120,3 +120,9 @@ def backbone_latent_shape(source: str, revision: str | None = None) -> tuple[int
     """(C, h, w) of the latents of one image, from the configuration alone."""
     settings = UNet2DConditionModel.load_config(resolve_source(source, revision) / "unet")
     return settings["in_channels"], settings["sample_size"], settings["sample_size"]
+
+
+def backbone_resolution(source: str) -> int:
+    """Side in pixels of the images that a backbone draws, from the configuration alone."""
+    vae = AutoencoderKL.load_config(resolve_source(source) / "vae")
+    return backbone_latent_shape(source)[1] * 2 ** (len(vae["block_out_channels"]) - 1)

@@ -25,7 +25,7 @@ from metrics.identity import IdentityPreservation
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from pocket.paths import WEIGHTS
-from tests.tiny import tiny_base
+from tests.tiny import SIDE, tiny_base
 from tests.training import TinyWorld
 
 ROOT = Path(__file__).parents[1]
@@ -116,11 +116,16 @@ def test_validation_logs_what_the_judges_say(unbroken: Path, tiny_world: TinyWor
     assert {"train/loss", "train/diffusion", "images_per_second"} <= set(logged)
 
 
+def files(run: Path) -> dict[str, bytes]:
+    names = ("config.yaml", "manifest.json", "adapter.safetensors", "checkpoints/last.ckpt")
+    return {name: (run / name).read_bytes() for name in names}
+
+
 def test_the_finished_run_again_changes_nothing(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    """Not what the training cost either, nor with which settings it was made."""
     output = Path(shutil.copytree(unbroken, tmp_path / "again"))
-    assert train.main(tiny_world.arguments(output)) == 0
-    assert same(adapter(output), adapter(unbroken))
-    assert json.loads((output / "manifest.json").read_text())["steps_of_this_start"] == 0
+    assert train.main(tiny_world.arguments(output, **{"model.scale": 0.5})) == 0
+    assert files(output) == files(unbroken)
 
 
 @pytest.mark.parametrize("step", [EXPERT_STEPS - 1, 3], ids=["stage 1", "stage 2"])
@@ -175,6 +180,45 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_worl
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps_of_this_start"] == 2
 
 
+def test_a_run_that_saves_at_other_steps_goes_on_in_the_same_checkpoint(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    stop = [
+        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks.name=SIGTERM",
+        "--trainer.callbacks.step=3",
+    ]
+    assert train.main([*tiny_world.arguments(tmp_path / "run", checkpoint_every=1), *stop]) == 143
+    assert train.main(tiny_world.arguments(tmp_path / "run", checkpoint_every=2)) == 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"last.ckpt", "interrupted.ckpt"}
+    assert torch.load(checkpoints / "last.ckpt", weights_only=True)["global_step"] == STEPS
+
+
+def test_sigterm_within_an_accumulated_step_waits_for_the_whole_of_it(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    settings = {"trainer.accumulate_grad_batches": 2, "trainer.max_steps": 3, "data.expert_steps": 0}
+    assert train.main(tiny_world.arguments(tmp_path / "whole", **settings)) == 0
+    arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **settings)
+    stop = [
+        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks.name=SIGTERM",
+        "--trainer.callbacks.step=2",
+    ]
+    assert train.main([*arguments, *stop]) == 143  # told in the first of the step's two batches
+    assert train.main(arguments) == 0
+    assert same(adapter(tmp_path / "run"), adapter(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("requests", [1, 3], ids=["none for one of them", "one batch more for one of them"])
+def test_processes_with_unequal_shares_of_the_validation_end_together(
+    tiny_world: TinyWorld, tmp_path: Path, requests: int
+) -> None:
+    """What they do together, scores and whatever comes after, would wait for ever for one that leaves something out."""
+    settings = {"data.validation_prompts": list(tiny_world.prompts[:requests]), "data.validation_batch_size": 1}
+    arguments = tiny_world.arguments(tmp_path / "run", **{**validated(tiny_world), **settings, "trainer.devices": 2})
+    done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, timeout=200)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert "val/detection_rate" in scalars(tmp_path / "run")
+
+
 def test_two_processes_end_with_the_same_weights_and_scores(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
@@ -225,6 +269,9 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
         "image encoder": ({"data.image_encoder": folder / "no-clip"}, ["no model folder at", "no-clip"]),
         "width": ({"model.image_width": 7}, ["model.image_width is 7", "32"]),
         "batch": ({"data.batch_size": 0}, ["batch_size is 0"]),
+        "resolution": ({"data.resolution": 8}, ["data.resolution is 8", f"give data.resolution {SIDE}"]),
+        "feature": ({"data.features": ["wplus"]}, ["data.features is ['wplus'], the method needs 'clip'"]),
+        "accelerator": ({"trainer.accelerator": "mps" if torch.cuda.is_available() else "cuda"}, ["accelerator"]),
         "batch of two processes": (
             {"data.batch_size": 5, "trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"},
             ["batch_size 5", "use 4 or 6"],
@@ -242,7 +289,8 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
     "name",
     [
         "key", "trainer key", "data key", "method", "type", "choice", "file", "dataset", "base model",
-        "image encoder", "width", "batch", "batch of two processes", "judge", "adapter", "other base",
+        "image encoder", "width", "batch", "resolution", "feature", "accelerator", "batch of two processes", "judge",
+        "adapter", "other base",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
@@ -282,6 +330,17 @@ def test_a_checkpoint_of_other_batches_is_refused(
         capfd.readouterr().err
     )
     assert same(adapter(output), before)
+
+
+def test_a_setting_that_would_change_within_a_run_is_refused(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The optimiser's state would bring the old rate back, and the new one would stand in the configuration."""
+    output = Path(shutil.copytree(unbroken, tmp_path / "again"))
+    changed = {"model.learning_rate": 5e-4, "trainer.max_steps": STEPS + 1}
+    assert train.main(tiny_world.arguments(output, **changed)) == 2
+    assert "error: the checkpoint was made with model.learning_rate 0.001, here it is 0.0005" in capfd.readouterr().err
+    assert files(output) == files(unbroken)
 
 
 @pytest.mark.skipif(not (WEIGHTS / "manifest.json").is_file(), reason="the pocket models are not there")

@@ -14,6 +14,7 @@ from PIL import Image
 from contracts.prompts import plain_prompt
 from contracts.records import Record
 from datamodules.images import open_image
+from leaderboard.pictures import picture_bytes
 from leaderboard.protocol import Prompt, Protocol
 from leaderboard.results import Results
 
@@ -110,7 +111,7 @@ def make_sheets(
             }
             cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
         path = results.reference(subject)
-        sheets.append(Sheet(subject, thumbnail(path.read_bytes(), str(path)), cells))
+        sheets.append(Sheet(subject, thumbnail(picture_bytes(path), str(path)), cells))
     return sheets
 
 
@@ -119,7 +120,7 @@ def _shot(results: Results, label: str, record: Record) -> Shot:
     scores = "\n".join(
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in record.scores.items() if value is not None
     )
-    return Shot(label, record.sample, thumbnail(path.read_bytes(), str(path)), record.face_missed, scores)
+    return Shot(label, record.sample, thumbnail(picture_bytes(path), str(path)), record.face_missed, scores)
 
 
 def thumbnail(data: bytes, name: str) -> str:

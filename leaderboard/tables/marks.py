@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from leaderboard.statistics import SIGNIFICANT
+
 
 @dataclass(frozen=True)
 class Mark:
-    """``best`` and ``second`` by value; ``tied`` entries share the tie group of the best with another one."""
+    """``best`` and ``second`` by value; ``tied`` entries cannot be told apart from the best by the paired test, and the
+    best is one of them if there is another."""
 
     best: bool = False
     second: bool = False
@@ -27,9 +30,12 @@ def mark(board: Mapping, name: str) -> dict[str, Mark]:
     if len(values) < 2:
         return {}
     best, *rest = sorted(set(values.values()), reverse=True)
-    groups = board["ties"].get(name, {})
-    leaders = [label for label in values if groups.get(label) == 1]
+    leaders = {label for label, value in values.items() if value == best}
+    tied: set[str] = set()
+    for pair in board["comparisons"].get(name, []):
+        ends = {pair["a"], pair["b"]}
+        if ends & leaders and (pair["p_holm"] is None or pair["p_holm"] > SIGNIFICANT):
+            tied |= ends
     return {
-        label: Mark(value == best, bool(rest) and value == rest[0], len(leaders) > 1 and label in leaders)
-        for label, value in values.items()
+        label: Mark(value == best, bool(rest) and value == rest[0], label in tied) for label, value in values.items()
     }

@@ -196,13 +196,14 @@ def config(folder: Path, **changes: object) -> Path:
 
 def test_the_runs_that_are_compared_differ_in_the_weight_only(tmp_path: Path) -> None:
     run, none = config(tmp_path / "run"), {"model": {"disentanglement_weight": 0.0}}
-    check_pair(run, config(tmp_path / "without", **none, validation_prompts=[]))
+    claim = ("disentanglement_weight", 0)
+    check_pair(run, config(tmp_path / "without", **none, validation_prompts=[]), *claim)
     with pytest.raises(LikenessError, match=r"differs from --run in data\.seed too: train it with --config"):
-        check_pair(run, config(tmp_path / "seed", **none, seed=1))
+        check_pair(run, config(tmp_path / "seed", **none, seed=1), *claim)
     with pytest.raises(LikenessError, match=r"is 0\.5 in --run and 0\.5 in --without"):
-        check_pair(run, config(tmp_path / "same"))
+        check_pair(run, config(tmp_path / "same"), *claim)
     with pytest.raises(LikenessError, match="missing or damaged"):
-        check_pair(run, tmp_path / "nowhere")
+        check_pair(run, tmp_path / "nowhere", *claim)
 
 
 def test_a_mistake_is_one_line(

@@ -1,9 +1,12 @@
 """The directions that are checked, on numbers made up so that each of them holds or fails."""
 
 import copy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from claims import leakage, spotdiff
 from claims.leakage import Drawn
@@ -69,3 +72,22 @@ def test_a_subjects_part_of_the_pose_leakage_averages_to_the_correlation() -> No
     a, b = np.random.default_rng(0).normal(size=(2, 12, 2))
     parts = (leakage._standard(a) * leakage._standard(b)).mean(axis=1)
     assert parts.mean() == pytest.approx(np.mean([np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)]))
+
+
+def test_the_run_without_must_differ_in_the_constraint_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(spotdiff, "load_spotdiff", lambda folder: None)
+    monkeypatch.setattr(spotdiff, "load_test_set", lambda side: pytest.fail("the pair is looked at first"))
+    for name, how, seed in (("run", "soft", 0), ("same", "soft", 0), ("seed", "none", 1)):
+        (tmp_path / name).mkdir()
+        model = {"init_args": {"orthogonality": how}}
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump({"model": model, "seed_everything": seed}))
+    for name, words in (
+        ("same", "model.orthogonality is soft in --run and soft in --without"),
+        ("seed", "seed_everything too"),
+    ):
+        given = ["claims", "--run", str(tmp_path / "run"), "--without", str(tmp_path / name)]
+        monkeypatch.setattr(sys, "argv", given)
+        assert spotdiff.main() == 2
+        assert words in capsys.readouterr().err

@@ -194,6 +194,8 @@ def test_the_same_run_under_two_labels_is_noted(tmp_path: Path) -> None:
     assert said == [note] and json.loads((results.root / "leaderboard.json").read_text())["notes"] == [note]
     for name in ("leaderboard.md", "leaderboard.html"):
         assert note in (results.root / name).read_text()
+    write_json(path, json.loads(path.read_text()) | {"settings": "another strength"})
+    assert read_scored(results).notes == []
 
 
 @pytest.mark.parametrize(("identity", "noted"), [(0.25, True), (0.19, False)])

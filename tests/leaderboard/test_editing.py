@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ import yaml
 from PIL import Image
 
 from callbacks.run_folder import write_text
+from contracts.errors import LikenessError
 from datamodules.encoders import FrozenEncoders
 from leaderboard import editing
-from leaderboard.editor import Editor, people_of
+from leaderboard.editor import Editor, Person, people_of
 from leaderboard.edits import draw_codes, parse_series
 from lightning_modules.pidiff import PIDiff
 from networks.adapter_file import save_adapter
@@ -103,6 +106,47 @@ def test_a_sample_that_was_cut_short_twice_is_done_until_it_is_whole(world: Worl
     (output / "records.jsonl").write_text(first * 2)  # killed twice, each time after the first of the two lines
     assert editing.main(given) == 0
     assert (output / "records.jsonl").read_text() == first * 3 + second
+
+
+def test_what_changes_the_images_is_another_protocol(world: World, tmp_path: Path) -> None:
+    """The class noun, the run's settings and the partner's photo too."""
+    Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(tmp_path / "me.png")
+    run = Path(shutil.copytree(world.run, tmp_path / "pidiff"))
+    given = world.arguments(tmp_path / "out", "--photo", str(tmp_path / "me.png"), "--edit", "smiling=1")
+    given += ["--run", str(run)]
+    assert editing.main(given) == 0 == editing.main(given)
+    assert editing.main([*given, "--noun", "woman"]) == 2
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["init_args"]["scale"] = 0.5
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert editing.main(given) == 2
+
+
+def test_a_face_that_an_edit_destroys_counts_as_lost() -> None:
+    plan = SimpleNamespace(subjects=("a", "b"), edits=("smiling=6",))
+    rows = [{"subject": s, "sample": 0, "edit": "unedited", "identity": 0.5, "inside": 0, "outside": 0} for s in "ab"]
+    rows += [{**row, "edit": "smiling+6", "identity": None if row["subject"] == "a" else 0.4} for row in rows]
+    cells = [
+        [cell.strip().split(" ")[0] for cell in line.split("|")[1:4]]
+        for line in editing.table(plan, rows).splitlines()[2:]
+    ]  # type: ignore[arg-type]
+    assert cells == [["unedited", "0.500", "0.000"], ["smiling+6", "0.200", "0.300"]]
+
+
+def test_a_photo_that_cannot_be_aligned_leaves_nothing(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of several people too."""
+    code = Editor.code
+
+    def refuse(self: Editor, person: Person) -> torch.Tensor:
+        if person.id == "s0019":
+            raise LikenessError("the photo of s0019 shows no face")
+        return code(self, person)
+
+    monkeypatch.setattr(Editor, "code", refuse)
+    assert editing.main(world.arguments(tmp_path / "out", "--edit", "smiling=1")) == 2
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_photo_is_edited_and_judged_against_itself(world: World, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from contracts.errors import LikenessError
 from leaderboard.entries import find_runs
@@ -19,7 +20,13 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "adapter.safetensors").write_bytes(b"weights")
+    write_config(folder)
     return folder
+
+
+def write_config(folder: Path, **arguments: object) -> None:
+    model = {"class_path": "lightning_modules.SpotDiff", "init_args": arguments}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"model": model}))
 
 
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
@@ -45,6 +52,20 @@ def test_a_label_that_is_taken_is_named(run: Path) -> None:
     for taken in ([str(run), str(run)], [f"a={run}", f"a={run}"], [f"prompt-only={run}"], [f"real-photo={run}"]):
         with pytest.raises(LikenessError, match=f"label .* is taken: give this run another one with LABEL={run}"):
             find_runs(taken)
+
+
+def test_an_entry_says_with_which_settings_it_draws(run: Path) -> None:
+    """Where the base model lies is none of them: folders are moved."""
+
+    def settings(**arguments: object) -> str:
+        write_config(run, **arguments)
+        return find_runs([str(run)])[0].entry.settings
+
+    first = settings(backbone="here", scale=1.0)
+    assert len(first) == 64 and settings(backbone="there", scale=1.0) == first != settings(backbone="here", scale=1.2)
+    (run / "config.yaml").unlink()
+    with pytest.raises(LikenessError, match=r"is not a run folder of train\.py"):
+        find_runs([str(run)])
 
 
 @pytest.mark.parametrize(

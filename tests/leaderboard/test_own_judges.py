@@ -52,6 +52,23 @@ def test_the_same_network_is_found_among_other_files(world: World, tmp_path: Pat
     }
 
 
+def test_the_same_network_is_found_behind_a_hub_name(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was fetched before lies in the hub's cache; nothing is fetched for the comparison."""
+    clip, cache = world.root / "clip", tmp_path / "hub"
+    folder = cache / "models--someone--clip"
+    shutil.copytree(clip, folder / "snapshots" / ("c" * 40))
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("c" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    settings = JudgeSettings(str(world.root / "faces"), str(clip))
+    for name, found in (("someone/clip", {"clip": "data.image_encoder"}), ("someone/else", {}), ("no/a name", {})):
+        assert own_judges(write_run(tmp_path / "run", image_encoder=name), settings) == found
+    run = write_run(tmp_path / "run", image_encoder=str(clip))
+    assert own_judges(run, JudgeSettings(settings.faces, "someone/clip")) == {"clip": "data.image_encoder"}
+
+
 def test_another_network_is_another_network(world: World, tmp_path: Path) -> None:
     """The recogniser differs, the detector beside it does not: that alone says nothing of whose face it is."""
     settings = JudgeSettings(str(world.root / "faces"), str(world.root / "clip"))

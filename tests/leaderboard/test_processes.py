@@ -9,10 +9,12 @@ from multiprocessing import RLock as ProcessLock
 from threading import RLock
 
 import pytest
+import torch
 from lightning.fabric import Fabric
 from tqdm import tqdm
 from tqdm.std import TqdmDefaultWriteLock
 
+from contracts.errors import LikenessError
 from leaderboard.processes import launch
 from leaderboard.settings import ProcessSettings
 
@@ -47,3 +49,13 @@ def test_a_process_killed_while_it_writes_its_bar_holds_up_nobody(shared_lock: N
 
     assert launch(ProcessSettings(devices=1, accelerator="cpu"), work)
     assert launch(ProcessSettings(devices=2, accelerator="cpu"), work)
+
+
+NOT_HERE = "mps" if torch.cuda.is_available() else "cuda"
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "fp61"}, {"devices": 0}, {"accelerator": NOT_HERE}], ids=str)
+def test_settings_that_cannot_be_had_are_one_line(wrong: dict) -> None:
+    with pytest.raises(LikenessError, match=r"^--trainer: ") as error:
+        launch(ProcessSettings(**{"accelerator": "cpu", **wrong}), lambda fabric: None)
+    assert "\n" not in str(error.value)

@@ -62,6 +62,18 @@ def test_merging_asserts_that_every_request_has_a_record(tmp_path: Path) -> None
         folder.merge_records(["s1.beach.00"])
 
 
+def test_images_of_one_entry_never_mix_two_settings(tmp_path: Path) -> None:
+    results = Results(tmp_path)
+    results.write_protocol(make_protocol())
+    results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="a"))
+    results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="a"))
+    with pytest.raises(LikenessError, match=r"drawn with other model settings than those in runs/x/config\.yaml"):
+        results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="b"))
+    results.entry("old").claim(Entry("old", "method", "w"))  # drawn before settings were noted
+    results.entry("old").claim(Entry("old", "method", "w", settings="b"))
+    assert {entry.label: entry.settings for entry in results.entries()} == {"x": "a", "old": ""}
+
+
 def test_an_entry_belongs_to_the_protocol_it_was_claimed_under(tmp_path: Path) -> None:
     results = Results(tmp_path)
     results.write_protocol(make_protocol())

@@ -60,18 +60,29 @@ def test_markdown_has_a_narrow_table_and_one_of_everything(board: dict) -> None:
 
 def test_marks_name_best_second_and_who_ties_with_the_best(board: dict) -> None:
     assert mark(board, "clip_t") == {"ours": Mark(second=True), "theirs": Mark(best=True)}
-    tied = {**board, "ties": {"clip_t": {"theirs": 1, "ours": 1}}}
+    tied = {**board, "comparisons": {"clip_t": [{"a": "ours", "b": "theirs", "p_holm": 0.2}]}}
     assert mark(tied, "clip_t") == {"ours": Mark(second=True, tied=True), "theirs": Mark(best=True, tied=True)}
     lower = {**board, "metrics": {"clip_t": {**board["metrics"]["clip_t"], "higher_is_better": False}}}
     assert mark(lower, "clip_t")["ours"].best
     assert "real-photo" not in mark(board, "identity_misses_zero"), "a ceiling competes with nobody"
 
 
+def test_who_cannot_be_told_apart_from_the_best_is_marked_whoever_lies_between() -> None:
+    entry = {"best": 0.4, "between": 0.35, "noisy": 0.3}
+    p = {("best", "between"): 0.01, ("best", "noisy"): 0.3, ("between", "noisy"): 0.9}
+    board = {
+        "metrics": {"x": {"higher_is_better": True}},
+        "entries": [{"label": k, "kind": "method", "metrics": {"x": {"value": v}}} for k, v in entry.items()],
+        "comparisons": {"x": [{"a": a, "b": b, "p_holm": value} for (a, b), value in p.items()]},
+    }
+    assert {label for label, found in mark(board, "x").items() if found.tied} == {"best", "noisy"}
+
+
 def test_markdown_and_latex_show_the_marks(board: dict) -> None:
     assert "**0.260**" in summary(board) and "_0.240_" in summary(board)
     latex = to_latex(board)
     assert r"\textbf{0.260}" in latex and r"\underline{0.240}" in latex
-    tied = {**board, "ties": {"clip_t": {"theirs": 1, "ours": 1}}}
+    tied = {**board, "comparisons": {"clip_t": [{"a": "ours", "b": "theirs", "p_holm": 0.2}]}}
     assert "**0.260**†" in summary(tied) and r"\underline{0.240}$^\dagger$" in to_latex(tied)
 
 

@@ -12,9 +12,11 @@ from contracts.errors import LikenessError
 from leaderboard.report import write_report
 from leaderboard.results import Results, write_json
 from leaderboard.verification import verify
+from lightning_modules.loading import settings_hash
 from networks.fingerprints import folder_fingerprint
 from tests.leaderboard.boards import make_results, page_of
 
+SETTINGS = "model: {class_path: lightning_modules.PIDiff, init_args: {scale: 1.0}}"
 PARTS = {"base": "protocol.backbone", "clip": "judges.clip", "faces": "judges.faces"}
 
 
@@ -36,7 +38,9 @@ def results(tmp_path: Path) -> Results:
         path = made.entry(label).root / "entry.json"
         about = json.loads(path.read_text())
         weights = hashlib.sha256(label.encode()).hexdigest()
-        write_json(path, {**about, "weights": weights, "folder": str(adapter.parent)})
+        (adapter.parent / "config.yaml").write_text(SETTINGS)
+        facts = {"weights": weights, "folder": str(adapter.parent), "settings": settings_hash(adapter.parent)}
+        write_json(path, about | facts)
     write_report(made)
     return made
 
@@ -95,6 +99,16 @@ def change_weights(results: Results) -> str:
     return "weights of ours"
 
 
+def change_settings(results: Results) -> str:
+    (results.root.parent / "ours" / "config.yaml").write_text(SETTINGS.replace("1.0", "1.2"))
+    return "config.yaml has other model settings than the images of ours were drawn with"
+
+
+def break_settings(results: Results) -> str:
+    (results.root.parent / "ours" / "config.yaml").write_text("model:")
+    return "is not a run folder of train.py"
+
+
 def change_record(results: Results) -> str:
     path = results.entry("ours").root / "records.jsonl"
     path.write_text(path.read_text().replace('"clip_t":0.24', '"clip_t":"high"', 1))
@@ -120,6 +134,8 @@ def copy_entry(results: Results) -> str:
         change_photo,
         change_gallery,
         change_weights,
+        change_settings,
+        break_settings,
         change_record,
         copy_entry,
     ],
