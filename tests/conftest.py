@@ -47,6 +47,14 @@ def _is_local(address: Any) -> bool:
         return False
 
 
+@pytest.fixture(autouse=True)
+def same_randomness() -> None:
+    """Random weights and inputs of a test do not depend on which tests ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def no_network() -> Iterator[None]:
     """Fail the test that tries to reach another machine, even where the caller would swallow a socket error."""
