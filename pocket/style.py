@@ -12,6 +12,8 @@ A second phase asks besides that a recogniser takes the reconstruction for the p
 ``faces_a``; judged is by ``faces_b``.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,13 +77,14 @@ def train_style(
     folder: Path,
     recogniser: Recogniser,
     steps: int = 8000,
-    identity_steps: int = 4000,
+    identity_steps: Sequence[int] = (4000, 8000),
     batch: int = 16,
     rate: float = 1.5e-3,
 ) -> StyleAutoencoder:
     """Train both networks, but for the mapping, on ``batch`` faces a step, half of them in pairs of views.
 
-    ``recogniser`` judges the last ``identity_steps``. State is kept in ``folder``, so a stopped run goes on.
+    ``recogniser`` judges the last ``identity_steps``; the rate rises and falls anew in each of the stretches. State is
+    kept in ``folder``, so a stopped run goes on.
     """
     torch.manual_seed(_SEED)
     model = StyleAutoencoder()
@@ -111,17 +114,17 @@ def train_style(
             total, shown["identity"] = total + IDENTITY_WEIGHT * unlike, 1 - unlike.item()
         return total, shown
 
+    def judged_loss(first: int, step: int) -> tuple[Tensor, dict[str, float]]:
+        return loss(first + step, True)
+
     state = fit(model, lambda step: loss(step, False), steps, rate, folder / "style.pt", "style")
     model.load_state_dict(state)
-    state = fit(
-        model,
-        lambda step: loss(steps + step, True),
-        identity_steps,
-        rate / 3,
-        folder / "style_identity.pt",
-        "style with identity",
-    )
-    model.load_state_dict(state)
+    first = steps
+    for i, stretch in enumerate(identity_steps):
+        name = f"style_identity_{i}"
+        state = fit(model, partial(judged_loss, first), stretch, rate / 3, folder / f"{name}.pt", name)
+        model.load_state_dict(state)
+        first += stretch
     return model.eval().requires_grad_(False)
 
 
