@@ -90,8 +90,8 @@ def train_style(
     model = StyleAutoencoder()
     faces, recogniser = AlignedFaces(bank, bank_masks(bank, folder), SIZE), recogniser.eval().requires_grad_(False)
 
-    def loss(step: int, judged: bool) -> tuple[Tensor, dict[str, float]]:
-        rng = np.random.default_rng((_SEED, step))
+    def loss(first: int, judged: bool, step: int) -> tuple[Tensor, dict[str, float]]:
+        rng = np.random.default_rng((_SEED, first + step))
         crops, landmarks = faces.draw(batch, rng)
         x = to_pixels(crops)
         plain, paired = x[: batch // 2], x[batch // 2 :]
@@ -114,17 +114,11 @@ def train_style(
             total, shown["identity"] = total + IDENTITY_WEIGHT * unlike, 1 - unlike.item()
         return total, shown
 
-    def judged_loss(first: int, step: int) -> tuple[Tensor, dict[str, float]]:
-        return loss(first + step, True)
-
-    state = fit(model, lambda step: loss(step, False), steps, rate, folder / "style.pt", "style")
-    model.load_state_dict(state)
-    first = steps
-    for i, stretch in enumerate(identity_steps):
-        name = f"style_identity_{i}"
-        state = fit(model, partial(judged_loss, first), stretch, rate / 3, folder / f"{name}.pt", name)
-        model.load_state_dict(state)
-        first += stretch
+    judged_phases = [(f"style_identity_{i}", count, rate / 3, True) for i, count in enumerate(identity_steps)]
+    first = 0
+    for name, count, peak, judged in [("style", steps, rate, False), *judged_phases]:
+        model.load_state_dict(fit(model, partial(loss, first, judged), count, peak, folder / f"{name}.pt", name))
+        first += count
     return model.eval().requires_grad_(False)
 
 
