@@ -1,15 +1,18 @@
 """The measures behind the floors, on cases whose value is known."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
 
 from networks.backbone import Backbone, load_backbone
 from networks.clip_judge import ClipJudge
-from networks.face_analysis import Face
+from networks.face_analysis import Face, FacePack
 from networks.sampler import SamplingSettings
-from pocket import quality
-from pocket.quality_faces import landmark_errors, true_accept_rate, unseen_photos
+from pocket import paths, quality
+from pocket.quality_faces import landmark_errors, parts_of_likeness, true_accept_rate, unseen_photos
 from tests.tiny import tiny_base, tiny_clip
 
 
@@ -107,3 +110,18 @@ def test_landmark_errors_are_in_face_widths() -> None:
     errors = landmark_errors(drawn, [[face], []])
     assert errors[0] == pytest.approx(0.1, rel=1e-4)
     assert errors[1] == np.inf
+
+
+def test_likeness_rests_on_colours_and_on_shape() -> None:
+    found = parts_of_likeness(FacePack(paths.FACES_B), 12)
+    assert found["own"] > max(found["colours"], found["shape"]) > min(found["colours"], found["shape"]) > found["other"]
+
+
+def test_a_judge_of_colours_alone_is_told_by_exchanged_colours() -> None:
+    class Colours:
+        def judge(self, images: np.ndarray) -> SimpleNamespace:
+            means = images[:, 24:40, 24:40].mean(axis=(1, 2))
+            return SimpleNamespace(embeddings=unit(list(means - means.mean(axis=0))))
+
+    found = parts_of_likeness(cast(FacePack, Colours()), 24)
+    assert min(found["own"], found["shape"]) > max(found["colours"], found["other"]) + 0.4
