@@ -117,9 +117,10 @@ def trained_checks(work: Path, count: int, steps: int, samples: int) -> list[Che
     def sweep(runs: dict[str, SefiIDE]) -> Sweep:
         return Sweep(list(runs), [studio.show(module) for module in runs.values()])
 
-    weights = sweep({f"weight {weight}": run(f"weight-{weight}", attention_weight=weight) for weight in WEIGHTS})
-    pairs = sweep({f"{pair} pairs": run(f"pairs-{pair}", stages=pair) for pair in PAIRS})
-    ours = run("weight-0.003", attention_weight=0.003)
+    weighted = {f"weight {weight}": run(f"weight-{weight}", attention_weight=weight) for weight in WEIGHTS}
+    ours = weighted["weight 0.003"]  # the configuration's own weight, with its five pairs
+    weights = sweep(weighted)
+    pairs = sweep({f"{pair} pairs": ours if pair == 5 else run(f"pairs-{pair}", stages=pair) for pair in PAIRS})
     inversion = run("inversion", stages=1, key_value="shared", attention_weight=0.0)
     print(weights, pairs, sweep({"textual inversion": inversion}), sep="\n")
     focus = [attention_focus(module, subjects) for module in (ours, inversion)]
