@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from claims.head_pose import PoseReader
 from leaderboard.editor import Editor, Person
 from leaderboard.edits import draw_codes
 from lightning_modules.pidiff import PIDiff
 from metrics.functional.edit_change import HEAD, edit_change
 from metrics.regions import person_region
-from networks.face_analysis import JudgedFaces
 
 PROMPT = "a photo of a <subject>, in a garden"
 Values = NDArray[np.float64]
@@ -27,15 +27,15 @@ class Shown:
     image that each one is compared with, in 0..1.
 
     ``identity`` is the cosine to the subject's other photos (misses 0), ``inside`` and ``outside`` the change of the
-    head and of the rest, ``colour`` the change of the head's mean colour, ``shift`` how far the landmarks moved, in
-    widths of the face.
+    head and of the rest, ``colour`` the change of the head's mean colour, ``turn`` by how many degrees the
+    head turned.
     """
 
     identity: Values
     inside: Values
     outside: Values
     colour: Values
-    shift: Values
+    turn: Values
 
     def mean(self, name: str) -> float:
         """The mean over the subjects that have a value; NaN if none has."""
@@ -46,8 +46,8 @@ class Shown:
 class Stage:
     """The test subjects, their codes, and noise that is the same for everything that is compared."""
 
-    def __init__(self, editor: Editor, people: Sequence[Person], samples: int) -> None:
-        self.editor, self.people, self.samples = editor, list(people), samples
+    def __init__(self, editor: Editor, people: Sequence[Person], samples: int, poses: PoseReader) -> None:
+        self.editor, self.people, self.samples, self.poses = editor, list(people), samples, poses
         self.codes = [editor.code(person) for person in people]
 
     def draw(self, run: PIDiff, edit: Edit) -> NDArray[np.uint8]:
@@ -70,8 +70,9 @@ class Stage:
         for i in np.flatnonzero(before.found):
             found["inside"][i], found["outside"][i] = edit_change(base[i], images[i], before.boxes[i])
             found["colour"][i] = _colour_change(base[i], images[i], before.boxes[i])
-        for i in np.flatnonzero(before.found & after.found):
-            found["shift"][i] = _shift(before, after, int(i))
+        both = before.found & after.found
+        if both.any():
+            found["turn"][both] = self.poses.turn(before.landmarks[both], after.landmarks[both])
         return Shown(**{name: _by_subject(values, self.samples) for name, values in found.items()})
 
 
@@ -86,11 +87,6 @@ def _by_subject(values: Values, samples: int) -> Values:
 def _colour_change(before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDArray[np.floating]) -> float:
     head = person_region(box, before.shape[0], before.shape[1], HEAD)
     return float(np.abs(before[head].mean(axis=0) - after[head].mean(axis=0)).mean() / 255)
-
-
-def _shift(before: JudgedFaces, after: JudgedFaces, i: int) -> float:
-    width = float(before.boxes[i, 2] - before.boxes[i, 0])
-    return float(np.linalg.norm(before.landmarks[i] - after.landmarks[i], axis=-1).mean() / width)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from torch import nn
 
 from claims.checks import Check, less, line
 from claims.edited import PROMPT, Shown, Stage, of_rows, settings, unchanged
+from claims.head_pose import pose_reader
 from claims.run_pair import check_pair
 from contracts.batch import FaceBatch, PairBatch
 from contracts.errors import LikenessError
@@ -35,6 +36,7 @@ from contracts.prompts import PLACEHOLDER
 from leaderboard.artists import PromptOnly
 from leaderboard.editor import Editor, people_of
 from leaderboard.edits import CROSSOVERS, draw_codes
+from leaderboard.subjects import load_subjects
 from lightning_modules.pidiff import PIDiff
 from networks.decoupled_attention import cross_attention_layers
 from networks.keyed_noise import keyed_normal
@@ -48,8 +50,6 @@ DELAYS = (0.0, 0.1, 0.2, 0.4)
 NOISE = 0.01
 """Differences of identity or of images below this are noise (sheet, section 7.3)."""
 STRENGTHS = (-2.0, 2.0)
-STILL = 0.03
-"""Landmarks that moved by less of the face's width have not moved: the detector's own error (pocket/quality.py)."""
 
 
 def exact_checks(editor: Editor, backbone: str) -> list[Check]:
@@ -185,7 +185,7 @@ def edit_checks(stage: Stage, free: PIDiff | None) -> tuple[dict[str, Shown], li
     run = stage.editor.module
     rows: dict[str, Shown] = {}
     rows |= _edited(stage, run, "with")
-    checks = compare_edits(rows)
+    checks = compare_edits(rows, stage.poses.error)
     if free is not None:
         rows |= _edited(stage, free, "without")
         checks += compare_runs(rows)
@@ -211,14 +211,22 @@ def _edited(stage: Stage, run: PIDiff, name: str) -> dict[str, Shown]:
     return rows
 
 
-def compare_edits(rows: Mapping[str, Shown]) -> list[Check]:
-    """P1 and P3 (and C4: the fine rows carry less of the identity than a coarse step of equal length)."""
+def compare_edits(rows: Mapping[str, Shown], still: float) -> list[Check]:
+    """P1 and P3 (and C4: the fine rows carry less of the identity than a coarse step of equal length).
+
+    A head that turned by less than ``still`` degrees has not been seen to turn.
+    """
     fine, coarse, unedited = rows["fine rows"], rows["coarse rows, equal step"], rows["with: unedited"].identity
-    colour, shift = fine.mean("colour"), fine.mean("shift")
+    colour, turn = fine.mean("colour"), fine.mean("turn")
     return [
         Check("P1 an edit of the fine rows changes the head's colour", colour, NOISE, colour > NOISE),
-        Check("P1 and leaves the pose: shift of the landmarks", shift, STILL, shift < STILL),
-        less("P1 fine rows move the landmarks less than coarse ones", fine.shift, coarse.shift),
+        Check(
+            "P1 and leaves the pose: degrees by which the head turned, and the reader's error",
+            turn,
+            still,
+            turn < still,
+        ),
+        less("P1 fine rows turn the head less than coarse ones", fine.turn, coarse.turn),
         less("C4 fine rows cost less identity than coarse ones", unedited - fine.identity, unedited - coarse.identity),
         less(
             "P3 mixing in the fine rows costs less identity than from the middle on",
@@ -284,7 +292,8 @@ def main() -> int:
         free = load_pidiff(arguments.without, sampling) if arguments.without else None
         people = people_of("pocket10k", arguments.subjects, editor.module.backbone.resolution, editor.faces)
         checks = exact_checks(editor, str(editor.module.hparams["backbone"]))
-        stage = Stage(editor, people, arguments.samples)
+        photos = load_subjects("pocket10k", arguments.subjects, editor.module.backbone.resolution)
+        stage = Stage(editor, people, arguments.samples, pose_reader(editor.faces, photos))
         swept, more = sweep_checks(stage)
         edited, rest = edit_checks(stage, free)
     except LikenessError as error:

@@ -64,8 +64,12 @@ def pose_leakage(poses: NDArray[np.floating], references: NDArray[np.floating]) 
     """
     if not len(poses):
         return torch.zeros(0, dtype=torch.float64)
-    turn = _rotation(poses) * _rotation(references).inv()
-    return torch.from_numpy((1 - np.degrees(turn.magnitude()) / FREE_ANGLE).clip(min=0.0))
+    return torch.from_numpy((1 - pose_angle(poses, references) / FREE_ANGLE).clip(min=0.0))
+
+
+def pose_angle(poses: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Angle (B,) in degrees of the rotation between poses (B, 3), each yaw, pitch and roll in degrees; B is not 0."""
+    return np.degrees((_rotation(poses) * _rotation(others).inv()).magnitude())
 
 
 def _rotation(poses: NDArray[np.floating]) -> Rotation:

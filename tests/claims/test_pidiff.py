@@ -11,9 +11,11 @@ import yaml
 from claims import pidiff
 from claims.checks import less, line
 from claims.edited import Shown, Stage, of_rows, settings, unchanged
+from claims.head_pose import pose_reader
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
 from leaderboard.editor import Editor, people_of
+from leaderboard.subjects import load_subjects
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
 from tests.leaderboard.test_editing import World
@@ -56,7 +58,7 @@ def test_a_query_that_learns_in_stage_two_breaks_w4(editor: Editor, monkeypatch:
 
 def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Editor) -> None:
     people = people_of(str(world.dataset), 2, SIDE, editor.faces)
-    stage = Stage(editor, people, samples=2)
+    stage = Stage(editor, people, 2, pose_reader(editor.faces, load_subjects(str(world.dataset), 2, SIDE)))
     with settings(editor.module, scale=0.0):
         base = stage.draw(editor.module, unchanged)
     assert base.shape == (4, SIDE, SIDE, 3)
@@ -72,7 +74,7 @@ def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Ed
     expected = [float(e @ people[1].gallery) for e in editor.faces.judge(base).embeddings[:2]]
     expected += [float(e @ people[0].gallery) for e in editor.faces.judge(base).embeddings[2:]]
     assert other.identity == pytest.approx(np.reshape(expected, (2, 2)).mean(axis=1), abs=1e-6)
-    assert own.mean("shift") == 0.0
+    assert own.mean("turn") == 0.0
 
 
 def test_a_step_of_equal_length() -> None:
@@ -82,9 +84,11 @@ def test_a_step_of_equal_length() -> None:
     torch.testing.assert_close(fine.norm(), coarse.norm())
 
 
+TURN = 8.0
+"""Degrees by which the made up pose reader is off."""
 SUBJECTS = np.linspace(-1.0, 1.0, 6)
 """What sets six subjects apart, in every image of theirs."""
-STILL = {"identity": 0.5, "inside": 0.2, "outside": 0.1, "colour": 0.05, "shift": 0.01}
+STILL = {"identity": 0.5, "inside": 0.2, "outside": 0.1, "colour": 0.05, "turn": 1.0}
 
 
 def shown(**changes: float) -> Shown:
@@ -124,13 +128,13 @@ ROWS = {
     "without: smiling+2": shown(outside=0.06),
     "mix fine": shown(identity=0.45),
     "mix middle": shown(identity=0.2),
-    "fine rows": shown(identity=0.45, colour=0.05, shift=0.01),
-    "coarse rows, equal step": shown(identity=0.3, shift=0.06),
+    "fine rows": shown(identity=0.45, colour=0.05, turn=1.0),
+    "coarse rows, equal step": shown(identity=0.3, turn=9.0),
 }
 
 
 def test_edits_in_the_right_direction_hold() -> None:
-    assert all(check.holds for check in (*pidiff.compare_edits(ROWS), *pidiff.compare_runs(ROWS)))
+    assert all(check.holds for check in (*pidiff.compare_edits(ROWS, TURN), *pidiff.compare_runs(ROWS)))
 
 
 @pytest.mark.parametrize(
@@ -145,8 +149,12 @@ def test_edits_in_the_right_direction_hold() -> None:
             ],
         ),
         ("fine rows", {"colour": 0.001}, ["P1 an edit of the fine rows changes the head's colour"]),
-        ("fine rows", {"shift": 0.04}, ["P1 and leaves the pose: shift of the landmarks"]),
-        ("coarse rows, equal step", {"shift": 0.005}, ["P1 fine rows move the landmarks less than coarse ones"]),
+        (
+            "fine rows",
+            {"turn": 8.5},
+            ["P1 and leaves the pose: degrees by which the head turned, and the reader's error"],
+        ),
+        ("coarse rows, equal step", {"turn": 0.5}, ["P1 fine rows turn the head less than coarse ones"]),
         ("coarse rows, equal step", {"identity": 0.49}, ["C4 fine rows cost less identity than coarse ones"]),
         ("mix middle", {"identity": 0.5}, ["P3 mixing in the fine rows costs less identity than from the middle on"]),
         ("with: smiling+2", {"outside": 0.2}, ["W7 edits change less outside the head with the disentanglement loss"]),
@@ -155,7 +163,7 @@ def test_edits_in_the_right_direction_hold() -> None:
 )
 def test_a_wrong_direction_is_named(row: str, change: dict, claims: list[str]) -> None:
     rows = ROWS | {row: replace(ROWS[row], **{name: getattr(shown(**change), name) for name in change})}
-    checks = (*pidiff.compare_edits(rows), *pidiff.compare_runs(rows))
+    checks = (*pidiff.compare_edits(rows, TURN), *pidiff.compare_runs(rows))
     assert [check.claim for check in checks if not check.holds] == claims
 
 
