@@ -77,7 +77,7 @@ def train_style(
     folder: Path,
     recogniser: Recogniser,
     steps: int = 8000,
-    identity_steps: Sequence[int] = (4000, 8000),
+    identity_steps: Sequence[int] = (4000, 8000, 8000),
     batch: int = 16,
     rate: float = 1.5e-3,
 ) -> StyleAutoencoder:
