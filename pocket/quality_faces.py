@@ -91,7 +91,7 @@ def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:
 
     Detection counts a face when it is found with a mean landmark error within the limit, and is measured with hats and
     glasses as well as without; verification has the floor on photos without them, as a passport office would. A judge
-    that looks at colours only, or at shape only, is below the last two floors.
+    that looks at colours only, or at shape only, is below one of the last two floors.
     """
     pack, rows = FacePack(pack_folder, retry=False), []
     for accessories in (True, False):
