@@ -16,6 +16,8 @@ from metrics.functional.edit_change import HEAD, edit_change
 from metrics.regions import person_region
 
 PROMPT = "a photo of a <subject>, in a garden"
+REWORDED = "a photo of a <subject>, in a red shirt, in a garden"
+"""What :data:`PROMPT` says, and a word about the clothes."""
 Values = NDArray[np.float64]
 Edit = Callable[[Tensor, Tensor], Tensor]
 """(own code, next subject's code), each (rows, width), to the code that is drawn."""
@@ -50,13 +52,13 @@ class Stage:
         self.editor, self.people, self.samples, self.poses = editor, list(people), samples, poses
         self.codes = [editor.code(person) for person in people]
 
-    def draw(self, run: PIDiff, edit: Edit) -> NDArray[np.uint8]:
+    def draw(self, run: PIDiff, edit: Edit, prompt: str = PROMPT) -> NDArray[np.uint8]:
         """Images (S * samples, H, W, 3), subject by subject."""
         images = []
         for i, person in enumerate(self.people):
             code = edit(self.codes[i], self.codes[(i + 1) % len(self.codes)])[None]
             keys = [("claim", person.id, sample) for sample in range(self.samples)]
-            images += [draw_codes(run, code, PROMPT, person.noun, key) for key in keys]
+            images += [draw_codes(run, code, prompt, person.noun, key) for key in keys]
         return np.concatenate(images)
 
     def show(self, images: NDArray[np.uint8], base: NDArray[np.uint8], whose: int = 0) -> Shown:

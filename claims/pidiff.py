@@ -27,7 +27,7 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 from claims.checks import Check, less, line
-from claims.edited import PROMPT, Shown, Stage, of_rows, settings, unchanged
+from claims.edited import PROMPT, REWORDED, Shown, Stage, of_rows, settings, unchanged
 from claims.head_pose import pose_reader
 from claims.run_pair import check_pair
 from contracts.batch import FaceBatch, PairBatch
@@ -183,13 +183,19 @@ def compare_sweeps(scales: Sequence[Shown], delays: Sequence[Shown]) -> list[Che
 def edit_checks(stage: Stage, free: PIDiff | None) -> tuple[dict[str, Shown], list[Check]]:
     """W7 and P1 to P3; without ``free``, the run without the disentanglement loss, W7 and P2 are left out."""
     run = stage.editor.module
-    rows: dict[str, Shown] = {}
+    rows = {"base: a shirt is named": _reworded(stage, run)}
     rows |= _edited(stage, run, "with")
     checks = compare_edits(rows, stage.poses.error)
     if free is not None:
         rows |= _edited(stage, free, "without")
         checks += compare_runs(rows)
     return rows, checks
+
+
+def _reworded(stage: Stage, run: PIDiff) -> Shown:
+    """What words about the clothes change in the base model's images: how far its layout hangs on a seed (for P1)."""
+    with settings(run, scale=0.0):
+        return stage.show(stage.draw(run, unchanged, REWORDED), stage.draw(run, unchanged))
 
 
 def _edited(stage: Stage, run: PIDiff, name: str) -> dict[str, Shown]:

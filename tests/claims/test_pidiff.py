@@ -68,6 +68,8 @@ def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Ed
     edited, checks = pidiff.edit_checks(stage, editor.module)
     assert {"with: smiling-2", "without: smiling+2", "mix fine", "mix middle", "fine rows"} <= set(edited)
     assert same(edited["with: smiling+2"], edited["without: smiling+2"]) and len(checks) == 8
+    reworded = edited["base: a shirt is named"]
+    assert reworded.mean("inside") > 0.0 and editor.module.scale == 1.0, "other words, and the base model's alone"
     assert not checks[-1].holds and "cannot be told apart" in line(checks[-1]), "a run against itself"
     own = stage.show(base, base)
     other = stage.show(base, base, whose=1)
