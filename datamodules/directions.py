@@ -5,37 +5,44 @@
 
 The labels are a CSV file with a column ``sha256``, which names photos of the dataset, and one column of numbers per
 attribute. A direction is what its attribute adds to a code while the others stay (least squares on all of them at
-once). It moves the rows of the shortest run of levels (coarse, middle, fine) that tells at least 0.9 of what all rows
-tell of the attribute, measured on subjects that the fit did not see; ``--rows NAME=FIRST:LAST`` sets them by hand.
+once). It moves the rows of the shortest run of levels (coarse, middle, fine) from which the pair draws at least 0.8 of
+what it draws from all rows, told from edited pictures; ``--rows NAME=FIRST:LAST`` sets them by hand. The table says how
+much codes tell of the attribute, and how many of the one step of a strength of 1 its rows and all rows draw.
 """
 
 import argparse
 import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
+from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from datamodules.direction_rows import FOLDS, DrawnAttributes, told
 from datamodules.encoders import Features, FrozenEncoders
 from datamodules.photos import Photo, load_photos, read_pictures
 from datamodules.portraits import portrait_of
 from datamodules.processes import Processes
 from datamodules.sources import cache_folder, find_shards
-from networks.wplus import wplus_fingerprint
+from networks.wplus import load_wplus, wplus_fingerprint
 from networks.wplus_directions import Direction, fit_directions, write_directions
-from networks.wplus_mapper import level_rows
 
-ENOUGH = 0.9
-FOLDS = 4
+
+@dataclass(frozen=True)
+class Found:
+    """A direction, how many steps of its attribute a strength of 1 draws with its rows and with all rows, and what
+    codes tell of the attribute: R^2 on subjects left out."""
+
+    direction: Direction
+    drawn: float
+    drawn_by_all: float
+    told: float
 
 
 def read_labels(path: Path) -> tuple[list[str], list[str], NDArray[np.float64]]:
@@ -79,31 +86,6 @@ def wplus_codes(photos: Sequence[Photo], source: str, cache_dir: Path) -> Tensor
     return features["wplus"].rows([photo.face_sha256 for photo in photos])
 
 
-def telling_rows(codes: Tensor, label: NDArray[np.float64], groups: Sequence[str]) -> tuple[tuple[int, int], float]:
-    """The rows that tell an attribute, and what they tell: R^2 of a ridge regression on subjects left out.
-
-    At 0 or below they tell nothing, and are those that tell most of the rows there are.
-    """
-    levels = list(level_rows(codes.shape[1], "three").values())
-    runs = sorted(
-        ((first[0], last[1]) for i, first in enumerate(levels) for last in levels[i:]),
-        key=lambda r: (r[1] - r[0], r[0]),
-    )
-    probe = make_pipeline(StandardScaler(), Ridge(100.0))
-    told = {
-        (a, b): float(
-            cross_val_score(probe, codes[:, a:b].flatten(1).numpy(), label, groups=groups, cv=GroupKFold(FOLDS)).mean()
-        )
-        for a, b in runs
-    }
-    everything = told[0, codes.shape[1]]
-    if everything > 0:
-        best = next(run for run in runs if told[run] >= ENOUGH * everything)
-    else:  # all rows together tell nothing, and no share of it means anything
-        best = max(runs, key=lambda run: told[run])
-    return best, told[best]
-
-
 def parse_rows(given: Sequence[str], names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Row ranges from NAME=FIRST:LAST; raises ``LikenessError`` for anything else."""
     chosen = {}
@@ -118,9 +100,8 @@ def parse_rows(given: Sequence[str], names: Sequence[str]) -> dict[str, tuple[in
 
 def find_directions(
     photos: Mapping[str, Photo], labels_file: Path, source: str, limit: int, rows: Sequence[str], cache_dir: Path
-) -> list[tuple[Direction, float]]:
-    """Directions and how much of its attribute each one's rows tell; at most ``limit`` photos are used, evenly
-    spread."""
+) -> list[Found]:
+    """A direction for each attribute; at most ``limit`` photos are used, evenly spread."""
     hashes, names, labels = read_labels(labels_file)
     chosen = parse_rows(rows, names)
     known = [i for i, name in enumerate(hashes) if name in photos]
@@ -138,14 +119,14 @@ def find_directions(
         raise LikenessError(
             f"--labels: {constant[0]} has one value only, so there is no direction: leave the column out"
         )
-    found = []
-    for name, vector, column in zip(names, fit_directions(codes, torch.from_numpy(used)), used.T, strict=True):
-        span, told = telling_rows(codes, column, subjects)
-        span = chosen.get(name, span)
-        direction = Direction(name, span, vector[span[0] : span[1]])
-        direction.check(*codes.shape[1:])
-        found.append((direction, told))
-    return found
+    vectors = fit_directions(codes, torch.from_numpy(used))
+    for name, (first, last) in chosen.items():
+        Direction(name, (first, last), vectors[0, first:last]).check(*codes.shape[1:])
+    pair = DrawnAttributes(load_wplus(source), codes, used)
+    return [
+        Found(*pair.choose(i, name, vectors[i], chosen.get(name)), told(codes, used[:, i], subjects))
+        for i, name in enumerate(tqdm(names, desc="editing"))
+    ]
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -166,16 +147,19 @@ def main(given: Sequence[str] | None = None) -> int:
         fingerprint, cache = wplus_fingerprint(arguments.wplus), cache_folder()
         photos = {p.sha256: p for p in load_photos(find_shards(arguments.source), cache) if p.split == "train"}
         found = find_directions(photos, arguments.labels, arguments.wplus, arguments.limit, arguments.rows, cache)
-        write_directions(arguments.output, [direction for direction, _ in found], fingerprint)
+        write_directions(arguments.output, [one.direction for one in found], fingerprint)
     except LikenessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{'direction':<16} {'rows':>7} {'R^2':>6}   (of the attribute, from these rows, on subjects left out)")
-    for direction, told in found:
-        print(f"{direction.name:<16} {direction.rows[0]:>3}:{direction.rows[1]:<3} {told:6.3f}")
-    for direction, told in found:
-        if told <= 0:
-            print(f"note: the codes do not tell {direction.name} (R^2 of 0 or less): its direction is of no use")
+    print(f"{'direction':<16} {'rows':>7} {'R^2':>6} {'drawn':>6} {'all':>6}   (steps drawn at strength 1, of 1)")
+    for one in found:
+        first, last = one.direction.rows
+        print(f"{one.direction.name:<16} {first:>3}:{last:<3} {one.told:6.3f} {one.drawn:6.2f} {one.drawn_by_all:6.2f}")
+    for one in found:
+        if one.told <= 0:
+            print(f"note: the codes do not tell {one.direction.name} (R^2 of 0 or less): its direction is of no use")
+        elif one.drawn <= 0:
+            print(f"note: the pair draws nothing of {one.direction.name}: its direction is of no use")
     print(f"wrote {arguments.output}")
     return 0
 

@@ -108,15 +108,21 @@ def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str
     return found
 
 
+def label_steps(labels: Tensor) -> Tensor:
+    """One step (A,) of each column of ``labels`` (N, A): between its values where it has two, else its standard
+    deviation."""
+    two = torch.tensor([len(column.unique()) <= 2 for column in labels.T])
+    steps = torch.where(two, labels.double().amax(0) - labels.double().amin(0), labels.double().std(0))
+    return steps.clamp(min=1e-12)
+
+
 def fit_directions(codes: Tensor, labels: Tensor) -> Tensor:
     """What each attribute adds to a code when the others stay: (A, rows, width) from codes (N, rows, width).
 
-    Least squares of the code on all columns of ``labels`` (N, A) and a constant. A column of two values is scaled to
-    the step between them, any other to its standard deviation, so a strength of 1 is that much of the attribute.
+    Least squares of the code on all columns of ``labels`` (N, A) and a constant. A strength of 1 is one of
+    :func:`label_steps` of the attribute.
     """
     x = labels.double() - labels.double().mean(0)
-    two = torch.tensor([len(column.unique()) <= 2 for column in labels.T])
-    unit = torch.where(two, labels.double().amax(0) - labels.double().amin(0), x.std(0))
     y = codes.double().flatten(1)
-    slopes = torch.linalg.lstsq(x / unit.clamp(min=1e-12), y - y.mean(0), driver="gelsd").solution
+    slopes = torch.linalg.lstsq(x / label_steps(labels), y - y.mean(0), driver="gelsd").solution
     return slopes.float().unflatten(1, codes.shape[1:])

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from datamodules import directions
-from datamodules.directions import main, parse_rows, read_labels, telling_rows
+from datamodules.direction_rows import DrawnAttributes, told
+from datamodules.directions import main, parse_rows, read_labels
 from datamodules.photos import load_photos, read_pictures
 from datamodules.portraits import aligned, portrait_of
 from datamodules.sources import find_shards
@@ -57,22 +58,39 @@ def test_codes_are_those_of_the_aligned_faces(tiny_world: TinyWorld) -> None:
         torch.testing.assert_close(code, encoder.encode(crop[None])[0], rtol=1e-4, atol=1e-4)
 
 
-def test_the_rows_that_tell_an_attribute_are_found() -> None:
-    draws = np.random.default_rng(0)
+class Redundant:
+    """A pair whose encoder writes an attribute into every row, and whose generator draws it from the middle ones."""
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        return codes[:, 4:8].mean(dim=(1, 2))
+
+    def encode(self, pictures: torch.Tensor) -> torch.Tensor:
+        return pictures[:, None, None].expand(-1, 10, 6)
+
+
+def test_the_rows_that_an_attribute_is_drawn_from_are_found() -> None:
+    label = np.random.default_rng(0).normal(size=(200, 1))
+    codes = Redundant().encode(torch.from_numpy(label[:, 0])).float()
+    pair = DrawnAttributes(Redundant(), codes, label)  # type: ignore[arg-type]
+    vector = torch.full((10, 6), float(label.std(ddof=1)))
+    direction, drawn, whole = pair.choose(0, "x", vector)
+    assert direction.rows == (4, 8) and direction.vector.shape == (4, 6)
+    assert drawn == pytest.approx(whole) and whole == pytest.approx(1.0, abs=0.3)
+    direction, drawn, _ = pair.choose(0, "x", vector, rows=(0, 3))
+    assert direction.rows == (0, 3) and drawn == pytest.approx(0.0, abs=1e-6)
+    direction, drawn, whole = pair.choose(0, "x", -vector)
+    assert direction.rows == (0, 10) and drawn == whole < 0, "nothing gained is a share of nothing"
+
+
+def test_what_codes_tell_of_labels() -> None:
+    draws, accidents = np.random.default_rng(0), []
     codes, label = torch.from_numpy(draws.normal(size=(200, 10, 6))).float(), draws.normal(size=200)
     codes[:, 5] += 3 * torch.from_numpy(label)[:, None]
-    span, told = telling_rows(codes, label, [str(i % 20) for i in range(200)])
-    assert span == (4, 8) and told > 0.9
-
-
-def test_labels_that_no_code_tells_are_no_accident() -> None:
-    draws, told = np.random.default_rng(0), []
+    assert told(codes, label, [str(i % 20) for i in range(200)]) > 0.9
     for _ in range(20):
         codes, label = torch.from_numpy(draws.normal(size=(40, 10, 3))).float(), draws.normal(size=40)
-        span, some = telling_rows(codes, label, [str(i % 8) for i in range(40)])
-        assert 0 <= span[0] < span[1] <= 10
-        told.append(some)
-    assert min(told) < 0
+        accidents.append(told(codes, label, [str(i % 8) for i in range(40)]))
+    assert np.median(accidents) < 0
 
 
 def test_a_direction_of_noise_comes_with_a_note(
