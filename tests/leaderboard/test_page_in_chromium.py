@@ -105,7 +105,7 @@ def test_an_image_opens_beside_its_rivals_and_the_keys_walk_on(chromium: Browser
     assert chromium.run("document.getElementById('viewer-title').textContent") == "s1, beach, sample 1"
     names = "[...document.querySelectorAll('#viewer-images b')].map(b => b.textContent)"
     assert chromium.run(names) == ["reference", "real-photo", "ours", "theirs", "prompt-only"]
-    assert chromium.run("[...document.querySelectorAll('#viewer-images img')].every(i => i.naturalWidth > 0)")
+    chromium.wait("[...document.querySelectorAll('#viewer-images img')].every(i => i.naturalWidth > 0)")
     chromium.press("ArrowRight")
     assert chromium.run("document.getElementById('viewer-title').textContent") == "s1, hat, sample 1"
     chromium.press("ArrowLeft")
