@@ -61,14 +61,18 @@ class DrawnAttributes:
         It moves ``rows``, or the shortest run of levels (coarse, middle, fine) that gains ``ENOUGH`` of what all rows
         do; all of them where these gain nothing.
         """
-        levels = list(level_rows(len(vector), "three").values())
-        runs = [(first[0], last[1]) for i, first in enumerate(levels) for last in levels[i:]]
         everything = Direction(name, (0, len(vector)), vector)
         whole = self.gained(attribute, everything)
-        for first, last in [rows] if rows else sorted(runs, key=lambda run: (run[1] - run[0], run[0])):
+        if rows:
+            direction = Direction(name, rows, vector[slice(*rows)])
+            return direction, self.gained(attribute, direction), whole
+        levels = list(level_rows(len(vector), "three").values())
+        runs = [(first[0], last[1]) for i, first in enumerate(levels) for last in levels[i:]]
+        runs.remove(everything.rows)
+        for first, last in sorted(runs, key=lambda run: (run[1] - run[0], run[0])) if whole > 0 else []:
             direction = Direction(name, (first, last), vector[first:last])
-            gained = self.gained(attribute, direction) if direction.rows != everything.rows else whole
-            if rows or (whole > 0 and gained >= ENOUGH * whole):
+            gained = self.gained(attribute, direction)
+            if gained >= ENOUGH * whole:
                 return direction, gained, whole
         return everything, whole, whole
 
