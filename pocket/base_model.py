@@ -12,12 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pocket.bank import Bank
+from pocket.captions import CLASS_NOUN
+from pocket.grounding import WatchedAttention, grounding_loss
 from pocket.tokenizer import TEXT_LENGTH
 from pocket.training import fit, generator
 
@@ -76,7 +78,7 @@ def assemble(
 class Phase:
     """One stretch of training: steps, images a step, peak rate, how much more a latent cell of the face counts, and one
     near an eye, the nose or a corner of the mouth; the share of captions that describe the face, and of timesteps from
-    ``_FORMING``."""
+    ``_FORMING``; the weight of :func:`grounding_loss`."""
 
     name: str
     steps: int
@@ -86,23 +88,27 @@ class Phase:
     features: float = 0.0
     described: float = 0.0
     forming: float = 0.0
+    grounding: float = 0.0
 
 
 # The timesteps at which a face takes its shape: before, there is only colour; after, only texture.
 _FORMING = (150, 650)
 # The whole picture first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
 # An adapter can ask the frozen UNet only for what some words could ask it for, hence words for the parts of a face.
+# The noun learns last to look at the person.
 PHASES = (
     Phase("base", 11829, 16, 1e-3, face=0.0),
     Phase("base_faces", 5000, 32, 8e-4, face=3.0),
     Phase("base_words", 7500, 32, 8e-4, face=3.0, described=0.5),
     Phase("base_features", 5500, 32, 6e-4, face=3.0, features=8.0, described=0.5, forming=0.5),
+    Phase("base_grounded", 1500, 32, 5e-4, face=3.0, features=8.0, described=0.5, forming=0.5, grounding=0.1),
 )
 
 
 def train_base(
     moments: NDArray[np.float16],
     bank: Bank,
+    masks: NDArray[np.uint8],
     scaling_factor: float,
     tokenizer: CLIPTokenizer,
     folder: Path,
@@ -111,8 +117,8 @@ def train_base(
     torch.manual_seed(0)
     unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
     for number, phase in enumerate(PHASES):
-        train_phase(unet, text_encoder, moments, bank, scaling_factor, tokenizer, folder, number, phase)
-    unet.set_default_attn_processor()
+        train_phase(unet, text_encoder, moments, bank, masks, scaling_factor, tokenizer, folder, number, phase)
+    unet.set_attn_processor(AttnProcessor2_0())
     return text_encoder.eval().requires_grad_(False), unet.eval().requires_grad_(False)
 
 
@@ -121,25 +127,36 @@ def train_phase(
     text_encoder: CLIPTextModel,
     moments: NDArray[np.float16],
     bank: Bank,
+    masks: NDArray[np.uint8],
     scaling_factor: float,
     tokenizer: CLIPTokenizer,
     folder: Path,
     number: int,
     phase: Phase,
 ) -> None:
-    """Velocity MSE at uniform timesteps, 10 % empty captions, weights averaged."""
+    """Velocity MSE at uniform timesteps, 10 % empty captions, weights averaged.
+
+    ``masks`` (S, M, H, W) of the first M shots of each subject: with a weight for the noun those alone are seen.
+    """
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
-    unet.set_attn_processor(AttnProcessor())
+    watched = WatchedAttention()
+    unet.set_attn_processor(watched if phase.grounding else AttnProcessor())
     unet.to(memory_format=torch.channels_last)
     text_encoder.set_attn_implementation("eager")
     noising = DDPMScheduler(**_SCHEDULE)
+    shots = len(bank) // len(masks)
+    noun = noun_id(tokenizer)
     ids, described = token_ids(tokenizer, bank.captions), token_ids(tokenizer, bank.descriptions())
     empty = torch.tensor(tokenizer("", padding="max_length")["input_ids"], dtype=torch.int32)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         g = generator(4 + number, step)
-        pick = torch.randint(len(moments), (phase.batch,), generator=g)
+        if phase.grounding:
+            subject, shot = (torch.randint(n, (phase.batch,), generator=g) for n in masks.shape[:2])
+            pick = subject * shots + shot
+        else:
+            pick = torch.randint(len(moments), (phase.batch,), generator=g)
         mean, log_var = torch.from_numpy(moments[pick.numpy()]).float().chunk(2, dim=1)
         z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * scaling_factor
         noise = torch.randn(z.shape, generator=g)
@@ -157,7 +174,13 @@ def train_phase(
         boxes, points = (torch.from_numpy(x[pick.numpy()]).float() / 4 for x in (bank.boxes, bank.landmarks))
         weight = 1 + phase.face * inside(boxes, z.shape[-1]) + phase.features * near(points, z.shape[-1])
         value = (weight * error).sum() / (weight.sum() * z.shape[1])
-        return value, {"loss": error.mean().item()}
+        shown = {"loss": error.mean().item()}
+        if phase.grounding:
+            covered = torch.from_numpy(masks[subject.numpy(), shot.numpy()]).float()[:, None] / 255
+            grounding = grounding_loss(watched.maps, (text == noun).float(), covered).mean()
+            watched.maps.clear()
+            value, shown = value + phase.grounding * grounding, {**shown, "grounding": grounding.item()}
+        return value, shown
 
     state = folder / f"{phase.name}.pt"
     model.load_state_dict(fit(model, loss, phase.steps, phase.rate, state, phase.name))
@@ -166,6 +189,11 @@ def train_phase(
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
     """(N, L) int32, padded and cut to the tokenizer's length."""
     return torch.tensor(tokenizer(captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
+
+
+def noun_id(tokenizer: CLIPTokenizer) -> int:
+    """The token of the class noun."""
+    return tokenizer.convert_tokens_to_ids(f"{CLASS_NOUN}</w>")
 
 
 def inside(boxes: Tensor, side: int) -> Tensor:

@@ -5,11 +5,12 @@ Everything is measured on renders of subjects that no pocket model was trained o
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import DDPMScheduler
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -25,12 +26,14 @@ from networks.keyed_noise import keyed_normal
 from networks.sampler import SamplingSettings
 from pocket import paths
 from pocket.bank import Bank, collect, render_bank
-from pocket.captions import caption
+from pocket.base_model import noun_id, token_ids
+from pocket.captions import CLASS_NOUN, caption
 from pocket.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
+from pocket.grounding import WatchedAttention, share_outside
 from pocket.manifest import verify
-from pocket.quality_faces import Row, face_floors
+from pocket.quality_faces import Row, face_floors, unseen_photos
 from pocket.quality_style import style_floors
-from pocket.renderer import render
+from pocket.renderer import Render, render
 
 _WIDTH = 75  # of the longest name in the table
 
@@ -87,6 +90,28 @@ def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: lis
     return hits / n
 
 
+@torch.no_grad()
+def noun_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
+    """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover;
+    means over layers, photos and five noise levels."""
+    images, prompt = np.stack([d.image for d in drawn]), f"a photo of a {CLASS_NOUN}"
+    masks = torch.from_numpy(np.stack([d.mask for d in drawn]))[:, None].float() / 255
+    nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)
+    text = backbone.encode_text([prompt]).expand(len(images), -1, -1)
+    moments = backbone.encode_moments(images)
+    latents = backbone.latents_from_moments(moments, torch.zeros(len(images), *backbone.latent_shape))
+    noising, watched = DDPMScheduler.from_config(backbone.scheduler.config), WatchedAttention()
+    before = backbone.unet.attn_processors
+    backbone.unet.set_attn_processor(watched)
+    for step in (100, 300, 500, 700, 900):
+        t = torch.full((len(images),), step)
+        noise = keyed_normal(tuple(latents.shape), "focus", step)
+        backbone.unet(noising.add_noise(latents, noise, t), t, text)
+    backbone.unet.set_attn_processor(before)
+    outside = torch.stack([share_outside(shares, nouns, masks) for shares in watched.maps])
+    return float(1 - outside.mean()), float(masks.mean())
+
+
 def probe_rows(images: NDArray[np.uint8], labels: dict[str, NDArray[np.int64]]) -> Iterator[tuple[str, float, float]]:
     """(factor, accuracy of a linear probe on the pooled CLIP feature, chance) for every factor."""
     encoder = load_clip_image(str(paths.CLIP))
@@ -127,6 +152,8 @@ def measure(n: int) -> Iterator[Row]:
     prompts = bank.captions[: max(16, n // 5)]
     images = draw_samples(backbone, prompts, SamplingSettings(guidance=3.0))
     yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
+    looks, covered = noun_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
+    yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", looks, 0.70)
 
 
 def _row(name: str, value: float, floor: float) -> Row:

@@ -22,6 +22,7 @@ from pocket.faces import train_packs
 from pocket.manifest import write
 from pocket.recogniser import train_recogniser
 from pocket.style import export_style, train_style
+from pocket.style_views import bank_masks
 from pocket.tokenizer import build_tokenizer
 from pocket.vae import encode_bank, train_decoder, train_jointly
 
@@ -40,7 +41,9 @@ def train_parts(parts: list[str], work: Path) -> None:
         moments = encode_bank(vae, bank, work)
         train_decoder(vae, bank, moments, work, steps=5000)
         tokenizer = build_tokenizer([*bank.captions, *bank.descriptions()], work / "tokenizer_base")
-        text_encoder, unet = train_base(moments, bank, vae.config.scaling_factor, tokenizer, work)
+        text_encoder, unet = train_base(
+            moments, bank, bank_masks(bank, work), vae.config.scaling_factor, tokenizer, work
+        )
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
         train_packs(bank, work, paths.WEIGHTS)

@@ -1,8 +1,14 @@
-"""Where the base model's loss looks."""
+"""Where the base model's loss looks, and where its noun does."""
 
+from pathlib import Path
+
+import numpy as np
 import torch
+from transformers import CLIPTokenizer
 
-from pocket.base_model import inside, near
+from pocket import paths
+from pocket.bank import load_bank
+from pocket.base_model import Phase, build_text_encoder, build_unet, inside, near, train_phase
 
 
 def test_inside_marks_the_cells_whose_centre_is_in_the_box() -> None:
@@ -18,3 +24,27 @@ def test_near_marks_the_cells_around_each_point() -> None:
     for x, y in ((1.5, 2.5), (7.9, 7.9)):
         expected[((at[None] - x) ** 2 + (at[:, None] - y) ** 2) ** 0.5 < 1.5] = 1
     assert torch.equal(marked, expected) and marked.sum() == 9 + 3
+
+
+def test_a_grounded_phase_sees_the_shots_with_masks_only(tmp_path: Path) -> None:
+    bank = load_bank(tmp_path / "bank", subjects=2, shots=2)  # two of two subjects' shots have no mask
+    moments = np.random.default_rng(0).standard_normal((4, 8, 16, 16)).astype(np.float16)
+    tokenizer = CLIPTokenizer.from_pretrained(paths.BASE, subfolder="tokenizer")
+
+    def trained(name: str, changed: int, left: int, grounding: float) -> torch.Tensor:
+        torch.manual_seed(0)
+        unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+        shown, masks = moments.copy(), np.full((2, 1, 64, 64), 255 - left, np.uint8)
+        masks[..., :32] = left
+        shown[changed] += 1
+        phase = Phase(name, 3, 4, 1e-3, face=3.0, features=8.0, forming=0.5, grounding=grounding)
+        train_phase(unet, text_encoder, shown, bank, masks, 1.0, tokenizer, tmp_path, 0, phase)
+        return torch.cat([p.detach().flatten() for p in (*unet.parameters(), *text_encoder.parameters())])
+
+    first = trained("first", changed=1, left=0, grounding=0.1)
+    assert torch.equal(first, trained("unmasked shot", changed=3, left=0, grounding=0.1))
+    assert not torch.equal(first, trained("masked shot", changed=2, left=0, grounding=0.1))
+    assert not torch.equal(first, trained("another mask", changed=1, left=255, grounding=0.1))
+    every = trained("every shot", changed=1, left=0, grounding=0.0)
+    assert not torch.equal(every, trained("every shot, changed", changed=3, left=0, grounding=0.0))
+    assert torch.equal(every, trained("masks unread", changed=1, left=255, grounding=0.0))

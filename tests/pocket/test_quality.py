@@ -125,3 +125,12 @@ def test_a_judge_of_colours_alone_is_told_by_exchanged_colours() -> None:
 
     found = parts_of_likeness(cast(FacePack, Colours()), 24)
     assert min(found["own"], found["shape"]) > max(found["colours"], found["other"]) + 0.4
+
+
+def test_noun_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
+    drawn, _ = unseen_photos(2, accessories=False)
+    latents, text = torch.zeros(1, *backbone.latent_shape), backbone.encode_text(["a photo"])
+    before = backbone.unet(latents, torch.tensor([500]), text).sample
+    looks, covered = quality.noun_focus(backbone, drawn)
+    assert torch.equal(backbone.unet(latents, torch.tensor([500]), text).sample, before)
+    assert covered == pytest.approx(np.mean([d.mask for d in drawn]) / 255) and 0 < looks < 1
