@@ -213,6 +213,8 @@ def _edited(stage: Stage, run: PIDiff, name: str) -> dict[str, Shown]:
         for level, first in CROSSOVERS.items():
             rows[f"mix {level}"] = stage.show(stage.draw(run, of_rows(first, last)), base)
         rows["fine rows"] = stage.show(stage.draw(run, of_rows(*fine)), base)
+        at_once = stage.draw(run, of_rows(*fine), enter=lambda code, _: code)
+        rows["fine rows, from the start"] = stage.show(at_once, base)
         rows["coarse rows, equal step"] = stage.show(stage.draw(run, of_rows(0, 4, norm_of=fine)), base)
     return rows
 

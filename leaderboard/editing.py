@@ -32,7 +32,7 @@ from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from datamodules.files import replace_atomically
 from leaderboard.editor import UNEDITED, Editor, Person, people_of, person_in
-from leaderboard.edits import parse_series
+from leaderboard.edits import FINE_STAGES, STAGES, parse_series
 from leaderboard.pictures import write_picture
 from leaderboard.results import LineLog, read_json, read_lines, write_json
 from leaderboard.statistics import Ratio, ratio_interval
@@ -63,6 +63,8 @@ class Plan:
     encoder: str
     """Fingerprint of the W+ codes: weights, aligner, detector."""
     faces: str
+    fine_below: int
+    """Timestep below which an edit of fine rows alone takes part."""
     photos: str
     """SHA-256 over the photos that codes are made of, the partner's too, and those that identity is judged against."""
 
@@ -222,6 +224,7 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
         directions=file_sha256(given.directions) if given.directions else "",
         encoder=editor.fingerprint,
         faces=editor.faces.fingerprint,
+        fine_below=1000 * FINE_STAGES // STAGES,
         photos=photos.hexdigest(),
     )
 
