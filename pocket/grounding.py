@@ -1,4 +1,4 @@
-"""The class noun learns where its thing is, after TokenCompose (arXiv 2312.03626, section 3.2).
+"""The class noun learns where its thing is, by the token loss of TokenCompose (arXiv 2312.03626).
 
 In large text-to-image models a noun attends to what it names. Here every picture shows a person and every caption says
 so: the noun carries no news, and left to itself its attention lies nowhere in particular.
