@@ -5,7 +5,8 @@ r"""Edit people's W+ codes and measure what that changes: a strip of images and 
     python -m leaderboard.editing --run runs/pidiff --photo me.png --edit mix=fine --with s0225 ...
     python -m leaderboard.editing --run runs/pidiff --edits leaderboard/prompts/pocket_edits.yaml ...   # the protocol
 
-Seed, prompt and strength of identity stay, only the code changes. Measured per image: cosine of the face to the
+Seed, prompt and strength of identity stay, only the code changes; an edit of fine rows alone enters late
+(:func:`leaderboard.edits.by_stage`). Measured per image: cosine of the face to the
 person's other photos (to the photo itself with ``--photo``), and the mean absolute difference to the unedited image
 inside and outside the head. The output folder holds ``protocol.json``, ``records.jsonl`` (one line per image, the only
 source of the table), ``strips/SUBJECT.png`` and ``editing.md``. What is done is not done again; another protocol is
@@ -32,7 +33,7 @@ from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from datamodules.files import replace_atomically
 from leaderboard.editor import UNEDITED, Editor, Person, people_of, person_in
-from leaderboard.edits import FINE_STAGES, STAGES, parse_series
+from leaderboard.edits import FINE_BELOW, parse_series
 from leaderboard.pictures import write_picture
 from leaderboard.results import LineLog, read_json, read_lines, write_json
 from leaderboard.statistics import Ratio, ratio_interval
@@ -224,7 +225,7 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
         directions=file_sha256(given.directions) if given.directions else "",
         encoder=editor.fingerprint,
         faces=editor.faces.fingerprint,
-        fine_below=1000 * FINE_STAGES // STAGES,
+        fine_below=FINE_BELOW,
         photos=photos.hexdigest(),
     )
 

@@ -20,7 +20,9 @@ MIX = "mix"
 CROSSOVERS = {"middle": 4, "fine": 8}
 """Style mixing takes the rows from here on of the other person: the middle and fine ones, or the fine ones only."""
 STAGES, FINE_STAGES = 5, 3
-"""An edit of fine rows alone takes part in the last three of five stages of denoising."""
+"""An edit of fine rows alone takes part in the three least noisy of five stages of denoising."""
+FINE_BELOW = 1000 * FINE_STAGES // STAGES
+"""The timestep below which that is."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,13 @@ def by_stage(codes: Tensor, own: Tensor) -> Tensor:
     """The codes (E, S, rows, width) of each stage of denoising, the least noisy first, for edits (E, rows, width) of
     ``own``.
 
-    An edit that leaves the coarse and the middle rows alone enters when the layout has been drawn (from timestep 600
-    down); until then ``own`` is drawn. That is ours: with every edit from the start, a word or a code for another
-    colour moves the head too.
+    An edit that leaves the coarse and the middle rows alone enters at timesteps below ``FINE_BELOW``, when the layout
+    has been drawn; until then ``own`` is drawn. That is ours: from the start another colour moves the head too. The
+    timestep was chosen on the pocket world.
     """
     staged = codes[:, None].repeat(1, STAGES, 1, 1)
-    coarse = CROSSOVERS["fine"]
-    fine_only = (codes[:, :coarse] == own[:coarse]).flatten(1).all(dim=1)
+    first = CROSSOVERS["fine"]
+    fine_only = (codes[:, :first] == own[:first]).flatten(1).all(dim=1)
     staged[fine_only, FINE_STAGES:] = own
     return staged
 

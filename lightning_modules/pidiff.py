@@ -103,7 +103,8 @@ class PIDiff(PersonalisationModule):
     def identity_tokens(self, codes: Tensor, dropped: Tensor | None = None) -> Tensor:
         """W+ codes (B, rows, width) to tokens (B, N, token width); those of nobody, F_w(0), where ``dropped`` (B,).
 
-        Codes for each stage of denoising, (B, S, rows, width), become tokens for each, (B, S, N, token width).
+        Codes for each stage of denoising, (B, S, rows, width), become tokens for each, (B, S, N, token width); nobody
+        is dropped from these.
         """
         tokens = self.mapper(codes.flatten(0, -3)).unflatten(0, codes.shape[:-2])
         if dropped is None:

@@ -134,9 +134,9 @@ def train_phase(
     number: int,
     phase: Phase,
 ) -> None:
-    """Velocity MSE at uniform timesteps, 10 % empty captions, weights averaged.
+    """Velocity MSE at timesteps that are uniform but for ``phase.forming``, 10 % empty captions, weights averaged.
 
-    ``masks`` (S, M, H, W) of the first M shots of each subject: with a weight for the noun those alone are seen.
+    ``masks`` (S, M, H, W) are of the first M shots of each subject; a phase with ``grounding`` sees those shots only.
     """
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
@@ -192,7 +192,7 @@ def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
 
 
 def noun_id(tokenizer: CLIPTokenizer) -> int:
-    """The token of the class noun."""
+    """The token of the class noun, which is one of the pocket tokenizer's words."""
     return tokenizer.convert_tokens_to_ids(f"{CLASS_NOUN}</w>")
 
 

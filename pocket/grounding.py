@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class WatchedAttention:
-    """Plain attention; that to the text is kept in ``maps``, (B, Q, L), the mean over the heads."""
+    """Plain attention; that to the text, (B, Q, L) as the mean over the heads, is added to ``maps`` in every layer."""
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []

@@ -93,7 +93,7 @@ def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: lis
 @torch.no_grad()
 def noun_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
     """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover;
-    means over layers, photos and five noise levels."""
+    means over all layers (``claims.focus`` reads those of one grid), photos and five noise levels."""
     images, prompt = np.stack([d.image for d in drawn]), f"a photo of a {CLASS_NOUN}"
     masks = torch.from_numpy(np.stack([d.mask for d in drawn]))[:, None].float() / 255
     nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)

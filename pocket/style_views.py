@@ -19,7 +19,8 @@ from pocket.factors import draw_shot, draw_subject
 from pocket.renderer import render
 from pocket.training import atomic
 
-MASKED_SHOTS = 2  # pictures of each of the bank's subjects that are also seen before white
+MASKED_SHOTS = 2
+"""Pictures of each of the bank's subjects with a mask: seen before white too, and by the base model's last phase."""
 
 
 def bank_masks(bank: Bank, folder: Path, shots: int = MASKED_SHOTS) -> NDArray[np.uint8]:

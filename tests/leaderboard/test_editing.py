@@ -173,6 +173,20 @@ def test_strength_zero_is_the_unedited_image_and_the_noise_stays(world: World) -
     assert np.abs(again[0].astype(int) - images[2]).max() <= 1
 
 
+def test_the_editor_draws_fine_rows_late(world: World) -> None:
+    editor = Editor(str(world.run), world.directions, str(world.faces), SamplingSettings("ddim", steps=4))
+    person = people_of(str(world.dataset), 1, SIDE, FacePack(world.faces))[0]
+    code, prompt, series = editor.code(person), "a photo of a <subject>", [parse_series("mix=fine")]
+    other = code + 5.0 * torch.randn(code.shape, generator=torch.Generator().manual_seed(0))
+    _, (unedited, late) = editor.draw(person, code, other, series, prompt, ("k", 0))
+    mixed = series[0].apply(code, other, {})
+    staged, at_once = (
+        draw_codes(editor.module, codes, prompt, "person", ("k", 0))[0] for codes in (by_stage(mixed, code), mixed)
+    )
+    assert np.abs(staged.astype(int) - late).max() <= 1
+    assert not np.array_equal(late, unedited) and np.abs(at_once.astype(int) - late).max() > 1
+
+
 def test_an_edit_of_fine_rows_alone_enters_late() -> None:
     own = torch.randn(10, 8)
     fine, more = own.clone(), own.clone()
