@@ -10,7 +10,7 @@ from torch import Tensor
 
 from claims.head_pose import PoseReader
 from leaderboard.editor import Editor, Person
-from leaderboard.edits import by_stage, draw_codes
+from leaderboard.edits import draw_codes
 from lightning_modules.pidiff import PIDiff
 from metrics.functional.edit_change import HEAD, edit_change
 from metrics.regions import person_region
@@ -52,14 +52,11 @@ class Stage:
         self.editor, self.people, self.samples, self.poses = editor, list(people), samples, poses
         self.codes = [editor.code(person) for person in people]
 
-    def draw(
-        self, run: PIDiff, edit: Edit, prompt: str = PROMPT, enter: Callable[[Tensor, Tensor], Tensor] = by_stage
-    ) -> NDArray[np.uint8]:
-        """Images (S * samples, H, W, 3), subject by subject; ``enter`` says which code each stage of denoising has."""
+    def draw(self, run: PIDiff, edit: Edit, prompt: str = PROMPT) -> NDArray[np.uint8]:
+        """Images (S * samples, H, W, 3), subject by subject."""
         images = []
         for i, person in enumerate(self.people):
-            own = self.codes[i]
-            code = enter(edit(own, self.codes[(i + 1) % len(self.codes)])[None], own)
+            code = edit(self.codes[i], self.codes[(i + 1) % len(self.codes)])[None]
             keys = [("claim", person.id, sample) for sample in range(self.samples)]
             images += [draw_codes(run, code, prompt, person.noun, key) for key in keys]
         return np.concatenate(images)

@@ -6,11 +6,10 @@ Exact: scale 0 is the base model (W1), the code of nobody (W2), parameter counts
 new weights begin and which ones learn (W4), no disentanglement loss for an unchanged code (W5). Measured on test
 subjects: the sweep of identity's strength (W6), edits with (``--run``) and without (``--without``, the same
 configuration with ``--model.disentanglement_weight 0``) the disentanglement loss (W7), delayed identity (W8), edits of
-the fine rows (P1), another person at the same seed (P2), style mixing (P3). Edits are drawn as ``leaderboard.editing``
-draws them, those of fine rows alone late; where levels are compared with each other (P1, P3, C4), every edit is there
-from the start. What compares two edits or two runs is a paired test over subjects; two that cannot be told apart leave
-the claim open. The change outside the head that W6 to W8 and P2 compare is the mean absolute difference of pixels, a
-measure of ours: LPIPS is the usual choice. Prints a table and exits 1 when a claim is wrong or open.
+the fine rows (P1), another person at the same seed (P2), style mixing (P3). What compares two edits or two runs is a
+paired test over subjects; two that cannot be told apart leave the claim open. The change outside the head that W6 to
+W8 and P2 compare is the mean absolute difference of pixels, a measure of ours: LPIPS is the usual choice. Prints a
+table and exits 1 when a claim is wrong or open.
 """
 
 import argparse
@@ -213,8 +212,7 @@ def _edited(stage: Stage, run: PIDiff, name: str) -> dict[str, Shown]:
     if name == "with":
         for level, first in CROSSOVERS.items():
             rows[f"mix {level}"] = stage.show(stage.draw(run, of_rows(first, last)), base)
-        from_the_start = stage.draw(run, of_rows(*fine), enter=lambda code, _: code)
-        rows["fine rows, from the start"] = stage.show(from_the_start, base)
+        rows["fine rows"] = stage.show(stage.draw(run, of_rows(*fine)), base)
         rows["coarse rows, equal step"] = stage.show(stage.draw(run, of_rows(0, 4, norm_of=fine)), base)
     return rows
 
@@ -224,9 +222,8 @@ def compare_edits(rows: Mapping[str, Shown], still: float) -> list[Check]:
 
     A head that turned by less than ``still`` degrees has not been seen to turn.
     """
-    colour, turn = rows["mix fine"].mean("colour"), rows["mix fine"].mean("turn")
-    fine, coarse = rows["fine rows, from the start"], rows["coarse rows, equal step"]
-    unedited = rows["with: unedited"].identity
+    fine, coarse, unedited = rows["fine rows"], rows["coarse rows, equal step"], rows["with: unedited"].identity
+    colour, turn = fine.mean("colour"), fine.mean("turn")
     return [
         Check("P1 an edit of the fine rows changes the head's colour", colour, NOISE, colour > NOISE),
         Check(
@@ -239,7 +236,7 @@ def compare_edits(rows: Mapping[str, Shown], still: float) -> list[Check]:
         less("C4 fine rows cost less identity than coarse ones", unedited - fine.identity, unedited - coarse.identity),
         less(
             "P3 mixing in the fine rows costs less identity than from the middle on",
-            unedited - fine.identity,
+            unedited - rows["mix fine"].identity,
             unedited - rows["mix middle"].identity,
         ),
     ]

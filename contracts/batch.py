@@ -138,5 +138,4 @@ class RequestBatch(_Movable):
     text_states: Tensor
     """(B, L, D): states of the prompt with the placeholder replaced by the class noun."""
     reference: dict[str, Tensor]
-    """Frozen features of the subject's reference photo by encoder name; empty for the floor. ``wplus`` may be a code
-    for each stage of denoising, (B, S, rows, width), the least noisy first."""
+    """Frozen features of the subject's reference photo by encoder name; empty for the floor."""

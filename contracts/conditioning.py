@@ -21,7 +21,7 @@ class Conditioning:
     text_values: Tensor
     """(B, S, L, D): text states that values are made of; often the same tensor as ``text_keys``."""
     identity: Tensor | None = None
-    """(B, N, D): identity tokens; or (B, S', N, D), a set for each of S' stages."""
+    """(B, N, D): identity tokens."""
     scale: float = 1.0
     """Strength of the identity branch; 0 leaves it out."""
     identity_until: int = 1000
@@ -40,12 +40,17 @@ class Conditioning:
 
     def at(self, timestep: Tensor) -> "StepConditioning":
         """What cross-attention reads at ``timestep`` (B,) int64."""
-        keys, values = _at_stage(self.text_keys, timestep), _at_stage(self.text_values, timestep)
+        stages = self.text_keys.shape[1]
+        if stages == 1:
+            keys, values = self.text_keys[:, 0], self.text_values[:, 0]
+        else:
+            stage = (timestep * stages).div(1000, rounding_mode="floor")
+            rows = torch.arange(self.batch, device=timestep.device)
+            keys, values = self.text_keys[rows, stage], self.text_values[rows, stage]
         if self.identity is None or self.scale == 0:
             return StepConditioning(keys, values, None, None)
         scale = self.scale * (timestep < self.identity_until).to(self.identity.dtype)
-        identity = self.identity if self.identity.ndim == 3 else _at_stage(self.identity, timestep)
-        return StepConditioning(keys, values, identity, scale)
+        return StepConditioning(keys, values, self.identity, scale)
 
     def __add__(self, other: Self) -> Self:
         """Both batches, one after the other (guidance runs both branches in one UNet call)."""
@@ -59,18 +64,8 @@ class Conditioning:
         return replace(self, **joined)
 
     def _kind(self) -> tuple:
-        """What a batch has once: (stages, shape of an image's identity, scale, identity_until)."""
-        identity = None if self.identity is None else self.identity.shape[1:]
-        return self.text_keys.shape[1], identity, self.scale, self.identity_until
-
-
-def _at_stage(staged: Tensor, timestep: Tensor) -> Tensor:
-    """(B, ...): of (B, S, ...) the row of each image's stage."""
-    stages = staged.shape[1]
-    if stages == 1:
-        return staged[:, 0]
-    stage = (timestep * stages).div(1000, rounding_mode="floor")
-    return staged[torch.arange(len(staged), device=timestep.device), stage]
+        """What a batch has once: (stages, whether there is identity, scale, identity_until)."""
+        return self.text_keys.shape[1], self.identity is None, self.scale, self.identity_until
 
 
 @dataclass(frozen=True)

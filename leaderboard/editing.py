@@ -5,8 +5,7 @@ r"""Edit people's W+ codes and measure what that changes: a strip of images and 
     python -m leaderboard.editing --run runs/pidiff --photo me.png --edit mix=fine --with s0225 ...
     python -m leaderboard.editing --run runs/pidiff --edits leaderboard/prompts/pocket_edits.yaml ...   # the protocol
 
-Seed, prompt and strength of identity stay, only the code changes; an edit of fine rows alone enters late
-(:func:`leaderboard.edits.by_stage`). Measured per image: cosine of the face to the
+Seed, prompt and strength of identity stay, only the code changes. Measured per image: cosine of the face to the
 person's other photos (to the photo itself with ``--photo``), and the mean absolute difference to the unedited image
 inside and outside the head. The output folder holds ``protocol.json``, ``records.jsonl`` (one line per image, the only
 source of the table), ``strips/SUBJECT.png`` and ``editing.md``. What is done is not done again; another protocol is
@@ -33,7 +32,7 @@ from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from datamodules.files import replace_atomically
 from leaderboard.editor import UNEDITED, Editor, Person, people_of, person_in
-from leaderboard.edits import FINE_BELOW, parse_series
+from leaderboard.edits import parse_series
 from leaderboard.pictures import write_picture
 from leaderboard.results import LineLog, read_json, read_lines, write_json
 from leaderboard.statistics import Ratio, ratio_interval
@@ -64,8 +63,6 @@ class Plan:
     encoder: str
     """Fingerprint of the W+ codes: weights, aligner, detector."""
     faces: str
-    fine_below: int
-    """Timestep below which an edit of fine rows alone takes part."""
     photos: str
     """SHA-256 over the photos that codes are made of, the partner's too, and those that identity is judged against."""
 
@@ -225,7 +222,6 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
         directions=file_sha256(given.directions) if given.directions else "",
         encoder=editor.fingerprint,
         faces=editor.faces.fingerprint,
-        fine_below=FINE_BELOW,
         photos=photos.hexdigest(),
     )
 

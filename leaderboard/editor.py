@@ -15,7 +15,7 @@ from datamodules.encoders import FrozenEncoders
 from datamodules.images import read_square
 from datamodules.portraits import portrait_from_file
 from leaderboard.artists import trained_encoders
-from leaderboard.edits import Series, by_stage, draw_codes
+from leaderboard.edits import Series, draw_codes
 from leaderboard.pictures import encode_picture
 from leaderboard.subjects import load_subjects
 from lightning_modules.loading import load_run
@@ -67,7 +67,7 @@ class Editor:
         """Labels and images (1 + E, H, W, 3): the unedited one, then every edit, from the same noise."""
         codes = torch.cat([code[None], *(one.apply(code, other, self.directions) for one in series)])
         labels = [UNEDITED, *(label for one in series for label in one.labels)]
-        return labels, draw_codes(self.module, by_stage(codes, code), prompt, person.noun, key)
+        return labels, draw_codes(self.module, codes, prompt, person.noun, key)
 
     def measure(self, images: NDArray[np.uint8], person: Person) -> list[dict[str, float | None]]:
         """Scores of each image; ``None`` where no face was found, in it or in the unedited one."""

@@ -19,10 +19,6 @@ from networks.wplus_directions import Direction
 MIX = "mix"
 CROSSOVERS = {"middle": 4, "fine": 8}
 """Style mixing takes the rows from here on of the other person: the middle and fine ones, or the fine ones only."""
-STAGES, FINE_STAGES = 5, 3
-"""An edit of fine rows alone takes part in the three least noisy of five stages of denoising."""
-FINE_BELOW = 1000 * FINE_STAGES // STAGES
-"""The timestep below which that is."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +63,11 @@ def parse_series(text: str) -> Series:
     return Series(name, strengths)
 
 
-def by_stage(codes: Tensor, own: Tensor) -> Tensor:
-    """The codes (E, S, rows, width) of each stage of denoising, the least noisy first, for edits (E, rows, width) of
-    ``own``.
-
-    An edit that leaves the coarse and the middle rows alone enters at timesteps below ``FINE_BELOW``, when the layout
-    has been drawn; until then ``own`` is drawn. That is ours: from the start another colour moves the head too. The
-    timestep was chosen on the pocket world.
-    """
-    staged = codes[:, None].repeat(1, STAGES, 1, 1)
-    first = CROSSOVERS["fine"]
-    fine_only = (codes[:, :first] == own[:first]).flatten(1).all(dim=1)
-    staged[fine_only, FINE_STAGES:] = own
-    return staged
-
-
 def draw_codes(
     module: PIDiff, codes: Tensor, prompt: str, noun: str, key: Sequence[object], batch_size: int = 16
 ) -> NDArray[np.uint8]:
-    """One image (N, H, W, 3) per code, (N, rows, width) or (N, S, rows, width) with one for each stage, all from the
-    noise that ``key`` names and with the same prompt."""
+    """One image (N, H, W, 3) per code (N, rows, width), all from the noise that ``key`` names and with the same
+    prompt."""
     spoken = prompt.replace(PLACEHOLDER, noun)
     text = module.backbone.encode_text([spoken])
     noise = keyed_normal(module.backbone.latent_shape, *key)[None].to(text.device)

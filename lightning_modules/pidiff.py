@@ -101,12 +101,8 @@ class PIDiff(PersonalisationModule):
     # --- conditioning ----------------------------------------------------------------------------------------
 
     def identity_tokens(self, codes: Tensor, dropped: Tensor | None = None) -> Tensor:
-        """W+ codes (B, rows, width) to tokens (B, N, token width); those of nobody, F_w(0), where ``dropped`` (B,).
-
-        Codes for each stage of denoising, (B, S, rows, width), become tokens for each, (B, S, N, token width); nobody
-        is dropped from these.
-        """
-        tokens = self.mapper(codes.flatten(0, -3)).unflatten(0, codes.shape[:-2])
+        """W+ codes (B, rows, width) to tokens (B, N, token width); those of nobody, F_w(0), where ``dropped`` (B,)."""
+        tokens = self.mapper(codes)
         if dropped is None:
             return tokens
         return torch.where(dropped[:, None, None], self.mapper.nobody(len(codes)), tokens)
@@ -120,8 +116,7 @@ class PIDiff(PersonalisationModule):
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), -1, -1)
-        drawn = batch.reference["wplus"].shape[:-2]
-        return self._drawing(empty, self.mapper.nobody(drawn.numel()).unflatten(0, drawn))
+        return self._drawing(empty, self.mapper.nobody(len(batch.request_ids)))
 
     def _drawing(self, text: Tensor, tokens: Tensor) -> Conditioning:
         until = round(1000 * (1 - self.delay))

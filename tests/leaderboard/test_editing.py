@@ -18,7 +18,7 @@ from contracts.errors import LikenessError
 from datamodules.encoders import FrozenEncoders
 from leaderboard import editing
 from leaderboard.editor import Editor, Person, people_of
-from leaderboard.edits import by_stage, draw_codes, parse_series
+from leaderboard.edits import draw_codes, parse_series
 from lightning_modules.pidiff import PIDiff
 from networks.adapter_file import save_adapter
 from networks.face_analysis import FacePack, JudgedFaces
@@ -171,32 +171,6 @@ def test_strength_zero_is_the_unedited_image_and_the_noise_stays(world: World) -
     edited[4:8] += 3.0
     again = draw_codes(editor.module, edited[None], "a photo of a <subject>", "person", ("k", 0))
     assert np.abs(again[0].astype(int) - images[2]).max() <= 1
-
-
-def test_the_editor_draws_fine_rows_late(world: World) -> None:
-    editor = Editor(str(world.run), world.directions, str(world.faces), SamplingSettings("ddim", steps=4))
-    person = people_of(str(world.dataset), 1, SIDE, FacePack(world.faces))[0]
-    code, prompt, series = editor.code(person), "a photo of a <subject>", [parse_series("mix=fine")]
-    other = code + 5.0 * torch.randn(code.shape, generator=torch.Generator().manual_seed(0))
-    _, (unedited, late) = editor.draw(person, code, other, series, prompt, ("k", 0))
-    mixed = series[0].apply(code, other, {})
-    staged, at_once = (
-        draw_codes(editor.module, codes, prompt, "person", ("k", 0))[0] for codes in (by_stage(mixed, code), mixed)
-    )
-    assert np.abs(staged.astype(int) - late).max() <= 1
-    assert not np.array_equal(late, unedited) and np.abs(at_once.astype(int) - late).max() > 1
-
-
-def test_an_edit_of_fine_rows_alone_enters_late() -> None:
-    own = torch.randn(10, 8)
-    fine, more = own.clone(), own.clone()
-    fine[8:] += 1.0
-    more[7:] += 1.0
-    staged = by_stage(torch.stack([own, fine, more]), own)
-    assert staged.shape == (3, 5, 10, 8)
-    assert torch.equal(staged[0], own.expand(5, -1, -1))
-    assert torch.equal(staged[1], torch.stack([fine] * 3 + [own] * 2))  # stage 0 is the least noisy
-    assert torch.equal(staged[2], more.expand(5, -1, -1))
 
 
 def test_mixing_takes_the_rows_of_the_level(world: World) -> None:

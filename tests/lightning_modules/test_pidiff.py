@@ -176,19 +176,6 @@ def test_a_level_of_the_code_moves_its_own_tokens(backbone: Backbone) -> None:
     assert torch.equal(moved, torch.tensor([[False, False, True]] * 3))
 
 
-def test_every_stage_of_denoising_may_have_a_code_of_its_own(backbone: Backbone) -> None:
-    module, requests = pidiff(backbone), request_batch(2)
-    codes = torch.stack([requests.reference["wplus"] * s for s in (1.0, 2.0)], dim=1)
-    staged = dataclasses.replace(requests, reference={"wplus": codes})
-    step = module.conditioning(staged).at(torch.tensor([499, 500]))
-    expected = module.identity_tokens(torch.stack([codes[0, 0], codes[1, 1]]))
-    assert step.identity is not None
-    torch.testing.assert_close(step.identity, expected)
-    module.sampling = SamplingSettings("ddim", steps=2)
-    same = dataclasses.replace(requests, reference={"wplus": codes[:, :1].expand(-1, 2, -1, -1)})
-    assert torch.equal(module.draw(same), module.draw(requests))
-
-
 @pytest.mark.parametrize("delay", [0.0, 0.4, 1.0])
 def test_delayed_identity_leaves_the_noisiest_levels_to_the_text(backbone: Backbone, delay: float) -> None:
     module = pidiff(backbone, delay=delay)
