@@ -57,4 +57,9 @@ def line(check: Check) -> str:
     verdict, note = ("holds" if check.holds else "WRONG"), ""
     if isinstance(check, Less):
         verdict, note = check.verdict, check.note
-    return f"{verdict:<6} {check.claim}: {check.left:.6g} against {check.right:.6g}{note}"
+    return f"{verdict:<6} {check.claim}: {_number(check.left)} against {_number(check.right)}{note}"
+
+
+def _number(value: float) -> str:
+    """Six digits; a count has all of its own."""
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"

@@ -212,7 +212,7 @@ def _edited(stage: Stage, run: PIDiff, name: str) -> dict[str, Shown]:
     if name == "with":
         for level, first in CROSSOVERS.items():
             rows[f"mix {level}"] = stage.show(stage.draw(run, of_rows(first, last)), base)
-        rows["fine rows"] = stage.show(stage.draw(run, of_rows(*fine)), base)
+        rows["fine rows"] = rows["mix fine"]
         rows["coarse rows, equal step"] = stage.show(stage.draw(run, of_rows(0, 4, norm_of=fine)), base)
     return rows
 
@@ -287,6 +287,9 @@ def main() -> int:
     arguments = parser.parse_args()
     sampling = SamplingSettings()
     try:
+        for name in ("subjects", "samples"):
+            if getattr(arguments, name) < 1:
+                raise LikenessError(f"--{name} is {getattr(arguments, name)}, it must be at least 1")
         editor = Editor(arguments.run, arguments.directions, str(paths.FACES_B), sampling)
         if not editor.module.disentanglement_weight:
             raise LikenessError(

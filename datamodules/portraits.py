@@ -11,12 +11,13 @@ from contracts.errors import LikenessError
 from datamodules.images import open_image
 from datamodules.photos import Picture
 from networks.face_alignment import align_face
-from networks.face_analysis import DETECTION_SIDE, FacePack
+from networks.face_analysis import DETECTION_SIDE, Face, FacePack
 
 VERSION = "white-background-1"
 """Names how mask and background are treated here; it changes whenever a crop or a head mask would."""
 
 WHITE = 255
+_LARGE_SIDE = 640  # of the detector's input: what public packs are made for
 _EDGE = (5, 5)  # the mask's edge is blurred with this kernel before compositing, as in W+ Adapter
 _HEAD = (
     0.5,
@@ -51,11 +52,13 @@ def portrait_from_file(data: bytes, name: str) -> Portrait:
     """A photo by itself; where it has an alpha channel that is the mask, as in a cut-out PNG.
 
     Raises:
-        LikenessError: the file cannot be read.
+        LikenessError: the file cannot be read, or is transparent throughout.
     """
     image = open_image(data, name, mode="RGBA")
     pixels = np.asarray(image)
     mask = pixels[..., 3]
+    if not mask.any():
+        raise LikenessError(f"{name} is transparent throughout: its alpha channel must be opaque on the person")
     return Portrait(name, np.ascontiguousarray(pixels[..., :3]), None, None if mask.min() == 255 else mask.copy())
 
 
@@ -105,18 +108,31 @@ def _mask(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mask
 
 
+def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
+    """The one face that the pack ``faces`` finds in a photo (H, W, 3) RGB of any size.
+
+    A detector finds faces of certain sizes in its input: a large photo is read at 640 pixels, where the small faces in
+    it are seen, and if nothing is there at the side for small pictures, where a close-up is.
+
+    Raises:
+        LikenessError: there is no face, or there are several; the message says ``name``.
+    """
+    sides = (DETECTION_SIDE,) if max(pixels.shape) <= 256 else (_LARGE_SIDE, DETECTION_SIDE)
+    found: list[Face] = []
+    for side in sides:
+        found = found or _pack(faces, side).analyse(pixels[None])[0]
+    if len(found) != 1:
+        count = "no face" if not found else f"{len(found)} faces"
+        raise LikenessError(f"{name} shows {count}: give a photo with exactly one")
+    return found[0]
+
+
 def _find(portrait: Portrait, detector: str | None) -> NDArray[np.float32]:
     if detector is None:
         raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
-    faces = _pack(detector, DETECTION_SIDE if max(portrait.pixels.shape) <= 256 else 640).analyse(
-        portrait.pixels[None]
-    )[0]
-    if len(faces) != 1:
-        count = "no face" if not faces else f"{len(faces)} faces"
-        raise LikenessError(f"{portrait.name} shows {count}: give a photo with exactly one")
-    return faces[0].landmarks
+    return only_face(portrait.pixels, portrait.name, detector).landmarks
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # two packs, that of the codes and the judge, at two sides
 def _pack(source: str, side: int) -> FacePack:
     return FacePack(source, det_size=side)

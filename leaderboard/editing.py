@@ -8,8 +8,8 @@ r"""Edit people's W+ codes and measure what that changes: a strip of images and 
 Seed, prompt and strength of identity stay, only the code changes. Measured per image: cosine of the face to the
 person's other photos (to the photo itself with ``--photo``), and the mean absolute difference to the unedited image
 inside and outside the head. The output folder holds ``protocol.json``, ``records.jsonl`` (one line per image, the only
-source of the table), ``strips/SUBJECT.png`` and ``editing.md``. What is done is not done again; another protocol is
-refused.
+source of the table), ``strips/SUBJECT.SAMPLE.png`` and ``editing.md``. What is done is not done again; another protocol
+is refused.
 """
 
 import argparse
@@ -91,6 +91,8 @@ def find_work(editor: Editor, plan: Plan, people: Sequence[Person], partner: Per
     whole = {UNEDITED, *(label for one in series for label in one.labels)}
     found: dict[tuple[str, int], set[str]] = {}
     for row in read_lines(path) if path.is_file() else ():  # a label may be there twice: count none of them by lines
+        if not {"subject", "sample", "edit"} <= row.keys():
+            raise LikenessError(f"{path} is damaged, a line names no subject, sample and edit: take another --output")
         found.setdefault((row["subject"], row["sample"]), set()).add(row["edit"])
     mixes = any(one.level for one in series)
     work = []
@@ -157,7 +159,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m leaderboard.editing", description=(__doc__ or "").splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--run", required=True, help="run folder of PIDiff")
-    parser.add_argument("--faces", required=True, help="face pack that judges; not the run's detector")
+    parser.add_argument("--faces", required=True, help="face pack that judges; not one that taught the W+ encoder")
     parser.add_argument("--output", type=Path, required=True, help="folder for strips, records and the table")
     parser.add_argument("--dataset", default="pocket10k", help="dataset whose test subjects are edited")
     parser.add_argument("--subjects", nargs="+", default=["12"], help="how many test subjects, or their names")
@@ -186,6 +188,8 @@ def read_edits(path: Path | None) -> dict:
         raise LikenessError(f"--edits: {path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(data, dict) or not data.keys() <= {"prompt", "samples", "edits"}:
         raise LikenessError(f"--edits: {path} must have prompt, samples and edits, and nothing else")
+    if not isinstance(data.get("edits", []), list):
+        raise LikenessError(f"--edits: {path}: edits must be a list, such as [smiling=2, mix=fine]")
     return data
 
 
@@ -201,6 +205,8 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
     samples = given.samples if given.samples is not None else file.get("samples", 1)
     if not isinstance(samples, int) or samples < 1:
         raise LikenessError(f"--samples is {samples}, it must be at least 1")
+    if partner is not None and partner.id in {person.id for person in people}:
+        raise LikenessError(f"--with {partner.id} is one of the people to edit, who cannot be mixed with themself")
     nobody = torch.zeros(editor.module.code_shape)
     for text in edits:
         mixed = nobody if given.partner or len(people) > 1 else None
@@ -232,14 +238,15 @@ def run(given: argparse.Namespace) -> str:
     editor = Editor(given.run, given.directions, given.faces, sampling)
     side = editor.module.backbone.resolution
     if given.photo is not None:
-        people = [person_in(given.photo, given.noun, side, editor.faces)]
+        people = [person_in(given.photo, given.noun, editor.faces)]
     else:
         one = given.subjects[0] if len(given.subjects) == 1 else ""
         people = people_of(given.dataset, int(one) if one.isdigit() else given.subjects, side, editor.faces)
     partner = people_of(given.dataset, [given.partner], side, editor.faces)[0] if given.partner else None
     plan = make_plan(given, editor, people, partner)
     known = given.output / "protocol.json"
-    if known.is_file() and read_json(known).get("hash") != plan.hash:
+    stored = read_json(known) if known.is_file() else {"hash": plan.hash}
+    if not isinstance(stored, dict) or stored.get("hash") != plan.hash:
         raise LikenessError(f"{given.output} holds edits of another protocol: take another --output")
     if given.output.exists() and not known.is_file() and (not given.output.is_dir() or any(given.output.iterdir())):
         raise LikenessError(f"{given.output} is neither empty nor a folder of edits: take another --output")
@@ -253,10 +260,16 @@ def run(given: argparse.Namespace) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
+    given = make_parser().parse_args(arguments)
     try:
-        print(run(make_parser().parse_args(arguments)))
+        print(run(given))
     except LikenessError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"error: --output: {given.output} cannot be written ({error.strerror})", file=sys.stderr)
         return 2
     return 0
 

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 from datamodules.encoders import FrozenEncoders
-from datamodules.images import read_square
-from datamodules.portraits import portrait_from_file
+from datamodules.portraits import only_face, portrait_from_file
 from leaderboard.artists import trained_encoders
 from leaderboard.edits import Series, draw_codes
 from leaderboard.pictures import encode_picture
@@ -30,12 +29,13 @@ UNEDITED = "unedited"
 
 @dataclass(frozen=True)
 class Person:
-    """Whom to draw: ``photo`` is the file that the code is made of, ``gallery`` (D,) what identity is judged
-    against, ``judged_by`` the SHA-256 of the photos behind it."""
+    """Whom to draw: ``photo`` is the file that the code is made of, ``called`` what errors call it, ``gallery`` (D,)
+    what identity is judged against, ``judged_by`` the SHA-256 of the photos behind it."""
 
     id: str
     noun: str
     photo: bytes
+    called: str
     gallery: NDArray[np.float32]
     judged_by: str
 
@@ -59,7 +59,7 @@ class Editor:
 
     def code(self, person: Person) -> Tensor:
         """The W+ code (rows, width) of a person's photo."""
-        return self.encoders.encode("wplus", [portrait_from_file(person.photo, f"the photo of {person.id}")])[0]
+        return self.encoders.encode("wplus", [portrait_from_file(person.photo, person.called)])[0]
 
     def draw(
         self, person: Person, code: Tensor, other: Tensor | None, series: Sequence[Series], prompt: str, key: Sequence
@@ -89,18 +89,17 @@ def people_of(dataset: str, wanted: int | Sequence[str], side: int, faces: FaceP
             raise LikenessError(f"subject {subject.id} has no held-out photo with a face: leave the subject out")
         gallery = judged.embeddings[judged.found].mean(axis=0)
         photos = hashlib.sha256(subject.held_out.tobytes()).hexdigest()
-        people.append(Person(subject.id, subject.noun, encode_picture(subject.cut_out, {}), gallery, photos))
+        cut_out, called = encode_picture(subject.cut_out, {}), f"the photo of {subject.id}"
+        people.append(Person(subject.id, subject.noun, cut_out, called, gallery, photos))
     return people
 
 
-def person_in(photo: Path, noun: str, side: int, faces: FacePack) -> Person:
+def person_in(photo: Path, noun: str, faces: FacePack) -> Person:
     """The person in a photo file, judged against that photo."""
+    called = f"--photo: {photo}"
     try:
         data = photo.read_bytes()
     except OSError as error:
-        raise LikenessError(f"--photo: {photo} cannot be read ({error.strerror})") from None
-    judged = faces.judge(read_square(data, str(photo), side)[None])
-    if judged.counts[0] != 1:
-        count = "no face" if judged.counts[0] == 0 else f"{judged.counts[0]} faces"
-        raise LikenessError(f"--photo: {photo} shows {count}: give a photo with exactly one")
-    return Person("photo", noun, data, judged.embeddings[0], hashlib.sha256(data).hexdigest())
+        raise LikenessError(f"{called} cannot be read ({error.strerror})") from None
+    face = only_face(portrait_from_file(data, called).pixels, called, str(faces.source))
+    return Person("photo", noun, data, called, face.embedding, hashlib.sha256(data).hexdigest())

@@ -1,5 +1,6 @@
 """The sampler loop: noise to latents under classifier-free guidance, both branches in one UNet call."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ class SamplingSettings:
             )
         if self.steps < 1:
             raise LikenessError(f"sampling.steps: must be at least 1, not {self.steps}")
+        if not math.isfinite(self.guidance):
+            raise LikenessError(f"sampling.guidance: must be a finite number, not {self.guidance}")
 
 
 def build_sampler(settings: SamplingSettings, training_scheduler: SchedulerMixin) -> SchedulerMixin:

@@ -43,14 +43,6 @@ def steps() -> tuple[Step, Step]:
     batch = noise_batch(model)
     optimiser = torch.optim.AdamW(model.parameter_groups(), lr=model.learning_rate, fused=True)
 
-    def plain() -> torch.Tensor:
-        noisy, target = model.noisy_and_target(batch)
-        with torch.no_grad():
-            tokens = model.identity_tokens(batch.reference["wplus"], batch.drop_identity)
-        identity = Conditioning.from_text(batch.text_states, identity=tokens)
-        assert batch.face is not None
-        return face_loss(model.denoise(noisy, batch.timestep, identity), target, batch.face).mean()
-
     def update(loss: Callable[[], torch.Tensor]) -> Step:
         def step() -> None:
             optimiser.zero_grad()
@@ -61,7 +53,17 @@ def steps() -> tuple[Step, Step]:
 
     whole = update(lambda: torch.stack(list(model.loss_terms(batch).values())).sum())
     whole()  # freezes the queries for both, as stage 2 does, and makes the optimiser's state
-    return whole, update(plain)
+    return whole, update(lambda: one_forward(model, batch))
+
+
+def one_forward(model: PIDiff, batch: PairBatch) -> torch.Tensor:
+    """Stage 2's loss on the face alone, which needs no target of the other forwards."""
+    noisy, target = model.noisy_and_target(batch)
+    with torch.no_grad():
+        tokens = model.identity_tokens(batch.reference["wplus"], batch.drop_identity)
+    identity = Conditioning.from_text(batch.text_states, identity=tokens)
+    assert batch.face is not None
+    return face_loss(model.denoise(noisy, batch.timestep, identity), target, batch.face).mean()
 
 
 def noise_batch(model: PIDiff, size: int = BATCH_SIZE) -> PairBatch:

@@ -10,9 +10,10 @@ from PIL import Image
 from contracts.errors import LikenessError
 from datamodules import portraits
 from datamodules.photos import Picture, load_photos, read_pictures
-from datamodules.portraits import Portrait, aligned, head_mask, portrait_from_file, portrait_of
+from datamodules.portraits import Portrait, aligned, head_mask, only_face, portrait_from_file, portrait_of
 from networks.face_alignment import align_face
 from pocket.dataset import Grid, pocket10k
+from pocket.paths import FACES_A
 from tests.tiny import tiny_faces
 
 
@@ -78,6 +79,28 @@ def test_no_face_two_faces_and_no_detector_are_one_line(
         aligned(Portrait("me", image), 64, faces, background=True)
     with pytest.raises(LikenessError, match=r"the face in me must be found .*set detector"):
         aligned(Portrait("me", image), 64, None, background=True)
+
+
+@pytest.mark.skipif(not FACES_A.is_dir(), reason="the pocket models are not there")
+@pytest.mark.parametrize("scale", [1, 3, 8, 24])
+def test_one_face_is_found_at_any_size_and_place_and_two_are_counted(pictures: list[Picture], scale: int) -> None:
+    """64, 192, 512 and 1536 pixels a face: the large ones are too large for the detector at 640."""
+    first, second = (
+        np.asarray(Image.fromarray(pixels(picture)[0]).resize((64 * scale, 64 * scale), Image.Resampling.BICUBIC))
+        for picture in pictures[:2]
+    )
+    below = np.full((96 * scale, 64 * scale, 3), 200, np.uint8)
+    for photo in (first, np.concatenate([first, below])):  # in the second the central square cuts the face off
+        x0, y0, x1, y1 = only_face(photo, "me", str(FACES_A)).bbox
+        assert 0 <= x0 < x1 <= 64 * scale and -4 * scale <= y0 < y1 <= 64 * scale
+    with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
+        only_face(np.concatenate([first, second], axis=1), "me", str(FACES_A))
+
+
+def test_a_photo_that_is_transparent_throughout_shows_nobody(pictures: list[Picture]) -> None:
+    image, mask = pixels(pictures[0])
+    with pytest.raises(LikenessError, match=r"^me is transparent throughout"):
+        portrait_from_file(png(np.dstack([image, np.zeros_like(mask)])), "me")
 
 
 def test_landmarks_that_are_none_name_the_photo(pictures: list[Picture]) -> None:

@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,10 +20,13 @@ from leaderboard.editor import Editor, Person, people_of
 from leaderboard.edits import draw_codes, parse_series
 from lightning_modules.pidiff import PIDiff
 from networks.adapter_file import save_adapter
-from networks.face_analysis import FacePack, JudgedFaces
+from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
 from networks.wplus import wplus_fingerprint
 from networks.wplus_directions import Direction, write_directions
+from pocket.factors import draw_shot, draw_subject
+from pocket.paths import FACES_B
+from pocket.renderer import render
 from tests.tiny import SIDE, tiny_base, tiny_dataset, tiny_faces, tiny_wplus
 
 DIRECTION = Direction("smiling", (4, 8), torch.ones(4, 8))
@@ -216,6 +218,8 @@ def test_the_shipped_protocol_of_edits_can_be_read() -> None:
         (["--edit", "mix=coarse"], "mix takes one of middle, fine"),
         (["--edit", "mix=fine", "--subjects", "1"], "name one with --with"),
         (["--edit", "mix=fine", "--with", "s0001"], "no test subject s0001"),
+        (["--edit", "mix=fine", "--with", "s0019"], "--with s0019 is one of the people to edit"),
+        (["--edit", "smiling=1", "--guidance", "nan"], "sampling.guidance: must be a finite number"),
         ([], "nothing to edit"),
         (["--edit", "smiling=1", "--prompt", "a photo"], "must hold <subject> once"),
         (["--edit", "smiling=1", "--samples", "0"], "--samples is 0"),
@@ -242,21 +246,48 @@ def test_a_photo_without_a_face_is_one_line(world: World, tmp_path: Path, capsys
     assert "dark.png shows no face: give a photo with exactly one" in capsys.readouterr().err
 
 
-def test_a_photo_with_two_faces_is_one_line(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The tiny detector sees one face at most: here it is told to count each twice."""
-    judge = FacePack.judge
-
-    def twice(self: FacePack, images: np.ndarray) -> JudgedFaces:
-        judged = judge(self, images)
-        return replace(judged, counts=np.asarray(judged.counts) * 2)
-
-    monkeypatch.setattr(FacePack, "judge", twice)
-    Image.fromarray(np.full((SIDE, SIDE, 3), 200, np.uint8)).save(tmp_path / "two.png")
+@pytest.mark.skipif(not FACES_B.is_dir(), reason="the pocket models are not there")
+def test_a_photo_with_two_faces_is_one_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = [render(draw_subject(name), draw_shot(f"{name}/0", accessories=False)).image for name in ("ann", "bob")]
+    Image.fromarray(np.hstack(two)).save(tmp_path / "two.png")
     given = world.arguments(tmp_path / "out", "--photo", str(tmp_path / "two.png"), "--edit", "smiling=1")
-    assert editing.main(given) == 2
+    assert editing.main([*given, "--faces", str(FACES_B)]) == 2
     assert "two.png shows 2 faces: give a photo with exactly one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("protocol.json", "[1]", "holds edits of another protocol"),
+        ("records.jsonl", '{"sample": 0}\n', "records.jsonl is damaged"),
+    ],
+)
+def test_a_damaged_folder_is_one_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, text: str, words: str
+) -> None:
+    given = world.arguments(tmp_path / "out", "--edit", "smiling=1", "--subjects", "1")
+    assert editing.main(given) == 0
+    (tmp_path / "out" / file).write_text(text)
+    assert editing.main(given) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_one_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert editing.main(world.arguments(tmp_path / "file" / "out", "--edit", "smiling=1")) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: --output: ") and "cannot be written (Not a directory)" in error
+
+
+@pytest.mark.parametrize("text", ["edits:\n", "edits: 3\n", "edits: smiling=1\n"])
+def test_edits_that_are_no_list_are_one_line(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (tmp_path / "edits.yaml").write_text(text)
+    assert editing.main(world.arguments(tmp_path / "out", "--edits", str(tmp_path / "edits.yaml"))) == 2
+    assert "edits must be a list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -32,4 +32,17 @@ def test_both_steps_train_the_same_weights_from_the_same_face_loss() -> None:
     batch = three_forwards.noise_batch(model, 4)
     terms = model.loss_terms(batch)
     assert set(terms) == {"diffusion", "background", "disentanglement", "attention"}
+    alone = three_forwards.one_forward(model, batch)
+    torch.testing.assert_close(alone, terms["diffusion"])
+    whole, part = learning(model, terms["diffusion"]), learning(model, alone)
+    assert whole.keys() == part.keys() == learning(model, sum(model.loss_terms(batch).values())).keys() != set()
+    for name, gradient in whole.items():
+        torch.testing.assert_close(gradient, part[name], msg=name)
     assert three_forwards.measure(Rounds(1, 2)).ratio > 0
+
+
+def learning(model: PIDiff, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The gradients that a loss gives, by the name of the weight."""
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.adapter().named_parameters() if p.grad is not None}

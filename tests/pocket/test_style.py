@@ -195,10 +195,12 @@ def test_fine_rows_must_change_more_colour_than_both_other_levels(
     assert [row[1:] for row in rows[-2:]] == [(0.3, 0.1, True), (0.03, 0.05, False)]
 
 
-def test_the_shipped_models_hold_their_floors_but_for_the_one_they_are_known_to_miss() -> None:
-    rows = quality_style.style_floors(STYLE, FACES_B, n=50)
-    below = [name for name, _, _, holds in rows if not holds]
-    assert below == ["W+ reconstruction, PSNR in dB (own background)"]  # README's table has it in bold
+def test_the_shipped_models_hold_their_floors() -> None:
+    """All but one at 50 faces too; the own background's 22 dB are the mean of 1,000, whose first 50 have 21.7."""
+    rows = {name: (value, floor, holds) for name, value, floor, holds in quality_style.style_floors(STYLE, FACES_B, 50)}
+    value, floor, _ = rows.pop("W+ reconstruction, PSNR in dB (own background)")
+    assert value > floor - 0.5
+    assert [name for name, (_, _, holds) in rows.items() if not holds] == []
 
 
 def test_similarity_is_to_the_own_original_and_to_other_people(tmp_path: Path) -> None:
