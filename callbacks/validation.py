@@ -26,13 +26,11 @@ class ValidationScores(L.Callback):
     """
 
     def __init__(self, faces: str, clip: str) -> None:
-        self._sources = (faces, clip)
+        self._faces = faces
+        self._judges = Judges(faces, clip)  # here, as a missing one must not show after the data are encoded
         self._identity, self._clip_t = IdentityPreservation(), ClipScore()
         self._galleries: dict[str, Tensor] = {}
         self._images: dict[str, NDArray[np.uint8]] = {}
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._judges = Judges(*self._sources)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._nouns = trainer.datamodule.class_nouns  # type: ignore[attr-defined]
@@ -45,7 +43,7 @@ class ValidationScores(L.Callback):
                 self._galleries[subject] = gallery_mean(torch.from_numpy(faces.embeddings[faces.found]))
             elif self._nouns[subject] in with_faces:
                 raise LikenessError(
-                    f"no held-out photo of validation subject {subject} shows a face to the judge {self._sources[0]}: "
+                    f"no held-out photo of validation subject {subject} shows a face to the judge {self._faces}: "
                     f"give the subject other photos, or take it out of the dataset's split val"
                 )
         for part in (self._identity, self._clip_t, self._judges.clip):

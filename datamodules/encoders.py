@@ -110,6 +110,10 @@ class FrozenEncoders:
             return self._backbone.encode_moments(torch.from_numpy(crops).to(self.device))
         return self._wplus.encode(crops)
 
+    def reference_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one reference feature; its encoder is loaded."""
+        return (self._wplus.rows, self._wplus.width) if name in PORTRAIT_FEATURES else (self._clip.width,)
+
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of a latent; read from the configuration."""
@@ -192,6 +196,15 @@ class Features:
     def fingerprints(self) -> dict[str, str]:
         """What the values of each cache in use depend on, by name."""
         return dict(sorted(self._fingerprints.items()))
+
+    def reference_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one reference feature, from its cache or, while that is empty, its encoder.
+
+        Raises:
+            LikenessError: the encoder cannot be loaded.
+        """
+        cache = self._open(name)
+        return cache.shape if len(cache) else self._encoders.reference_shape(name)
 
     def fill(
         self, names: Sequence[str], keys: Sequence[str], read: Callable[[set[str]], Iterable[tuple[str, dict]]]

@@ -49,6 +49,9 @@ class FeatureCache:
     def __contains__(self, key: str) -> bool:
         return key in self._where
 
+    def __len__(self) -> int:
+        return len(self._where)
+
     def refresh(self) -> None:
         """Take in what this and other processes have added."""
         for path in sorted(self.folder.glob("*.safetensors")):

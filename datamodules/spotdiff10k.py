@@ -1,7 +1,8 @@
 """The training data of encoder methods: pocket10k, or any dataset of the schema, as cached features."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -25,6 +26,14 @@ from datamodules.requests import RequestLoader, fill_texts
 from datamodules.samplers import StepLoader, Stream, share
 from datamodules.sources import cache_folder, find_shards
 from datamodules.streams import Drops, FactorStream, PairStream, TwoStageStream
+
+
+@runtime_checkable
+class TakesFeatures(Protocol):
+    """A method that says whether it can take the reference features."""
+
+    def check_features(self, shape_of: Callable[[str], tuple[int, ...]]) -> None:
+        """Raise ``LikenessError`` where the shape of a feature, by name, is not the one that it takes."""
 
 
 class SpotDiff10kDataModule(LightningDataModule):
@@ -152,34 +161,31 @@ class SpotDiff10kDataModule(LightningDataModule):
             self._detector,
         )
         self._features = Features(encoders, self._cache_dir / "features", processes)
+        self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
+        # Encoding may take hours: what is wrong with settings, encoders or batches must not show after it.
+        method = getattr(self.trainer, "lightning_module", None)
+        if isinstance(method, TakesFeatures):
+            processes.together(partial(method.check_features, self._feature_shape))
+        self._stream, self._epoch = self._training_stream(training, alone)
         self._fill(training if alone is None or alone in training else [*training, alone])
         encoders.release()
-        self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
+
+    def _training_stream(self, training: list[Photo], alone: Photo | None) -> tuple[Stream, int]:
+        """Training batches by number, and how many an epoch of pairs, or an enrolment, has."""
         if self.enrolment:
-            self._stream: Stream = self.enrolment.stream(self._features, self._rank, self._count)
-            self._epoch = len(self.enrolment)
-            return
+            return self.enrolment.stream(self._features, self._rank, self._count), len(self.enrolment)
         settings = (self._names, self._batch_size, self._seed, self._drops, self._rank, self._count)
         pairs = PairStream(training, self._features, *settings)
         if alone is not None:
             pairs = PersonStream(alone, training, self._features, *settings)
-        self._epoch = len(pairs)
-        self._stream = pairs
+        stream: Stream = pairs
         if self._face_steps:
-            faces = FaceStream(
-                training,
-                self._features,
-                self._face_texts,
-                self._batch_size,
-                self._seed,
-                self._drops,
-                self._rank,
-                self._count,
-            )
-            self._stream = TwoStageStream(faces, self._stream, self._face_steps)
+            faces = FaceStream(training, self._features, self._face_texts, *settings[1:])
+            stream = TwoStageStream(faces, stream, self._face_steps)
         if self._expert_steps:
             experts = FactorStream(training, self._features, self._names, self._expert_batch_size, self._seed)
-            self._stream = TwoStageStream(experts, self._stream, self._expert_steps)
+            stream = TwoStageStream(experts, stream, self._expert_steps)
+        return stream, len(pairs)
 
     def _check_resolution(self) -> None:
         from networks.backbone import backbone_resolution
@@ -230,18 +236,17 @@ class SpotDiff10kDataModule(LightningDataModule):
         rows = self._feature(name).rows([photo_key(name, photo) for photo in self._training_photos()])
         return rows.float().mean(dim=0)
 
-    def feature_shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a reference feature; available after :meth:`setup`.
-
-        Raises:
-            LikenessError: the feature is none of ``features``.
-        """
-        return self._feature(name).shape
-
     def _feature(self, name: str) -> FeatureCache:
+        self._check_name(name)
+        return self._features[name]
+
+    def _feature_shape(self, name: str) -> tuple[int, ...]:
+        self._check_name(name)
+        return self._features.reference_shape(name)
+
+    def _check_name(self, name: str) -> None:
         if name not in self._names:
             raise LikenessError(f"data.features is {list(self._names)}, the method needs {name!r}")
-        return self._features[name]
 
     @property
     def class_nouns(self) -> dict[str, str]:

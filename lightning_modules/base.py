@@ -1,7 +1,7 @@
 """What is the same for every method: frozen backbone, noising, target, loss terms, sampling."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,12 @@ class PersonalisationModule(L.LightningModule):
     def loss_terms(self, batch: PairBatch) -> dict[str, Tensor]:
         """Named loss terms, weighted; their sum is minimised."""
         return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}
+
+    def check_features(self, shape_of: Callable[[str], tuple[int, ...]]) -> None:
+        """Raise :class:`LikenessError` for reference features of another shape than the method takes.
+
+        The DataModule calls this before it encodes anything; ``shape_of`` says the shape of a feature by its name.
+        """
 
     def adapter_metadata(self) -> dict[str, str]:
         """What the adapter file says besides method and backbone."""

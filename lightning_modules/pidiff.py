@@ -6,6 +6,7 @@ its own code; stage 2 freezes the mapper and tunes the attention on whole pictur
 the face and the base model everywhere else. A third, short phase for one person is optional.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -83,15 +84,16 @@ class PIDiff(PersonalisationModule):
         install = install_residual_attention if attention == "residual" else install_decoupled_attention
         self.attention = install(self.backbone.unet)
 
-    def on_fit_start(self) -> None:
-        """Refuse an encoder whose codes have another shape; set the mean (on resuming, the checkpoint's replaces
-        it)."""
-        shape = self.trainer.datamodule.feature_shape("wplus")  # type: ignore[attr-defined]
+    def check_features(self, shape_of: Callable[[str], tuple[int, ...]]) -> None:
+        shape = shape_of("wplus")
         if shape != self.code_shape:
             raise LikenessError(
                 f"model.code_rows and model.code_width say {self.code_shape[0]} x {self.code_shape[1]}, the codes of "
                 f"the W+ encoder are {shape[0]} x {shape[1]}"
             )
+
+    def on_fit_start(self) -> None:
+        """Set the mean code (on resuming, the checkpoint's replaces it)."""
         if self.centred and not self.mapper.mean.any():
             self.mapper.mean.copy_(self.trainer.datamodule.feature_mean("wplus"))  # type: ignore[attr-defined]
 

@@ -5,6 +5,7 @@ Stage 1 trains the two experts on grouped batches; stage 2 freezes them and trai
 decoupled attention on cross-view pairs.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -67,15 +68,17 @@ class SpotDiff(PersonalisationModule):
         self.align = Alignment(image_width, tokens, self.backbone.unet.config.cross_attention_dim)
         self.attention = install_decoupled_attention(self.backbone.unet)
 
+    def check_features(self, shape_of: Callable[[str], tuple[int, ...]]) -> None:
+        width = shape_of("clip")[0]
+        if width != len(self.standardise.mean):
+            raise LikenessError(
+                f"model.image_width is {len(self.standardise.mean)}, the image encoder's features have {width}"
+            )
+
     def on_fit_start(self) -> None:
         """Centre the features on the training set's mean (on resuming, the checkpoint's mean replaces it)."""
-        mean = self.trainer.datamodule.feature_mean("clip").to(self.standardise.mean)  # type: ignore[attr-defined]
-        if mean.shape != self.standardise.mean.shape:
-            raise LikenessError(
-                f"model.image_width is {len(self.standardise.mean)}, the image encoder's features have {len(mean)}"
-            )
         if not self.standardise.mean.any():
-            self.standardise.mean.copy_(mean)
+            self.standardise.mean.copy_(self.trainer.datamodule.feature_mean("clip"))  # type: ignore[attr-defined]
 
     def parameter_groups(self) -> list[dict]:
         rest = [self.subject, self.align, self.attention]

@@ -297,6 +297,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str
 ) -> None:
     settings, words = mistakes(tiny_world, unbroken, tmp_path)[name]
+    settings = {"data.cache_dir": tmp_path / "cache", **settings}
     if name == "other base":
         tiny_base(tmp_path / "other-base", seed=1)
     assert train.main(tiny_world.arguments(tmp_path / "run", **settings)) == 2
@@ -307,6 +308,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert [word for word in words if word not in lines[0]] == [], lines[0]
     left = [path for path in (tmp_path / "run").rglob("*") if path.suffix in (".safetensors", ".ckpt", ".json")]
     assert not left
+    assert not list((tmp_path / "cache").rglob("*.safetensors")), "encoded before the settings were looked at"
 
 
 def test_a_misspelt_key_in_a_file_is_named(

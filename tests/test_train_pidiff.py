@@ -123,9 +123,11 @@ def test_an_encoder_that_does_not_fit_is_one_line(
     file = tiny_wplus(tmp_path / "wplus") / "model.safetensors"
     tensors = {key: tensor for key, tensor in load_file(file).items() if key != name}
     save_file(tensors | ({} if value is None else {name: value}), file, metadata={"format": "pt"})
-    assert train.main(tiny_world.pidiff(tmp_path / "run", **{"data.wplus_encoder": tmp_path / "wplus"})) == 2
+    changes = {"data.wplus_encoder": tmp_path / "wplus", "data.cache_dir": tmp_path / "cache"}
+    assert train.main(tiny_world.pidiff(tmp_path / "run", **changes)) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and words in line, line
+    assert not list((tmp_path / "cache").rglob("*.safetensors")), "encoded before the encoder was looked at"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,7 @@ def test_an_encoder_that_does_not_fit_is_one_line(
         ({"model.levels": "five"}, ["levels", "five"]),
         ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
         ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),
+        ({"data.detector": "no-such-pack"}, ["no-such-pack"]),
         ({"data.face_texts": "[]"}, ["face_texts"]),
         ({"data.features": "[clip]"}, ["add wplus to data.features"]),
         ({"data.features": "[clip]", "data.face_steps": 0}, ["data.features is ['clip']", "needs 'wplus'"]),
@@ -149,7 +152,8 @@ def test_an_encoder_that_does_not_fit_is_one_line(
 def test_a_mistake_is_one_line(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict, words: list[str]
 ) -> None:
+    changes = {"data.cache_dir": tmp_path / "cache", **changes}
     assert train.main(tiny_world.pidiff(tmp_path / "run", **changes)) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and not [word for word in words if word not in line], line
-    assert not list((tmp_path / "run").rglob("*.safetensors"))
+    assert not list(tmp_path.rglob("*.safetensors")), "encoded before the settings were looked at"
