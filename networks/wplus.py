@@ -25,6 +25,8 @@ from networks.weight_manifest import file_sha256, verify_if_listed
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 CHECKPOINT_ENCODER = "Encoder4Editing"
 """What a checkpoint's options call e4e. pSp's own encoder has the same entry names and another meaning."""
+CHECKPOINT_WIDTH = 512
+"""Channels of a row of codes in every public checkpoint."""
 
 
 class WPlusEncoder(nn.Module):
@@ -169,10 +171,11 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     odd = next((name for name, value in file["state_dict"].items() if not isinstance(value, Tensor)), None)
     if odd is not None:
         raise LikenessError(f"wplus: {str(path)!r}: the entry {odd} is no tensor")
+    if not options.get("start_from_latent_avg", True):  # e4e's training leaves latent_avg out of such a file
+        return {**file["state_dict"], "latent_avg": torch.zeros(row_count(size), CHECKPOINT_WIDTH)}, size
     if not isinstance(file.get("latent_avg"), Tensor):
         raise LikenessError(f"wplus: {str(path)!r} has no latent_avg, the mean code that its codes start from")
-    start = file["latent_avg"] if options.get("start_from_latent_avg", True) else torch.zeros_like(file["latent_avg"])
-    return {**file["state_dict"], "latent_avg": start}, size
+    return {**file["state_dict"], "latent_avg": file["latent_avg"]}, size
 
 
 def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, Tensor]) -> Tensor:
