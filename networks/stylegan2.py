@@ -67,6 +67,8 @@ class StyleGAN2(nn.Module):
 
     def __init__(self, size: int, width: int = 512, mapping_layers: int = 8, channels: Sequence[int] = ()) -> None:
         super().__init__()
+        if width < 1:
+            raise LikenessError(f"generator width is {width}: it must be at least 1")
         self.size, self.width, self.rows = size, width, row_count(size)
         self.channels = tuple(channels) or published_channels(size)
         if len(self.channels) != self.rows // 2:

@@ -27,6 +27,10 @@ CHECKPOINT_ENCODER = "Encoder4Editing"
 """What a checkpoint's options call e4e. pSp's own encoder has the same entry names and another meaning."""
 CHECKPOINT_WIDTH = 512
 """Channels of a row of codes in every public checkpoint."""
+CHECKPOINT_SIZES = tuple(8 << i for i in range(8))
+"""Sides in pixels, up to 1024, for which a public checkpoint's generator has a table of channels."""
+_BEGINNINGS = b"PK\x03\x04", pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+"""First bytes of what ``torch.save`` writes: a zip archive, or before PyTorch 1.6 a number of its own."""
 
 
 class WPlusEncoder(nn.Module):
@@ -73,7 +77,7 @@ def load_wplus(source: str) -> WPlusEncoder:
     """A folder that :func:`save_wplus` wrote, or a public e4e checkpoint (``.pt``), on the CPU in float32.
 
     A checkpoint is read without running code from it. Raises :class:`LikenessError` where it is of another size or kind
-    or has missing or extra entries, which are named.
+    or has entries that are missing, extra, no floating-point numbers or not finite, which are named.
     """
     path = _existing(source)
     if path.is_dir():
@@ -131,15 +135,16 @@ def _existing(source: str) -> Path:
 
 def _from_config(folder: Path) -> tuple[E4E, StyleGAN2]:
     """Both networks on the meta device, in the shapes of the folder's configuration."""
+    file = str(folder / CONFIG_FILE)
     try:
         settings = json.loads((folder / CONFIG_FILE).read_text())
         with torch.device("meta"):
             generator = StyleGAN2(**settings["generator"])
             return E4E(generator.rows, generator.width, **settings["encoder"]), generator
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise LikenessError(
-            f"wplus: {str(folder / CONFIG_FILE)!r} is no such configuration: {first_line(error)}"
-        ) from error
+    except LikenessError as error:
+        raise LikenessError(f"wplus: {file!r}: {error}") from error
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
+        raise LikenessError(f"wplus: {file!r} is no such configuration: {first_line(error)}") from error
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
@@ -151,10 +156,7 @@ def _read_folder(folder: Path) -> dict[str, Tensor]:
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     """Entries with the mean code among them, and the generator's size, of a file that e4e's training wrote."""
-    try:
-        file: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise LikenessError(f"wplus: cannot read {str(path)!r} as weights: {first_line(error)}") from error
+    file = _load_plainly(path)
     if not isinstance(file, Mapping) or not isinstance(file.get("state_dict"), Mapping):
         raise LikenessError(f"wplus: {str(path)!r} has no state_dict, so it is no e4e checkpoint")
     options = file.get("opts") or {}
@@ -163,14 +165,19 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     kind, size = options.get("encoder_type", CHECKPOINT_ENCODER), options.get("stylegan_size", 1024)
     if kind != CHECKPOINT_ENCODER:
         raise LikenessError(f"wplus: {str(path)!r} holds an encoder of type {kind}, only {CHECKPOINT_ENCODER} is read")
-    if not isinstance(size, int):
-        raise LikenessError(f"wplus: {str(path)!r}: opts has stylegan_size {size!r}, expected a whole number of pixels")
+    if type(size) is not int or size not in CHECKPOINT_SIZES:
+        raise LikenessError(
+            f"wplus: {str(path)!r}: opts has stylegan_size {size!r}, expected a power of two, "
+            f"{CHECKPOINT_SIZES[0]} to {CHECKPOINT_SIZES[-1]}"
+        )
     if (data := str(options.get("dataset_type", ""))).startswith("cars"):
         # Its pictures are cropped to 4:3 on both sides of the networks.
         raise LikenessError(f"wplus: {str(path)!r} is of {data}, only encoders of square aligned faces are read")
-    odd = next((name for name, value in file["state_dict"].items() if not isinstance(value, Tensor)), None)
-    if odd is not None:
-        raise LikenessError(f"wplus: {str(path)!r}: the entry {odd} is no tensor")
+    for name, value in file["state_dict"].items():
+        if not isinstance(name, str):
+            raise LikenessError(f"wplus: {str(path)!r}: state_dict has a key of type {type(name).__name__}, not a name")
+        if not isinstance(value, Tensor):
+            raise LikenessError(f"wplus: {str(path)!r}: the entry {name} is no tensor")
     if not options.get("start_from_latent_avg", True):  # e4e's training leaves latent_avg out of such a file
         return {**file["state_dict"], "latent_avg": torch.zeros(row_count(size), CHECKPOINT_WIDTH)}, size
     if not isinstance(file.get("latent_avg"), Tensor):
@@ -178,11 +185,35 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     return {**file["state_dict"], "latent_avg": file["latent_avg"]}, size
 
 
+def _load_plainly(path: Path) -> Any:
+    """What ``torch.save`` wrote, of tensors and plain values only.
+
+    torch's own words are kept from the user: they recommend to load such a file by running what is in it.
+    """
+    try:
+        with path.open("rb") as file:
+            beginning = file.read(max(map(len, _BEGINNINGS)))
+        if beginning.startswith(_BEGINNINGS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise LikenessError(f"wplus: cannot read {str(path)!r}: {first_line(error)}") from error
+    except pickle.UnpicklingError as error:
+        raise LikenessError(
+            f"wplus: {str(path)!r} holds more than tensors and plain settings, or is damaged; it is not loaded, as it "
+            "could run code: give a file of the plain state_dict, latent_avg and opts"
+        ) from error
+    except Exception as error:  # a damaged pickle makes torch stumble in any way
+        raise LikenessError(f"wplus: {str(path)!r} is damaged, or no PyTorch checkpoint: get the file anew") from error
+    raise LikenessError(f"wplus: {str(path)!r} is no PyTorch checkpoint: give the .pt file of an e4e encoder")
+
+
 def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, Tensor]) -> Tensor:
-    """Put the entries into both networks and return the mean code; all must be there, in these shapes, no others."""
-    wanted = {f"encoder.{k}": tuple(v.shape) for k, v in encoder.state_dict().items()}
-    wanted |= {f"decoder.{k}": tuple(v.shape) for k, v in generator.state_dict().items()}
-    wanted["latent_avg"] = (generator.rows, generator.width)
+    """Put the entries into both networks and return the mean code; all must be there, in these shapes and finite, no
+    others."""
+    entries = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    entries |= {f"decoder.{k}": v for k, v in generator.state_dict().items()}
+    entries["latent_avg"] = torch.empty(generator.rows, generator.width)
+    wanted = {name: tuple(value.shape) for name, value in entries.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
     # Before the lists of names: a file of another size has hundreds of entries too few or too many.
     wrong = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
@@ -192,14 +223,22 @@ def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, T
             f"wplus: {source!r} is of another size: {name} is {found[name]}, expected {wanted[name]} "
             f"({len(wrong)} such entries)"
         )
-    for problem, names in (
-        ("lacks", sorted(wanted.keys() - found.keys())),
-        ("has the unknown entry", sorted(found.keys() - wanted.keys())),
-    ):
-        if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise LikenessError(f"wplus: {source!r} {problem} {', '.join(names[:3])}{more}")
+    problems = [
+        f"{problem} {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for problem, names in (
+            ("lacks", sorted(wanted.keys() - found.keys())),
+            ("has the unknown entry", sorted(found.keys() - wanted.keys())),
+        )
+        if names
+    ]
+    if problems:
+        raise LikenessError(f"wplus: {source!r} {'; it '.join(problems)}")
     values = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    for name, value in values.items():
+        if entries[name].is_floating_point() and not value.is_floating_point():
+            raise LikenessError(f"wplus: {source!r}: {name} is of {value.dtype}, expected floating-point numbers")
+        if not value.isfinite().all():
+            raise LikenessError(f"wplus: {source!r}: {name} holds NaN or infinity: get the file anew")
     for prefix, network in (("encoder.", encoder), ("decoder.", generator)):
         network.load_state_dict(
             {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}, assign=True

@@ -2,12 +2,14 @@
 
 import json
 import os
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from contracts.errors import LikenessError
@@ -160,10 +162,13 @@ def test_an_extra_entry_is_named(tmp_path: Path) -> None:
         ({"latent_avg": None}, "has no latent_avg"),
         ({"latent_avg": None, "opts": {**of_size(1024), "start_from_latent_avg": True}}, "has no latent_avg"),
         ({"state_dict": None}, "has no state_dict"),
-        ({"opts": of_size(1000)}, "size is 1000: it must be a power of two"),
+        ({"opts": of_size(1000)}, r"e4e\.pt.*stylegan_size 1000, expected a power of two, 8 to 1024"),
+        ({"opts": of_size(2**40)}, f"stylegan_size {2**40}, expected a power of two, 8 to 1024"),
         ({"opts": [1]}, "opts is a list"),
-        ({"opts": of_size("1024")}, "stylegan_size '1024', expected a whole number"),  # type: ignore[arg-type]
+        ({"opts": of_size("1024")}, "stylegan_size '1024', expected a power of two"),  # type: ignore[arg-type]
         ({"state_dict": {"encoder.a": 3}}, r"the entry encoder\.a is no tensor"),
+        ({"state_dict": {3: torch.zeros(1)}}, r"e4e\.pt.*state_dict has a key of type int"),
+        ({"latent_avg": torch.zeros(18, 512, dtype=torch.int64)}, "latent_avg is of torch.int64, expected floating"),
         ({"opts": {"encoder_type": "GradualStyleEncoder"}}, "type GradualStyleEncoder, only Encoder4Editing"),
         ({"opts": {**of_size(512), "dataset_type": "cars_encode"}}, "is of cars_encode, only encoders of square"),
     ],
@@ -185,17 +190,43 @@ class Trap:
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
     file = checkpoint(tmp_path / "e4e.pt", discriminator=Trap(tmp_path / "sprung"))
-    with pytest.raises(LikenessError, match=r"cannot read .*e4e\.pt"):
+    with pytest.raises(LikenessError, match=r"e4e\.pt' holds more than tensors and plain settings") as raised:
         load_wplus(str(file))
     assert not (tmp_path / "sprung").exists()
+    assert str(raised.value).isprintable() and "weights_only" not in str(raised.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_settings_that_are_objects_are_refused_without_torchs_advice(zipped: bool, tmp_path: Path) -> None:
+    """torch recommends, in several lines and with colours, to load the file by running what is in it."""
+    content = {"state_dict": {}, "opts": Namespace(stylegan_size=1024)}
+    torch.save(content, tmp_path / "e4e.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(LikenessError, match="give a file of the plain state_dict, latent_avg and opts") as raised:
+        load_wplus(str(tmp_path / "e4e.pt"))
+    assert str(raised.value).isprintable() and "weights_only" not in str(raised.value)
+
+
+def test_missing_and_extra_entries_are_named_together(tmp_path: Path) -> None:
+    state = torch.load(checkpoint(tmp_path / "whole.pt"), weights_only=True)["state_dict"]
+    state["encoder.latlayer1.weights"] = state.pop("encoder.latlayer1.weight")
+    with pytest.raises(
+        LikenessError,
+        match=r"lacks encoder\.latlayer1\.weight; it has the unknown entry encoder\.latlayer1\.weights$",
+    ):
+        load_wplus(str(checkpoint(tmp_path / "e4e.pt", state_dict=state)))
 
 
 def test_files_that_are_something_else_are_refused(tmp_path: Path, copy: Path) -> None:
     with pytest.raises(LikenessError, match="no folder or checkpoint at"):
         load_wplus(str(tmp_path / "absent.pt"))
-    (tmp_path / "text.pt").write_text("weights")
-    with pytest.raises(LikenessError, match=r"cannot read .*text\.pt"):
-        load_wplus(str(tmp_path / "text.pt"))
+    for name, content in (("text.pt", b"weights"), ("empty.pt", b""), ("page.pt", b"<html>\n<body>sign in")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(LikenessError, match=rf"{name}' is no PyTorch checkpoint"):
+            load_wplus(str(tmp_path / name))
+    whole = checkpoint(tmp_path / "e4e.pt", state_dict={"encoder.a": torch.zeros(1000)})
+    (tmp_path / "half.pt").write_bytes(whole.read_bytes()[:3000])
+    with pytest.raises(LikenessError, match=r"half\.pt' is damaged, or no PyTorch checkpoint"):
+        load_wplus(str(tmp_path / "half.pt"))
     (copy / WEIGHTS_FILE).write_bytes((copy / WEIGHTS_FILE).read_bytes()[:1000])
     with pytest.raises(LikenessError, match=r"cannot read .*model\.safetensors"):
         load_wplus(str(copy))
@@ -217,7 +248,10 @@ def configured(folder: Path, part: str, **changes: Any) -> None:
         ),
         ("generator", {"width": 16}, "of another size: decoder.conv1.conv.modulation.weight"),
         ("generator", {"colour": 1}, "config.json.*unexpected keyword argument 'colour'"),
-        ("encoder", {"input_size": 48}, "power of two"),
+        ("generator", {"width": -8}, r"config\.json': generator width is -8: it must be at least 1"),
+        ("generator", {"channels": [8, 8, 8, 8, -8]}, "config.json' is no such configuration"),
+        ("generator", {"size": 2**40, "channels": [8] * 39}, "config.json' is no such configuration"),
+        ("encoder", {"input_size": 48}, r"config\.json.*power of two"),
     ],
 )
 def test_a_folder_whose_configuration_does_not_fit(
@@ -225,6 +259,20 @@ def test_a_folder_whose_configuration_does_not_fit(
 ) -> None:
     configured(copy, part, **changes)
     with pytest.raises(LikenessError, match=message):
+        load_wplus(str(copy))
+
+
+@pytest.mark.parametrize(
+    "name, value, message",
+    [
+        ("encoder.styles.3.linear.weight", torch.ones(8, 8, dtype=torch.int64), "is of torch.int64, expected floating"),
+        ("decoder.conv1.noise.weight", torch.tensor([float("nan")]), "holds NaN or infinity"),
+        ("latent_avg", torch.full((10, 8), float("inf"), dtype=torch.float16), "holds NaN or infinity"),
+    ],
+)
+def test_weights_that_are_no_numbers_to_compute_with(name: str, value: Tensor, message: str, copy: Path) -> None:
+    save_file(load_file(copy / WEIGHTS_FILE) | {name: value}, copy / WEIGHTS_FILE)
+    with pytest.raises(LikenessError, match=rf"{name} {message}"):
         load_wplus(str(copy))
 
 
