@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -88,24 +89,38 @@ def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        ranges: Mapping[str, Sequence[int]] = json.loads(metadata["rows"])
-        found = {name: Direction(name, (int(r[0]), int(r[1])), vectors[name]) for name, r in ranges.items()}
+        ranges: Mapping[str, Any] = json.loads(metadata["rows"])
+        found = {name: Direction(name, _whole_rows(path, name, r), vectors[name]) for name, r in ranges.items()}
     except FileNotFoundError:
         raise LikenessError(
             f"no directions at {str(path)!r}: find some with python -m datamodules.directions"
         ) from None
-    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise LikenessError(f"{str(path)!r} is no file of directions ({type(error).__name__}: {error})") from None
     if metadata.get("format") != FORMAT:
         raise LikenessError(f"{str(path)!r} is a safetensors file but holds no directions of this framework")
     for direction in found.values():
         direction.check(rows, width)
+        if not direction.vector.isfinite().all():
+            raise LikenessError(
+                f"{str(path)!r}: the vector of direction {direction.name!r} holds NaN or infinity: find the directions "
+                "again"
+            )
     if metadata.get("encoder") != encoder:
         raise LikenessError(
             f"{str(path)!r} was found for W+ encoder {metadata.get('encoder', 'unknown')[:12]}, this one is "
             f"{encoder[:12]}: find the directions again"
         )
     return found
+
+
+def _whole_rows(path: Path, name: str, given: Any) -> tuple[int, int]:
+    if not isinstance(given, list) or [type(number) for number in given] != [int, int]:
+        raise LikenessError(
+            f"{str(path)!r}: direction {name!r} has rows {given!r}, expected two whole numbers [FIRST, LAST]: find the "
+            "directions again"
+        )
+    return given[0], given[1]
 
 
 def label_steps(labels: Tensor) -> Tensor:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from networks.wplus_directions import LIMIT, Direction, fit_directions, read_directions, write_directions
+from networks.wplus_directions import FORMAT, LIMIT, Direction, fit_directions, read_directions, write_directions
 
 ROWS, WIDTH = 10, 8
 
@@ -73,6 +74,26 @@ def test_a_file_that_is_none_or_of_another_encoder_is_one_line(tmp_path: Path) -
     write_directions(path, [direction(height=2)], "abc")
     with pytest.raises(LikenessError, match="must have 4 rows"):
         read_directions(path, "abc", ROWS, WIDTH)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_is_refused(tmp_path: Path, number: float) -> None:
+    bad = direction()
+    bad.vector[2, 3] = number
+    write_directions(tmp_path / "d.safetensors", [Direction("light", (8, 10), normal(1, WIDTH)), bad], "abc")
+    with pytest.raises(
+        LikenessError, match=r"d\.safetensors': the vector of direction 'smiling' holds NaN or infinity"
+    ):
+        read_directions(tmp_path / "d.safetensors", "abc", ROWS, WIDTH)
+
+
+@pytest.mark.parametrize("rows", [[0.5, 4.9], [0, 4, 9], [0], ["0", "4"], [False, True], "04", None])
+def test_rows_that_are_no_two_whole_numbers_are_refused_and_not_cut(tmp_path: Path, rows: object) -> None:
+    metadata = {"format": FORMAT, "rows": json.dumps({"smiling": rows}), "encoder": "abc"}
+    save_file({"smiling": torch.zeros(1, WIDTH)}, tmp_path / "d.safetensors", metadata=metadata)
+    with pytest.raises(LikenessError, match=r"direction 'smiling' has rows .*, expected two whole numbers") as raised:
+        read_directions(tmp_path / "d.safetensors", "abc", ROWS, WIDTH)
+    assert repr(rows) in str(raised.value) and "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("place", ["folder", "file/directions.safetensors"])
