@@ -6,6 +6,7 @@ its own code; stage 2 freezes the mapper and tunes the attention on whole pictur
 the face and the base model everywhere else. A third, short phase for one person is optional.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
@@ -73,8 +74,17 @@ class PIDiff(PersonalisationModule):
         warmup_steps: int = 100,
     ) -> None:
         super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
-        if not 0.0 <= delay <= 1.0:
-            raise LikenessError(f"model.delay is {delay}, it must be a share in 0..1")
+        if not isinstance(delay, int | float) or not 0.0 <= delay <= 1.0:
+            raise LikenessError(f"model.delay is {delay!r}, it must be a share in 0..1")
+        for name, value in (
+            ("scale", scale),
+            ("background_weight", background_weight),
+            ("disentanglement_weight", disentanglement_weight),
+            ("attention_weight", attention_weight),
+        ):
+            # A run's config.yaml is read back without the parser's types: 1e6 is text in YAML.
+            if not isinstance(value, int | float) or not 0.0 <= value < math.inf:
+                raise LikenessError(f"model.{name} is {value!r}, it must be a number, 0 or more")
         self.code_shape, self.localised, self.centred = (code_rows, code_width), localised, centred
         self.train_query, self.train_mapper = train_query, train_mapper
         self.background_weight, self.disentanglement_weight = background_weight, disentanglement_weight

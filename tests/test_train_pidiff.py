@@ -138,6 +138,8 @@ def test_an_encoder_that_does_not_fit_is_one_line(
         ({"model.tokens_per_level": 0}, ["model.tokens_per_level is 0"]),
         ({"model.mapper_hidden": 0}, ["model.mapper_hidden is 0"]),
         ({"model.delay": 1.5}, ["model.delay is 1.5", "0..1"]),
+        ({"model.scale": -5}, ["model.scale is -5.0", "0 or more"]),
+        ({"model.background_weight": ".nan"}, ["model.background_weight is nan", "0 or more"]),
         ({"model.levels": "five"}, ["levels", "five"]),
         ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
         ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),

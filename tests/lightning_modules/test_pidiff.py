@@ -1,19 +1,30 @@
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from contracts.batch import PairBatch
 from contracts.errors import LikenessError
+from lightning_modules.loading import load_run
 from lightning_modules.pidiff import PIDiff
 from losses.attention_leak import attention_leak
 from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, identity_norms
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
-from tests.lightning_modules.batches import build, face_batch, factor_batch, pair_batch, request_batch
+from tests.lightning_modules.batches import (
+    CODE_ROWS,
+    CODE_WIDTH,
+    build,
+    face_batch,
+    factor_batch,
+    pair_batch,
+    request_batch,
+)
 
 STAGE_2 = {"diffusion", "background", "disentanglement", "attention"}
 
@@ -231,6 +242,26 @@ def test_it_learns_whose_code_goes_with_whose_face(backbone: Backbone, attention
 def test_a_delay_out_of_range_is_refused(backbone: Backbone) -> None:
     with pytest.raises(LikenessError, match=r"model\.delay is 1\.5"):
         pidiff(backbone, delay=1.5)
+
+
+@pytest.mark.parametrize("name", ["scale", "delay", "background_weight", "disentanglement_weight", "attention_weight"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "abc", "1e6", None])
+def test_a_strength_or_weight_that_is_none_is_refused(backbone: Backbone, name: str, value: object) -> None:
+    with pytest.raises(LikenessError, match=rf"model\.{name} is {value!r}, it must be") as raised:
+        pidiff(backbone, **{name: value})
+    assert "\n" not in str(raised.value)
+
+
+def test_a_setting_of_a_run_that_is_text_is_one_line(backbone: Backbone, base_folder: Path, tmp_path: Path) -> None:
+    """YAML reads 1e6 as text: it takes 1.0e+6 for a number."""
+    pidiff(backbone).save_adapter(tmp_path / "adapter.safetensors")
+    settings = {"backbone": str(base_folder), "code_rows": CODE_ROWS, "code_width": CODE_WIDTH}
+    config = yaml.safe_dump({"model": {"class_path": "lightning_modules.PIDiff", "init_args": settings}})
+    (tmp_path / "config.yaml").write_text(f"{config}    scale: 0.5\n")
+    assert load_run(tmp_path).scale == 0.5
+    (tmp_path / "config.yaml").write_text(f"{config}    scale: 1e6\n")
+    with pytest.raises(LikenessError, match=r"model\.scale is '1e6', it must be a number, 0 or more"):
+        load_run(tmp_path)
 
 
 def test_a_base_model_without_the_layers_that_the_leak_reads_is_one_line(backbone: Backbone) -> None:
