@@ -31,7 +31,7 @@ from datamodules.portraits import portrait_of
 from datamodules.processes import Processes
 from datamodules.sources import cache_folder, find_shards
 from networks.wplus import load_wplus, wplus_fingerprint
-from networks.wplus_directions import Direction, fit_directions, write_directions
+from networks.wplus_directions import Direction, check_name, check_writable, fit_directions, write_directions
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,27 @@ def read_labels(path: Path) -> tuple[list[str], list[str], NDArray[np.float64]]:
     """Hashes (N), attribute names (A) and labels (N, A) of a CSV file.
 
     Raises:
-        LikenessError: the file is missing or holds something that is no number; the message names line and column.
+        LikenessError: the file is missing, a column is there twice or cannot name a direction, or something is no
+            number; the message names column and line.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            names = [name for name in reader.fieldnames or [] if name != "sha256"]
+            columns = list(reader.fieldnames or [])
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LikenessError(f"--labels: {path} cannot be read ({error})") from None
-    if not rows or not names or "sha256" not in rows[0]:
+    names = [name for name in columns if name != "sha256"]
+    if not rows or not names or "sha256" not in columns:
         raise LikenessError(f"--labels: {path} must have a column sha256, a column per attribute, and rows")
+    for i, name in enumerate(columns):
+        if name in columns[:i]:
+            raise LikenessError(f"--labels: {path} has the column {name!r} twice: leave one of them out")
+    for name in names:
+        try:
+            check_name(name)
+        except LikenessError as error:
+            raise LikenessError(f"--labels: {path}: the column {error}") from None
     labels = np.empty((len(rows), len(names)))
     for i, row in enumerate(rows):
         for j, name in enumerate(names):
@@ -144,6 +154,7 @@ def main(given: Sequence[str] | None = None) -> int:
     try:
         if arguments.limit < 1:
             raise LikenessError(f"--limit is {arguments.limit}, it must be at least 1")
+        check_writable(arguments.output)
         fingerprint, cache = wplus_fingerprint(arguments.wplus), cache_folder()
         photos = {p.sha256: p for p in load_photos(find_shards(arguments.source), cache) if p.split == "train"}
         found = find_directions(photos, arguments.labels, arguments.wplus, arguments.limit, arguments.rows, cache)

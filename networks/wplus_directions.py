@@ -26,6 +26,10 @@ LIMIT = 6.0
 """Largest strength either way: further off no code of a face is left."""
 
 
+RESERVED = {"mix": "edits mix two people by that name", "__metadata__": "safetensors keeps that name for itself"}
+"""Names that no direction can have, each with the reason."""
+
+
 @dataclass(frozen=True)
 class Direction:
     """``vector`` (n, width) moves the n rows ``rows`` = (first, last), half-open; one row alone moves all of them."""
@@ -59,6 +63,37 @@ class Direction:
             )
         if self.vector.shape[1] != width:
             raise LikenessError(f"direction {self.name!r} is {self.vector.shape[1]} wide, the codes are {width} wide")
+
+
+def check_name(name: str) -> None:
+    """Raises :class:`LikenessError` for a name that no edit NAME=STRENGTH could ask for."""
+    reason = RESERVED.get(name)
+    if not name:
+        reason = "it is empty"
+    elif name != name.strip() or not name.isprintable():
+        reason = "it begins or ends with a blank or holds what cannot be printed"
+    elif name.startswith("-") or "=" in name or "," in name:
+        reason = "it begins with - or holds = or a comma"
+    if reason:
+        raise LikenessError(f"{name!r} is no name for a direction ({reason}): rename it")
+
+
+def check_writable(path: Path) -> None:
+    """Raises :class:`LikenessError` where :func:`write_directions` could not write, before anything is computed."""
+    reason = None
+    try:
+        if path.is_dir():
+            reason = "it is a folder"
+        else:
+            folder = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+            if not folder.is_dir():
+                reason = f"{str(folder)!r} is no folder"
+            elif not os.access(folder, os.W_OK | os.X_OK):
+                reason = f"no right to write into {str(folder)!r}"
+    except OSError as error:
+        reason = first_line(error)
+    if reason:
+        raise LikenessError(f"directions {str(path)!r} could not be written: {reason}")
 
 
 def write_directions(path: Path, directions: Sequence[Direction], encoder: str) -> None:

@@ -112,6 +112,13 @@ def test_a_direction_of_noise_comes_with_a_note(
         ("sha256,yaw\nabc,left\n", "line 2: yaw is 'left'"),
         ("sha256,yaw\nabc,1\ndef\n", "line 3: yaw is None"),
         ("sha256,yaw\nabc,nan\n", "line 2: yaw is 'nan'"),
+        ("sha256,yaw,mix\nabc,1,1\n", "the column 'mix' is no name for a direction"),
+        ("sha256,yaw,\nabc,1,1\n", "the column '' is no name for a direction (it is empty)"),
+        ("sha256,a=b\nabc,1\n", "the column 'a=b' is no name"),
+        ('sha256,"a,b"\nabc,1\n', "the column 'a,b' is no name"),
+        ("sha256,yaw \nabc,1\n", "the column 'yaw ' is no name"),
+        ("sha256,yaw,yaw\nabc,1,2\n", "has the column 'yaw' twice"),
+        ("sha256,sha256,yaw\nabc,abc,2\n", "has the column 'sha256' twice"),
     ],
 )
 def test_labels_that_are_none_are_one_line(
@@ -123,6 +130,24 @@ def test_labels_that_are_none_are_one_line(
     error = capsys.readouterr().err
     assert error.startswith("error: --labels: ") and words in error and error.count("\n") == 1
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_output_that_cannot_be_written_is_found_before_any_work(
+    tiny_world: TinyWorld,
+    labelled: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(*_: object) -> None:
+        raise AssertionError("photos were read or encoded first")
+
+    monkeypatch.setattr(directions, "load_photos", work)
+    monkeypatch.setattr(directions, "find_directions", work)
+    for output in (tmp_path, labelled / "directions.safetensors"):
+        assert command(tiny_world, labelled, output) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: directions '{output}' could not be written") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

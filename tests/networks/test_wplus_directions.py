@@ -7,7 +7,18 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from networks.wplus_directions import FORMAT, LIMIT, Direction, fit_directions, read_directions, write_directions
+from leaderboard.edits import MIX, parse_series
+from networks.wplus_directions import (
+    FORMAT,
+    LIMIT,
+    RESERVED,
+    Direction,
+    check_name,
+    check_writable,
+    fit_directions,
+    read_directions,
+    write_directions,
+)
 
 ROWS, WIDTH = 10, 8
 
@@ -104,6 +115,47 @@ def test_a_place_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path:
         write_directions(tmp_path / place, [direction()], "abc")
     assert "\n" not in str(raised.value)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("name", ["smiling", "head turn", "blond+hair", "Ärger", "mixed"])
+def test_a_name_that_edits_can_ask_for_is_taken(name: str) -> None:
+    check_name(name)
+    series = parse_series(f"{name}=-1,2")
+    assert series.name == name and series.strengths == (-1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "mix", "__metadata__", "a=b", "a,b", " smiling", "smiling ", "\tsmiling", "a\nb", "-smiling"]
+)
+def test_a_name_that_edits_cannot_ask_for_is_refused_in_one_line(name: str) -> None:
+    with pytest.raises(LikenessError, match="is no name for a direction") as raised:
+        check_name(name)
+    assert str(raised.value).startswith(repr(name)) and "\n" not in str(raised.value)
+
+
+def test_what_edits_call_mixing_is_reserved() -> None:
+    assert MIX in RESERVED
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("/", "it is a folder"),
+        ("folder", "it is a folder"),
+        ("file/d.safetensors", "is no folder"),
+        ("file/new/d.safetensors", "is no folder"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_known_before(tmp_path: Path, place: str, words: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(LikenessError, match=rf"directions '.*' could not be written: .*{words}"):
+        check_writable(tmp_path / place)
+
+
+def test_a_place_that_can_be_written_is_not_touched(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "folder" / "d.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_planted_directions_are_found_and_kept_apart() -> None:
