@@ -12,6 +12,11 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 ANY_PLACEHOLDER = re.compile(f"<({NAME.pattern})>")
 
 
+def further_subjects(prompt: str) -> frozenset[str]:
+    """The ids of the subjects that ``prompt`` names beside the request's own."""
+    return frozenset(ANY_PLACEHOLDER.findall(prompt)) - {OWN}
+
+
 def plain_text(prompt: str, nouns: Mapping[str, str]) -> str:
     """``prompt`` without placeholders: for ``<NAME>`` stands the class noun ``nouns[NAME]``.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from contracts.prompts import further_subjects
 from leaderboard.card_networks import CardNetwork, backbone_network, clip_network, faces_network, network_card
 from leaderboard.protocol import read_prompts
 from leaderboard.settings import EvaluationSettings, JudgeSettings
@@ -48,7 +49,8 @@ def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
     ``protocol.subjects`` is a number, the data may have fewer."""
     wanted = settings.protocol
     subjects = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
-    images = subjects * len(read_prompts(wanted.prompts)) * wanted.samples
+    drawn_for = [subjects - len(further_subjects(prompt.text)) for prompt in read_prompts(wanted.prompts)]
+    images = sum(drawn_for) * wanted.samples
     measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
     return [*derived_cards({card.name: card for card in measured}), *measured]
 

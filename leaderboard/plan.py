@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER, plain_prompt, spoken
+from contracts.prompts import PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
 from datamodules.encoders import PORTRAIT_FEATURES
 from datamodules.portraits import Portrait, aligned
 from leaderboard.artists import trained_encoders
@@ -99,13 +99,18 @@ def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
                 spoken(prompt.text, subject, protocol.subjects)
             except LikenessError as error:
                 raise LikenessError(f"{wanted.prompts}: {error}") from None
+        if set(protocol.subjects) <= further_subjects(prompt.text):
+            raise LikenessError(
+                f"{wanted.prompts}: prompt {prompt.id} names all of protocol.subjects ({', '.join(protocol.subjects)}) "
+                "and is drawn for none of them: take more subjects"
+            )
     try:
         tokenizer = load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
     except UNREADABLE as error:
         raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
     read = tokenizer.model_max_length - 2  # between start and end
     for prompt in protocol.prompts:
-        before, _, _ = prompt.text.partition(PLACEHOLDER)
+        before = plain_text(prompt.text.partition(PLACEHOLDER)[0], protocol.subjects)
         for noun in set(protocol.subjects.values()):
             last = len(tokenizer(before + noun, add_special_tokens=False, verbose=False).input_ids)
             if last > read:
@@ -151,9 +156,7 @@ def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
     objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
     if objects:
         notes.append(f"no photo of class {', '.join(objects)} shows a face: identity is not measured for them")
-    texts = sorted(
-        {plain_prompt(p.text, name, protocol.subjects) for p in protocol.prompts for name in protocol.subjects}
-    )
+    texts = sorted({plain_prompt(r.prompt, r.subject, protocol.subjects) for r in protocol.requests})
     _, cut = judges.clip.text_features(texts)
     too_long = sum(tokens > 0 for tokens in cut)
     if too_long:

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER
+from contracts.prompts import PLACEHOLDER, further_subjects
 from contracts.records import Request
 
 PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
@@ -20,7 +20,7 @@ _NAME = re.compile(r"[a-z0-9_-]+")
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt; ``text`` holds the placeholder once."""
+    """One prompt; ``text`` holds the placeholder once, and may name further subjects as ``<ID>``."""
 
     id: str
     prompt_class: str
@@ -58,6 +58,8 @@ class Protocol:
     def requests(self) -> tuple[Request, ...]:
         """Every image to draw, subject by subject, prompt by prompt, sample by sample.
 
+        A prompt that names a further subject is not drawn for that one, who would be in it twice.
+
         With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
         subjects and many prompts. All samples of a prompt are taken before the next prompt's first, so only the last
         prompt to be taken may lack some.
@@ -69,6 +71,7 @@ class Protocol:
             )
             for s, subject in enumerate(self.subjects)
             for p, prompt in enumerate(self.prompts)
+            if subject not in further_subjects(prompt.text)
             for sample in range(self.samples)
         ]
         taken = {turn for turn, _ in sorted(every, key=lambda pair: pair[0])[: self.limit]}

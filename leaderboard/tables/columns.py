@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from contracts.prompts import further_subjects
+
 ARROWS = {True: "↑", False: "↓"}
 _COSTS = {
     "seconds_per_image": "Seconds per image",
@@ -70,6 +72,9 @@ def about(board: Mapping) -> str:
     """The protocol in one sentence."""
     p = board["protocol"]
     grid = f"{len(p['subjects'])} subjects x {len(p['prompts'])} prompts x {p['samples']} samples"
+    twice = sum(len(further_subjects(prompt["text"])) for prompt in p["prompts"]) * p["samples"]
+    if twice:
+        grid += f" - {twice} with the request's own subject twice"
     size = f"{grid} = {p['images']} images per entry"
     if p.get("limit") is not None:
         size = f"QUICK LOOK, {p['images']} images per entry out of {grid}: not comparable with a full result"

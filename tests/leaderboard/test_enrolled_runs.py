@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import evaluate
 import train
 from datamodules.photos import load_photos
 from datamodules.sources import cache_folder, find_shards
+from leaderboard.cards import planned_cards
+from leaderboard.settings import EvaluationSettings
 from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter
 from tests.enrolment import STEPS
-from tests.leaderboard.conftest import World
+from tests.leaderboard.conftest import PROMPTS, World
 from tests.tiny import SIDE, TEXT_WIDTH
 
 
@@ -56,6 +59,41 @@ def test_a_run_is_evaluated_like_any_other(world: World, subjects: list[str], tm
         emitter = TokenEmitter(TEXT_WIDTH, 10)
     assert row["costs"]["trainable_parameters"] == sum(p.numel() for p in emitter.parameters())
     assert row["costs"]["enrol_seconds"] is not None
+
+
+def test_two_people_in_a_prompt_are_drawn_for_whoever_is_not_named(
+    world: World, subjects: list[str], tmp_path: Path
+) -> None:
+    """Every entry leaves out the same requests, so all of them are complete and compared on the same images."""
+    run, output = enrol(world, tmp_path / "sefi", subjects), tmp_path / "results"
+    first, second = subjects
+    prompts = tmp_path / "prompts.yaml"
+    two = {"id": "two", "class": "mix", "text": f"a photo of a <{second}> and a <subject>"}
+    prompts.write_text(yaml.safe_dump({"prompts": [*PROMPTS, two]}))
+    config = world.change(prompts=str(prompts))
+    command = [f"--config={config}", f"--output={output}"]
+    assert evaluate.main([*command, f"--runs={run}"]) == 0
+    board = json.loads((output / "leaderboard.json").read_text())
+    images = len(subjects) * (len(PROMPTS) + 1) * 2 - 2
+    assert {row["label"]: row["counts"]["images"] for row in board["entries"]} == dict.fromkeys(
+        ("real-photo", "sefi", "prompt-only"), images
+    )
+    for row in board["entries"]:
+        lines = (output / "entries" / row["label"] / "records.jsonl").read_text().splitlines()
+        drawn_for = {r["subject"] for r in map(json.loads, lines) if r["prompt_id"] == "two"}
+        assert drawn_for == {first}
+        assert row["by_class"]["mix"]["clip_t"]["n"] == 1
+    size = f"2 subjects x 4 prompts x 2 samples - 2 with the request's own subject twice = {images} images per entry"
+    assert size in (output / "leaderboard.md").read_text()
+    assert evaluate.main([f"--verify={output}"]) == 0
+    cards = {card.name: card.version for card in planned_cards(settings_of(config))}
+    assert cards.items() >= board["protocol"]["metrics"].items(), "the cards of the plan count the same images"
+
+
+def settings_of(config: Path) -> EvaluationSettings:
+    given = evaluate.make_parser()
+    found = given.instantiate(given.parse_args([f"--config={config}"]))
+    return EvaluationSettings(found.protocol, found.judges)
 
 
 def test_a_subject_that_was_not_enrolled_stops_the_evaluation_before_it_begins(
