@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from transformers import CLIPTokenizer
+
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
+from contracts.prompts import OWN, PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
 from datamodules.encoders import PORTRAIT_FEATURES
 from datamodules.portraits import Portrait, aligned
 from leaderboard.artists import trained_encoders
@@ -24,6 +26,7 @@ from metrics.judges import Judges
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import resolve_source
+from networks.placeholders import place_subjects
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
 from networks.sampler import SamplingSettings
 from networks.subject_vectors import missing_subjects, subjects_of
@@ -61,9 +64,10 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
-    _check_prompts(protocol, wanted)
+    tokenizer = _tokenizer(wanted)
+    _check_prompts(protocol, wanted, tokenizer)
     for run in runs:
-        _check_run(run, protocol)
+        _check_run(run, protocol, wanted, tokenizer)
         drawn = all(results.entry(run.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not drawn:
             _check_portraits(run, subjects)
@@ -90,7 +94,14 @@ def _check(settings: EvaluationSettings) -> None:
         raise LikenessError(f"--limit is {settings.limit}, it must be at least 1")
 
 
-def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
+def _tokenizer(wanted: ProtocolSettings) -> CLIPTokenizer:
+    try:
+        return load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
+    except UNREADABLE as error:
+        raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
+
+
+def _check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
     """Every placeholder must name a subject, and the own one before the base model stops to read: behind that it is
     silently left out of the image."""
     for prompt in protocol.prompts:
@@ -104,10 +115,6 @@ def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
                 f"{wanted.prompts}: prompt {prompt.id} names all of protocol.subjects ({', '.join(protocol.subjects)}) "
                 "and is drawn for none of them: take more subjects"
             )
-    try:
-        tokenizer = load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
-    except UNREADABLE as error:
-        raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
     read = tokenizer.model_max_length - 2  # between start and end
     for prompt in protocol.prompts:
         before = plain_text(prompt.text.partition(PLACEHOLDER)[0], protocol.subjects)
@@ -120,16 +127,24 @@ def _check_prompts(protocol: Protocol, wanted: ProtocolSettings) -> None:
                 )
 
 
-def _check_run(run: Run, protocol: Protocol) -> None:
-    _, metadata = read_adapter(run.folder / "adapter.safetensors")
+def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
+    tensors, metadata = read_adapter(run.folder / "adapter.safetensors")
     if metadata["backbone"] != protocol.backbone:
         raise LikenessError(
             f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
             f"protocol.backbone is {protocol.backbone[:12]}"
         )
     enrolled = subjects_of(metadata)
-    if enrolled is not None and (missing := sorted(set(protocol.subjects) - enrolled.keys())):
+    if enrolled is None:
+        return
+    if missing := sorted(set(protocol.subjects) - enrolled.keys()):
         raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
+    _, _, tokens, _ = next(iter(tensors.values())).shape
+    for prompt, noun in dict.fromkeys((request.prompt, enrolled[request.subject]) for request in protocol.requests):
+        try:
+            place_subjects(tokenizer, prompt, {**enrolled, OWN: noun}, tokens)
+        except LikenessError as error:
+            raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
 
 
 def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:

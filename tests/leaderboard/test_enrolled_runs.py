@@ -17,7 +17,7 @@ from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter
 from tests.enrolment import STEPS
 from tests.leaderboard.conftest import PROMPTS, World
-from tests.tiny import SIDE, TEXT_WIDTH
+from tests.tiny import SIDE, TEXT_LENGTH, TEXT_WIDTH
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def subjects(world: World) -> list[str]:
     return sorted({p.subject_id for p in load_photos(find_shards(str(world.root / "dataset")), cache_folder())})
 
 
-def enrol(world: World, folder: Path, subjects: list[str], dataset: Path | None = None) -> Path:
+def enrol(world: World, folder: Path, subjects: list[str], **changes: object) -> Path:
     arguments = {
         "output": folder,
         "model": "lightning_modules.SefiIDE",
         "model.backbone": world.root / "base",
         "model.attention_side": 8,
-        "data.source": dataset or world.root / "dataset",
+        "data.source": world.root / "dataset",
         "data.backbone": world.root / "base",
         "data.resolution": SIDE,
         "data.features": "[]",
@@ -43,6 +43,7 @@ def enrol(world: World, folder: Path, subjects: list[str], dataset: Path | None 
         "trainer.num_sanity_val_steps": 0,
         "trainer.enable_progress_bar": "false",
         "trainer.enable_model_summary": "false",
+        **{key.replace("__", "."): value for key, value in changes.items()},
     }
     assert train.main([f"--{key}={value}" for key, value in arguments.items()]) == 0
     return folder
@@ -88,6 +89,27 @@ def test_two_people_in_a_prompt_are_drawn_for_whoever_is_not_named(
     assert evaluate.main([f"--verify={output}"]) == 0
     cards = {card.name: card.version for card in planned_cards(settings_of(config))}
     assert cards.items() >= board["protocol"]["metrics"].items(), "the cards of the plan count the same images"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a photo of a super<subject>", "<subject> must stand alone, not inside of another word"),
+        ("photo " * (TEXT_LENGTH - 5) + "<subject>", f"reaches to token {TEXT_LENGTH - 1}, behind the"),
+    ],
+    ids=["glued", "too long for four tokens"],
+)
+def test_a_prompt_that_a_run_cannot_place_stops_the_evaluation_before_it_begins(
+    world: World, subjects: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    run, output = enrol(world, tmp_path / "sefi", subjects, model__tokens_per_subject=4), tmp_path / "results"
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text(yaml.safe_dump({"prompts": [*PROMPTS, {"id": "odd", "class": "mix", "text": text}]}))
+    command = [f"--config={world.change(prompts=str(prompts))}", f"--runs={run}", f"--output={output}"]
+    assert evaluate.main(command) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: --runs: {run} cannot draw all of {prompts}: ") and words in line
+    assert not output.exists()
 
 
 def settings_of(config: Path) -> EvaluationSettings:

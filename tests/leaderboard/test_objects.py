@@ -44,7 +44,7 @@ def evaluated(world: World, root: Path, hats: set[str], capsys: pytest.CaptureFi
     settings = yaml.safe_load(world.config.read_text())
     settings["protocol"]["dataset"] = str(root / "dataset")
     (root / "evaluation.yaml").write_text(yaml.safe_dump(settings))
-    run = enrol(world, root / "sefi", [FIRST, SECOND], dataset=root / "dataset")
+    run = enrol(world, root / "sefi", [FIRST, SECOND], data__source=root / "dataset")
     given = [f"--config={root / 'evaluation.yaml'}", f"--runs={run}", f"--output={root / 'results'}"]
     assert evaluate.main(given) == 0
     assert evaluate.main([f"--verify={root / 'results'}"]) == 0
