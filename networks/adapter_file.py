@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
@@ -23,8 +23,10 @@ def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> No
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"format": "likeness-adapter-1", **metadata})
-        with open(temporary, "rb") as stream:
+        data = save(tensors, metadata={"format": "likeness-adapter-1", **metadata})
+        with open(temporary, "wb") as stream:  # save_file's own files are for their owner alone, whatever the umask
+            stream.write(data)
+            stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from contracts.errors import LikenessError
@@ -42,7 +42,8 @@ class SubjectFile:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary, metadata={"format": _FORMAT, "subject": self.name, "noun": self.noun})
+            data = save(tensors, metadata={"format": _FORMAT, "subject": self.name, "noun": self.noun})
+            temporary.write_bytes(data)  # save_file's own files are for their owner alone, whatever the umask
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             raise LikenessError(f"subject file {str(path)!r} could not be written: {error}") from error

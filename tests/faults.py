@@ -49,6 +49,16 @@ class Thaw(L.Callback):
 
 
 @contextmanager
+def umask(mask: int) -> Iterator[None]:
+    """New files lack the permissions in ``mask``."""
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Writing a file beyond ``size`` bytes fails, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -12,6 +12,7 @@ from lightning_modules.export_subject import export_subject, main
 from lightning_modules.sefi_ide import SefiIDE
 from networks.sampler import SamplingSettings
 from networks.stage_pipeline import stage_prompt
+from tests.faults import umask
 from tests.lightning_modules.batches import build, normal
 from tests.lightning_modules.test_methods import save_run
 from tests.tiny import tiny_base
@@ -90,6 +91,17 @@ def test_a_single_stage_is_a_textual_inversion(
     pipe.load_textual_inversion(str(file))
     found = by_pipeline(pipe, prompt=PROMPT.replace("<subject>", "<s0000>"))
     torch.testing.assert_close(found, by_method(module, PROMPT), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"stages": 1, "key_value": "shared"}], ids=["stages", "inversion"])
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_decides_who_reads_the_file(
+    base_folder: Path, tmp_path: Path, settings: dict[str, object], mask: int, mode: int
+) -> None:
+    run_of(base_folder, tmp_path / "run", **settings)
+    with umask(mask):
+        export_subject(tmp_path / "run", "s0000", tmp_path / "s0000.safetensors")
+    assert (tmp_path / "s0000.safetensors").stat().st_mode & 0o777 == mode
 
 
 def test_a_file_of_another_text_encoder_is_refused(base_folder: Path, tmp_path: Path) -> None:

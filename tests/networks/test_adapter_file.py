@@ -7,7 +7,7 @@ from torch import nn
 
 from contracts.errors import LikenessError
 from networks.adapter_file import apply_adapter, read_adapter, save_adapter
-from tests.faults import file_size_limit
+from tests.faults import file_size_limit, umask
 
 
 def adapter(width: int = 4, seed: int = 0) -> nn.ModuleDict:
@@ -85,6 +85,13 @@ def test_other_safetensors_files_are_refused(tmp_path: Path, metadata: dict[str,
     save_file({"a": torch.zeros(1)}, path, metadata=metadata)
     with pytest.raises(LikenessError, match="not an adapter of this framework"):
         apply_adapter(path, adapter(), "Method", "a" * 64)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_decides_who_reads_the_file(tmp_path: Path, mask: int, mode: int) -> None:
+    with umask(mask):
+        save_adapter(tmp_path / "a.safetensors", adapter(), {"method": "Method", "backbone": "a" * 64})
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
 
 
 def test_a_failed_write_leaves_the_old_file_alone(saved: Path) -> None:
