@@ -4,11 +4,13 @@
         images = pipe(**prompt, num_inference_steps=30).images
 
 Schedulers, guidance and seeds are the pipeline's own, and a fine-tuned UNet may take the place of the one that the
-subject was learnt with. Outside of the block the pipeline is what it was.
+subject was learnt with. Inside of the block the pipeline draws this prompt and no other; outside of it, it is what it
+was.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +32,33 @@ def stage_prompt(
     """What to call ``pipe`` with, while its UNet reads the subjects' own keys and values at every stage.
 
     ``subjects`` maps placeholders (``subject`` for ``<subject>``) to subject files; several may stand in one prompt.
+    The block's end empties what was yielded: outside of it the pipeline would draw its text states without stages.
 
     Raises:
-        LikenessError: a file was learnt for another text encoder or with other stages than the rest, or a placeholder
-            is missing, repeated or unknown.
+        LikenessError: a file was learnt for another text encoder or with other stages than the rest, stands for two
+            placeholders or is none, or a placeholder is missing, repeated or unknown; inside of the block, when the
+            pipeline is called with another prompt.
     """
+    if not subjects:
+        raise LikenessError("stage_prompt got no subjects; give a file for each placeholder, as {'subject': FILE}")
     files = {placeholder: read_subject_file(Path(path)) for placeholder, path in subjects.items()}
     conditioning = _encode(pipe, prompt, files)
     empty, _ = pipe.encode_prompt(negative, pipe.unet.device, 1, do_classifier_free_guidance=False)
+    given = {"prompt_embeds": conditioning.text_keys[:, 0], "negative_prompt_embeds": empty}
+    ours = given["prompt_embeds"]
 
     def route(module: torch.nn.Module, arguments: tuple, more: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         states = more["encoder_hidden_states"]
         unguided = states[: len(states) // 2] if pipe.do_classifier_free_guidance else states[:0]
-        count = len(states) - len(unguided)
+        guided = states[len(unguided) :]
+        if not torch.equal(guided, ours.to(guided).expand(len(guided), -1, -1)):
+            raise LikenessError(
+                f"inside of stage_prompt the pipeline draws {prompt!r} only: call it with what stage_prompt yields, "
+                "and with other prompts outside of the block"
+            )
         step = conditioning.at(torch.as_tensor(arguments[1], device=states.device).reshape(1).long())
         keys, values = (
-            torch.cat([unguided, side.to(states.dtype).expand(count, -1, -1)])
+            torch.cat([unguided, side.to(states.dtype).expand(len(guided), -1, -1)])
             for side in (step.text_keys, step.text_values)
         )
         read = {"conditioning": StepConditioning(keys, values, None, None)}
@@ -55,8 +68,9 @@ def stage_prompt(
     install_stage_attention(pipe.unet)
     handle = pipe.unet.register_forward_pre_hook(route, with_kwargs=True)
     try:
-        yield {"prompt_embeds": conditioning.text_keys[:, 0], "negative_prompt_embeds": empty}
+        yield given
     finally:
+        given.clear()
         handle.remove()
         pipe.unet.set_attn_processor(before)
 
@@ -64,6 +78,9 @@ def stage_prompt(
 @torch.no_grad()
 def _encode(pipe: StableDiffusionPipeline, prompt: str, files: Mapping[str, SubjectFile]) -> Conditioning:
     """Text states of every stage, for one image."""
+    for (first, one), (second, other) in combinations(files.items(), 2):
+        if one.name == other.name and torch.equal(one.vectors, other.vectors):
+            raise LikenessError(f"<{first}> and <{second}> are one subject, {one.name!r}: one placeholder is allowed")
     embeddings = pipe.text_encoder.get_input_embeddings().weight
     for file in files.values():
         token = single_token(pipe.tokenizer, file.noun)

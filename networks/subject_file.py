@@ -19,6 +19,7 @@ from torch import Tensor
 from contracts.errors import LikenessError
 
 _FORMAT = "likeness-subject-2"
+_MAKE_ONE = "make one from a run of SeFi-IDE with python -m lightning_modules.export_subject"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,9 @@ def read_subject_file(path: Path) -> SubjectFile:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT or "vectors" not in file.keys():  # noqa: SIM118 - not a dict
+            if metadata.get("format") != _FORMAT:
+                raise LikenessError(f"{str(path)!r} is no exported subject; {_MAKE_ONE}")
+            if "vectors" not in file.keys():  # noqa: SIM118 - not a dict
                 raise LikenessError(
                     f"{str(path)!r} holds no stage vectors; a textual-inversion embedding is loaded with "
                     "pipe.load_textual_inversion"
@@ -69,9 +72,7 @@ def read_subject_file(path: Path) -> SubjectFile:
                 metadata["subject"], metadata["noun"], file.get_tensor("vectors"), file.get_tensor("noun")
             )
     except FileNotFoundError:
-        raise LikenessError(
-            f"no subject file at {str(path)!r}; make one with lightning_modules.export_subject"
-        ) from None
+        raise LikenessError(f"no subject file at {str(path)!r}; {_MAKE_ONE}") from None
     except (OSError, SafetensorError) as error:
         raise LikenessError(f"{str(path)!r} is not readable: {str(error).splitlines()[0]}") from None
 

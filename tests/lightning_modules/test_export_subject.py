@@ -80,6 +80,47 @@ def test_two_subject_files_share_a_prompt(base_folder: Path, pipe: StableDiffusi
     )
 
 
+def test_inside_of_the_block_no_other_prompt_is_drawn_and_behind_it_this_one_is_not(
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    run_of(base_folder, tmp_path / "run")
+    export_subject(tmp_path / "run", "s0000", tmp_path / "s0000.safetensors")
+    with stage_prompt(pipe, PROMPT, {"subject": tmp_path / "s0000.safetensors"}) as prompt:
+        for other in ({"prompt": "a photo of a person"}, {"prompt_embeds": 1.01 * prompt["prompt_embeds"]}):
+            negative = {"negative_prompt_embeds": prompt["negative_prompt_embeds"]}
+            with pytest.raises(LikenessError, match="inside of stage_prompt the pipeline draws 'a photo of a <subj"):
+                by_pipeline(pipe, **other, **negative)
+        for more in ({"num_images_per_prompt": 2}, {"guidance_scale": 1.0}):
+            assert pipe(**prompt, **more, num_inference_steps=1, output_type="latent").images.isfinite().all()
+    with pytest.raises(ValueError, match="Provide either `prompt` or `prompt_embeds`"):
+        by_pipeline(pipe, **prompt)
+
+
+def test_subjects_that_stage_prompt_cannot_use_are_one_line(
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path
+) -> None:
+    run, file, copy = (tmp_path / name for name in ("run", "s0000.safetensors", "copy.safetensors"))
+    run_of(base_folder, run)
+    export_subject(run, "s0000", file)
+    copy.write_bytes(file.read_bytes())
+    for subjects, words in (
+        ({}, "stage_prompt got no subjects"),
+        ({"subject": file, "other": file}, "<subject> and <other> are one subject, 's0000'"),
+        ({"subject": file, "other": copy}, "<subject> and <other> are one subject, 's0000'"),
+        (
+            {"subject": run / "adapter.safetensors"},
+            r"is no exported subject.*lightning_modules.export_subject",
+        ),
+        ({"subject": tmp_path / "none"}, r"no subject file at .*lightning_modules.export_subject"),
+    ):
+        with (
+            pytest.raises(LikenessError, match=words) as raised,
+            stage_prompt(pipe, "a photo of a <subject> and a <other>", subjects),
+        ):
+            pass
+        assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(("tokens", "shape"), [(1, (32,)), (3, (3, 32))])
 def test_a_single_stage_is_a_textual_inversion(
     base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path, tokens: int, shape: tuple[int, ...]
