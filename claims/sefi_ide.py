@@ -28,6 +28,7 @@ from datamodules.photos import load_photos
 from datamodules.sources import cache_folder, find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from pocket import paths
+from train import users_mistake
 
 WEIGHTS = (0.0001, 0.001, 0.003, 0.01, 0.05)
 PAIRS = (1, 3, 5, 7, 10)
@@ -132,6 +133,8 @@ def trained_checks(work: Path, count: int, steps: int, samples: int) -> list[Che
 
 
 def main() -> int:
+    """Run the command and return its exit code: 0, 1 where a claim does not hold, or 2 after one line about a mistake
+    of the user."""
     parser = argparse.ArgumentParser(prog="python -m claims.sefi_ide", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
         "--work", type=Path, help="folder for the runs that are compared; without it F5, F6, F8 are left out"
@@ -141,11 +144,16 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=1, help="images per subject, prompt and run")
     arguments = parser.parse_args()
     try:
+        for name in ("subjects", "steps", "samples"):
+            if (value := getattr(arguments, name)) < 1:
+                raise LikenessError(f"--{name} is {value}, it must be at least 1")
         checks = exact_checks(str(paths.BASE))
         if arguments.work:
             checks += trained_checks(arguments.work, arguments.subjects, arguments.steps, arguments.samples)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        if (mistake := users_mistake(error)) is None:
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
         return 2
     for check in checks:
         print(line(check))

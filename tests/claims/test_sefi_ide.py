@@ -119,6 +119,30 @@ def test_the_command_prints_and_answers(
     assert lines[-1] == "left out: F5, F6, F8 (--work)"
 
 
+@pytest.mark.parametrize("option", ["--subjects", "--steps", "--samples"])
+def test_a_number_below_one_is_refused_at_once(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sefi_ide.paths, "BASE", tmp_path / "nothing is read")
+    monkeypatch.setattr("sys.argv", ["claims.sefi_ide", "--work", str(tmp_path / "work"), option, "0"])
+    assert sefi_ide.main() == 2
+    assert capsys.readouterr().err == f"error: {option} is 0, it must be at least 1\n"
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_mistake_that_the_parser_of_training_wraps_is_one_line(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong_settings(work: Path, *_: object) -> None:
+        enrolled.enrolled(work, "run", ["s0225"], {"model.backbone": base, "data.enrolment.steps": 0})
+
+    monkeypatch.setattr(sefi_ide.paths, "BASE", Path(base))
+    monkeypatch.setattr(sefi_ide, "trained_checks", wrong_settings)
+    monkeypatch.setattr("sys.argv", ["claims.sefi_ide", "--work", str(tmp_path)])
+    assert sefi_ide.main() == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: data.enrolment.steps is 0, it must be at least 1"
+
+
 def test_a_run_is_found_again_until_something_that_decides_it_changes(
     base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
