@@ -1,5 +1,7 @@
 """SeFi-IDE's exact checks: what it reduces to, which stage is used when, what may differ, what is kept."""
 
+from copy import deepcopy
+
 import torch
 from torch import Tensor
 
@@ -61,6 +63,19 @@ def _drawn(module: SefiIDE) -> Conditioning:
     return Conditioning(keys[None], values[None])
 
 
+@torch.no_grad()
+def _inverted(base: Backbone, vector: Tensor) -> Conditioning:
+    """The prompt as textual inversion reads it: ``vector`` (D,) is the embedding of a new token of the vocabulary.
+    Copies of tokenizer and text encoder read it, and nothing of the method."""
+    tokenizer, encoder = deepcopy(base.tokenizer), deepcopy(base.text_encoder)
+    tokenizer.add_tokens("<learnt>")
+    encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    encoder.get_input_embeddings().weight[-1] = vector
+    text = PROMPT.replace("<subject>", "<learnt>")
+    ids = tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
+    return Conditioning.from_text(encoder(ids).last_hidden_state)
+
+
 def _reductions(base: Backbone) -> list[Check]:
     """F1: vectors of the class noun are the plain prompt. F2: one vector everywhere is textual inversion."""
     module = _subject(base)
@@ -69,12 +84,11 @@ def _reductions(base: Backbone) -> list[Check]:
     with torch.no_grad():
         loss = max(float(module.loss_terms(_batch(base, t))["attention"]) for t in (100, 500, 900))
     vector = keyed_normal((module.width,), "claims", "vector") * module.noun_embedding(NOUN).std()
-    states = []
+    stock, inversion = _inverted(base, vector), 0.0
     for stages, key_value in ((STAGES, "split"), (1, "shared")):
         one = _subject(base, stages=stages, key_value=key_value)
         one.vectors.put(["s"], vector.expand(1, *one.shape))
-        states.append(_drawn(one))
-    inversion = _furthest(module, *states)
+        inversion = max(inversion, _furthest(module, _drawn(one), stock))
     return [
         Check("F1 with the class noun's vectors the prediction is the plain prompt's", still, EXACT, still < EXACT),
         Check("F1 and the attention loss is 0", loss, EXACT, loss < EXACT),

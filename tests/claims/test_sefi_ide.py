@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from transformers import CLIPTextModel
 
 from claims import enrolled, sefi_ide, stage_reductions
 from claims.checks import line
@@ -12,6 +14,7 @@ from claims.enrolled import Shown
 from claims.sefi_ide import Sweep
 from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE
+from networks.placeholders import encode_placed
 from tests.tiny import tiny_base
 
 SPREAD = np.array([-0.01, 0.0, 0.01])
@@ -106,6 +109,17 @@ def test_a_wrong_stage_is_noticed(base: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Conditioning, "at", shifted)
     wrong = [check.claim[:2] for check in stage_reductions.exact_checks(base) if not check.holds]
     assert wrong == ["F3"]
+
+
+def test_vectors_beside_their_place_are_no_textual_inversion(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the method is at odds with itself in no way."""
+
+    def beside(encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
+        return encode_placed(encoder, ids, positions + 1, vectors)
+
+    monkeypatch.setattr("lightning_modules.sefi_ide.encode_placed", beside)
+    wrong = [check.claim[:2] for check in stage_reductions.exact_checks(base) if not check.holds]
+    assert "F2" in wrong
 
 
 def test_the_command_prints_and_answers(
