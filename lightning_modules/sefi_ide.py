@@ -101,10 +101,11 @@ class SefiIDE(PersonalisationModule):
                 "norm, take it away"
             )
         self._check_length(enrolment.settings.steps, len(enrolment.waves))
-        _check_validation(self.trainer.datamodule.validation_requests(), enrolment.waves[0])  # type: ignore[attr-defined]
         self._steps = enrolment.settings.steps
         nouns = {subject: photo.subject_class for subject, photo in enrolment.references.items()}
         self.prepare(nouns, max(map(len, enrolment.waves)), enrolment.seed)
+        self._check_prompts({subject: enrolment.prompts(photo) for subject, photo in enrolment.references.items()})
+        self._check_validation(self.trainer.datamodule.validation_requests(), enrolment.waves[0])  # type: ignore[attr-defined]
 
     def prepare(self, nouns: Mapping[str, str], at_once: int, seed: int) -> None:
         """Make room for subjects, given as class noun by name, and for the optimisation of some ``at_once``."""
@@ -147,6 +148,39 @@ class SefiIDE(PersonalisationModule):
                 f"trainer.max_epochs is {trainer.max_epochs}, it must be 1: an epoch holds every step of every subject "
                 "(data.enrolment.steps)"
             )
+
+    def _check_prompts(self, prompts: Mapping[str, Sequence[str]]) -> None:
+        """Raise :class:`LikenessError` naming the first subject with a prompt that has no place for it: in a later wave
+        it would end the run with nothing saved of the subjects before."""
+        for subject, own in prompts.items():
+            for prompt in own:
+                try:
+                    self.place(prompt, {OWN: self.vectors.nouns[subject]})
+                except LikenessError as error:
+                    raise LikenessError(
+                        f"subject {subject} cannot be enrolled: {error}; change data.enrolment.prompts (null is the "
+                        "photo's caption), or leave the subject out with data.subjects"
+                    ) from None
+
+    def _check_validation(self, requests: Sequence[Request], first: Sequence[str]) -> None:
+        """Raise :class:`LikenessError` for a prompt that could not be drawn when the subjects of the ``first`` wave
+        alone are known: it would end the run in its middle."""
+        known = {name: self.vectors.nouns[name] for name in first}
+        for request in requests:
+            for name in ANY_PLACEHOLDER.findall(request.prompt):
+                if name == request.subject:
+                    raise LikenessError(
+                        f"data.validation_prompts: {request.prompt!r} is drawn for {name} too, who would be in it twice"
+                    )
+                if name not in (OWN, *first):
+                    raise LikenessError(
+                        f"data.validation_prompts: in {request.prompt!r} <{name}> is nobody who is enrolled in the "
+                        f"first wave ({', '.join(first)})"
+                    )
+            try:
+                self.place(request.prompt, {OWN: known[request.subject], **known})
+            except LikenessError as error:
+                raise LikenessError(f"data.validation_prompts: {error}") from None
 
     def begin_wave(self, wave: tuple[str, ...]) -> None:
         """Fill the slots with modules that emit each subject's starting vectors: the class noun's, or what is known of
@@ -369,19 +403,3 @@ class SefiIDE(PersonalisationModule):
         stages = 1 if self.scale == 0 else self.stages
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), stages, -1, -1)
         return Conditioning(empty, empty)
-
-
-def _check_validation(requests: Sequence[Request], first: Sequence[str]) -> None:
-    """Raise :class:`LikenessError` for a prompt that could not be drawn when the subjects of the ``first`` wave alone
-    are known: it would end the run in its middle."""
-    for request in requests:
-        for name in ANY_PLACEHOLDER.findall(request.prompt):
-            if name == request.subject:
-                raise LikenessError(
-                    f"data.validation_prompts: {request.prompt!r} is drawn for {name} too, who would be in it twice"
-                )
-            if name not in (OWN, *first):
-                raise LikenessError(
-                    f"data.validation_prompts: in {request.prompt!r} <{name}> is nobody who is enrolled in the first "
-                    f"wave ({', '.join(first)})"
-                )

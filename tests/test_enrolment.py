@@ -235,6 +235,7 @@ def test_a_subject_that_the_run_lacks_is_named_with_the_command_that_enrols_it(a
 
 def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dict[str, object], list[str]]]:
     """What a user may get wrong: settings, and what the one line must say."""
+    validated = {"trainer__val_check_interval": 2, "trainer__check_val_every_n_epoch": "null", "checkpoint_every": 1}
     return {
         "no photo": ({"data__subjects": "[nobody]"}, ["'nobody'", "no reference photo"]),
         "no face": (
@@ -254,7 +255,15 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         ),
         "glued placeholder": (
             {"data__enrolment__prompts": "[a photo of a super<subject>]"},
-            ["must stand alone"],
+            [f"subject {NAMES[0]} cannot be enrolled", "must stand alone", "data.enrolment.prompts"],
+        ),
+        "long caption": (
+            {"data__source": folder / "wordy", "data__enrolment__prompts": "[null]", "data__enrolment__at_once": 1},
+            [f"subject {NAMES[1]} cannot be enrolled", "<subject> reaches to token", "behind the 22 that are read"],
+        ),
+        "no room for three tokens": (
+            {"data__enrolment__prompts": f"['{20 * 'a '}<subject>']", "model__tokens_per_subject": 3},
+            [f"subject {NAMES[0]} cannot be enrolled", "<subject> reaches to token 23"],
         ),
         "other base": (
             {"start_from": alone, "model__backbone": folder / "other", "data__backbone": folder / "other"},
@@ -295,6 +304,14 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
             {"data__validation_prompts": f"[a <subject> and a <{NAMES[0]}>]"},
             [f"is drawn for {NAMES[0]} too"],
         ),
+        "validation glued": (
+            {"data__validation_prompts": "[a photo of a super<subject>]", **validated},
+            ["data.validation_prompts", "'a photo of a super<subject>'", "must stand alone"],
+        ),
+        "validation long": (
+            {"data__validation_prompts": f"['{22 * 'a '}<subject>']", **validated},
+            ["data.validation_prompts", "<subject> reaches to token 23"],
+        ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),
         "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),
     }  # fmt: skip
@@ -302,14 +319,17 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
 
 @pytest.fixture(scope="module")
 def odd_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A dataset without a face in it, one with a class noun that the text encoder does not know, another base model."""
+    """A dataset without a face in it, one with a class noun that the text encoder does not know, one whose second
+    subject has a caption that is too long, another base model."""
     folder = tmp_path_factory.mktemp("odd")
-    for name in ("dark", "long"):
+    for name in ("dark", "long", "wordy"):
         (folder / name).mkdir()
     rows = rows_of(TEST[0], GRID)
     long = [{**row, "subject_class": "wombat"} for row in rows]
     Dataset.from_list(long, features=features()).to_parquet(folder / "long" / "test.parquet")
     Dataset.from_list([_black(row) for row in rows], features=features()).to_parquet(folder / "dark" / "test.parquet")
+    wordy = [{**row, "caption": 22 * "a " + "person"} for row in rows_of(TEST[1], GRID)]
+    Dataset.from_list([*rows, *wordy], features=features()).to_parquet(folder / "wordy" / "test.parquet")
     tiny_base(folder / "other", seed=1)
     return folder
 
@@ -330,7 +350,8 @@ def _black(row: dict) -> dict:
         "no photo", "no face", "long noun", "caption", "no placeholder", "two placeholders", "glued placeholder",
         "other base", "other shape", "grid", "stages", "tokens", "steps", "accumulation", "too short", "misspelt key",
         "sanity", "batches", "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt",
-        "validation stranger", "validation later", "validation twice",
+        "validation stranger", "validation later", "validation twice", "validation glued", "validation long",
+        "long caption", "no room for three tokens",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
