@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(f"run folder: {train(arguments)}")
     except ArgumentError as error:
-        print(f"error: {with_suggestion(str(error), known_keys())}", file=sys.stderr)
+        print(f"error: {parsers_line(error)}", file=sys.stderr)
         return 2
     except SIGTERMException:
         print("stopped: the state is saved; the same command goes on from here", file=sys.stderr)
@@ -135,6 +135,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     return 0
+
+
+def parsers_line(error: ArgumentError) -> str:
+    """What the parser found wrong, on one line. Of subjects it would speak in types: that YAML reads some names as
+    numbers is for us to say."""
+    if 'key "data.subjects"' in str(error):
+        return (
+            "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "
+            """YAML's such as on or null: --data.subjects '["s0225","10023"]'"""
+        )
+    return with_suggestion(str(error), known_keys())
 
 
 def users_mistake(error: BaseException) -> str | None:

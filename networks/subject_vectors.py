@@ -1,6 +1,7 @@
 """The learnt vectors of many subjects: what an adapter of SeFi-IDE holds."""
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -113,9 +114,12 @@ def subjects_of(metadata: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def missing_subjects(wanted: Sequence[str], known: Sequence[str], run: str = "RUN") -> str:
-    """The line for subjects that a run lacks: who they are, and the command that enrols them and the known ones."""
+    """The line for subjects that a run lacks: who they are, and the command that enrols them and the known ones, to be
+    pasted into a shell."""
     some = ", ".join(known[:3]) + (", ..." if len(known) > 3 else "")
+    # Every id quoted as in JSON: YAML would read 10023, 0007, 1e5 or `on` as no names.
+    named = shlex.quote(json.dumps([*known, *wanted], separators=(",", ":")))
     return (
         f"not enrolled in this run: {', '.join(wanted)} (it has {len(known)}: {some or 'nobody'}); enrol with "
-        f"python train.py --config {run}/config.yaml --output NEW --data.subjects [{','.join([*known, *wanted])}]"
+        f"python train.py --config {shlex.quote(f'{run}/config.yaml')} --output NEW --data.subjects {named}"
     )

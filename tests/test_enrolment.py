@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import signal
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -22,6 +23,7 @@ from lightning_modules import sefi_ide
 from lightning_modules.loading import load_run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.clip_judge import ClipJudge
+from networks.subject_vectors import missing_subjects
 from pocket.dataset import rows_of
 from tests.enrolment import NAMES, STEPS, arguments, enrol, vectors
 from tests.lightning_modules.batches import request_batch
@@ -227,10 +229,25 @@ def test_validation_of_an_object_speaks_of_its_class(
 
 def test_a_subject_that_the_run_lacks_is_named_with_the_command_that_enrols_it(alone: Path) -> None:
     with pytest.raises(
-        LikenessError, match=r"not enrolled in this run: s0000 .*train.py .*subjects \[.*s0000\]"
+        LikenessError, match=r"""not enrolled in this run: s0000 .*train.py .*subjects '\[.*"s0000"\]'"""
     ) as raised:
         load_run(alone).conditioning(request_batch())
     assert LAST in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_the_command_for_a_missing_subject_can_be_pasted_whatever_the_ids(
+    tiny_world: TinyWorld, tmp_path: Path
+) -> None:
+    folder, names = tmp_path / "dataset", ("0007", "10023", "on")
+    folder.mkdir()
+    numbered = dict(zip(TEST, names, strict=True))
+    rows = [{**row, "subject_id": name} for subject, name in numbered.items() for row in rows_of(subject, GRID)]
+    Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
+    run = enrol(tiny_world, tmp_path / "a run", data__subjects='["0007"]', data__source=folder)
+    line = missing_subjects(names[1:], list(vectors(run)), str(run))
+    _, _, command = line.partition("python train.py ")
+    assert train.main([str(tmp_path / "new") if word == "NEW" else word for word in shlex.split(command)]) == 0
+    assert tuple(vectors(tmp_path / "new")) == names
 
 
 def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dict[str, object], list[str]]]:
@@ -287,6 +304,9 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
             {"trainer__gradient_clip_algorithm": "value"},
             ["trainer.gradient_clip_algorithm", "'value'", "norm"],
         ),
+        "number": ({"data__subjects": "[10023]"}, ["data.subjects must be a list of names", """'["s0225","10023"]'"""]),
+        "zeros": ({"data__subjects": "[0007]"}, ["data.subjects must be a list of names", "quotes"]),
+        "no brackets": ({"data__subjects": NAMES[0]}, ["data.subjects must be a list of names in brackets"]),
         "no subject": ({"data__subjects": "[]"}, ["data.subjects is empty", "null"]),
         "validation prompt": (
             {"data__validation_prompts": "[a photo]"},
@@ -351,7 +371,7 @@ def _black(row: dict) -> dict:
         "other base", "other shape", "grid", "stages", "tokens", "steps", "accumulation", "too short", "misspelt key",
         "sanity", "batches", "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt",
         "validation stranger", "validation later", "validation twice", "validation glued", "validation long",
-        "long caption", "no room for three tokens",
+        "long caption", "no room for three tokens", "number", "zeros", "no brackets",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(

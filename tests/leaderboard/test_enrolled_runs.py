@@ -126,8 +126,9 @@ def test_a_subject_that_was_not_enrolled_stops_the_evaluation_before_it_begins(
     assert evaluate.main([f"--config={world.config}", f"--runs={run}", f"--output={output}"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"not enrolled in this run: {subjects[1]}" in line
-    assert f"train.py --config {run}/config.yaml --output NEW --data.subjects [{','.join(subjects)}]" in line
+    named = json.dumps(subjects, separators=(",", ":"))
+    assert f"train.py --config {run}/config.yaml --output NEW --data.subjects '{named}'" in line
     assert not output.exists()
-    command = [f"--config={run}/config.yaml", f"--output={tmp_path / 'new'}", f"--data.subjects=[{','.join(subjects)}]"]
+    command = [f"--config={run}/config.yaml", f"--output={tmp_path / 'new'}", f"--data.subjects={named}"]
     assert train.main(command) == 0, "the command that the line gives"
     assert SefiIDE.__name__ in (tmp_path / "new" / "config.yaml").read_text()

@@ -80,5 +80,6 @@ def test_a_name_that_cannot_stand_in_a_prompt_is_refused(name: str) -> None:
 def test_the_line_about_missing_subjects_holds_the_command() -> None:
     line = missing_subjects(["s9"], ["s1", "s2", "s3", "s4"], "runs/sefi")
     assert "not enrolled in this run: s9 (it has 4: s1, s2, s3, ...)" in line
-    assert line.endswith("--config runs/sefi/config.yaml --output NEW --data.subjects [s1,s2,s3,s4,s9]")
+    named = """'["s1","s2","s3","s4","s9"]'"""
+    assert line.endswith(f"--config runs/sefi/config.yaml --output NEW --data.subjects {named}")
     assert subjects_of({"method": "SpotDiff"}) is None
