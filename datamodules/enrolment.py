@@ -50,6 +50,11 @@ class EnrolmentSettings:
                 raise LikenessError(f"data.enrolment.prompts: {prompt!r} must hold {PLACEHOLDER} once")
         if self.face_classes and self.faces is None:
             raise LikenessError("data.enrolment.face_classes needs a face pack: set data.enrolment.faces")
+        if self.faces is not None and not self.face_classes:
+            raise LikenessError(
+                "data.enrolment.faces looks at no photo without data.enrolment.face_classes: name the classes that "
+                "need a face, such as [person], or take the face pack away (null)"
+            )
 
 
 @dataclass(frozen=True)

@@ -334,6 +334,10 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),
         "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),
+        "face classes": (
+            {"data__enrolment__faces": world.faces},
+            ["data.enrolment.faces", "data.enrolment.face_classes", "[person]"],
+        ),
     }  # fmt: skip
 
 
@@ -371,7 +375,7 @@ def _black(row: dict) -> dict:
         "other base", "other shape", "grid", "stages", "tokens", "steps", "accumulation", "too short", "misspelt key",
         "sanity", "batches", "face pack", "too long", "epochs", "clipping", "no subject", "validation prompt",
         "validation stranger", "validation later", "validation twice", "validation glued", "validation long",
-        "long caption", "no room for three tokens", "number", "zeros", "no brackets",
+        "long caption", "no room for three tokens", "number", "zeros", "no brackets", "face classes",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
