@@ -202,14 +202,15 @@ class SefiIDE(PersonalisationModule):
             self.begin_wave(batch.wave)
             self.optimizers().optimizer.state.clear()  # type: ignore[union-attr]
         self._wave, self._last = batch.wave, batch.step == self._steps - 1
-        finished = float(len(set(self.vectors.known) - set(batch.wave)))
-        self.log("subjects_finished", finished, prog_bar=True, rank_zero_only=True)
 
     def optimizer_step(self, *arguments: Any, **more: Any) -> None:
         """Lightning's step; after a wave's last one its vectors and the time it took are noted."""
         super().optimizer_step(*arguments, **more)
         if self._last:
             self.harvest()
+            # Waves follow the order of the subjects. Here and not at the batch's end, where the bar has been drawn.
+            finished = 1 + list(self.vectors.nouns).index(self._wave[-1])
+            self.log("enrolled", float(finished), prog_bar=True, rank_zero_only=True)
             self._note_time()
             self._since = None
 

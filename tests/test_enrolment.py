@@ -14,6 +14,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.trainer.connectors import callback_connector
 from PIL import Image
 
 import train
@@ -177,6 +180,29 @@ def test_the_time_of_validation_is_not_that_of_enrolling(
     assert now[0] >= 2 * STEPS + 400
     waves = json.loads((run / "manifest.json").read_text())["enrolment"]
     assert waves == {name: {"seconds": float(STEPS), "at_once": 1} for name in NAMES[:2]}
+
+
+class Bar(ProgressBar):
+    """A progress bar that keeps how many subjects it shows after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: list[float | None] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
+        self.shown.append(self.get_metrics(trainer, pl_module).get("enrolled"))  # type: ignore[arg-type]
+
+
+def test_the_progress_bar_counts_a_waves_subjects_with_its_last_step(
+    together: Path, tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in a run that starts from vectors of all of them."""
+    bar = Bar()
+    monkeypatch.setattr(callback_connector, "RichProgressBar", lambda: bar)
+    monkeypatch.setattr(callback_connector, "TQDMProgressBar", lambda: bar)
+    more = {"trainer__enable_progress_bar": "true", "data__enrolment__at_once": 2, "start_from": together}
+    enrol(tiny_world, tmp_path / "run", **more)
+    assert bar.shown == [None] * (STEPS - 1) + [2.0] * STEPS + [3.0]
 
 
 def test_subjects_may_be_called_like_parts_of_a_module(tiny_world: TinyWorld, tmp_path: Path) -> None:
