@@ -73,12 +73,18 @@ def test_all_test_subjects_are_enrolled_and_nothing_else_is_kept(together: Path,
     assert len(seconds) == 1 and seconds.pop() == pytest.approx(3 * manifest["enrol_seconds"], abs=0.03)
 
 
+def by_decay(module: SefiIDE, noun: torch.Tensor) -> float:
+    """How far weight decay alone moves a vector away from its class noun, at most."""
+    return STEPS * module.learning_rate * module.weight_decay * float(noun.norm())
+
+
 def test_every_subject_has_left_its_class_noun_at_every_stage(together: Path) -> None:
     module = load_run(together)
     assert isinstance(module, SefiIDE)
-    for value in vectors(together).values():
-        distance = (value - module.noun_embedding("person")).norm(dim=-1)
-        assert distance.shape == (5, 2, 1) and (distance > 0).sum() >= 4, "each step trains the pair of one stage"
+    noun = module.noun_embedding("person")
+    for name, value in vectors(together).items():
+        distance = (value - noun).norm(dim=-1)
+        assert distance.shape == (5, 2, 1) and distance.min() > 20 * by_decay(module, noun), name
 
 
 @pytest.mark.parametrize(
@@ -259,7 +265,8 @@ def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Pa
     run = enrol(tiny_world, tmp_path / "run", data__source=folder, **faces)
     module = load_run(run)
     assert isinstance(module, SefiIDE) and module.vectors.nouns == {NAMES[0]: "hat"}
-    assert not torch.equal(module.encode_prompt("a photo of a <subject>", NAMES[0])[0][0], torch.zeros(()))
+    noun = module.noun_embedding("hat")
+    assert (module.vectors[NAMES[0]] - noun).norm(dim=-1).min() > 20 * by_decay(module, noun)
 
 
 def test_validation_of_an_object_speaks_of_its_class(
