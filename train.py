@@ -74,7 +74,8 @@ class TrainCLI(LightningCLI):
         trainer = super().instantiate_trainer(
             callbacks=[*(given if isinstance(given, list) else [given]), *ours],
             default_root_dir=str(output),
-            logger=TensorBoardLogger(str(output), name="", version="tensorboard"),
+            # Without a version, whose last letters the progress bar would show.
+            logger=TensorBoardLogger(str(output / "tensorboard"), name="", version=""),
             plugins=[DurableCheckpointIO()],
             **kwargs,
         )
