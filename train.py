@@ -70,6 +70,11 @@ class TrainCLI(LightningCLI):
         ]
         if judges is not None:
             ours.append(ValidationScores(judges.faces, judges.clip))
+        if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
+            raise LikenessError(
+                f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "
+                f"take {precision.removesuffix('true')}mixed"
+            )
         given = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
         trainer = super().instantiate_trainer(
             callbacks=[*(given if isinstance(given, list) else [given]), *ours],

@@ -272,6 +272,7 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
         "resolution": ({"data.resolution": 8}, ["data.resolution is 8", f"give data.resolution {SIDE}"]),
         "feature": ({"data.features": ["wplus"]}, ["data.features is ['wplus'], the method needs 'clip'"]),
         "accelerator": ({"trainer.accelerator": "mps" if torch.cuda.is_available() else "cuda"}, ["accelerator"]),
+        "precision": ({"trainer.precision": "bf16-true"}, ["trainer.precision bf16-true", "take bf16-mixed"]),
         "batch of two processes": (
             {"data.batch_size": 5, "trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"},
             ["batch_size 5", "use 4 or 6"],
@@ -289,8 +290,8 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
     "name",
     [
         "key", "trainer key", "data key", "method", "type", "choice", "file", "dataset", "base model",
-        "image encoder", "width", "batch", "resolution", "feature", "accelerator", "batch of two processes", "judge",
-        "adapter", "other base",
+        "image encoder", "width", "batch", "resolution", "feature", "accelerator", "precision",
+        "batch of two processes", "judge", "adapter", "other base",
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing(
