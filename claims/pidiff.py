@@ -212,7 +212,6 @@ def _edited(stage: Stage, run: PIDiff, name: str) -> dict[str, Shown]:
     if name == "with":
         for level, first in CROSSOVERS.items():
             rows[f"mix {level}"] = stage.show(stage.draw(run, of_rows(first, last)), base)
-        rows["fine rows"] = rows["mix fine"]
         rows["coarse rows, equal step"] = stage.show(stage.draw(run, of_rows(0, 4, norm_of=fine)), base)
     return rows
 
@@ -222,7 +221,7 @@ def compare_edits(rows: Mapping[str, Shown], still: float) -> list[Check]:
 
     A head that turned by less than ``still`` degrees has not been seen to turn.
     """
-    fine, coarse, unedited = rows["fine rows"], rows["coarse rows, equal step"], rows["with: unedited"].identity
+    fine, coarse, unedited = rows["mix fine"], rows["coarse rows, equal step"], rows["with: unedited"].identity
     colour, turn = fine.mean("colour"), fine.mean("turn")
     return [
         Check("P1 an edit of the fine rows changes the head's colour", colour, NOISE, colour > NOISE),
@@ -236,7 +235,7 @@ def compare_edits(rows: Mapping[str, Shown], still: float) -> list[Check]:
         less("C4 fine rows cost less identity than coarse ones", unedited - fine.identity, unedited - coarse.identity),
         less(
             "P3 mixing in the fine rows costs less identity than from the middle on",
-            unedited - rows["mix fine"].identity,
+            unedited - fine.identity,
             unedited - rows["mix middle"].identity,
         ),
     ]

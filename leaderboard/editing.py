@@ -269,7 +269,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        print(f"error: --output: {given.output} cannot be written ({error.strerror})", file=sys.stderr)
+        print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
 

@@ -66,7 +66,7 @@ def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Ed
     assert rows["scale 0"].mean("inside") == rows["scale 0"].mean("outside") == 0.0 < rows["scale 1"].mean("inside")
     assert same(rows["delay 0"], rows["scale 1"]) and len(checks) == 4
     edited, checks = pidiff.edit_checks(stage, editor.module)
-    assert {"with: smiling-2", "without: smiling+2", "mix fine", "mix middle", "fine rows"} <= set(edited)
+    assert {"with: smiling-2", "without: smiling+2", "mix fine", "mix middle", "coarse rows, equal step"} <= set(edited)
     assert same(edited["with: smiling+2"], edited["without: smiling+2"]) and len(checks) == 8
     reworded = edited["base: a shirt is named"]
     assert reworded.mean("inside") > 0.0 and editor.module.scale == 1.0, "other words, and the base model's alone"
@@ -128,9 +128,8 @@ ROWS = {
     "without: another person": shown(outside=0.10),
     "without: smiling-2": shown(outside=0.05),
     "without: smiling+2": shown(outside=0.06),
-    "mix fine": shown(identity=0.45),
+    "mix fine": shown(identity=0.45, colour=0.05, turn=1.0),
     "mix middle": shown(identity=0.2),
-    "fine rows": shown(identity=0.45, colour=0.05, turn=1.0),
     "coarse rows, equal step": shown(identity=0.3, turn=9.0),
 }
 
@@ -150,9 +149,9 @@ def test_edits_in_the_right_direction_hold() -> None:
                 "P2 and a smaller part of the change is outside",
             ],
         ),
-        ("fine rows", {"colour": 0.001}, ["P1 an edit of the fine rows changes the head's colour"]),
+        ("mix fine", {"colour": 0.001}, ["P1 an edit of the fine rows changes the head's colour"]),
         (
-            "fine rows",
+            "mix fine",
             {"turn": 8.5},
             ["P1 and leaves the pose: degrees by which the head turned, and the reader's error"],
         ),
