@@ -15,8 +15,8 @@ from itertools import pairwise
 from jsonargparse import ArgumentParser, Namespace
 
 from contracts.errors import LikenessError
+from contracts.settings import EvaluationSettings
 from contracts.suggestions import with_suggestion
-from leaderboard.settings import EvaluationSettings
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -103,8 +103,8 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
     if given.output is None:
         raise LikenessError("--output is missing: the results folder")
     if given.compare:
-        from leaderboard.results import Results
-        from leaderboard.tables.head_to_head import compare_entries
+        from leaderboard.report.tables.head_to_head import compare_entries
+        from leaderboard.results.folder import Results
 
         print(compare_entries(Results(given.output), *given.compare))
         return 0
@@ -118,7 +118,7 @@ def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: s
     Raises:
         LikenessError: also where a method could not be drawn or scored, after all that could be done for the others.
     """
-    from leaderboard.results import Results
+    from leaderboard.results.folder import Results
 
     results, failures = Results(output), list[str]()
     if settings is not None and set(stages) & {"generate", "score"}:
@@ -126,7 +126,7 @@ def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: s
 
         failures = draw_and_score(settings, results, runs, stages)
     if "report" in stages and _is_first():
-        from leaderboard.report import write_report
+        from leaderboard.report.report import write_report
 
         table, notes = write_report(results)
         print("\n".join([table, *(f"note: {note}" for note in notes)]))
@@ -136,8 +136,8 @@ def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: s
 
 def verify(folder: str) -> int:
     """Check a results folder: 0 if all is as it was, 1 after a line for everything that is not."""
-    from leaderboard.results import Results
-    from leaderboard.verification import verify as check
+    from leaderboard.results.folder import Results
+    from leaderboard.verify import verify as check
 
     verdict = check(Results(folder))
     for note in verdict.unchecked:
@@ -151,15 +151,15 @@ def verify(folder: str) -> int:
 
 def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
     """List the cards of a results folder, or of what a configuration would measure."""
-    from leaderboard.tables.cards import list_of_cards
+    from leaderboard.report.tables.cards import list_of_cards
 
     if output is not None:
-        from leaderboard.board import read_cards
-        from leaderboard.results import Results
+        from leaderboard.report.board import read_cards
+        from leaderboard.results.folder import Results
 
         cards = list(read_cards(Results(output)).values())
     else:
-        from leaderboard.cards import planned_cards
+        from leaderboard.plan.cards import planned_cards
 
         assert settings is not None  # given by with_default
         cards = planned_cards(settings)

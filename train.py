@@ -30,10 +30,10 @@ from callbacks.guards import FiniteLoss, SaveOnSigterm, Throughput
 from callbacks.run_folder import RunFolder
 from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
+from contracts.settings import JudgeSettings
 from contracts.suggestions import with_suggestion
-from datamodules.enrolment import EnrolmentSettings
+from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from leaderboard.settings import JudgeSettings
 from lightning_modules import PersonalisationModule
 
 

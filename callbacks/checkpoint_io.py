@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
 from contracts.errors import LikenessError
+from contracts.files import atomic_path
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -22,23 +22,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             for left_over in path.parent.glob(f".{path.name}.*"):
                 left_over.unlink()
-            with temporary.open("wb") as stream:
-                torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            torch.load(temporary, map_location="meta", weights_only=True)
-            os.replace(temporary, path)
+            with atomic_path(path) as temporary:
+                torch.save(checkpoint, temporary)
+                torch.load(temporary, map_location="meta", weights_only=True)
             _sync_folder(path.parent)
         except (OSError, RuntimeError, pickle.PickleError) as error:
             raise LikenessError(f"checkpoint {str(path)!r} could not be written: {_reason(error)}") from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
     def load_checkpoint(
         self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = True

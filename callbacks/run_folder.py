@@ -3,7 +3,6 @@
 # These callbacks watch our modules only.
 # mypy: disable-error-code="override"
 
-import json
 import os
 import platform
 import resource
@@ -15,6 +14,7 @@ from pathlib import Path
 import lightning as L
 import torch
 
+from contracts.files import write_atomically, write_json
 from lightning_modules.base import PersonalisationModule
 
 _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", "insightface", "datasets", "numpy")
@@ -43,7 +43,7 @@ class RunFolder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         """Only where there are steps to take."""
         if trainer.is_global_zero:
-            write_text(self.folder / "config.yaml", self.config)
+            write_atomically(self.folder / "config.yaml", self.config.encode())
 
     @property
     def _seconds(self) -> float:
@@ -84,7 +84,7 @@ class RunFolder(L.Callback):
             "processes": trainer.world_size,
             **pl_module.run_facts(),
         }
-        write_text(facts, json.dumps(manifest, indent=2) + "\n")
+        write_json(facts, manifest)
 
 
 def peak_memory(device: torch.device) -> int:
@@ -107,11 +107,3 @@ def git_state() -> dict:
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {"commit": commit.strip(), "changed": bool(changed.strip())}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file under its final name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboard.statistics import Comparison, Ratio, compare
+from leaderboard.report.statistics import Comparison, Ratio, compare
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from claims.head_pose import PoseReader
-from leaderboard.editor import Editor, Person
-from leaderboard.edits import draw_codes
 from lightning_modules.pidiff import PIDiff
 from metrics.functional.edit_change import HEAD, edit_change
 from metrics.regions import person_region
+from tools.edit_faces.editor import Editor, Person
+from tools.edit_faces.edits import draw_codes
 
 PROMPT = "a photo of a <subject>, in a garden"
 REWORDED = "a photo of a <subject>, in a red shirt, in a garden"

@@ -14,11 +14,12 @@ import train
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.prompts import spoken
-from datamodules.feature_cache import content_key
-from leaderboard.protocol import Prompt, read_prompts
-from leaderboard.subjects import SubjectPhotos, load_subjects
+from contracts.protocol import Prompt
+from datamodules.features.cache import content_key
+from datamodules.subjects import SubjectPhotos, load_subjects
+from leaderboard.plan.prompts import read_prompts
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.loading import load_run
+from lightning_modules.run import load_run
 from lightning_modules.sefi_ide import SefiIDE
 from metrics.functional.clip_score import clip_similarity
 from metrics.functional.identity import gallery_mean, gallery_similarity
@@ -26,10 +27,10 @@ from networks.backbone import backbone_fingerprint
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_normal
-from pocket import paths
+from pocket.models import paths
 
 CONFIG = "configs/pocket/sefi_ide.yaml"
-PROMPTS = "leaderboard/prompts/pocket.yaml"
+PROMPTS = "configs/prompts/pocket.yaml"
 BATCH = 16
 Values = NDArray[np.float64]
 

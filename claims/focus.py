@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from contracts.prompts import OWN
-from datamodules.images import read_square, read_square_mask
-from datamodules.photos import by_subject, held_out_of, load_photos, read_pictures
+from datamodules.image_io import read_square, read_square_mask
+from datamodules.index import by_subject, held_out_of, load_photos, read_pictures
 from datamodules.sources import cache_folder, find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.keyed_noise import keyed_normal

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboard.subjects import SubjectPhotos
+from datamodules.subjects import SubjectPhotos
 from metrics.functional.leakage import fit_pose_reader, landmark_shape, pose_angle
 from networks.face_analysis import FacePack
 

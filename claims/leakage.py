@@ -13,12 +13,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from contracts.batch import RequestBatch
-from datamodules.photos import Photo
+from datamodules.index import Photo
 from lightning_modules.spotdiff import SpotDiff
 from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_normal
-from pocket import paths
+from pocket.models import paths
 
 if TYPE_CHECKING:
     from claims.spotdiff import TestSet

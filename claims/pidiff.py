@@ -33,17 +33,17 @@ from claims.run_pair import check_pair
 from contracts.batch import FaceBatch, PairBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
-from leaderboard.artists import PromptOnly
-from leaderboard.editor import Editor, people_of
-from leaderboard.edits import CROSSOVERS, draw_codes
-from leaderboard.subjects import load_subjects
+from datamodules.subjects import load_subjects
+from leaderboard.generate.generators import PromptOnly
 from lightning_modules.pidiff import PIDiff
 from networks.decoupled_attention import cross_attention_layers
 from networks.keyed_noise import keyed_normal
 from networks.residual_attention import ResidualProjections, install_residual_attention
 from networks.sampler import SamplingSettings
 from networks.wplus_mapper import WPlusMapper
-from pocket import paths
+from pocket.models import paths
+from tools.edit_faces.editor import Editor, people_of
+from tools.edit_faces.edits import CROSSOVERS, draw_codes
 
 SCALES = (0.0, 0.3, 0.6, 1.0)
 DELAYS = (0.0, 0.1, 0.2, 0.4)
@@ -279,7 +279,7 @@ def load_pidiff(folder: str, sampling: SamplingSettings) -> PIDiff:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m claims.pidiff", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", required=True, help="run trained by the shipped configuration")
-    parser.add_argument("--directions", type=Path, required=True, help="file of python -m datamodules.directions")
+    parser.add_argument("--directions", type=Path, required=True, help="file of python -m tools.find_directions")
     parser.add_argument("--without", help="run trained with --model.disentanglement_weight 0; else no W7 and P2")
     parser.add_argument("--subjects", type=int, default=12, help="test subjects")
     parser.add_argument("--samples", type=int, default=2, help="images per subject and setting")

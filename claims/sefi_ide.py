@@ -24,10 +24,10 @@ from claims.enrolled import Shown, Studio, Values, enrolled
 from claims.focus import attention_focus
 from claims.stage_reductions import exact_checks
 from contracts.errors import LikenessError
-from datamodules.photos import load_photos
+from datamodules.index import load_photos
 from datamodules.sources import cache_folder, find_shards
 from lightning_modules.sefi_ide import SefiIDE
-from pocket import paths
+from pocket.models import paths
 from train import users_mistake
 
 WEIGHTS = (0.0001, 0.001, 0.003, 0.01, 0.05)

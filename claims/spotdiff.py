@@ -26,14 +26,14 @@ from claims.leakage import Drawn, FactorReader, drawn_from
 from claims.probes import chance, probe_accuracy
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
-from datamodules.images import read_square
-from datamodules.photos import Photo, load_photos, read_pictures
+from datamodules.image_io import read_square
+from datamodules.index import Photo, load_photos, read_pictures
 from datamodules.sources import cache_folder, find_shards
-from lightning_modules.loading import load_run
+from lightning_modules.run import load_run
 from lightning_modules.spotdiff import SpotDiff
 from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack
-from pocket import paths
+from pocket.models import paths
 
 FACTORS = ("pose", "background", "subject")
 SCALES = (0.5, 0.75, 1.0)

@@ -13,10 +13,10 @@ from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.prompts import spoken
 from contracts.records import Request
-from datamodules.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders
-from datamodules.feature_cache import content_key
-from datamodules.images import read_square
-from datamodules.portraits import portrait_from_file
+from datamodules.face_crops import portrait_from_file
+from datamodules.features.cache import content_key
+from datamodules.features.encoders import PORTRAIT_FEATURES, Features, FrozenEncoders
+from datamodules.image_io import read_square
 from datamodules.processes import Processes
 from datamodules.samplers import share
 from datamodules.sources import cache_folder

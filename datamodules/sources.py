@@ -29,7 +29,7 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
         LikenessError: there is no such dataset, or there are no Parquet shards in it.
     """
     if source == "pocket10k":
-        from pocket.dataset import pocket10k
+        from pocket.render.dataset import pocket10k
 
         folder = pocket10k(cache_dir)
     elif Path(source).expanduser().is_dir():

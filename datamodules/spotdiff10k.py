@@ -14,18 +14,18 @@ from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER, spoken
 from contracts.records import Request
-from datamodules.encoders import Features, FrozenEncoders, photo_key
-from datamodules.enrolment import Enrolment, EnrolmentSettings
-from datamodules.faces import FaceStream, PersonStream
-from datamodules.feature_cache import FeatureCache, content_key
-from datamodules.filling import fill_photos
-from datamodules.images import read_square
-from datamodules.photos import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.batches.faces import FaceStream, PersonStream
+from datamodules.batches.pairs import Drops, FactorStream, PairStream, TwoStageStream
+from datamodules.batches.subjects import Enrolment, EnrolmentSettings
+from datamodules.encode_dataset import fill_photos
+from datamodules.features.cache import FeatureCache, content_key
+from datamodules.features.encoders import Features, FrozenEncoders, photo_key
+from datamodules.image_io import read_square
+from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_texts
 from datamodules.samplers import StepLoader, Stream, share
 from datamodules.sources import cache_folder, find_shards
-from datamodules.streams import Drops, FactorStream, PairStream, TwoStageStream
 
 
 @runtime_checkable

@@ -8,18 +8,18 @@ from functools import partial
 from lightning.fabric import Fabric
 
 from contracts.errors import LikenessError
-from leaderboard.artists import ModelArtist, PromptOnly, trained_encoders
-from leaderboard.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
-from leaderboard.galleries import load_galleries
-from leaderboard.generation import Artist, generate
-from leaderboard.own_judges import own_judges
-from leaderboard.plan import make_plan
+from contracts.settings import EvaluationSettings
+from datamodules.subjects import load_subjects
+from leaderboard.generate.generation import Artist, generate
+from leaderboard.generate.generators import ModelArtist, PromptOnly, trained_encoders
+from leaderboard.plan.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
+from leaderboard.plan.judge_overlap import own_judges
+from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
-from leaderboard.results import Entry, Results
-from leaderboard.scoring import load_judges, score
-from leaderboard.settings import EvaluationSettings
-from leaderboard.subjects import load_subjects
-from lightning_modules.loading import load_run
+from leaderboard.results.folder import Entry, Results
+from leaderboard.results.galleries import load_galleries
+from leaderboard.score.scoring import load_judges, score
+from lightning_modules.run import load_run
 
 
 def draw_and_score(

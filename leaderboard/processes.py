@@ -13,8 +13,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.settings import ProcessSettings
 from datamodules import processes
-from leaderboard.settings import ProcessSettings
 
 T = TypeVar("T")
 

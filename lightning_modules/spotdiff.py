@@ -20,7 +20,7 @@ from losses.diffusion import subject_weighted_loss
 from losses.orthogonality import orthogonality_loss, view_invariance_loss
 from networks.backbone import Backbone
 from networks.decoupled_attention import install_decoupled_attention
-from networks.experts import Alignment, Expert, FeatureStandardiser, SubjectHead, remove_directions
+from networks.spotdiff_heads import Alignment, Expert, FeatureStandardiser, SubjectHead, remove_directions
 
 
 class SpotDiff(PersonalisationModule):

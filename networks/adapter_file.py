@@ -1,8 +1,6 @@
 """``adapter.safetensors``: what a method trained and nothing else, with where it belongs in the metadata."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
+from contracts.files import write_atomically
 
 
 def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> None:
@@ -20,25 +19,10 @@ def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> No
     cannot be written; one that was there before is then as it was.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = save(tensors, metadata={"format": "likeness-adapter-1", **metadata})
-        with open(temporary, "wb") as stream:  # save_file's own files are for their owner alone, whatever the umask
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        write_atomically(path, save(tensors, metadata={"format": "likeness-adapter-1", **metadata}))
     except (OSError, SafetensorError) as error:
         raise LikenessError(f"adapter {str(path)!r} could not be written: {str(error).splitlines()[0]}") from error
-    finally:
-        _discard(temporary)
-
-
-def _discard(temporary: Path) -> None:
-    # Where the folder's place is taken by a file there is nothing to discard, and no permission to look.
-    with suppress(OSError):
-        temporary.unlink()
 
 
 def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -6,8 +6,6 @@ A subject with a single stage whose key is its value is a textual-inversion embe
 a ``StableDiffusionPipeline``.
 """
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +15,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from contracts.errors import LikenessError
+from contracts.files import write_atomically
 
 _FORMAT = "likeness-subject-2"
-_MAKE_ONE = "make one from a run of SeFi-IDE with python -m lightning_modules.export_subject"
+_MAKE_ONE = "make one from a run of SeFi-IDE with python -m tools.export_subject"
 
 
 @dataclass(frozen=True)
@@ -40,17 +39,10 @@ class SubjectFile:
             tensors = {f"<{self.name}>": learnt.clone() if len(learnt) > 1 else learnt[0].clone()}
         else:
             tensors = {"vectors": vectors, "noun": self.noun_embedding.detach().cpu().float().contiguous()}
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data = save(tensors, metadata={"format": _FORMAT, "subject": self.name, "noun": self.noun})
-            temporary.write_bytes(data)  # save_file's own files are for their owner alone, whatever the umask
-            os.replace(temporary, path)
+            write_atomically(path, save(tensors, {"format": _FORMAT, "subject": self.name, "noun": self.noun}))
         except (OSError, SafetensorError) as error:
             raise LikenessError(f"subject file {str(path)!r} could not be written: {error}") from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
 
 
 def read_subject_file(path: Path) -> SubjectFile:

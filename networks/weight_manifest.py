@@ -3,25 +3,20 @@
 ``manifest.json`` maps the paths below its own folder to sizes and hashes: ``{"files": {PATH: {"bytes", "sha256"}}}``.
 """
 
-import hashlib
 import json
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from contracts.files import file_sha256
 
 NAME = "manifest.json"
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
-
-
 @lru_cache(maxsize=256)
 def _digest(path: Path, size: int, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The file's SHA-256, computed once for each size and time of change."""
+    return file_sha256(path)
 
 
 def verify(folder: Path) -> None:
@@ -34,7 +29,7 @@ def verify(folder: Path) -> None:
     folder = folder.resolve()
     home = next((parent for parent in (folder, *folder.parents) if (parent / NAME).is_file()), None)
     if home is None:
-        raise LikenessError(f"{folder / NAME} is missing: restore it, or write it with `python -m pocket.manifest`")
+        raise LikenessError(f"{folder / NAME} is missing: restore it, or write it: `python -m pocket.models.manifest`")
     files = _read(home)
     if files is None:
         raise LikenessError(f"{home / NAME} is not a manifest of weights: restore it, for instance with git")
@@ -67,5 +62,5 @@ def _check(path: Path, size: int, digest: str, remedy: str) -> None:
         raise LikenessError(f"{path} is missing: {remedy}")
     if (found := path.stat().st_size) != size:
         raise LikenessError(f"{path} has {found} bytes, the manifest says {size}: {remedy}")
-    if (hashed := file_sha256(path)) != digest:
+    if (hashed := _digest(path, found, path.stat().st_mtime_ns)) != digest:
         raise LikenessError(f"{path} has SHA-256 {hashed}, the manifest says {digest}: {remedy}")

@@ -1,7 +1,6 @@
 """The frozen pair of e4e and StyleGAN2 that W+ methods stand on, from a folder or from a public checkpoint."""
 
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,15 +11,16 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
+from contracts.files import file_sha256, write_atomically
 from networks.e4e import E4E
 from networks.fingerprints import folder_fingerprint
 from networks.pretrained import first_line
 from networks.stylegan2 import StyleGAN2, row_count
-from networks.weight_manifest import file_sha256, verify_if_listed
+from networks.weight_manifest import verify_if_listed
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 CHECKPOINT_ENCODER = "Encoder4Editing"
@@ -113,11 +113,8 @@ def save_wplus(
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in generator.state_dict().items()} | {"latent_avg": latent_avg}
     tensors = {k: v.detach().cpu().to(dtype if v.is_floating_point() else v.dtype) for k, v in state.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{WEIGHTS_FILE}.{os.getpid()}"
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata={"format": "pt"})
-    os.replace(temporary, folder / WEIGHTS_FILE)
-    (folder / CONFIG_FILE).write_text(json.dumps(settings, indent=1) + "\n")
+    write_atomically(folder / WEIGHTS_FILE, save({k: v.contiguous() for k, v in tensors.items()}, {"format": "pt"}))
+    write_atomically(folder / CONFIG_FILE, (json.dumps(settings, indent=1) + "\n").encode())
 
 
 def _existing(source: str) -> Path:

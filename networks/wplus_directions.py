@@ -8,17 +8,17 @@ hands w' to its mapper as it would w). The strength s counts in steps of one uni
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from contracts.errors import LikenessError
+from contracts.files import write_atomically
 from networks.pretrained import first_line
 
 FORMAT = "likeness-directions-1"
@@ -103,16 +103,10 @@ def write_directions(path: Path, directions: Sequence[Direction], encoder: str) 
     """
     rows = {direction.name: list(direction.rows) for direction in directions}
     tensors = {direction.name: direction.vector.detach().float().cpu().contiguous() for direction in directions}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata={"format": FORMAT, "rows": json.dumps(rows), "encoder": encoder})
-        os.replace(temporary, path)
+        write_atomically(path, save(tensors, {"format": FORMAT, "rows": json.dumps(rows), "encoder": encoder}))
     except (OSError, SafetensorError) as error:
         raise LikenessError(f"directions {str(path)!r} could not be written: {first_line(error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str, Direction]:
@@ -127,9 +121,7 @@ def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str
         ranges: Mapping[str, Any] = json.loads(metadata["rows"])
         found = {name: Direction(name, _whole_rows(path, name, r), vectors[name]) for name, r in ranges.items()}
     except FileNotFoundError:
-        raise LikenessError(
-            f"no directions at {str(path)!r}: find some with python -m datamodules.directions"
-        ) from None
+        raise LikenessError(f"no directions at {str(path)!r}: find some with python -m tools.find_directions") from None
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise LikenessError(f"{str(path)!r} is no file of directions ({type(error).__name__}: {error})") from None
     if metadata.get("format") != FORMAT:

@@ -12,8 +12,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from contracts.files import write_json
 from performance.timing import Result, machine
-from pocket.training import atomic
 
 BENCHMARKS = (
     "training_step",
@@ -50,8 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in names:
         results.append(importlib.import_module(f"performance.{name}").measure())
         print(results[-1], flush=True)
-    with atomic(RESULTS) as temporary:
-        temporary.write_text(json.dumps(_merged(known, [result.to_json() for result in results]), indent=1) + "\n")
+    write_json(RESULTS, _merged(known, [result.to_json() for result in results]))
     print(f"wrote {RESULTS}")
     return 0 if all(result.holds for result in results) else 1
 

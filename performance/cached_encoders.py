@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from contracts.batch import PairBatch
-from datamodules.feature_cache import FeatureCache
+from datamodules.features.cache import FeatureCache
 from lightning_modules.spotdiff import SpotDiff
 from networks.backbone import Backbone
 from networks.clip_image import ClipImageEncoder

@@ -18,8 +18,8 @@ from torch import nn
 
 from networks.face_analysis import DETECTION_SIDE, FacePack
 from performance.timing import Result
-from pocket.bank import collect, render_bank
-from pocket.paths import FACES_B
+from pocket.models.bank import collect, render_bank
+from pocket.models.paths import FACES_B
 
 IMAGES, GOAL = 16, 0.45
 _OTHERS = {"1k3d68": (192, 3309), "2d106det": (192, 212), "genderage": (96, 3)}

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from leaderboard.pictures import read_picture, write_picture
+from leaderboard.results.image_files import read_picture, write_picture
 from metrics.functional.clip_score import clip_similarity
 from metrics.judges import Judges
 from metrics.regions import background_only, person_only
 from performance.timing import Result, Rounds, compare
-from pocket.bank import render_bank
-from pocket.paths import CLIP, FACES_A, FACES_B
+from pocket.models.bank import render_bank
+from pocket.models.paths import CLIP, FACES_A, FACES_B
 
 IMAGES, GOAL = 16, 0.6
 TEXT = "a photo of a person"

@@ -10,7 +10,7 @@ from lightning_modules.spotdiff import SpotDiff
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import ClipImageEncoder, load_clip_image
 from networks.pretrained import load_tokenizer
-from pocket.paths import BASE, CLIP
+from pocket.models.paths import BASE, CLIP
 
 SMALL_WIDTH = 32
 

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from leaderboard.cards import list_cards, versions
-from leaderboard.features import encode_vector
-from leaderboard.pictures import write_picture
-from leaderboard.protocol import PROMPT_CLASSES, Prompt, Protocol
-from leaderboard.report import write_report
-from leaderboard.results import Entry, Results, json_line, write_json
-from leaderboard.settings import JudgeSettings
+from contracts.files import write_json
+from contracts.protocol import Prompt, Protocol
+from contracts.settings import JudgeSettings
+from leaderboard.plan.cards import list_cards, versions
+from leaderboard.plan.prompts import PROMPT_CLASSES
+from leaderboard.report.report import write_report
+from leaderboard.results.folder import Entry, Results, json_line
+from leaderboard.results.image_files import write_picture
+from leaderboard.results.vectors import encode_vector
 from performance.timing import Result, seconds
 
 LIMIT = 3.0

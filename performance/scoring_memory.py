@@ -44,14 +44,15 @@ def score_images(root: Path, images: int) -> int:
     """Score ``images`` images of a new results folder and return how many records there are."""
     from lightning.fabric import Fabric
 
-    from leaderboard.cards import list_cards, versions
-    from leaderboard.galleries import make_galleries, save_galleries
-    from leaderboard.pictures import write_picture
-    from leaderboard.protocol import PROMPT_CLASSES, Prompt, Protocol
-    from leaderboard.results import Entry, Results
-    from leaderboard.scoring import load_judges, score
-    from leaderboard.settings import JudgeSettings
-    from pocket.paths import CLIP, FACES_A, FACES_B
+    from contracts.protocol import Prompt, Protocol
+    from contracts.settings import JudgeSettings
+    from leaderboard.plan.cards import list_cards, versions
+    from leaderboard.plan.prompts import PROMPT_CLASSES
+    from leaderboard.results.folder import Entry, Results
+    from leaderboard.results.galleries import make_galleries, save_galleries
+    from leaderboard.results.image_files import write_picture
+    from leaderboard.score.scoring import load_judges, score
+    from pocket.models.paths import CLIP, FACES_A, FACES_B
 
     settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A))
     subjects = render_subjects()
@@ -100,8 +101,8 @@ def render_subjects() -> list:
     """Subjects with a reference and ``PHOTOS`` held-out photos each, the pocket world's enlarged to ``SIDE``."""
     import numpy as np
 
-    from leaderboard.subjects import SubjectPhotos
-    from pocket.bank import collect, render_bank
+    from datamodules.subjects import SubjectPhotos
+    from pocket.models.bank import collect, render_bank
 
     bank = collect(render_bank("memory", SUBJECTS, 1 + PHOTOS, plain=True))
     found = []

@@ -16,7 +16,7 @@ from losses.localisation import face_loss
 from networks.backbone import load_backbone
 from networks.keyed_noise import keyed_normal
 from performance.timing import Result, Rounds, compare
-from pocket.paths import BASE
+from pocket.models.paths import BASE
 
 BATCH_SIZE = 8
 GOAL = 1.1

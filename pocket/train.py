@@ -13,18 +13,18 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from contracts.errors import LikenessError
-from pocket import paths
-from pocket.bank import load_bank
-from pocket.base_model import train_base
-from pocket.clip import train_clip
-from pocket.export import export_base, export_clip
-from pocket.faces import train_packs
-from pocket.manifest import write
-from pocket.recogniser import train_recogniser
-from pocket.style import export_style, train_style
-from pocket.style_views import bank_masks
-from pocket.tokenizer import build_tokenizer
-from pocket.vae import encode_bank, train_decoder, train_jointly
+from pocket.models import paths
+from pocket.models.bank import load_bank
+from pocket.models.base_model import train_base
+from pocket.models.clip import train_clip
+from pocket.models.export import export_base, export_clip
+from pocket.models.faces import train_packs
+from pocket.models.manifest import write
+from pocket.models.recogniser import train_recogniser
+from pocket.models.style import export_style, train_style
+from pocket.models.style_views import bank_masks
+from pocket.models.tokenizer import build_tokenizer
+from pocket.models.vae import encode_bank, train_decoder, train_jointly
 
 SHOTS = 10
 PARTS = ("clip", "base", "faces", "style")

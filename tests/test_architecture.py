@@ -28,10 +28,10 @@ MAY_IMPORT = {
     "leaderboard": MECHANISMS | {"lightning_modules", "datamodules", "leaderboard", "pocket"},
     "callbacks": MECHANISMS | {"lightning_modules", "datamodules", "callbacks"},
 }
-FREE = {"pocket", "claims", "performance"}
+FREE = {"pocket", "claims", "performance", "tools"}
 COMMANDS = {"train", "evaluate"}
 OURS = set(MAY_IMPORT) | FREE | COMMANDS
-NOTHING_IMPORTS = {"claims", "performance"} | COMMANDS
+NOTHING_IMPORTS = {"claims", "performance", "tools"} | COMMANDS
 
 FILES = sorted(
     path for package in sorted(set(MAY_IMPORT) | FREE) for path in (ROOT / package).rglob("*.py") if path.is_file()

@@ -9,14 +9,14 @@ import yaml
 
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from evaluate import make_parser
-from leaderboard.protocol import read_prompts
+from leaderboard.plan.prompts import read_prompts
 from lightning_modules import PersonalisationModule
 from train import TrainCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("pocket/*.yaml")])
 TRAINERS = sorted(CONFIGS.glob("trainer/*.yaml"))
-PROMPTS = [path for path in sorted(CONFIGS.parent.glob("leaderboard/prompts/*.yaml")) if path.stem != "pocket_edits"]
+PROMPTS = [path for path in sorted(CONFIGS.parent.glob("configs/prompts/*.yaml")) if path.stem != "pocket_edits"]
 EVALUATIONS = sorted(CONFIGS.glob("evaluation/*.yaml"))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed
 
-from tests.distributed import run_ranks
+from tests.helpers.distributed import run_ranks
 
 
 def test_every_rank_returns_its_own_result_in_order() -> None:

@@ -26,15 +26,15 @@ from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from datamodules.schema import features
 from lightning_modules import sefi_ide
-from lightning_modules.loading import load_run
+from lightning_modules.run import load_run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.clip_judge import ClipJudge
 from networks.subject_vectors import missing_subjects
-from pocket.dataset import rows_of
-from tests.enrolment import NAMES, STEPS, arguments, enrol, vectors
-from tests.lightning_modules.batches import request_batch
-from tests.tiny import tiny_base
-from tests.training import GRID, TEST, TRAINING, TinyWorld
+from pocket.render.dataset import rows_of
+from tests.helpers.batches import request_batch
+from tests.helpers.enrolment import NAMES, STEPS, arguments, enrol, vectors
+from tests.helpers.tiny import tiny_base
+from tests.helpers.training import GRID, TEST, TRAINING, TinyWorld
 
 LAST = NAMES[-1]
 ROUNDING = 0.05 + 3 * 0.005  # a run's seconds have one decimal, a subject's have two
@@ -158,7 +158,7 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
     step: int, together: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
-    stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
     assert train.main([*given, *stop, f"--trainer.callbacks.step={step}"]) == 143
     kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
     assert kept["vectors._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
@@ -173,7 +173,7 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
-    kill = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGKILL"]
+    kill = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGKILL"]
     process = get_context("fork").Process(
         target=lambda: os._exit(train.main([*given, *kill, f"--trainer.callbacks.step={STEPS + 3}"]))
     )

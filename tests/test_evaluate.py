@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluate import _is_first, main, make_parser
-from tests.leaderboard.boards import make_results
+from tests.helpers.boards import make_results
 
 CONFIG = "configs/evaluation/pocket.yaml"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pocket import manifest
-from pocket.paths import WEIGHTS
+from pocket.models import manifest
+from pocket.models.paths import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 BINARY = {".bin", ".ckpt", ".npz", ".onnx", ".parquet", ".png", ".pt", ".safetensors"}

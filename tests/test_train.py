@@ -18,15 +18,15 @@ from torch import Tensor
 
 import train
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from lightning_modules.loading import load_run
+from lightning_modules.run import load_run
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
-from pocket.paths import WEIGHTS
-from tests.tiny import SIDE, tiny_base
-from tests.training import TinyWorld
+from pocket.models.paths import WEIGHTS
+from tests.helpers.tiny import SIDE, tiny_base
+from tests.helpers.training import TinyWorld
 
 ROOT = Path(__file__).parents[1]
 STEPS, EXPERT_STEPS = 6, 2
@@ -133,7 +133,7 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], step: int
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100)
-    stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
     assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
     assert "stopped: the state is saved" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"interrupted.ckpt"}
@@ -149,7 +149,7 @@ def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, rank: str
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **{"trainer.devices": 2})
-    stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
     stop += [f"--trainer.callbacks.step={EXPERT_STEPS + 1}", f"--trainer.callbacks.rank={rank}"]
     start = [sys.executable, "train.py", *arguments]
     stopped = subprocess.run([*start, *stop], cwd=ROOT, capture_output=True, text=True, timeout=600)
@@ -166,7 +166,7 @@ def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
 def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     arguments = tiny_world.arguments(tmp_path / "run")
     kill = [
-        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks+=tests.helpers.faults.Signal",
         "--trainer.callbacks.name=SIGKILL",
         "--trainer.callbacks.step=5",
     ]
@@ -182,7 +182,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_worl
 
 def test_a_run_that_saves_at_other_steps_goes_on_in_the_same_checkpoint(tiny_world: TinyWorld, tmp_path: Path) -> None:
     stop = [
-        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks+=tests.helpers.faults.Signal",
         "--trainer.callbacks.name=SIGTERM",
         "--trainer.callbacks.step=3",
     ]
@@ -198,7 +198,7 @@ def test_sigterm_within_an_accumulated_step_waits_for_the_whole_of_it(tiny_world
     assert train.main(tiny_world.arguments(tmp_path / "whole", **settings)) == 0
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **settings)
     stop = [
-        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks+=tests.helpers.faults.Signal",
         "--trainer.callbacks.name=SIGTERM",
         "--trainer.callbacks.step=2",
     ]

@@ -8,11 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train
-from lightning_modules.loading import load_run
 from lightning_modules.pidiff import PIDiff
+from lightning_modules.run import load_run
 from networks.face_alignment import VERSION
-from tests.tiny import tiny_wplus
-from tests.training import TinyWorld
+from tests.helpers.tiny import tiny_wplus
+from tests.helpers.training import TinyWorld
 
 STEPS = 6
 
@@ -49,7 +49,7 @@ def test_sigterm_in_either_stage_and_the_same_command_goes_on(
 ) -> None:
     for step in (1, 4):
         arguments = tiny_world.pidiff(tmp_path / str(step), checkpoint_every=100)
-        stop = ["--trainer.callbacks+=tests.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
+        stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
         assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
         assert train.main(arguments) == 0
         found, expected = adapter(tmp_path / str(step)), adapter(unbroken)
@@ -68,7 +68,7 @@ def test_a_run_that_was_stopped_goes_on_with_its_own_settings_only(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: dict, words: str
 ) -> None:
     stop = [
-        "--trainer.callbacks+=tests.faults.Signal",
+        "--trainer.callbacks+=tests.helpers.faults.Signal",
         "--trainer.callbacks.name=SIGTERM",
         "--trainer.callbacks.step=1",
     ]

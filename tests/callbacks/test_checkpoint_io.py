@@ -6,7 +6,7 @@ import torch
 
 from callbacks.checkpoint_io import DurableCheckpointIO
 from contracts.errors import LikenessError
-from tests.faults import file_size_limit
+from tests.helpers.faults import file_size_limit
 
 OLD = {"state_dict": {"weight": torch.arange(4.0)}, "global_step": 3}
 NEW = {"state_dict": {"weight": torch.randn(50_000)}, "global_step": 4}

@@ -11,11 +11,11 @@ import train
 from callbacks.checkpoint_io import DurableCheckpointIO
 from callbacks.guards import FiniteLoss
 from contracts.errors import LikenessError
-from tests.training import TinyWorld
+from tests.helpers.training import TinyWorld
 
 
 def run(world: TinyWorld, output: Path, fault: str, step: int, **changes: object) -> int:
-    faults = [f"--trainer.callbacks+=tests.faults.{fault}", f"--trainer.callbacks.step={step}"]
+    faults = [f"--trainer.callbacks+=tests.helpers.faults.{fault}", f"--trainer.callbacks.step={step}"]
     return train.main([*world.arguments(output, **changes), *faults])
 
 

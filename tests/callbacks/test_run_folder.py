@@ -8,15 +8,7 @@ import pytest
 import torch
 
 from callbacks import run_folder
-from callbacks.run_folder import RunFolder, git_state, peak_memory, write_text
-
-
-def test_a_small_file_is_written_whole(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "config.yaml"
-    write_text(path, "a: 1\n")
-    write_text(path, "a: 2\n")
-    assert path.read_text() == "a: 2\n"
-    assert [file.name for file in path.parent.iterdir()] == ["config.yaml"]
+from callbacks.run_folder import RunFolder, git_state, peak_memory
 
 
 def test_peak_memory_is_in_bytes() -> None:

@@ -11,7 +11,7 @@ import torch
 from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
-from tests.tiny import SIDE, tiny_clip, tiny_faces
+from tests.helpers.tiny import SIDE, tiny_clip, tiny_faces
 
 DARK = 5  # the tiny detector finds nothing there
 

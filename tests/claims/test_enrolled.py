@@ -9,16 +9,16 @@ import torch
 from claims import enrolled
 from claims.enrolled import Studio
 from contracts.prompts import PLACEHOLDER
-from leaderboard.artists import PromptOnly
-from leaderboard.protocol import read_prompts
-from leaderboard.subjects import load_subjects
+from datamodules.subjects import load_subjects
+from leaderboard.generate.generators import PromptOnly
+from leaderboard.plan.prompts import read_prompts
 from metrics.functional.clip_score import clip_similarity
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
-from tests.enrolment import NAMES
-from tests.tiny import SIDE
-from tests.training import TinyWorld
+from tests.helpers.enrolment import NAMES
+from tests.helpers.tiny import SIDE
+from tests.helpers.training import TinyWorld
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from claims import focus
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.decoupled_attention import cross_attention_layers
-from tests.lightning_modules.batches import SUBJECTS, build
-from tests.training import TinyWorld
+from tests.helpers.batches import SUBJECTS, build
+from tests.helpers.training import TinyWorld
 
 
 @pytest.fixture

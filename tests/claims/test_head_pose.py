@@ -5,11 +5,11 @@ import pytest
 from numpy.typing import NDArray
 
 from claims.head_pose import PoseReader, pose_reader
-from leaderboard.subjects import SubjectPhotos
+from datamodules.subjects import SubjectPhotos
 from networks.face_analysis import FacePack
-from pocket.factors import POSES, draw_shot, draw_subject
-from pocket.paths import FACES_B
-from pocket.renderer import Render, render
+from pocket.models.paths import FACES_B
+from pocket.render.factors import POSES, draw_shot, draw_subject
+from pocket.render.renderer import Render, render
 
 
 def drawn(person: str, pose: tuple[float, float, float], shot: str = "shot") -> Render:

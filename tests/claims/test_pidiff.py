@@ -14,12 +14,12 @@ from claims.edited import Shown, Stage, of_rows, settings, unchanged
 from claims.head_pose import pose_reader
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
-from leaderboard.editor import Editor, people_of
-from leaderboard.subjects import load_subjects
+from datamodules.subjects import load_subjects
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
-from tests.leaderboard.test_editing import World
-from tests.tiny import SIDE
+from tests.helpers.tiny import SIDE
+from tests.tools.test_edit_faces import World
+from tools.edit_faces.editor import Editor, people_of
 
 FEW = SamplingSettings("ddim", steps=2)
 

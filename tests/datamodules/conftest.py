@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from pocket.dataset import Grid, pocket10k
-from tests.tiny import tiny_base, tiny_clip
+from pocket.render.dataset import Grid, pocket10k
+from tests.helpers.tiny import tiny_base, tiny_clip
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from contracts.errors import LikenessError
-from datamodules.enrolment import EnrolmentSettings, caption_with_placeholder
-from datamodules.photos import Photo, load_photos, reference_of
+from datamodules.batches.subjects import EnrolmentSettings, caption_with_placeholder
+from datamodules.index import Photo, load_photos, reference_of
 from datamodules.sources import find_shards
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from tests.enrolment import NAMES
-from tests.training import TinyWorld
+from tests.helpers.enrolment import NAMES
+from tests.helpers.training import TinyWorld
 
 FIELDS = ("moments", "latent_noise", "noise", "timestep")
 

@@ -7,15 +7,15 @@ import torch
 
 from contracts.batch import FaceBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.encoders import FrozenEncoders, photo_key
-from datamodules.photos import read_pictures
-from datamodules.portraits import aligned, portrait_of
+from datamodules.batches.pairs import PairStream
+from datamodules.face_crops import aligned, portrait_of
+from datamodules.features.encoders import FrozenEncoders, photo_key
+from datamodules.index import read_pictures
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from datamodules.streams import PairStream
 from networks.face_alignment import VERSION
 from networks.wplus import load_wplus
-from tests.tiny import tiny_wplus
-from tests.training import TinyWorld
+from tests.helpers.tiny import tiny_wplus
+from tests.helpers.training import TinyWorld
 
 TEXTS = ["a photo of a person", "a person"]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from datamodules.feature_cache import FeatureCache, content_key
+from datamodules.features.cache import FeatureCache, content_key
 
 KEYS = [content_key(str(i)) for i in range(6)]
 

@@ -13,15 +13,15 @@ from PIL import Image
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
-from datamodules.encoders import Features, FrozenEncoders
-from datamodules.feature_cache import content_key
+from datamodules.features.cache import content_key
+from datamodules.features.encoders import Features, FrozenEncoders
 from datamodules.processes import Processes
 from datamodules.requests import RequestDataModule, fill_references, fill_texts
 from networks.backbone import load_backbone
 from networks.clip_image import load_clip_image
 from networks.keyed_noise import keyed_normal
 from tests.datamodules.conftest import World
-from tests.distributed import run_ranks
+from tests.helpers.distributed import run_ranks
 
 PROMPTS = ("a photo of a <subject> on a beach", "a pencil sketch of a <subject>")
 

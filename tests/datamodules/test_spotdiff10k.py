@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules import encoders
-from datamodules.feature_cache import content_key
-from datamodules.images import read_square
-from datamodules.photos import read_pictures
+from datamodules.features import encoders
+from datamodules.features.cache import content_key
+from datamodules.image_io import read_square
+from datamodules.index import read_pictures
 from datamodules.schema import features
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from networks.backbone import load_backbone
 from networks.clip_image import load_clip_image
-from pocket.dataset import Grid, rows_of
+from pocket.render.dataset import Grid, rows_of
 from tests.datamodules.conftest import World
-from tests.distributed import run_ranks
-from tests.tiny import tiny_base
+from tests.helpers.distributed import run_ranks
+from tests.helpers.tiny import tiny_base
 
 
 class _Tiny(LightningModule):

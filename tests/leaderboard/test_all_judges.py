@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import ViTImageProcessorPil, ViTModel
 
+from datamodules.subjects import load_subjects
 from evaluate import main
-from leaderboard.results import Results
-from leaderboard.subjects import load_subjects
+from leaderboard.results.folder import Results
+from tests.helpers.tiny import SIDE, random_lpips, tiny_vit
 from tests.leaderboard.conftest import World
 from tests.networks.test_lpips import by_hand
-from tests.tiny import SIDE, random_lpips, tiny_vit
 
 MORE = ("identity_second_opinion", "image_similarity", "image_similarity_foreground", "lpips_diversity")
 METHOD = "spotdiff"

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.board import read_scored
-from leaderboard.features import encode_vector
-from leaderboard.report import write_report
-from leaderboard.results import Entry, json_line, write_json
-from tests.leaderboard import boards
-from tests.leaderboard.boards import KINDS, MANIFEST, board_of, make_board, make_results
+from contracts.files import write_json
+from leaderboard.report.board import read_scored
+from leaderboard.report.report import write_report
+from leaderboard.results.folder import Entry, json_line
+from leaderboard.results.vectors import encode_vector
+from tests.helpers import boards
+from tests.helpers.boards import KINDS, MANIFEST, board_of, make_board, make_results
 
 
 def test_everything_behind_a_number_is_in_the_board(tmp_path: Path) -> None:

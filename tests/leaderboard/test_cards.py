@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from leaderboard import card_networks
-from leaderboard.cards import list_cards
-from leaderboard.settings import JudgeSettings
-from leaderboard.tables.cards import list_of_cards
-from leaderboard.tables.columns import range_text
+from contracts.settings import JudgeSettings
+from leaderboard.plan.cards import list_cards
+from leaderboard.plan.plan import card_networks
+from leaderboard.report.tables.cards import list_of_cards
+from leaderboard.report.tables.titles import range_text
 from metrics.card import MetricCard
 from networks.face_analysis import FacePack
 from tests.leaderboard.conftest import World

@@ -12,9 +12,9 @@ from torchmetrics.image.kid import poly_mmd
 
 from contracts.errors import LikenessError
 from contracts.records import Record
-from leaderboard.columns import counts, set_columns, subject_columns
-from leaderboard.features import decode_vectors, encode_vector
-from leaderboard.statistics import ratio_interval
+from leaderboard.report.columns import counts, set_columns, subject_columns
+from leaderboard.report.statistics import ratio_interval
+from leaderboard.results.vectors import decode_vectors, encode_vector
 
 SUBJECTS = ("a", "b", "c")
 SCORES = (

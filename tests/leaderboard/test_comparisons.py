@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from leaderboard.comparisons import compare_pairs, head_to_head
-from leaderboard.statistics import Ratio, compare, holm
-from tests.leaderboard.boards import cards
+from leaderboard.report.comparisons import compare_pairs, head_to_head
+from leaderboard.report.statistics import Ratio, compare, holm
+from tests.helpers.boards import cards
 
 NOISE = np.random.default_rng(0).normal(0, 0.02, (3, 12))
 

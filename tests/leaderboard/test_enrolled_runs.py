@@ -9,15 +9,15 @@ import yaml
 
 import evaluate
 import train
-from datamodules.photos import load_photos
+from contracts.settings import EvaluationSettings
+from datamodules.index import load_photos
 from datamodules.sources import cache_folder, find_shards
-from leaderboard.cards import planned_cards
-from leaderboard.settings import EvaluationSettings
+from leaderboard.plan.cards import planned_cards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter
-from tests.enrolment import STEPS
+from tests.helpers.enrolment import STEPS
+from tests.helpers.tiny import SIDE, TEXT_LENGTH, TEXT_WIDTH
 from tests.leaderboard.conftest import PROMPTS, World
-from tests.tiny import SIDE, TEXT_LENGTH, TEXT_WIDTH
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contracts.files import file_sha256
 from evaluate import main
-from leaderboard.results import Results, file_hash
+from leaderboard.results.folder import Results
+from tests.helpers.tiny import tiny_base
 from tests.leaderboard.conftest import World
-from tests.tiny import tiny_base
 
 IMAGES = 2 * 3 * 2  # subjects x prompts x samples
 
@@ -150,7 +151,7 @@ def test_a_record_of_a_killed_process_is_older_than_what_is_scored_now(
     image.write_bytes(other.read_bytes())
     for _ in range(2):
         assert evaluate(world, output, "--stage", "score") == 0
-        assert folder.records()[image.stem].image_sha256 == file_hash(image)
+        assert folder.records()[image.stem].image_sha256 == file_sha256(image)
     assert not list(folder.root.glob("shards/*"))
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.galleries import load_galleries, load_photo_features, make_galleries, save_galleries
-from leaderboard.subjects import SubjectPhotos, load_subjects
+from datamodules.subjects import SubjectPhotos, load_subjects
+from leaderboard.results.galleries import load_galleries, load_photo_features, make_galleries, save_galleries
 from metrics.judges import Judges
 from tests.leaderboard.conftest import World
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evaluate import main
-from leaderboard.results import Results
+from leaderboard.results.folder import Results
 from tests.leaderboard.conftest import World
 
 TIMES = ("seconds_per_image", "enrol_seconds")

@@ -12,10 +12,10 @@ from PIL import Image
 
 import evaluate
 from datamodules.schema import features
-from pocket.dataset import Grid, rows_of
+from pocket.render.dataset import Grid, rows_of
+from tests.helpers.tiny import SIDE
 from tests.leaderboard.conftest import World
 from tests.leaderboard.test_enrolled_runs import enrol
-from tests.tiny import SIDE
 
 FIRST, SECOND = "s0018", "s0019"
 IDENTITY = (

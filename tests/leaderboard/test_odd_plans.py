@@ -10,13 +10,13 @@ import pytest
 import yaml
 from datasets import Dataset
 
-from datamodules.photos import by_subject, load_photos, reference_of
+from datamodules.index import by_subject, load_photos, reference_of
 from datamodules.schema import features
 from datamodules.sources import cache_folder, find_shards
 from evaluate import main
-from pocket.dataset import Grid, rows_of
+from pocket.render.dataset import Grid, rows_of
+from tests.helpers.tiny import TEXT_LENGTH
 from tests.leaderboard.conftest import World
-from tests.tiny import TEXT_LENGTH
 
 VERY = "photo " * 500  # a single token each
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.page.plots import BOTTOM, LEFT, RIGHT, TOP, Measure, Reading, make_plot, pareto_front
-from leaderboard.page.sheets import SIDE, choose, thumbnail
-from leaderboard.protocol import Prompt
-from leaderboard.results import Results
-from tests.leaderboard.boards import KINDS, make_board, page_of
+from contracts.protocol import Prompt
+from leaderboard.report.page.contact_sheets import SIDE, choose, thumbnail
+from leaderboard.report.page.plots import BOTTOM, LEFT, RIGHT, TOP, Measure, Reading, make_plot, pareto_front
+from leaderboard.results.folder import Results
+from tests.helpers.boards import KINDS, make_board, page_of
 from tests.leaderboard.test_protocol import make_protocol
 
 HOSTILE = '</script><script async>alert("x")</script>&\' \u202ertl 🙂 <subject>'

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datamodules.files import replace_atomically
-from leaderboard.protocol import Prompt
-from tests.browser import CHROMIUM, Browser, browser
-from tests.browser import main as write_picture_of
-from tests.leaderboard.boards import make_board, page_of
+from contracts.files import write_atomically
+from contracts.protocol import Prompt
+from tests.helpers.boards import make_board, page_of
+from tests.helpers.browser import CHROMIUM, Browser, browser
+from tests.helpers.browser import main as write_picture_of
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH: install Debian's package chromium")
 
@@ -33,7 +33,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results, board = make_board(root / "results", prompts=prompts)
     board["entries"][1]["manifest"] = {"method": HOSTILE}
     path = root / "page.html"
-    replace_atomically(path, page_of(results, board).encode())
+    write_atomically(path, page_of(results, board).encode())
     return path
 
 
@@ -182,7 +182,7 @@ def test_a_table_with_all_columns_is_not_cut_off_by_paper(chromium: Browser, tmp
         for entry in board["entries"]:
             entry["metrics"][f"more_{i}"] = entry["metrics"]["edit_margin"]
     wide = tmp_path / "wide.html"
-    replace_atomically(wide, page_of(results, board).encode())
+    write_atomically(wide, page_of(results, board).encode())
     chromium.open(wide, PAPER, 760)
     chromium.choose("#column-group", "all")
     chromium.call("Emulation.setEmulatedMedia", media="print")

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from evaluate import main
-from leaderboard.results import Results
+from leaderboard.results.folder import Results
 from tests.leaderboard.conftest import World
 
 IMAGES = 2 * 3 * 2  # subjects x prompts x samples

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from contracts.records import Record
-from leaderboard.columns import subject_columns
-from leaderboard.features import encode_vector
-from leaderboard.presets import PRESETS, preset_values, without_outliers
-from leaderboard.statistics import ratio_interval
+from leaderboard.report.columns import subject_columns
+from leaderboard.report.presets import PRESETS, preset_values, without_outliers
+from leaderboard.report.statistics import ratio_interval
+from leaderboard.results.vectors import encode_vector
 
 
 def record(prompt: str, sample: int, faces: int, **scores: float | None) -> Record:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from tqdm.std import TqdmDefaultWriteLock
 
 from contracts.errors import LikenessError
+from contracts.settings import ProcessSettings
 from leaderboard.processes import launch
-from leaderboard.settings import ProcessSettings
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ import yaml
 
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
-from leaderboard.protocol import PROMPT_CLASSES, Prompt, Protocol, prompts_hash, read_prompts
-from pocket.captions import caption
-from pocket.factors import draw_shot, draw_subject
+from contracts.protocol import Prompt, Protocol, prompts_hash
+from leaderboard.plan.prompts import PROMPT_CLASSES, read_prompts
+from pocket.render.captions import caption
+from pocket.render.factors import draw_shot, draw_subject
 
 
 def make_protocol(**changes: object) -> Protocol:
@@ -106,20 +107,20 @@ def test_pocket_prompts_use_the_words_of_the_captions(name: str) -> None:
     words: set[str] = set()
     for i in range(1500):
         words |= set(re.findall(r"\w+", caption(draw_subject(str(i)), draw_shot(str(i)), str(i), detail=1.0, pose=1.0)))
-    for prompt in read_prompts(f"leaderboard/prompts/{name}.yaml"):
+    for prompt in read_prompts(f"configs/prompts/{name}.yaml"):
         assert set(re.findall(r"\w+", plain_prompt(prompt.text, "s1", {"s1": "person"}))) <= words, prompt
 
 
 @pytest.mark.parametrize(("name", "per_class"), [("pocket_full", 6), ("people", 10), ("objects", 6)])
 def test_shipped_sets_have_as_many_prompts_of_every_class(name: str, per_class: int) -> None:
-    prompts = read_prompts(f"leaderboard/prompts/{name}.yaml")
+    prompts = read_prompts(f"configs/prompts/{name}.yaml")
     assert Counter(prompt.prompt_class for prompt in prompts) == dict.fromkeys(PROMPT_CLASSES, per_class)
     assert len({prompt.text for prompt in prompts}) == len(prompts)
 
 
 @pytest.mark.parametrize("name", ["pocket", "pocket_full", "people", "objects"])
 def test_a_shipped_set_cannot_change_unnoticed(name: str, tmp_path: Path) -> None:
-    text = Path(f"leaderboard/prompts/{name}.yaml").read_text()
+    text = Path(f"configs/prompts/{name}.yaml").read_text()
     changed = tmp_path / "changed.yaml"
     changed.write_text(text.replace("a photo of a", "the photo of a", 1))
     with pytest.raises(LikenessError, match="was changed: its key sha256 does not fit"):

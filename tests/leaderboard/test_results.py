@@ -6,7 +6,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from contracts.errors import LikenessError
-from leaderboard.results import Entry, LineLog, Results, read_lines, write_json
+from contracts.files import write_json
+from leaderboard.results.folder import Entry, LineLog, Results, read_lines
 from tests.leaderboard.test_protocol import make_protocol
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from leaderboard.statistics import (
+from leaderboard.report.statistics import (
     Ratio,
     bounds,
     compare,

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 
 from contracts.errors import LikenessError
-from leaderboard.board import read_scored
-from leaderboard.grid import draw_grid
-from leaderboard.results import Results
-from leaderboard.tables.cards import list_of_cards
-from leaderboard.tables.frames import to_csv
-from leaderboard.tables.head_to_head import compare_entries
-from leaderboard.tables.latex import escape, to_latex
-from leaderboard.tables.markdown import summary, to_markdown
-from leaderboard.tables.marks import Mark, mark
-from tests.leaderboard.boards import KINDS, board_of, cards, make_board, make_results
+from leaderboard.report.board import read_scored
+from leaderboard.report.grid import draw_grid
+from leaderboard.report.tables.cards import list_of_cards
+from leaderboard.report.tables.dataframe import to_csv
+from leaderboard.report.tables.head_to_head import compare_entries
+from leaderboard.report.tables.latex import escape, to_latex
+from leaderboard.report.tables.markdown import summary, to_markdown
+from leaderboard.report.tables.significance import Mark, mark
+from leaderboard.results.folder import Results
+from tests.helpers.boards import KINDS, board_of, cards, make_board, make_results
 
 MISS = (214, 30, 30)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from evaluate import main
-from leaderboard.results import Results
+from leaderboard.results.folder import Results
 from tests.leaderboard.conftest import World
 from tests.leaderboard.test_evaluation import contents, timeless
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import evaluate
-from datamodules import portraits
-from datamodules.encoders import FrozenEncoders
-from leaderboard.artists import trained_encoders
+from datamodules import face_crops as portraits
+from datamodules.features.encoders import FrozenEncoders
+from leaderboard.generate.generators import trained_encoders
 from tests.leaderboard.conftest import World
-from tests.leaderboard.test_editing import World as Editing
+from tests.tools.test_edit_faces import World as Editing
 
 
 @pytest.fixture(scope="module")

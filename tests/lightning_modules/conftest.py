@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from networks.backbone import Backbone, load_backbone
-from tests.tiny import tiny_base
+from tests.helpers.tiny import tiny_base
 
 
 @pytest.fixture(scope="session")

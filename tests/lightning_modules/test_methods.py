@@ -9,15 +9,15 @@ import torch
 import yaml
 from diffusers import DDIMScheduler
 
-from callbacks.run_folder import write_text
 from contracts.errors import LikenessError
-from leaderboard.artists import PromptOnly
+from contracts.files import write_atomically
+from leaderboard.generate.generators import PromptOnly
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.loading import load_run, run_manifest, run_settings
+from lightning_modules.run import load_run, run_manifest, run_settings
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings
-from tests.lightning_modules.batches import METHODS, build, request_batch, training_batch
-from tests.tiny import tiny_base
+from tests.helpers.batches import METHODS, build, request_batch, training_batch
+from tests.helpers.tiny import tiny_base
 
 pytestmark = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 Method = type[PersonalisationModule]
@@ -28,7 +28,9 @@ def save_run(module: PersonalisationModule, folder: Path, **arguments: object) -
     """The run folder that ``train.py`` would leave."""
     init = {name: value for name, value in module.hparams.items() if isinstance(value, int | float | str)}
     path = f"lightning_modules.{type(module).__name__}"
-    write_text(folder / "config.yaml", yaml.safe_dump({"model": {"class_path": path, "init_args": init | arguments}}))
+    write_atomically(
+        folder / "config.yaml", yaml.safe_dump({"model": {"class_path": path, "init_args": init | arguments}}).encode()
+    )
     module.save_adapter(folder / "adapter.safetensors")
     return folder
 

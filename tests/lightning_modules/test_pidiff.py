@@ -9,14 +9,14 @@ from torch import Tensor
 
 from contracts.batch import PairBatch
 from contracts.errors import LikenessError
-from lightning_modules.loading import load_run
 from lightning_modules.pidiff import PIDiff
+from lightning_modules.run import load_run
 from losses.attention_leak import attention_leak
 from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, identity_norms
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
-from tests.lightning_modules.batches import (
+from tests.helpers.batches import (
     CODE_ROWS,
     CODE_WIDTH,
     build,

@@ -11,7 +11,7 @@ from lightning_modules.sefi_ide import SefiIDE
 from networks.adapter_file import read_adapter
 from networks.backbone import Backbone
 from networks.sampler import SamplingSettings
-from tests.lightning_modules.batches import SUBJECTS, build, normal, request_batch, subject_batch
+from tests.helpers.batches import SUBJECTS, build, normal, request_batch, subject_batch
 
 PROMPT = "a photo of a <subject>, in a garden"
 

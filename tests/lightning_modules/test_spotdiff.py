@@ -7,7 +7,7 @@ import torch
 from lightning_modules.spotdiff import SpotDiff
 from losses.contrastive import supervised_info_nce
 from networks.backbone import Backbone
-from tests.lightning_modules.batches import build, factor_batch, head, pair_batch, request_batch
+from tests.helpers.batches import build, factor_batch, head, pair_batch, request_batch
 
 
 def spotdiff(backbone: Backbone, **arguments: object) -> SpotDiff:

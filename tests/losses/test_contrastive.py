@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from losses.contrastive import supervised_info_nce
-from tests.losses.descend import descend
+from tests.helpers.descend import descend
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2])
 

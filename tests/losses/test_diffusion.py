@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from losses.diffusion import diffusion_loss, subject_weighted_loss
-from tests.losses.descend import descend
+from tests.helpers.descend import descend
 
 
 def latents(seed: int) -> torch.Tensor:

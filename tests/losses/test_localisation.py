@@ -10,7 +10,7 @@ from losses.disentanglement import disentanglement_loss
 from losses.localisation import face_loss
 from losses.masked import masked_mean
 from losses.preservation import preservation_loss
-from tests.losses.descend import descend
+from tests.helpers.descend import descend
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:

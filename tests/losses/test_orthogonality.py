@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from losses.orthogonality import orthogonality_loss, view_invariance_loss
-from tests.losses.descend import descend
+from tests.helpers.descend import descend
 
 
 def features(seed: int) -> Tensor:

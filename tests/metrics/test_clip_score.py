@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.clip_score import ClipScore, EditMargin
 from metrics.functional.clip_score import clip_score
-from tests.metrics.tester import Values, check_metric
+from tests.helpers.metric_tester import Values, check_metric
 
 
 def reference(image_features: Tensor, text_features: Tensor) -> Values:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.copy_paste import CopyPaste
 from metrics.functional.copy_paste import angle, copy_paste_score
-from tests.metrics.tester import Values, check_metric
+from tests.helpers.metric_tester import Values, check_metric
 
 
 def unit(*shape: int, seed: int) -> Tensor:

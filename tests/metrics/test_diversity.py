@@ -11,7 +11,7 @@ from torch import Tensor
 from metrics.diversity import LpipsDiversity, SampleDiversity
 from metrics.functional.diversity import sample_diversity
 from metrics.functional.lpips import mean_distance_to_others
-from tests.metrics.tester import Values, check_metric
+from tests.helpers.metric_tester import Values, check_metric
 
 GROUPS, WIDTH = 5, 8
 

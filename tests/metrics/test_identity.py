@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.functional.identity import gallery_mean, gallery_similarity, identity_preservation
 from metrics.identity import IdentityPreservation
-from tests.metrics.tester import Values, assert_close, check_metric, values_of
+from tests.helpers.metric_tester import Values, assert_close, check_metric, values_of
 
 
 def unit(*shape: int, seed: int) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.functional.identity import gallery_mean
 from metrics.image_similarity import ImageSimilarity
-from tests.metrics.tester import Values, check_metric
+from tests.helpers.metric_tester import Values, check_metric
 
 PHOTOS = F.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64), dim=-1)
 

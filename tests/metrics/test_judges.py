@@ -12,18 +12,18 @@ from PIL import Image
 from torchmetrics.image.kid import KernelInceptionDistance
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from leaderboard.galleries import make_galleries
-from leaderboard.subjects import SubjectPhotos
+from datamodules.subjects import SubjectPhotos
+from leaderboard.results.galleries import make_galleries
 from metrics.functional.identity import gallery_mean
 from metrics.functional.kid import kernel_distance
 from metrics.gallery import Gallery
 from metrics.judges import Judges, Observation, leakage, likeness
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
 from networks.face_analysis import DETECTION_SIDE
-from pocket.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
-from pocket.paths import CLIP, FACES_A, FACES_B
-from pocket.renderer import render
-from tests.tiny import random_lpips, tiny_vit
+from pocket.models.paths import CLIP, FACES_A, FACES_B
+from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
+from pocket.render.renderer import render
+from tests.helpers.tiny import random_lpips, tiny_vit
 
 PEOPLE, PHOTOS = 2, 4
 TEXTS = ["a photo of a person, on a beach", "a pencil sketch of a person"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.functional.leakage import background_copied, fit_pose_reader, landmark_shape, nearest_class, pose_leakage
 from metrics.leakage import BackgroundCopied, BackgroundLeakage, PoseLeakage
-from tests.metrics.tester import Values, check_metric
+from tests.helpers.metric_tester import Values, check_metric
 
 
 def unit(*shape: int, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from torchmetrics.image.kid import poly_mmd
 from metrics.functional.kid import kernel_distance
 from metrics.functional.vendi import vendi_score
 from metrics.samples import KernelDistance, VendiScore
-from tests.metrics.tester import Values, check_metric
+from tests.helpers.metric_tester import Values, check_metric
 
 GROUPS, SAMPLES, WIDTH, IMAGES = 3, 4, 6, 20
 REAL = F.normalize(torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=-1)

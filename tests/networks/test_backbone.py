@@ -17,7 +17,7 @@ from networks.backbone import (
     load_backbone,
     truncated_tokens,
 )
-from tests.tiny import LATENT_SIDE, SIDE, TEXT_LENGTH, TEXT_WIDTH
+from tests.helpers.tiny import LATENT_SIDE, SIDE, TEXT_LENGTH, TEXT_WIDTH
 
 
 @pytest.fixture

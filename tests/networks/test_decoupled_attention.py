@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from contracts.conditioning import Conditioning, StepConditioning
 from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, cross_attention_layers, install_decoupled_attention
-from tests.tiny import TEXT_LENGTH, TEXT_WIDTH
+from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
 
 B, TOKENS = 3, 4
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from contracts.errors import LikenessError
 from networks.e4e import E4E
 from networks.stylegan2 import StyleGAN2
-from tests.networks import reference_weights as reference
+from tests.helpers import reference_weights as reference
 
 STRIDES = {"c1": (16, 8), "c2": (32, 4), "c3": (64, 2), "p2": (64, 4), "p1": (64, 8)}
 ROWS = {0: "c3", 2: "c3", 5: "p2", 17: "p1"}

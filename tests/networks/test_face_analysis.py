@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 
 from contracts.errors import LikenessError
 from networks.face_analysis import DETECTION_SIDE, FacePack, recognises_faces
-from pocket.backgrounds import crop_background
-from pocket.factors import BACKGROUNDS, draw_shot, draw_subject
-from pocket.paths import FACES_A, FACES_B
-from pocket.renderer import render
+from pocket.models.paths import FACES_A, FACES_B
+from pocket.render.backgrounds import crop_background
+from pocket.render.factors import BACKGROUNDS, draw_shot, draw_subject
+from pocket.render.renderer import render
 
 Images = NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from transformers import ViTImageProcessorPil, ViTModel
 
 from contracts.errors import LikenessError
 from networks.image_backbone import ImageBackbone
-from tests.tiny import tiny_vit
+from tests.helpers.tiny import tiny_vit
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from networks.residual_attention import (
     freeze_queries,
     install_residual_attention,
 )
-from tests.tiny import TEXT_LENGTH, TEXT_WIDTH
+from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
 
 B, TOKENS = 3, 4
 

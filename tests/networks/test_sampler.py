@@ -11,7 +11,7 @@ from contracts.errors import LikenessError
 from networks.backbone import Backbone, load_backbone
 from networks.keyed_noise import keyed_normal
 from networks.sampler import SamplingSettings, build_sampler, sample
-from pocket.paths import BASE
+from pocket.models.paths import BASE
 
 PROMPTS = ["a photo of a person on a beach", "an oil painting of a person", "a person", "a red hat", "at sunset"]
 

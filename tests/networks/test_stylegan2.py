@@ -6,7 +6,7 @@ import torch
 
 from contracts.errors import LikenessError
 from networks.stylegan2 import StyleGAN2, mix_rows, published_channels, row_count, truncate
-from tests.networks import reference_weights as reference
+from tests.helpers import reference_weights as reference
 
 SMALL_CHANNELS = (512, 512, 512, 512, 256)
 

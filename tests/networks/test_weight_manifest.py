@@ -8,7 +8,7 @@ import pytest
 from contracts.errors import LikenessError
 from networks.fingerprints import resolve_source
 from networks.weight_manifest import verify, verify_if_listed
-from pocket import manifest
+from pocket.models import manifest
 
 
 @pytest.fixture

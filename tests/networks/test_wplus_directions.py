@@ -7,7 +7,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from leaderboard.edits import MIX, parse_series
 from networks.wplus_directions import (
     FORMAT,
     LIMIT,
@@ -19,6 +18,7 @@ from networks.wplus_directions import (
     read_directions,
     write_directions,
 )
+from tools.edit_faces.edits import MIX, parse_series
 
 ROWS, WIDTH = 10, 8
 

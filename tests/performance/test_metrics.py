@@ -8,7 +8,7 @@ import pytest
 from metrics.functional.diversity import sample_diversity
 from metrics.judges import Judges
 from performance import diversity, face_runs, metric_suite
-from pocket.paths import CLIP, FACES_A, FACES_B
+from pocket.models.paths import CLIP, FACES_A, FACES_B
 
 
 def test_diversity_and_the_pair_loop_agree() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.report import write_report
+from leaderboard.report.report import write_report
 from performance import models
 from performance.report import ENTRIES, fill
 

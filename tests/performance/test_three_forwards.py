@@ -7,7 +7,7 @@ from lightning_modules.pidiff import PIDiff
 from networks.backbone import load_backbone
 from performance import three_forwards, three_forwards_memory
 from performance.timing import Rounds
-from pocket.paths import BASE
+from pocket.models.paths import BASE
 
 pytestmark = pytest.mark.skipif(not BASE.is_dir(), reason="the pocket models are not there")
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.photos import load_photos
-from pocket import attributes
-from pocket.attributes import attributes_of, factors_of
-from pocket.dataset import Grid, pocket10k
+from datamodules.index import load_photos
+from pocket.render import attributes
+from pocket.render.attributes import attributes_of, factors_of
+from pocket.render.dataset import Grid, pocket10k
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,20 @@ import torch
 from diffusers import UNet2DConditionModel
 from transformers import CLIPTokenizer
 
-from pocket import paths
-from pocket.bank import load_bank
-from pocket.base_model import Phase, build_text_encoder, build_unet, inside, near, noun_id, token_ids, train_phase
-from pocket.captions import CLASS_NOUN
-from pocket.grounding import WatchedAttention, share_outside
+from pocket.models import paths
+from pocket.models.bank import load_bank
+from pocket.models.base_model import (
+    Phase,
+    build_text_encoder,
+    build_unet,
+    inside,
+    near,
+    noun_id,
+    token_ids,
+    train_phase,
+)
+from pocket.models.grounding import WatchedAttention, share_outside
+from pocket.render.captions import CLASS_NOUN
 
 
 def test_inside_marks_the_cells_whose_centre_is_in_the_box() -> None:

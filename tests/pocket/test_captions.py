@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pocket.bank import load_bank
-from pocket.captions import appearance_words, caption, face_words
-from pocket.factors import draw_shot, draw_subject
+from pocket.models.bank import load_bank
+from pocket.render.captions import appearance_words, caption, face_words
+from pocket.render.factors import draw_shot, draw_subject
 
 
 def test_each_part_is_told_by_the_third_of_its_range_and_the_ordinary_goes_unsaid() -> None:

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import LikenessError
-from datamodules.images import open_image
-from datamodules.photos import by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.image_io import open_image
+from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.schema import COLUMNS, features
-from pocket import dataset
-from pocket.dataset import Grid, fingerprint, pocket10k, rows_of, verify
-from pocket.factors import draw_shot, draw_subject
-from pocket.renderer import render
+from pocket.render import dataset
+from pocket.render.dataset import Grid, fingerprint, pocket10k, rows_of, verify
+from pocket.render.factors import draw_shot, draw_subject
+from pocket.render.renderer import render
 
 GRID = Grid(subjects=10, poses=3, backgrounds=3)
 
@@ -148,7 +148,7 @@ def test_another_grid_or_renderer_is_another_folder(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_render_that_was_killed_is_not_trusted(tmp_path: Path) -> None:
-    code = f"from pocket.dataset import Grid, pocket10k; pocket10k({str(tmp_path)!r}, Grid(200, 2, 2), 1)"
+    code = f"from pocket.render.dataset import Grid, pocket10k; pocket10k({str(tmp_path)!r}, Grid(200, 2, 2), 1)"
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as child:
         while not list(tmp_path.glob(".*.part/*.parquet")):
             time.sleep(0.01)

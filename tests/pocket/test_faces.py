@@ -8,8 +8,8 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from pocket.bank import Bank, collect, render_bank
-from pocket.detector import (
+from pocket.models.bank import Bank, collect, render_bank
+from pocket.models.detector import (
     STRIDES,
     Detector,
     Votes,
@@ -20,12 +20,12 @@ from pocket.detector import (
     spot_loss,
     train_detector,
 )
-from pocket.face_views import CANVAS, TEMPLATE, Canvases, aligned, mirrored, similarity
-from pocket.faces import export_detector, export_recogniser
-from pocket.factors import draw_subject
-from pocket.paths import FACES_A, FACES_B
-from pocket.quality_faces import face_floors
-from pocket.recogniser import RECIPES, Recogniser, appearance, class_loss, pair_loss, train_recogniser
+from pocket.models.face_views import CANVAS, TEMPLATE, Canvases, aligned, mirrored, similarity
+from pocket.models.faces import export_detector, export_recogniser
+from pocket.models.paths import FACES_A, FACES_B
+from pocket.models.recogniser import RECIPES, Recogniser, appearance, class_loss, pair_loss, train_recogniser
+from pocket.quality.faces import face_floors
+from pocket.render.factors import draw_subject
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor
 
-from pocket.base_model import build_unet
-from pocket.grounding import WatchedAttention, grounding_loss, share_outside
+from pocket.models.base_model import build_unet
+from pocket.models.grounding import WatchedAttention, grounding_loss, share_outside
 
 MASK = torch.zeros(1, 1, 8, 8)
 MASK[..., :2] = 1.0  # the left quarter

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contracts.errors import LikenessError
-from pocket import manifest
+from pocket.models import manifest
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import nn
 from contracts.errors import LikenessError
 from networks.adapter_file import apply_adapter, read_adapter, save_adapter
 from networks.weight_manifest import verify
-from pocket import ship
+from pocket.models import ship
 
 
 class Trained(nn.Module):

@@ -10,16 +10,17 @@ import torch
 
 from networks.face_analysis import FacePack
 from networks.wplus import load_wplus
-from pocket import quality_style, style
-from pocket.bank import Bank, collect, render_bank
-from pocket.face_views import similarity
-from pocket.paths import FACES_B, STYLE
-from pocket.recogniser import Recogniser
-from pocket.renderer import SIDE
-from pocket.style import StyleAutoencoder, export_style, fit_mapping, move_mean, reconstruction_loss, train_style
-from pocket.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
-from pocket.vae import to_pixels
-from tests.tiny import tiny_faces, tiny_wplus
+from pocket.models import style
+from pocket.models.bank import Bank, collect, render_bank
+from pocket.models.face_views import similarity
+from pocket.models.paths import FACES_B, STYLE
+from pocket.models.recogniser import Recogniser
+from pocket.models.style import StyleAutoencoder, export_style, fit_mapping, move_mean, reconstruction_loss, train_style
+from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
+from pocket.models.vae import to_pixels
+from pocket.quality.__main__ import style as quality_style
+from pocket.render.renderer import SIDE
+from tests.helpers.tiny import tiny_faces, tiny_wplus
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,110 @@
+"""The protocol: a fixed list of requests with everything that decides what an image should show, and its hash."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+from contracts.errors import LikenessError
+from contracts.prompts import further_subjects
+from contracts.records import Request
+
+_NAME = re.compile(r"[a-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt; ``text`` holds the placeholder once, and may name further subjects as ``<ID>``."""
+
+    id: str
+    prompt_class: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What every entry of one leaderboard has in common.
+
+    Two results compare only if their protocols have the same hash; it covers subjects and their photos, prompts,
+    samples, sampler, base model, noise and judges.
+    """
+
+    subjects: Mapping[str, str]
+    """Class noun by subject, in the order of the requests."""
+    prompts: tuple[Prompt, ...]
+    samples: int
+    sampler: str
+    steps: int
+    guidance: float
+    resolution: int
+    """Side of an image in pixels."""
+    seed: int
+    backbone: str
+    """Fingerprint of the base model."""
+    photos: str
+    """SHA-256 over the pixels of every reference and held-out photo."""
+    metrics: Mapping[str, str]
+    """Version string by metric name; they hold the judges' fingerprints."""
+    limit: int | None = None
+    """Draw only so many images per entry, for a quick look; such a protocol has a hash of its own."""
+
+    @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """Every image to draw, subject by subject, prompt by prompt, sample by sample.
+
+        A prompt that names a further subject is not drawn for that one, who would be in it twice.
+
+        With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
+        subjects and many prompts. All samples of a prompt are taken before the next prompt's first, so only the last
+        prompt to be taken may lack some.
+        """
+        every = [
+            (
+                ((p - s) % len(self.prompts), s, sample),
+                Request(subject, prompt.id, prompt.text, prompt.prompt_class, sample),
+            )
+            for s, subject in enumerate(self.subjects)
+            for p, prompt in enumerate(self.prompts)
+            if subject not in further_subjects(prompt.text)
+            for sample in range(self.samples)
+        ]
+        taken = {turn for turn, _ in sorted(every, key=lambda pair: pair[0])[: self.limit]}
+        return tuple(request for turn, request in every if turn in taken)
+
+    @cached_property
+    def hash(self) -> str:
+        """16 hex digits of the SHA-256 over the canonical JSON of all fields but a limit that is not set."""
+        decided = {name: value for name, value in asdict(self).items() if value is not None}
+        text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict:
+        return {"hash": self.hash, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> "Protocol":
+        """The inverse of :meth:`to_json`; raises ``LikenessError`` if the hash does not fit the rest."""
+        try:
+            fields = {name: value for name, value in data.items() if name != "hash"}
+            protocol = cls(**{**fields, "prompts": tuple(Prompt(**prompt) for prompt in fields["prompts"])})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise LikenessError(
+                f"protocol.json is damaged or was written by another version of Likeness: {error}"
+            ) from error
+        if protocol.hash != data.get("hash"):
+            raise LikenessError("protocol.json was changed by hand: its hash does not fit; take another --output")
+        return protocol
+
+
+def prompts_hash(prompts: Sequence[Prompt]) -> str:
+    """SHA-256 over ids, classes and texts in their order; what stands for the subject in the file does not matter."""
+    text = json.dumps([asdict(prompt) for prompt in prompts], separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_name(kind: str, name: str) -> None:
+    """Refuse an id that is not safe as a part of a file name."""
+    if not _NAME.fullmatch(name):
+        raise LikenessError(f"{kind} id {name!r} must be made of a-z, 0-9, _ and - only")

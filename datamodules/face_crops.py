@@ -1,0 +1,138 @@
+"""Faces cut out of photos for the W+ encoder: found, aligned, and freed of their background by the mask."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import LikenessError
+from datamodules.image_io import open_image
+from datamodules.index import Picture
+from networks.face_alignment import align_face
+from networks.face_analysis import DETECTION_SIDE, Face, FacePack
+
+VERSION = "white-background-1"
+"""Names how mask and background are treated here; it changes whenever a crop or a head mask would."""
+
+WHITE = 255
+_LARGE_SIDE = 640  # of the detector's input: what public packs are made for
+_EDGE = (5, 5)  # the mask's edge is blurred with this kernel before compositing, as in W+ Adapter
+_HEAD = (
+    0.5,
+    0.9,
+    0.15,
+)  # how far hair and chin reach beyond the face's box, in its own width and height: sides, up, down
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A photo (H, W, 3) RGB of one face; ``landmarks`` (5, 2) x, y in its pixels, ``None`` where they must be found;
+    ``mask`` (H, W) is 255 on the person, ``None`` where it is not known, and then the background stays."""
+
+    name: str
+    pixels: NDArray[np.uint8]
+    landmarks: NDArray[np.float32] | None = None
+    mask: NDArray[np.uint8] | None = None
+
+
+def portrait_of(picture: Picture) -> Portrait:
+    """A photo of a dataset, with the landmarks and the mask that the dataset has.
+
+    Raises:
+        LikenessError: the files cannot be read, or the mask has another size than the image.
+    """
+    name = f"image {picture.photo.id}"
+    pixels = np.asarray(open_image(picture.image, name))
+    return Portrait(name, pixels, np.array(picture.photo.landmarks, np.float32), _mask(picture, pixels))
+
+
+def portrait_from_file(data: bytes, name: str) -> Portrait:
+    """A photo by itself; where it has an alpha channel that is the mask, as in a cut-out PNG.
+
+    Raises:
+        LikenessError: the file cannot be read, or is transparent throughout.
+    """
+    image = open_image(data, name, mode="RGBA")
+    pixels = np.asarray(image)
+    mask = pixels[..., 3]
+    if not mask.any():
+        raise LikenessError(f"{name} is transparent throughout: its alpha channel must be opaque on the person")
+    return Portrait(name, np.ascontiguousarray(pixels[..., :3]), None, None if mask.min() == 255 else mask.copy())
+
+
+def aligned(portrait: Portrait, side: int, detector: str | None, background: bool) -> NDArray[np.uint8]:
+    """The crop (side, side, 3) that the W+ encoder reads; the background is white unless ``background`` keeps it.
+
+    Raises:
+        LikenessError: no landmarks are known and the face pack ``detector`` finds no face in the photo, or several.
+    """
+    landmarks = portrait.landmarks if portrait.landmarks is not None else _find(portrait, detector)
+    try:
+        crop = align_face(portrait.pixels, landmarks, side)
+        if background or portrait.mask is None:
+            return crop
+        person = cv2.GaussianBlur(align_face(portrait.mask, landmarks, side), _EDGE, 0)[..., None] / 255
+    except LikenessError as error:
+        raise LikenessError(f"{portrait.name}: {error}") from None
+    return np.rint(crop * person + WHITE * (1 - person)).astype(np.uint8)
+
+
+def head_mask(picture: Picture) -> NDArray[np.uint8]:
+    """The head, face and hair, in a photo of a dataset: soft, (H, W), 255 inside.
+
+    It is the person within the face's box widened by half its width to the sides, 0.9 of its height upward and 0.15
+    downward, blurred. The widening is ours, with hair in mind; W+ Adapter has a face parser for this.
+
+    Raises:
+        LikenessError: the files cannot be read, or the mask has another size than the image.
+    """
+    pixels = np.asarray(open_image(picture.image, f"image {picture.photo.id}"))
+    person = _mask(picture, pixels)
+    x0, y0, x1, y1 = picture.photo.bbox
+    aside, up, down = _HEAD[0] * (x1 - x0), _HEAD[1] * (y1 - y0), _HEAD[2] * (y1 - y0)
+    box = np.zeros_like(person)
+    box[max(0, round(y0 - up)) : max(0, round(y1 + down)), max(0, round(x0 - aside)) : max(0, round(x1 + aside))] = 255
+    spread = max(0.5, 0.05 * float(x1 - x0))
+    return cv2.GaussianBlur(np.minimum(person, box), (0, 0), spread)
+
+
+def _mask(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    name = f"the mask of image {picture.photo.id}"
+    mask = np.asarray(open_image(picture.mask, name).convert("L"))
+    if mask.shape != pixels.shape[:2]:
+        raise LikenessError(
+            f"{name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {pixels.shape[1]} x {pixels.shape[0]}"
+        )
+    return mask
+
+
+def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
+    """The one face that the pack ``faces`` finds in a photo (H, W, 3) RGB of any size.
+
+    A detector finds faces of certain sizes in its input: a large photo is read at 640 pixels, where the small faces in
+    it are seen, and if nothing is there at the side for small pictures, where a close-up is.
+
+    Raises:
+        LikenessError: there is no face, or there are several; the message says ``name``.
+    """
+    sides = (DETECTION_SIDE,) if max(pixels.shape) <= 256 else (_LARGE_SIDE, DETECTION_SIDE)
+    found: list[Face] = []
+    for side in sides:
+        found = found or _pack(faces, side).analyse(pixels[None])[0]
+    if len(found) != 1:
+        count = "no face" if not found else f"{len(found)} faces"
+        raise LikenessError(f"{name} shows {count}: give a photo with exactly one")
+    return found[0]
+
+
+def _find(portrait: Portrait, detector: str | None) -> NDArray[np.float32]:
+    if detector is None:
+        raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
+    return only_face(portrait.pixels, portrait.name, detector).landmarks
+
+
+@lru_cache(maxsize=4)  # two packs, that of the codes and the judge, at two sides
+def _pack(source: str, side: int) -> FacePack:
+    return FacePack(source, det_size=side)

@@ -1,0 +1,123 @@
+"""A cache of frozen-encoder outputs that cannot be stale.
+
+An entry is found by the SHA-256 of what was encoded, in a folder named after the fingerprint of what encoded it,
+so another picture or another encoder simply does not find it. Entries lie in safetensors shards that are only
+ever added, each written whole or not at all, and read through memory maps. A shard's checksum covers its keys
+and its values; a shard that fails it is set aside and its entries count as missing.
+"""
+
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from contracts.errors import LikenessError
+from contracts.files import write_atomically
+
+_log = logging.getLogger(__name__)
+
+
+def content_key(content: str | bytes) -> str:
+    """The key of a text or of a file's bytes."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+class FeatureCache:
+    """The outputs of one encoder, float32 tensors of one shape.
+
+    Args:
+        root: The folder of all feature caches.
+        name: The encoder's short name.
+        fingerprint: Everything an output depends on besides what is encoded: weights and preprocessing.
+    """
+
+    def __init__(self, root: Path, name: str, fingerprint: str) -> None:
+        self.folder = root / f"{name}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:20]}"
+        self.name = name
+        self._shards: dict[Path, Tensor] = {}
+        self._damaged: set[Path] = set()
+        self._where: dict[str, tuple[Path, int]] = {}
+        self.refresh()
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def refresh(self) -> None:
+        """Take in what this and other processes have added."""
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if path in self._shards or path in self._damaged:
+                continue
+            try:
+                keys, values = _read_shard(path)
+            except (OSError, ValueError, KeyError, SafetensorError) as error:
+                self._damaged.add(path)
+                _log.warning("feature cache: %s is damaged (%s); its entries are encoded again", path, error)
+                continue
+            self._shards[path] = values
+            self._where.update({key: (path, row) for row, key in enumerate(keys)})
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """The keys that have no entry, each once, in sorted order."""
+        return sorted(set(keys) - self._where.keys())
+
+    def discard_damaged(self) -> None:
+        """Delete the shards that failed their checksum. Call it while no process writes."""
+        for path in self._damaged:
+            path.unlink(missing_ok=True)
+        self._damaged.clear()
+
+    def append(self, keys: Sequence[str], values: Tensor) -> None:
+        """Add entries as one shard: ``values`` is (number of keys, ...).
+
+        Raises:
+            LikenessError: an entry is not finite.
+        """
+        values = values.detach().to("cpu", torch.float32).contiguous()
+        bad = (~values.flatten(1).isfinite().all(dim=1)).nonzero().flatten().tolist()
+        if bad:
+            raise LikenessError(f"the {self.name} features of {keys[bad[0]][:16]}... are not finite")
+        names = json.dumps(list(keys))
+        checksum = str(_checksum(names, values))
+        data = save({"values": values}, {"keys": names, "crc32": checksum})
+        path = self.folder / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}-{checksum}.safetensors"
+        write_atomically(path, data)
+        self.refresh()
+
+    def rows(self, keys: Sequence[str]) -> Tensor:
+        """The entries of ``keys``, stacked, as a copy (number of keys, ...)."""
+        return torch.stack([self._shards[path][row] for path, row in map(self._where.__getitem__, keys)])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one entry; there must be one."""
+        return tuple(next(iter(self._shards.values())).shape[1:])
+
+
+def _read_shard(path: Path) -> tuple[list[str], Tensor]:
+    """Keys and memory-mapped values of a shard.
+
+    Raises:
+        ValueError: the checksum does not fit (or as the two libraries raise on a file that is cut short).
+    """
+    with safe_open(path, "pt") as file:
+        metadata, values = file.metadata(), file.get_tensor("values")
+    keys = json.loads(metadata["keys"])
+    if int(metadata["crc32"]) != _checksum(metadata["keys"], values) or len(keys) != len(values):
+        raise ValueError("wrong checksum")
+    return keys, values
+
+
+def _checksum(names: str, values: Tensor) -> int:
+    """CRC-32 over keys, shape and values: it finds every single flipped bit, at the speed of memory."""
+    head = f"{names}{tuple(values.shape)}".encode()
+    return zlib.crc32(values.numpy().data.cast("B"), zlib.crc32(head))

@@ -1,0 +1,102 @@
+"""The subjects of a protocol: what a method may see of each, and what it is judged against."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import LikenessError
+from contracts.protocol import check_name
+from datamodules.image_io import read_square, read_square_mask
+from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.sources import cache_folder, find_shards
+
+
+@dataclass(frozen=True)
+class SubjectPhotos:
+    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
+
+    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees,
+    ``backgrounds`` (1 + K,), which are ids, and the words for each of these.
+    """
+
+    id: str
+    noun: str
+    reference: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+    poses: NDArray[np.float32]
+    backgrounds: NDArray[np.int64]
+    background_texts: tuple[str, ...]
+    mask: NDArray[np.uint8] | None = None
+    """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
+
+    @property
+    def cut_out(self) -> NDArray[np.uint8]:
+        """The reference as methods see it: (H, W, 4) with the mask as alpha where it is known, else (H, W, 3)."""
+        return self.reference if self.mask is None else np.dstack([self.reference, self.mask])
+
+    @property
+    def photos(self) -> NDArray[np.uint8]:
+        """All photos (1 + K, H, W, 3), the reference first."""
+        return np.concatenate([self.reference[None], self.held_out])
+
+
+def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) -> list[SubjectPhotos]:
+    """Test subjects of a dataset, in sorted order.
+
+    Args:
+        wanted: How many to take, or their names.
+        resolution: Side of the photos in pixels.
+
+    Raises:
+        LikenessError: the dataset lacks a subject that is asked for, or a subject has no held-out photo.
+    """
+    photos = load_photos(find_shards(dataset), cache_folder())
+    groups = by_subject(photo for photo in photos if photo.split == "test")
+    rows = {name: (reference_of(groups[name]), held_out_of(groups[name])) for name in _choose(groups, wanted)}
+    needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
+    pictures = {p.photo.id: p for p in read_pictures(needed)}
+    pixels = {name: read_square(p.image, name, resolution) for name, p in pictures.items()}
+    return [
+        SubjectPhotos(
+            name,
+            reference.subject_class,
+            pixels[reference.id],
+            np.stack([pixels[p.id] for p in held_out]),
+            np.array([p.pose for p in (reference, *held_out)], np.float32),
+            np.array([p.background_id for p in (reference, *held_out)], np.int64),
+            tuple(p.background_text for p in (reference, *held_out)),
+            read_square_mask(pictures[reference.id].mask, f"the mask of {reference.id}", resolution),
+        )
+        for name, (reference, held_out) in rows.items()
+    ]
+
+
+def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[str]:
+    names = sorted(groups)
+    if isinstance(wanted, int):
+        if not 1 <= wanted <= len(names):
+            raise LikenessError(f"protocol.subjects asks for {wanted} test subjects, the dataset has {len(names)}")
+        chosen = names[:wanted]
+    else:
+        missing = sorted(set(wanted) - set(names))
+        if missing or not wanted:
+            raise LikenessError(f"protocol.subjects: no test subject {', '.join(missing) or 'is named'}")
+        chosen = sorted(set(wanted))
+    for name in chosen:
+        check_name("subject", name)
+    return chosen
+
+
+def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
+    """SHA-256 over the pixels of every reference and held-out photo, over the reference's mask, and over what is known
+    of pose and background."""
+    digest = hashlib.sha256()
+    for subject in subjects:
+        digest.update("\0".join(subject.background_texts).encode())
+        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds):
+            digest.update(f"{subject.id}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,148 @@
+"""The models behind the entries: a run's method, and the floor's base model, both fed by the same requests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import yaml
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+
+from contracts.batch import RequestBatch
+from contracts.conditioning import Conditioning
+from contracts.errors import LikenessError
+from contracts.prompts import spoken
+from contracts.protocol import Protocol
+from contracts.records import Request
+from datamodules.features.cache import content_key
+from datamodules.features.encoders import IMAGE_FEATURES, Features, FrozenEncoders
+from datamodules.processes import Processes
+from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode
+from datamodules.sources import cache_folder
+from leaderboard.processes import together
+from leaderboard.results.folder import Results
+from lightning_modules.base import PersonalisationModule
+from lightning_modules.run import run_manifest
+from networks.sampler import SamplingSettings
+
+
+class PromptOnly(PersonalisationModule):
+    """The floor: the stock base model, which reads the class noun where a method puts the subject."""
+
+    def conditioning(self, batch: RequestBatch) -> Conditioning:
+        """Text alone."""
+        return Conditioning.from_text(batch.text_states)
+
+    def null_conditioning(self, batch: RequestBatch) -> Conditioning:
+        """The empty text."""
+        empty = self.backbone.encode_text([""])
+        return Conditioning.from_text(empty.expand(len(batch.prompts), -1, -1))
+
+    def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The stock UNet: its attention processors know no conditioning but text."""
+        return self.backbone.unet(z, t, encoder_hidden_states=conditioning.at(t).text_keys, return_dict=False)[0]
+
+
+class ModelArtist:
+    """Draws requests with a module. Making one is collective: processes share the encoding of prompts and photos."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        protocol: Protocol,
+        results: Results,
+        backbone: str,
+        make_module: Callable[[], PersonalisationModule],
+        encoders: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
+        self._fabric, self._protocol = fabric, protocol
+
+        def load() -> PersonalisationModule:
+            module = make_module()
+            if module.backbone.fingerprint != protocol.backbone:
+                raise LikenessError(
+                    f"the run was trained on base model {module.backbone.fingerprint[:12]}, the protocol "
+                    f"says {protocol.backbone[:12]} (key protocol.backbone)"
+                )
+            return module
+
+        module = together(fabric, load)
+        module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance)
+        self._module = module.to(fabric.device).eval()
+        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        keys = {subject: content_key(data) for subject, data in photos.items()}
+        self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
+        sources = {"image_encoder": None, **encoders}
+        frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **sources)
+        self._encoders, self._photos, self._latent_shape = frozen, photos, frozen.latent_shape
+        self._features = Features(frozen, cache_folder() / "features", _processes(fabric))
+        fill_texts(self._features, [spoken(r.prompt, r.subject, protocol.subjects) for r in protocol.requests])
+        references = {keys[subject]: (subject, data) for subject, data in photos.items()}
+        fill_references(self._features, module.needs, references, protocol.resolution)
+
+    def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """RGB images (B, H, W, 3)."""
+        loader = RequestLoader(
+            batch,
+            self._features,
+            self._latent_shape,
+            self._keys,
+            self._protocol.subjects,
+            self._module.needs,
+            self._protocol.seed,
+            len(batch),
+        )
+        with self._fabric.autocast(), torch.inference_mode():
+            images = [self._module.predict_step(b.to(self._fabric.device), i) for i, b in enumerate(loader)]
+        return torch.cat(images).cpu().numpy()
+
+    def enrol_seconds(self) -> float | None:
+        """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
+        needs, side = self._module.needs, self._protocol.resolution
+        return seconds_to_encode(self._encoders, needs, self._photos, side) if needs else None
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that a model drew the image, and how."""
+        p = self._protocol
+        how = {"sampler": p.sampler, "steps": p.steps, "guidance": p.guidance, "seed": p.seed, "backbone": p.backbone}
+        return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
+
+
+def trained_encoders(run: Path) -> dict[str, str | None]:
+    """The frozen encoders that a run was trained with, by its ``config.yaml``; ``None`` for those it did not use.
+
+    Raises:
+        LikenessError: the run has no readable ``config.yaml``, or an encoder (or its aligner) is another one by now.
+    """
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        data = config["data"]
+        settings = data.get("init_args") or data
+        sources = {name: settings.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
+        resolution = settings.get("resolution", 512)
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise LikenessError(f"--runs: {run / 'config.yaml'} is missing or damaged ({error})") from error
+    trained = run_manifest(run).get("encoders") or {}
+    if not isinstance(trained, dict):
+        raise LikenessError(f"--runs: {run / 'manifest.json'}: encoders is {trained!r}, not a fingerprint by feature")
+    now = FrozenEncoders("", resolution=resolution, device=torch.device("cpu"), **sources)
+    for name in IMAGE_FEATURES:
+        if name in trained and trained[name] != now.fingerprint(name):
+            raise LikenessError(
+                f"--runs: {run} was trained on {name!r} features of another encoder or aligner than "
+                f"{sources['wplus_encoder' if name == 'wplus' else 'image_encoder']} is now: train it again"
+            )
+    return sources
+
+
+def _processes(fabric: Fabric) -> Processes:
+    return Processes(
+        rank=fabric.global_rank,
+        count=fabric.world_size,
+        local_rank=fabric.local_rank,
+        local_count=int(getattr(fabric.strategy, "num_processes", 1)),
+        device=fabric.device,
+    )

@@ -1,0 +1,251 @@
+"""The content of ``leaderboard.json``: a pure function of protocol, cards and records. No model is loaded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.errors import LikenessError
+from contracts.protocol import Protocol, prompts_hash
+from contracts.records import Interval, Record
+from leaderboard.plan.cards import derived_cards, versions
+from leaderboard.report.columns import counts, set_columns, subject_columns
+from leaderboard.report.comparisons import Pair, head_to_head, units_of
+from leaderboard.report.presets import PRESETS, preset_values
+from leaderboard.report.statistics import Ratio, identity_recovered, prompt_kept, ratio_interval
+from leaderboard.results.costs import all_costs
+from leaderboard.results.folder import Entry, EntryFolder, Results, read_json
+from leaderboard.results.galleries import load_photo_features
+from leaderboard.results.provenance import enrol_seconds, stages_of
+from metrics.card import MetricCard
+
+DECIMALS = 6
+STRANGERS = 0.2
+"""Mean cosine that faces of strangers stay under: a floor above it draws people who look like the subjects."""
+_ORDER = {"ceiling": 0, "method": 1, "floor": 2}
+Columns = Mapping[str, Ratio]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An entry with a record for every request, in the order of the plan."""
+
+    entry: Entry
+    folder: EntryFolder
+    protocol: Protocol
+    records: Sequence[Record]
+    photos: NDArray[np.float32] | None
+    """CLIP features (M, D) of the held-out photos; ``None`` for the ceiling."""
+
+    @cached_property
+    def by_class(self) -> dict[str, Columns]:
+        """Sums by subject, for each class of prompts."""
+        subjects, names = tuple(self.protocol.subjects), tuple(self.protocol.metrics)
+        classes: dict[str, list[Record]] = {prompt.prompt_class: [] for prompt in self.protocol.prompts}
+        for record in self.records:
+            classes[record.prompt_class].append(record)
+        return {
+            name: subject_columns(records, subjects, names, self.protocol.samples) for name, records in classes.items()
+        }
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Sums by subject over all records: no image and no prompt is in two classes."""
+        classes = list(self.by_class.values())
+        return {
+            name: Ratio(
+                *(np.sum([getattr(c[name], part) for c in classes], axis=0) for part in ("numerator", "denominator"))
+            )
+            for name in classes[0]
+        }
+
+
+@dataclass(frozen=True)
+class ScoredEntries:
+    """What the records of a results folder say, read once for everything that is made of it."""
+
+    entries: Sequence[Scored]
+    """The complete entries, by label."""
+    notes: Sequence[str]
+    """For the reader of the table: who was left out because images are not scored, who is there twice."""
+
+    @cached_property
+    def records(self) -> dict[str, dict[str, Record]]:
+        """By label and request."""
+        return {s.entry.label: {record.request_id: record for record in s.records} for s in self.entries}
+
+
+def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
+    """The board.
+
+    Raises:
+        LikenessError: floor or ceiling are not complete, or the cards are of other metrics.
+    """
+    cards = read_cards(results)
+    floor, ceiling = anchors(results, scored)
+    protocol = floor.protocol
+    methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == "method"}
+    pairs, ties = head_to_head(methods, cards, units_of(floor.columns, ceiling.columns))
+    return {
+        "protocol": {
+            **protocol.to_json(),
+            "images": len(protocol.requests),
+            "prompts_sha256": prompts_hash(protocol.prompts),
+            "photos_sha256": results.photos_hash(),
+        },
+        "metrics": {name: card.to_json() for name, card in cards.items()},
+        "entries": sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=_rank),
+        "ties": ties,
+        "comparisons": {name: [pair_json(pair) for pair in found] for name, found in pairs.items()},
+        "presets": {name: {"about": p.about, "columns": dict(p.columns)} for name, p in PRESETS.items()},
+        "notes": [*scored.notes, *_notes_on_floor(floor)],
+    }
+
+
+def _notes_on_floor(floor: Scored) -> list[str]:
+    found = ratio_interval(floor.columns["identity_misses_zero"])
+    if found.low is None or found.low <= STRANGERS:
+        return []
+    return [
+        f"{floor.entry.label} already resembles the subjects: its identity, misses counted as 0, is {found.value:.3f} "
+        f"[{found.low:.3f}, {found.high:.3f}], where strangers stay under {STRANGERS:g}; read identity recovered, "
+        "which starts at this row"
+    ]
+
+
+def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored, Scored]:
+    """Floor and ceiling.
+
+    Raises:
+        LikenessError: one of them is not complete; the notes say why.
+    """
+    floor, ceiling = (next((s for s in scored.entries if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
+    if floor is None or ceiling is None:
+        raise LikenessError("; ".join(scored.notes) or f"{results.root} holds no results: run `--stage generate` first")
+    return floor, ceiling
+
+
+def read_scored(results: Results) -> ScoredEntries:
+    """Read every entry's records.
+
+    Raises:
+        LikenessError: an entry was drawn under another protocol, or scored by other metrics than the protocol's.
+    """
+    protocol, photos = results.protocol(), load_photo_features(results.galleries)
+    scored: list[Scored] = []
+    notes = []
+    for entry in results.entries():
+        results.check_entry(entry)
+        folder = results.entry(entry.label)
+        records = folder.records()
+        done = [records[request.id] for request in protocol.requests if request.id in records]
+        if len(done) < len(protocol.requests):
+            notes.append(f"left out {entry.label}: {len(done)} of {len(protocol.requests)} images are scored")
+            continue
+        if any(record.metric_versions != protocol.metrics for record in done):
+            raise LikenessError(f"{entry.label} was scored by other metrics: run `--stage score` again")
+        drawn_by = {(s.entry.weights, s.entry.settings): s.entry.label for s in scored if s.entry.weights}
+        twin = drawn_by.get((entry.weights, entry.settings))
+        if twin:
+            notes.append(f"{entry.label} and {twin} are the same weights under two labels")
+        scored.append(Scored(entry, folder, protocol, done, None if entry.kind == "ceiling" else photos))
+    return ScoredEntries(scored, notes)
+
+
+def read_cards(results: Results) -> dict[str, MetricCard]:
+    """The card of every column by name: first what compares with floor and ceiling, then what was measured.
+
+    Raises:
+        LikenessError: the folder holds no results, or the cards are of other metrics than its protocol.
+    """
+    planned = results.protocol().metrics
+    try:
+        measured = {card["name"]: MetricCard(**card) for card in read_json(results.cards)}
+    except (KeyError, TypeError) as error:
+        raise LikenessError(f"{results.cards} was written by another version of Likeness: {error}") from error
+    described = versions(tuple(measured.values()))
+    if odd := sorted(n for n in {*planned, *described} if planned.get(n) != described.get(n)):
+        raise LikenessError(
+            f"{results.cards} does not describe what {results.root / 'protocol.json'} measures: "
+            f"other versions of {', '.join(odd)}; restore it, or take another --output"
+        )
+    return {card.name: card for card in (*derived_cards(measured), *measured.values())}
+
+
+def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, MetricCard]) -> dict:
+    entry = scored.entry
+    overall = _intervals(scored.columns, floor.columns, ceiling.columns)
+    overall |= set_columns(scored.records, scored.photos)
+    by_class = {
+        name: _intervals(columns, floor.by_class[name], ceiling.by_class[name])
+        for name, columns in scored.by_class.items()
+    }
+    return {
+        "label": entry.label,
+        "kind": entry.kind,
+        "weights": entry.weights,
+        "settings": entry.settings,
+        "own_judges": dict(entry.own_judges),
+        "records_sha256": scored.folder.records_hash(),
+        "counts": counts(scored.records),
+        "metrics": {name: _rounded(overall[name]) for name in cards},
+        "by_class": {
+            prompt_class: {name: _rounded(intervals[name]) for name in cards if name in intervals}
+            for prompt_class, intervals in by_class.items()
+        },
+        "by_subject": {
+            subject: {name: _of_subject(column, i) for name, column in scored.columns.items()}
+            for i, subject in enumerate(scored.protocol.subjects)
+        },
+        "costs": {
+            **all_costs(entry.manifest, scored.folder.timings() if entry.kind != "ceiling" else []),
+            "enrol_seconds": enrol_seconds(scored.folder, entry),
+        },
+        "presets": {
+            preset: {name: _round(value) for name, value in values.items()}
+            for preset, values in preset_values(scored.records).items()
+        },
+        "stages": stages_of(scored.folder),
+        "manifest": entry.manifest,
+    }
+
+
+def _intervals(columns: Columns, floor: Columns, ceiling: Columns) -> dict[str, Interval]:
+    identity, fit = "identity_misses_zero", "clip_t"
+    found: dict[str, Interval] = {name: ratio_interval(column) for name, column in columns.items()}
+    found["identity_recovered"] = identity_recovered(columns[identity], floor[identity], ceiling[identity])
+    found["prompt_kept"] = prompt_kept(columns[fit], floor[fit])
+    return found
+
+
+def _of_subject(column: Ratio, i: int) -> float | None:
+    return round(float(column.numerator[i] / column.denominator[i]), DECIMALS) if column.denominator[i] else None
+
+
+def pair_json(pair: Pair) -> dict:
+    """A head-to-head test as the board holds it."""
+    found = {"a": pair.a, "b": pair.b, **asdict(pair.result), "p_holm": pair.p_holm}
+    return {name: _digits(value) if name in ("p", "p_holm") else _round(value) for name, value in found.items()}
+
+
+def _digits(p: float | None) -> float | None:
+    """p-values are read on a logarithmic scale: they keep digits, not decimals."""
+    return None if p is None else float(f"{p:.4g}")
+
+
+def _rounded(interval: Interval) -> dict:
+    return {name: _round(value) for name, value in asdict(interval).items()}
+
+
+def _round(value: T) -> T | float:
+    return round(value, DECIMALS) if isinstance(value, float) else value
+
+
+def _rank(row: Mapping) -> tuple:
+    """Ceiling, methods from best to worst, floor; equal ones by label."""
+    value = row["metrics"]["identity_recovered"]["value"]
+    return _ORDER[row["kind"]], float("inf") if value is None else -value, row["label"]

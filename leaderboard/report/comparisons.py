@@ -1,0 +1,73 @@
+"""Head to head: every pair of methods in every column, Holm's correction within a column, and who ties with whom."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from leaderboard.report.statistics import Comparison, Ratio, compare, holm, ratio_interval, tie_groups
+from metrics.card import MetricCard
+
+BASE_OF = {"identity_recovered": "identity_misses_zero", "prompt_kept": "clip_t"}
+"""Columns that floor and ceiling only rescale: their order and their tests are those of the column behind them."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Entry ``a`` against entry ``b``; ``p_holm`` is corrected for all pairs of the column, ``None`` without a test."""
+
+    a: str
+    b: str
+    result: Comparison
+    p_holm: float | None
+
+
+def compare_pairs(columns: Mapping[str, Ratio], unit: float | None = 1.0) -> list[Pair]:
+    """All pairs of entries in one column, given by label; differences are in multiples of ``unit``."""
+    pairs = [(a, b, in_units(compare(columns[a], columns[b]), unit)) for a, b in combinations(columns, 2)]
+    adjusted = iter(holm([result.p for _, _, result in pairs if result.p is not None]))
+    return [Pair(a, b, result, None if result.p is None else next(adjusted)) for a, b, result in pairs]
+
+
+def in_units(found: Comparison, unit: float | None) -> Comparison:
+    """The same test with its difference in multiples of ``unit``; without a positive one nothing is known."""
+    if unit is None or unit <= 0:
+        return Comparison(None, None, None, None, found.n)
+    difference, low, high = (None if x is None else x / unit for x in (found.difference, found.low, found.high))
+    return Comparison(difference, low, high, found.p, found.n)
+
+
+def units_of(floor: Mapping[str, Ratio], ceiling: Mapping[str, Ratio]) -> dict[str, float | None]:
+    """What 1 in a rescaled column is worth in the column behind it: ceiling - floor, or the floor's value."""
+    identity, fit = BASE_OF["identity_recovered"], BASE_OF["prompt_kept"]
+    low, high = (ratio_interval(columns[identity]).value for columns in (floor, ceiling))
+    reach = None if low is None or high is None else high - low
+    return {"identity_recovered": reach, "prompt_kept": ratio_interval(floor[fit]).value}
+
+
+def rank_and_tie(columns: Mapping[str, Ratio], pairs: list[Pair], higher_is_better: bool) -> dict[str, int]:
+    """Tie groups of one column; an entry without a value is in none."""
+    values = {label: ratio_interval(column).value for label, column in columns.items()}
+    known = {label: value for label, value in values.items() if value is not None}
+    ranked = sorted(known, key=lambda label: (-known[label] if higher_is_better else known[label], label))
+    return tie_groups(ranked, {frozenset((p.a, p.b)): p.p_holm for p in pairs if p.p_holm is not None})
+
+
+def head_to_head(
+    methods: Mapping[str, Mapping[str, Ratio]], cards: Mapping[str, MetricCard], units: Mapping[str, float | None]
+) -> tuple[dict[str, list[Pair]], dict[str, dict[str, int]]]:
+    """Pairs and tie groups by column.
+
+    Args:
+        methods: {label: {column: sums by subject}} of the entries that are methods.
+        cards: The board's columns. Those without sums by subject (KID) are left out.
+        units: For each rescaled column what :func:`units_of` says.
+    """
+    pairs: dict[str, list[Pair]] = {}
+    ties: dict[str, dict[str, int]] = {}
+    for name, card in cards.items():
+        base = BASE_OF.get(name, name)
+        columns = {label: found[base] for label, found in methods.items() if base in found}
+        if columns:
+            pairs[name] = compare_pairs(columns, units[name] if name in BASE_OF else 1.0)
+            ties[name] = rank_and_tie(columns, pairs[name], card.higher_is_better)
+    return pairs, ties

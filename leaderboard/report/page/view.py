@@ -1,0 +1,241 @@
+"""From the content of ``leaderboard.json`` to what the page's template shows: cells, bars, plots, breakdowns."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
+from leaderboard.report.statistics import SIGNIFICANT
+from leaderboard.report.tables.significance import NO_MARK, Mark, mark
+from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of
+
+IDENTITY, PROMPT = "identity_misses_zero", "clip_t"
+BY_CLASS = ("edit_margin",)  # columns outside the headline whose breakdown is what they are for
+BAR = 100  # width of an interval's drawing, in SVG units
+COLOURS = 8
+MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
+Triple = tuple[float, float | None, float | None]
+COST_HEADLINE = ("enrol_seconds", "seconds_per_image")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value of a table: ``sort`` orders it, ``bar`` draws its interval as (low, value, high) in 0..``BAR``."""
+
+    text: str
+    interval: str = ""
+    sort: float | None = None
+    bar: tuple[float, float, float] | None = None
+    mark: Mark = NO_MARK
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the main table."""
+
+    name: str
+    title: str
+    group: str
+    arrow: str
+    headline: bool
+    about: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry of the main table; ``colour`` numbers it through the whole page."""
+
+    label: str
+    kind: str
+    colour: int
+    cells: Sequence[Cell]
+
+
+def columns(board: Mapping) -> list[Column]:
+    """Every column of the main table: metrics, then the costs that somebody knows."""
+    shown = headline(board)
+    cards = board["metrics"]
+    found = [
+        Column(
+            name,
+            title_of(board, name),
+            card["group"],
+            "↑" if card["higher_is_better"] else "↓",
+            name in shown,
+            card["about"],
+        )
+        for name, card in cards.items()
+    ]
+    return found + [Column(n, title_of(board, n), "cost", "↓", n in COST_HEADLINE, "") for n in known_costs(board)]
+
+
+def rows(board: Mapping) -> list[Row]:
+    """Every entry, in the order of the board."""
+    scales = {name: _scale(board, name) for name in board["metrics"]}
+    marks = {name: mark(board, name) for name in board["metrics"]}
+    return [
+        Row(
+            entry["label"],
+            entry["kind"],
+            colour,
+            [
+                *(
+                    metric_cell(entry["metrics"][name], scales[name], marks[name].get(entry["label"], NO_MARK))
+                    for name in board["metrics"]
+                ),
+                *(
+                    Cell(cost_text(name, entry["costs"][name]), sort=entry["costs"][name])
+                    for name in known_costs(board)
+                ),
+            ],
+        )
+        for entry, colour in zip(board["entries"], colours(board).values(), strict=True)
+    ]
+
+
+def colours(board: Mapping) -> dict[str, int]:
+    """A colour number by label: methods from 1 on, floor and ceiling 0."""
+    numbers: dict[str, int] = {}
+    for entry in board["entries"]:
+        methods = sum(number > 0 for number in numbers.values())
+        numbers[entry["label"]] = methods % COLOURS + 1 if entry["kind"] == "method" else 0
+    return numbers
+
+
+def metric_cell(found: Mapping, scale: tuple[float, float] | None, mark: Mark = NO_MARK) -> Cell:
+    """An interval as text and, between the bounds of ``scale``, as a bar."""
+    value, low, high = found["value"], found["low"], found["high"]
+    if value is None:
+        return Cell("n/a")
+    interval = "" if low is None else f"{low:.3f} to {high:.3f}"
+    if scale is None:
+        return Cell(f"{value:.3f}", interval, value, mark=mark)
+    span = scale[1] - scale[0] or 1.0
+    ends = (value if low is None else low, value, value if high is None else high)
+    low_at, value_at, high_at = (round((v - scale[0]) / span * BAR, 2) for v in ends)
+    return Cell(f"{value:.3f}", interval, value, (low_at, value_at, high_at), mark)
+
+
+def _scale(board: Mapping, name: str) -> tuple[float, float]:
+    values = [v for entry in board["entries"] for v in _numbers(entry["metrics"][name])]
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _numbers(found: Mapping) -> list[float]:
+    return [found[key] for key in ("value", "low", "high") if found[key] is not None]
+
+
+def trade_off(board: Mapping) -> Plot | None:
+    """Identity against prompt fit; the ceiling is a line, as a photo answers no prompt."""
+    return _plot(board, Measure(f"{title_of(board, PROMPT)} →", True), lambda e: _triple(e["metrics"][PROMPT]))
+
+
+def costs(board: Mapping) -> list[Plot]:
+    """Identity against each known cost."""
+    plots = [
+        _plot(board, Measure(f"← {title_of(board, name)}", False, logarithmic=True), partial(_cost, name))
+        for name in known_costs(board)
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def _cost(name: str, entry: Mapping) -> Triple | None:
+    value = entry["costs"][name]
+    return (float(value), None, None) if value else None
+
+
+def _triple(found: Mapping) -> Triple | None:
+    return None if found["value"] is None else (found["value"], found["low"], found["high"])
+
+
+def _plot(board: Mapping, x: Measure, place: Callable[[Mapping], Triple | None]) -> Plot | None:
+    numbers, readings, levels = colours(board), [], {}
+    for entry in board["entries"]:
+        y = _triple(entry["metrics"][IDENTITY])
+        if y is None:
+            continue
+        at = place(entry)
+        if entry["kind"] == "ceiling" or (at is None and entry["kind"] == "floor"):
+            levels[entry["label"]] = y[0]
+        elif at is not None:
+            readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y))
+    if not any(reading.kind == "method" for reading in readings):
+        return None
+    if x.logarithmic and len({reading.x[0] for reading in readings}) < 2:
+        return None  # a cost that is the same for all separates nobody
+    return make_plot(x, Measure(f"{title_of(board, IDENTITY)} →", True), readings, levels)
+
+
+@dataclass(frozen=True)
+class Duel:
+    """Two methods in one metric: the texts of a row, and who is better, empty if they cannot be told apart."""
+
+    a: str
+    b: str
+    difference: str
+    interval: str
+    p: str
+    better: str
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """One metric by prompt class and by subject, a cell per entry in each row, and its paired tests."""
+
+    name: str
+    title: str
+    by_class: Mapping[str, Sequence[Cell]]
+    by_subject: Mapping[str, Sequence[Cell]]
+    duels: Sequence[Duel]
+
+
+def breakdowns(board: Mapping) -> list[Breakdown]:
+    """A breakdown for every headline metric that has one, and for those that are read by prompt class."""
+    found = []
+    names = [*headline(board), *(name for name in BY_CLASS if name in board["metrics"])]
+    for name in sorted(dict.fromkeys(names), key=lambda name: name != IDENTITY):
+        by_class = _by(board, "by_class", name)
+        by_subject = _by(board, "by_subject", name)
+        if by_class or by_subject:
+            found.append(Breakdown(name, title_of(board, name), by_class, by_subject, _duels(board, name)))
+    return found
+
+
+def _duels(board: Mapping, name: str) -> list[Duel]:
+    """The head-to-head tests of a metric that could be made."""
+    higher = board["metrics"][name]["higher_is_better"]
+    return [
+        Duel(
+            pair["a"],
+            pair["b"],
+            f"{pair['difference']:+.3f}",
+            f"{pair['low']:+.3f} to {pair['high']:+.3f}",
+            f"{pair['p_holm']:.2g}",
+            (pair["a"] if (pair["difference"] > 0) == higher else pair["b"]) if pair["p_holm"] <= SIGNIFICANT else "",
+        )
+        for pair in board["comparisons"].get(name, [])
+        if pair["p_holm"] is not None
+    ]
+
+
+def _by(board: Mapping, part: str, name: str) -> dict[str, list[Cell]]:
+    """Cells by name of a class or subject, one per entry; empty if the metric has no such part."""
+    table = {
+        key: [_interval(entry[part][key][name]) for entry in board["entries"]]
+        for key, measured in board["entries"][0][part].items()
+        if name in measured
+    }
+    values = [value for row in table.values() for found in row for value in _numbers(found)]
+    scale = (min(values), max(values)) if values and len(table) <= MAX_BARS else None
+    return {key: [metric_cell(found, scale) for found in row] for key, row in table.items()}
+
+
+def _interval(found: Mapping | float | None) -> Mapping:
+    """A subject has a value alone."""
+    return found if isinstance(found, Mapping) else {"value": found, "low": None, "high": None}
+
+
+def manifest_text(entry: Mapping) -> str:
+    """The manifest of an entry's run as indented JSON."""
+    return json.dumps(entry["manifest"], indent=2, ensure_ascii=False)

@@ -1,0 +1,56 @@
+"""Two entries against each other, as Markdown."""
+
+from collections.abc import Mapping
+
+from contracts.errors import LikenessError
+from leaderboard.report.board import anchors, pair_json, read_cards, read_scored
+from leaderboard.report.comparisons import head_to_head, units_of
+from leaderboard.report.statistics import SIGNIFICANT
+from leaderboard.report.tables.markdown import table
+from leaderboard.results.folder import Results
+
+
+def compare_entries(results: Results, a: str, b: str) -> str:
+    """The paired tests of entry ``a`` against entry ``b`` in every column, corrected for all pairs of the column.
+
+    All methods take part in Holm's correction, and floor or ceiling where one of them is asked for.
+
+    Raises:
+        LikenessError: an entry, the floor or the ceiling is not there or not complete.
+    """
+    cards = read_cards(results)
+    scored = read_scored(results)
+    entries = {s.entry.label: s for s in scored.entries}
+    for label in (a, b):
+        if label not in entries:
+            raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")
+    if a == b:
+        raise LikenessError(f"--compare: {a!r} is given twice")
+    taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == "method" or label in (a, b)}
+    floor, ceiling = anchors(results, scored)
+    pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns, ceiling.columns))
+    rows = []
+    for name, found in pairs.items():
+        pair = next(pair_json(p) for p in found if {p.a, p.b} == {a, b})
+        sign = 1 if pair["a"] == a else -1
+        rows.append(
+            [f"{cards[name].title} {cards[name].arrow}", *_cells(pair, sign, cards[name].higher_is_better, a, b)]
+        )
+    head = ["measure", f"{a} - {b}", "95 % interval", "p", "p (Holm)", "subjects", "better"]
+    about = "Paired by subject (t-test); Holm's correction over all pairs of a measure."
+    return "\n".join([f"{a} against {b}. {about}", "", *table(head, rows)])
+
+
+def _cells(pair: Mapping, sign: int, higher_is_better: bool, a: str, b: str) -> list[str]:
+    if pair["difference"] is None:
+        return ["n/a"] * 4 + [str(pair["n"]), "n/a"]
+    difference = sign * pair["difference"]
+    interval = "n/a"
+    if pair["low"] is not None:
+        low, high = sorted((sign * pair["low"], sign * pair["high"]))
+        interval = f"{low:+.3f} to {high:+.3f}"
+    verdict = "cannot be told apart"
+    if pair["p_holm"] is not None and pair["p_holm"] <= SIGNIFICANT:
+        verdict = a if (difference > 0) == higher_is_better else b
+    p = ["n/a" if pair[name] is None else f"{pair[name]:.2g}" for name in ("p", "p_holm")]
+    return [f"{difference:+.3f}", interval, *p, str(pair["n"]), verdict]

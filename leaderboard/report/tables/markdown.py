@@ -1,0 +1,64 @@
+"""The table as Markdown: a narrow one to read, every measure below it, and what each column means."""
+
+from collections.abc import Mapping, Sequence
+
+from leaderboard.report.tables.significance import NO_MARK, Mark, mark
+from leaderboard.report.tables.titles import about, arrow, cost_text, entry_name, headline, known_costs, title_of
+
+LEGEND = "In brackets: 95 % bootstrap interval over subjects. **Best**, _second_; † cannot be told apart from the best."
+
+
+def to_markdown(board: Mapping) -> str:
+    """The whole report as Markdown."""
+    legend = [f"- {title_of(board, name)}: `{card['version']}`" for name, card in board["metrics"].items()]
+    notes = [f"- Note: {text}." for text in board["notes"]]
+    parts = ["# Leaderboard", summary(board), *(["\n".join(notes)] if notes else [])]
+    parts += ["## Every measure", _all_measures(board), "## Columns", "\n".join(legend)]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(board: Mapping) -> str:
+    """The protocol in one line, and the table of the headline metrics and the costs."""
+    names, costs = headline(board), known_costs(board)
+    marks = {name: mark(board, name) for name in names}
+    head = ["entry", *(f"{title_of(board, name)} {arrow(board, name)}" for name in (*names, *costs))]
+    rows = [
+        [
+            entry_name(entry),
+            *(_cell(entry["metrics"][name], marks[name].get(entry["label"], NO_MARK)) for name in names),
+            *(cost_text(name, entry["costs"][name]) for name in costs),
+        ]
+        for entry in board["entries"]
+    ]
+    return "\n".join([f"{about(board)} {LEGEND}", "", *table(head, rows)])
+
+
+def _all_measures(board: Mapping) -> str:
+    head = ["measure", *(entry_name(entry) for entry in board["entries"])]
+    marks = {name: mark(board, name) for name in board["metrics"]}
+    rows = [
+        [
+            f"{title_of(board, name)} {arrow(board, name)}",
+            *(_cell(e["metrics"][name], marks[name].get(e["label"], NO_MARK)) for e in board["entries"]),
+        ]
+        for name in board["metrics"]
+    ]
+    return "\n".join(table(head, rows))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table that reads well as plain text too; all columns but the first are right-aligned."""
+    clean = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (head, *rows)]
+    widths = [max(len(line[i]) for line in clean) for i in range(len(head))]
+    lines = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in clean]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return ["| " + " | ".join(line) + " |" for line in (lines[0], rule, *lines[1:])]
+
+
+def _cell(found: Mapping, mark: Mark) -> str:
+    if found["value"] is None:
+        return "n/a"
+    text = f"{found['value']:.3f}"
+    text = f"**{text}**" if mark.best else f"_{text}_" if mark.second else text
+    text += "†" if mark.tied else ""
+    return text if found["low"] is None else f"{text} [{found['low']:.3f}, {found['high']:.3f}]"

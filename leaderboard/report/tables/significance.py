@@ -1,0 +1,41 @@
+"""Who leads a column, and who cannot be told apart from the leader."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from leaderboard.report.statistics import SIGNIFICANT
+
+
+@dataclass(frozen=True)
+class Mark:
+    """``best`` and ``second`` by value; ``tied`` entries cannot be told apart from the best by the paired test, and the
+    best is one of them if there is another."""
+
+    best: bool = False
+    second: bool = False
+    tied: bool = False
+
+
+NO_MARK = Mark()
+
+
+def mark(board: Mapping, name: str) -> dict[str, Mark]:
+    """The marks of a column by label. Floor and ceiling compete with nobody, and nobody leads a column alone."""
+    sign = 1 if board["metrics"][name]["higher_is_better"] else -1
+    values = {
+        entry["label"]: sign * entry["metrics"][name]["value"]
+        for entry in board["entries"]
+        if entry["kind"] == "method" and entry["metrics"][name]["value"] is not None
+    }
+    if len(values) < 2:
+        return {}
+    best, *rest = sorted(set(values.values()), reverse=True)
+    leaders = {label for label, value in values.items() if value == best}
+    tied: set[str] = set()
+    for pair in board["comparisons"].get(name, []):
+        ends = {pair["a"], pair["b"]}
+        if ends & leaders and (pair["p_holm"] is None or pair["p_holm"] > SIGNIFICANT):
+            tied |= ends
+    return {
+        label: Mark(value == best, bool(rest) and value == rest[0], label in tied) for label, value in values.items()
+    }

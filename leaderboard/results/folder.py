@@ -1,0 +1,335 @@
+"""One results folder: what lies where, and how it is written so that nothing is ever half there.
+
+protocol.json            the protocol and its hash
+metrics.json             the card of every column
+galleries.safetensors    face embeddings of every subject's reference and held-out photos
+references/SUBJECT.png   the photo that methods see
+entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
+                         stages.json and timings/, which may differ from run to run
+sources.json             where base model and judges lay, and their fingerprints
+leaderboard.*, grid.png  the report, a function of all of the above
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from safetensors import safe_open
+
+from contracts.errors import LikenessError
+from contracts.files import write_atomically, write_json
+from contracts.protocol import Protocol
+from contracts.records import Record
+from contracts.strict_json import NoNumber, parse
+from leaderboard.results.costs import check_costs
+from leaderboard.results.record_reader import RecordReader
+
+KINDS = ("method", "floor", "ceiling")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the leaderboard."""
+
+    label: str
+    kind: str
+    """method, floor or ceiling."""
+    weights: str = ""
+    """SHA-256 of the adapter; images of one label never mix two of them."""
+    manifest: Mapping | None = None
+    """The run's ``manifest.json``: code, versions, hardware, hashes, cost."""
+    folder: str = ""
+    """Where the run lay when it was drawn."""
+    own_judges: Mapping[str, str] = field(default_factory=dict)
+    """Key of the run's configuration by judge, where the method was made with the judge itself."""
+    protocol: str = ""
+    """Hash of the protocol that the images were drawn under; written when a folder is claimed."""
+    settings: str = ""
+    """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Entry":
+        """What ``entry.json`` says; raises ``LikenessError`` where it is damaged, or lies in another entry's folder."""
+        try:
+            entry = cls(**read_json(path))
+        except TypeError as error:
+            raise LikenessError(f"{path} was written by another version of Likeness: {error}") from error
+        for name in ("label", "kind", "weights", "folder", "protocol", "settings"):
+            if not isinstance(getattr(entry, name), str):
+                raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}, no text")
+        for name in ("manifest", "own_judges"):
+            if not isinstance(getattr(entry, name) or {}, Mapping):
+                raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}")
+        if entry.kind not in KINDS:
+            raise LikenessError(f"{path}: kind {entry.kind!r} is none of {', '.join(KINDS)}")
+        if entry.label != path.parent.name:
+            raise LikenessError(f"{path}: label {entry.label!r} is not the name of its folder")
+        check_costs(entry.manifest or {}, path)
+        return entry
+
+
+class Results:
+    """The results folder at ``root``."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.cards = self.root / "metrics.json"
+        self.galleries = self.root / "galleries.safetensors"
+        self.sources = self.root / "sources.json"
+
+    def reference(self, subject: str) -> Path:
+        """Where a subject's reference photo lies."""
+        return self.root / "references" / f"{subject}.png"
+
+    def protocol(self) -> Protocol:
+        """The folder's protocol; raises ``LikenessError`` if the folder has none."""
+        path = self.root / "protocol.json"
+        if not path.is_file():
+            raise LikenessError(f"{self.root} holds no results: run `--stage generate` first")
+        return Protocol.from_json(read_json(path))
+
+    def check(self, protocol: Protocol) -> None:
+        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether.
+
+        Dot files do not count: a process that is killed in its first write leaves one.
+        """
+        if (self.root / "protocol.json").is_file():
+            found = self.protocol()
+            if found.hash != protocol.hash:
+                names = [f.name for f in fields(Protocol) if getattr(found, f.name) != getattr(protocol, f.name)]
+                raise LikenessError(
+                    f"{self.root} holds results of protocol {found.hash}, not of {protocol.hash} "
+                    f"({', '.join(names)} changed): take another --output"
+                )
+        elif self.root.exists() and (not self.root.is_dir() or any(self.root.glob("[!.]*"))):
+            raise LikenessError(f"{self.root} is neither empty nor a results folder: take another --output")
+
+    def photos_hash(self) -> str:
+        """SHA-256 over what all entries are judged against: the reference photos, and what the galleries hold.
+
+        A gallery file's header has no fixed order, so its contents are hashed and not its bytes.
+        """
+        digest = hashlib.sha256()
+        for path in sorted(self.root.glob("references/[!.]*.png")):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+        with safe_open(self.galleries, "numpy") as file:
+            digest.update(json.dumps(file.metadata(), sort_keys=True).encode())
+            for name in sorted(file.keys()):
+                tensor = file.get_tensor(name)
+                digest.update(f"{name}{tensor.dtype}{tensor.shape}".encode() + tensor.tobytes())
+        return digest.hexdigest()
+
+    def write_protocol(self, protocol: Protocol) -> None:
+        """Make this the folder of ``protocol``."""
+        write_json(self.root / "protocol.json", protocol.to_json())
+
+    def entry(self, label: str) -> "EntryFolder":
+        """The folder of one entry, which need not exist yet."""
+        return EntryFolder(self, label)
+
+    def entries(self) -> list[Entry]:
+        """The entries that the folder knows, by label."""
+        return [Entry.read(path) for path in sorted(self.root.glob("entries/*/entry.json"))]
+
+    def check_entry(self, entry: Entry) -> None:
+        """Raise ``LikenessError`` if the images of an entry were drawn under another protocol than this folder's."""
+        if entry.protocol != (here := self.protocol().hash):
+            raise LikenessError(
+                f"{entry.label} was drawn under protocol {entry.protocol or 'unknown'}, {self.root} is of {here}: "
+                f"remove {self.entry(entry.label).root}"
+            )
+
+
+_MEND = "remove the line and run the stage again"
+
+
+class EntryFolder:
+    """Images and records of one entry of ``results``."""
+
+    def __init__(self, results: Results, label: str) -> None:
+        self._results = results
+        self.root = results.root / "entries" / label
+
+    def claim(self, entry: Entry) -> None:
+        """Make this the folder of ``entry`` under the protocol of the results.
+
+        Raises:
+            LikenessError: its images come from other weights or settings, or were drawn under another protocol.
+        """
+        path, settings = self.root / "entry.json", entry.settings
+        if path.is_file():
+            found = Entry.read(path)
+            self._results.check_entry(found)
+            instead = "give the run another label with LABEL=FOLDER, or take another --output"
+            if found.weights != entry.weights:
+                raise LikenessError(
+                    f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
+                    f"{instead}"
+                )
+            settings = found.settings  # where it was not noted, nobody knows
+            if settings and settings != entry.settings:
+                raise LikenessError(
+                    f"{self.root} holds images drawn with other model settings than those in "
+                    f"{Path(entry.folder) / 'config.yaml'}: {instead}"
+                )
+        for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
+            unfinished.unlink()
+        write_json(path, vars(replace(entry, protocol=self._results.protocol().hash, settings=settings)))
+
+    def image(self, request_id: str) -> Path:
+        """Where the image of a request lies."""
+        return self.root / "images" / f"{request_id}.png"
+
+    def timings(self) -> list[dict]:
+        """What every rank noted about the batches it drew: ``images`` and ``seconds``."""
+        found = []
+        for path in sorted(self.root.glob("timings/*.jsonl")):
+            for number, _, line in _numbered_lines(path):
+                if any(type(line.get(name)) not in (int, float) for name in ("images", "seconds")):
+                    raise LikenessError(f"{path}, line {number} lacks images or seconds: remove the line")
+                found.append(line)
+        return found
+
+    def timing_log(self, rank: int) -> Path:
+        return self.root / "timings" / f"{rank:05d}.jsonl"
+
+    def record_log(self, rank: int) -> Path:
+        """Where a rank appends records; :meth:`merge_records` takes them in."""
+        return self.root / "shards" / f"{rank:05d}.jsonl"
+
+    def records(self) -> dict[str, Record]:
+        """Every record by request, the latest of a request; merged ones and those still in the ranks' logs.
+
+        Raises:
+            LikenessError: a line is no record of the plan, or holds what is no score; file, line and reason are named.
+        """
+        reader = RecordReader(self._results.protocol().requests)
+        found: dict[str, Record] = {}
+        for path in self._record_files():
+            for number, _, line in _numbered_lines(path):
+                try:
+                    record = reader.read(line)
+                except ValueError as error:
+                    raise LikenessError(f"{path}, line {number}: {error}: {_MEND}") from error
+                found[record.request_id] = record
+        return found
+
+    def records_hash(self) -> str:
+        """SHA-256 over the records as they lie on the disk."""
+        digest = hashlib.sha256()
+        for path in self._record_files():
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def _record_files(self) -> list[Path]:
+        merged = self.root / "records.jsonl"
+        return [*([merged] if merged.is_file() else []), *sorted(self.root.glob("shards/*.jsonl"))]
+
+    def take_in_shards(self, request_ids: Sequence[str]) -> None:
+        """Bring what the ranks have appended into ``records.jsonl``, in the order of the plan.
+
+        Between the ranks' logs there is no order in time: call it before any of them appends for another pass.
+        """
+        if any(self.root.glob("shards/*.jsonl")):
+            places = self._latest_lines()
+            self._write_records(places[request_id] for request_id in request_ids if request_id in places)
+
+    def merge_records(self, request_ids: Sequence[str]) -> None:
+        """Bring the records of all ranks into one file in the order of the plan, with one of them in memory at a time.
+
+        Raises:
+            LikenessError: a request has no record.
+        """
+        places = self._latest_lines()
+        missing = [request_id for request_id in request_ids if request_id not in places]
+        if missing:
+            raise LikenessError(f"{self.root}: {len(missing)} images have no record, such as {missing[0]}")
+        self._write_records(places[request_id] for request_id in request_ids)
+
+    def _latest_lines(self) -> dict[str, tuple[Path, int]]:
+        """File and first byte of each request's record."""
+        places: dict[str, tuple[Path, int]] = {}
+        for path in self._record_files():
+            start = 0
+            for _, size, line in _numbered_lines(path):
+                places[line["request_id"]] = (path, start)
+                start += size
+        return places
+
+    def _write_records(self, places: Iterable[tuple[Path, int]]) -> None:
+        write_atomically(self.root / "records.jsonl", _lines_at(places))
+        for path in self.root.glob("shards/*.jsonl"):
+            path.unlink()
+
+
+class LineLog:
+    """Appends JSON lines, each flushed at once; a line that a killed process left unfinished is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a+b")
+        self._file.seek(0)
+        whole = self._file.read().rfind(b"\n") + 1
+        self._file.truncate(whole)
+
+    def append(self, rows: Iterable[Mapping]) -> None:
+        """Write one line per row."""
+        for row in rows:
+            self._file.write(json_line(row).encode())
+        self._file.flush()
+
+    def __enter__(self) -> "LineLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def json_line(row: Mapping) -> str:
+    """Compact JSON with a line break; NaN is refused."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds; raises ``LikenessError`` with the file's name where there is none."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LikenessError(f"{path} is damaged ({error}): remove it and run the stage again") from error
+
+
+def read_lines(path: Path) -> Iterator[dict]:
+    """The JSON lines of a file; an unfinished last line is left out."""
+    return (row for *_, row in _numbered_lines(path))
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[int, int, dict]]:
+    """Number, size in bytes and content of every finished line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = parse(line.decode())
+            except NoNumber as error:
+                raise LikenessError(f"{path}, line {number} holds {error}: {_MEND}") from error
+            except ValueError as error:
+                raise LikenessError(f"{path}, line {number} is no JSON: {_MEND}") from error
+            if not isinstance(row, dict):
+                raise LikenessError(f"{path}, line {number} is no JSON object: {_MEND}")
+            yield number, len(line), row
+
+
+def _lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
+    """The lines that begin at bytes of files."""
+    with ExitStack() as stack:
+        files: dict[Path, BinaryIO] = {}
+        for path, start in places:
+            if path not in files:
+                files[path] = stack.enter_context(path.open("rb"))
+            files[path].seek(start)
+            yield files[path].readline()

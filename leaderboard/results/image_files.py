@@ -1,0 +1,51 @@
+"""PNG files that say where they come from."""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from contracts.errors import LikenessError
+from contracts.files import write_atomically
+from datamodules.image_io import open_image
+
+
+def write_picture(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
+    """Write an RGB image (H, W, 3), or an RGBA one (H, W, 4), with its provenance as text; equal arguments give equal
+    bytes."""
+    write_atomically(path, encode_picture(image, provenance))
+
+
+def encode_picture(image: NDArray[np.uint8], provenance: Mapping[str, object]) -> bytes:
+    """The bytes of such a file."""
+    text = PngInfo()
+    text.add_text("Software", "Likeness")
+    text.add_itxt("Likeness", json.dumps(provenance, ensure_ascii=False, sort_keys=True))
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
+    return buffer.getvalue()
+
+
+def picture_bytes(path: Path) -> bytes:
+    """The bytes of a picture of a results folder; raises ``LikenessError`` when it is missing."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LikenessError(f"{path} cannot be read ({error.strerror}): run `--stage generate` again") from error
+
+
+def read_picture(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
+    """The RGB pixels (side, side, 3) of a file's bytes.
+
+    Raises:
+        LikenessError: it cannot be read, or has another size; the message holds ``name``.
+    """
+    image = np.asarray(open_image(data, name))
+    if image.shape != (side, side, 3):
+        raise LikenessError(f"{name} is {image.shape[1]} x {image.shape[0]} pixels, the protocol says {side} x {side}")
+    return image

@@ -1,0 +1,119 @@
+"""What is true of one run of the stages and may differ in the next, kept beside an entry's images.
+
+``stages.json`` lists how images were drawn and scored, each distinct way once: after an interruption with another batch
+size or other packages there are two. ``timings/enrolment.json`` holds the seconds of one enrolment.
+"""
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+from contracts.errors import LikenessError
+from contracts.files import write_json
+from leaderboard.results.folder import Entry, EntryFolder, read_json
+
+PACKAGES = (
+    "torch",
+    "lightning",
+    "diffusers",
+    "transformers",
+    "torchmetrics",
+    "insightface",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "opencv-python",
+    "numpy",
+    "scipy",
+    "pillow",
+)
+"""What draws and judges images; those that are not installed are left out."""
+DRAWN = "generate"
+_KINDS = {"stage": str, "batch_size": int, "packages": dict}
+
+
+def note_stage(folder: EntryFolder, stage: str, batch_size: int) -> None:
+    """Write down that ``stage`` (such as score) works on the entry in batches of ``batch_size``, and with what."""
+    _note(folder, stages_of(folder), {"stage": stage, "batch_size": batch_size, "packages": _versions()})
+
+
+def note_drawing(folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool) -> None:
+    """Write down that the entry is drawn in batches of ``batch_size``, and with what.
+
+    Args:
+        precision: Lightning's name for the numbers that the networks compute in.
+        device: Kind of device.
+        begun: Whether some of its images are there already.
+
+    Raises:
+        LikenessError: those were drawn with another precision. Photos are copied, whatever it is.
+    """
+    known = stages_of(folder)
+    if not begun:  # what was noted before drew nothing that is still there
+        known = [facts for facts in known if facts["stage"] != DRAWN]
+    before = [facts["precision"] for facts in known if facts.get("precision") not in (None, precision)]
+    if before and entry.kind != "ceiling":
+        raise LikenessError(
+            f"{folder.root} holds images drawn with precision {before[0]}, trainer.precision is {precision} now: go on "
+            f"with --trainer.precision {before[0]}, or remove the folder to draw them all again"
+        )
+    how = {"precision": precision, "device": device, "packages": _versions()}
+    _note(folder, known, {"stage": DRAWN, "batch_size": batch_size, **how})
+
+
+def _note(folder: EntryFolder, known: list[dict], facts: dict) -> None:
+    if facts not in known:
+        write_json(folder.root / "stages.json", [*known, facts])
+
+
+def stages_of(folder: EntryFolder) -> list[dict]:
+    """How the entry was drawn and scored: ``stage``, ``batch_size`` and ``packages`` (version by name) of each way,
+    ``precision`` and ``device`` of drawing where they were written down.
+
+    Raises:
+        LikenessError: the file is damaged.
+    """
+    path = folder.root / "stages.json"
+    stages = read_json(path) if path.is_file() else []
+    if not isinstance(stages, list) or not all(map(_is_stage, stages)):
+        raise LikenessError(f"{path} is damaged: it lists no stages; remove it")
+    return stages
+
+
+def _is_stage(facts: object) -> bool:
+    return isinstance(facts, dict) and all(isinstance(facts.get(name), kind) for name, kind in _KINDS.items())
+
+
+def note_enrolment(folder: EntryFolder, entry: Entry, measure: Callable[[], float | None]) -> None:
+    """Measure how long enrolling a subject takes, once, for a run whose manifest does not say it.
+
+    Args:
+        measure: Gives the seconds, or ``None`` where there is nothing to enrol.
+    """
+    path = folder.root / "timings" / "enrolment.json"
+    if (entry.manifest or {}).get("enrol_seconds") is None and not path.is_file():
+        seconds = measure()
+        if seconds is not None:
+            write_json(path, {"seconds": round(seconds, 6)})
+
+
+def enrol_seconds(folder: EntryFolder, entry: Entry) -> float | None:
+    """Seconds to enrol a subject: the manifest's of a run that optimises per subject, or what was measured; ``None``
+    where nothing is enrolled. Raises ``LikenessError`` where the file is damaged."""
+    known = (entry.manifest or {}).get("enrol_seconds")
+    path = folder.root / "timings" / "enrolment.json"
+    if known is not None or not path.is_file():
+        return known
+    found = read_json(path)
+    seconds = found.get("seconds") if isinstance(found, dict) else None
+    if not (isinstance(seconds, int | float) and seconds >= 0):
+        raise LikenessError(f"{path} is damaged: seconds is {seconds!r}, no number of at least 0; remove it")
+    return seconds
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,157 @@
+"""Whether a results folder still is what it says: images, records, photos and weights against their hashes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from contracts.errors import LikenessError
+from contracts.files import file_sha256
+from contracts.settings import EvaluationSettings
+from leaderboard.report.board import make_leaderboard, read_scored
+from leaderboard.results.folder import Entry, Results, read_json
+from lightning_modules.run import settings_hash
+from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
+
+
+@dataclass
+class Verdict:
+    """What a check found: ``problems``, what could not be checked, and how much was looked at."""
+
+    problems: list[str] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    entries: int = 0
+    images: int = 0
+    weights: int = 0
+
+    @property
+    def summary(self) -> str:
+        """One line for a folder in which nothing is wrong."""
+        return (
+            f"verified: {self.entries} entries, {self.images} images with their records, {self.weights} weights, "
+            "and the leaderboard that follows from them"
+        )
+
+
+def source_fingerprints(settings: EvaluationSettings) -> dict[str, dict[str, str]]:
+    """Where base model and judges lie, and their fingerprints, by configuration key."""
+    sources = {"protocol.backbone": settings.protocol.backbone}
+    sources |= {f"judges.{name}": source for name, source in vars(settings.judges).items() if source}
+    return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items()}
+
+
+def verify(results: Results) -> Verdict:
+    """Check everything that the folder has a hash for, and that the written leaderboard follows from the records.
+
+    Raises:
+        LikenessError: the folder holds no results, or a file of it is damaged beyond reading.
+    """
+    verdict = Verdict()
+    protocol = results.protocol()
+    planned = [request.id for request in protocol.requests]
+    for entry in results.entries():
+        verdict.entries += 1
+        verdict.images += len(planned)
+        verdict.problems += _check_images(results, entry, planned)
+    _check_weights(results, verdict)
+    verdict.problems += _check_board(results)
+    verdict.problems = list(dict.fromkeys(verdict.problems))  # the board is made of the records that were read before
+    return verdict
+
+
+def _check_images(results: Results, entry: Entry, planned: list[str]) -> Iterator[str]:
+    folder = results.entry(entry.label)
+    try:
+        records = folder.records()
+    except LikenessError as error:
+        yield str(error)
+        return
+    for request_id in planned:
+        path = folder.image(request_id)
+        if not path.is_file():
+            yield f"{path} is missing"
+        elif request_id not in records:
+            yield f"{path} has no record"
+        elif file_sha256(path) != records[request_id].image_sha256:
+            yield f"{path} is not the image that was scored"
+    for path in sorted(folder.root.glob("images/[!.]*.png")):
+        if path.stem not in planned:
+            yield f"{path} is not in the plan"
+
+
+def _check_weights(results: Results, verdict: Verdict) -> None:
+    written = {}
+    if results.sources.is_file():
+        written = read_json(results.sources)
+    else:
+        verdict.unchecked.append(f"weights of base model and judges: {results.sources} is missing")
+    try:
+        known = {key: (_fingerprint, str(place["source"]), str(place["sha256"])) for key, place in written.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise LikenessError(f"{results.sources} is damaged ({type(error).__name__}: {error}): restore it") from error
+    for entry in results.entries():
+        if entry.weights:
+            known[entry.label] = (_adapter_hash, str(Path(entry.folder) / "adapter.safetensors"), entry.weights)
+            verdict.problems += _check_settings(entry)
+    for name, (fingerprint_of, source, fingerprint) in known.items():
+        try:
+            found = fingerprint_of(source)
+        except (LikenessError, OSError):
+            verdict.unchecked.append(f"weights of {name}: {source} is not on this machine")
+            continue
+        verdict.weights += 1
+        if found != fingerprint:
+            verdict.problems.append(
+                f"weights of {name}: {source} is {found[:12]} now, the results are of {fingerprint[:12]}"
+            )
+
+
+def _check_settings(entry: Entry) -> Iterator[str]:
+    folder = Path(entry.folder)
+    if entry.settings and (folder / "config.yaml").is_file():
+        try:
+            found = settings_hash(folder)
+        except LikenessError as error:
+            yield str(error)
+            return
+        if found != entry.settings:
+            yield f"{folder / 'config.yaml'} has other model settings than the images of {entry.label} were drawn with"
+
+
+def _check_board(results: Results) -> Iterator[str]:
+    path = results.root / "leaderboard.json"
+    if not path.is_file():
+        yield f"{path} is missing: run `--stage report`"
+        return
+    written = read_json(path)
+    try:
+        board = make_leaderboard(results, read_scored(results))
+    except LikenessError as error:
+        yield str(error)
+        return
+    board = json.loads(json.dumps(board))
+    try:
+        photos = written["protocol"].get("photos_sha256")
+        hashes = {entry["label"]: entry["records_sha256"] for entry in written["entries"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        yield f"{path} is damaged ({type(error).__name__}: {error}): run `--stage report`"
+        return
+    if photos != board["protocol"]["photos_sha256"]:
+        yield f"{results.galleries} or a photo in {results.root / 'references'} was changed"
+    for entry in board["entries"]:
+        if entry["label"] in hashes and hashes[entry["label"]] != entry["records_sha256"]:
+            yield f"{results.entry(entry['label']).root / 'records.jsonl'} was changed after the report"
+    if written != board:
+        yield f"{path} does not follow from the records: run `--stage report`"
+
+
+def _fingerprint(source: str) -> str:
+    """What is there now, whatever a manifest beside it says should be there; raises where nothing is."""
+    path = Path(source)
+    if path.is_file():
+        return file_fingerprint(path)
+    return folder_fingerprint(path if path.is_dir() else resolve_source(source))
+
+
+def _adapter_hash(source: str) -> str:
+    return file_sha256(Path(source))

@@ -1,0 +1,130 @@
+"""Faces cut out for the W+ encoder: aligned, without background, and refused where there is not exactly one."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contracts.errors import LikenessError
+from datamodules import face_crops as portraits
+from datamodules.face_crops import Portrait, aligned, head_mask, only_face, portrait_from_file, portrait_of
+from datamodules.index import Picture, load_photos, read_pictures
+from networks.face_alignment import align_face
+from pocket.models.paths import FACES_A
+from pocket.render.dataset import Grid, pocket10k
+from tests.helpers.tiny import tiny_faces
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
+    root = tmp_path_factory.mktemp("portraits")
+    folder = pocket10k(root / "data", Grid(10, 2, 2), processes=1)
+    photos = [p for p in load_photos(sorted(folder.glob("*.parquet")), root) if p.split == "test"]
+    return list(read_pictures(photos))
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pixels(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(Image.open(io.BytesIO(picture.image))), np.asarray(Image.open(io.BytesIO(picture.mask)))
+
+
+def test_the_background_is_white_and_the_face_is_as_it_was(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        image, mask = pixels(picture)
+        landmarks = np.array(picture.photo.landmarks, np.float32)
+        crop = aligned(portrait_of(picture), 64, None, background=False)
+        whole = aligned(portrait_of(picture), 64, None, background=True)
+        assert np.array_equal(whole, align_face(image, landmarks, 64))
+        outside = align_face(255 - mask, landmarks, 64)
+        # Away from the blurred edge a pixel is the photo's or white.
+        far = np.asarray(Image.fromarray(outside).resize((64, 64))).astype(int)
+        sure = np.minimum.reduce([np.roll(far, (dy, dx), (0, 1)) for dy in range(-3, 4) for dx in range(-3, 4)]) == 255
+        own = np.maximum.reduce([np.roll(far, (dy, dx), (0, 1)) for dy in range(-3, 4) for dx in range(-3, 4)]) == 0
+        assert (crop[sure] == 255).all() and np.array_equal(crop[own], whole[own])
+        assert sure.any() and own.any()
+
+
+def test_a_cut_out_file_is_a_photo_with_its_mask(pictures: list[Picture]) -> None:
+    image, mask = pixels(pictures[0])
+    portrait = portrait_from_file(png(np.dstack([image, mask])), "me")
+    assert np.array_equal(portrait.pixels, image) and portrait.landmarks is None
+    assert portrait.mask is not None and np.array_equal(portrait.mask, mask)
+    assert portrait_from_file(png(image), "me").mask is None
+
+
+def test_landmarks_are_found_where_none_are_known(pictures: list[Picture], tmp_path: Path) -> None:
+    """The tiny detector sees the same face in every picture that is not dark."""
+    faces, (image, _) = tiny_faces(tmp_path / "faces"), pixels(pictures[0])
+    crop = aligned(Portrait("me", image), 64, str(faces), background=True)
+    landmarks = portraits._pack(str(faces), 128).analyse(image[None])[0][0].landmarks
+    assert np.array_equal(crop, align_face(image, landmarks, 64))
+
+
+def test_no_face_two_faces_and_no_detector_are_one_line(
+    pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, (image, _) = str(tiny_faces(tmp_path / "faces")), pixels(pictures[0])
+    with pytest.raises(LikenessError, match=r"me shows no face: give a photo with exactly one$"):
+        aligned(Portrait("me", np.zeros_like(image)), 64, faces, background=True)
+    found = portraits._pack(faces, 128).analyse(image[None])[0]
+    monkeypatch.setattr(portraits.FacePack, "analyse", lambda *_: [found * 2])
+    with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
+        aligned(Portrait("me", image), 64, faces, background=True)
+    with pytest.raises(LikenessError, match=r"the face in me must be found .*set detector"):
+        aligned(Portrait("me", image), 64, None, background=True)
+
+
+@pytest.mark.skipif(not FACES_A.is_dir(), reason="the pocket models are not there")
+@pytest.mark.parametrize("scale", [1, 3, 8, 24])
+def test_one_face_is_found_at_any_size_and_place_and_two_are_counted(pictures: list[Picture], scale: int) -> None:
+    """64, 192, 512 and 1536 pixels a face: the large ones are too large for the detector at 640."""
+    first, second = (
+        np.asarray(Image.fromarray(pixels(picture)[0]).resize((64 * scale, 64 * scale), Image.Resampling.BICUBIC))
+        for picture in pictures[:2]
+    )
+    below = np.full((96 * scale, 64 * scale, 3), 200, np.uint8)
+    for photo in (first, np.concatenate([first, below])):  # in the second the central square cuts the face off
+        x0, y0, x1, y1 = only_face(photo, "me", str(FACES_A)).bbox
+        assert 0 <= x0 < x1 <= 64 * scale and -4 * scale <= y0 < y1 <= 64 * scale
+    with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
+        only_face(np.concatenate([first, second], axis=1), "me", str(FACES_A))
+
+
+def test_a_photo_that_is_transparent_throughout_shows_nobody(pictures: list[Picture]) -> None:
+    image, mask = pixels(pictures[0])
+    with pytest.raises(LikenessError, match=r"^me is transparent throughout"):
+        portrait_from_file(png(np.dstack([image, np.zeros_like(mask)])), "me")
+
+
+def test_landmarks_that_are_none_name_the_photo(pictures: list[Picture]) -> None:
+    image, _ = pixels(pictures[0])
+    with pytest.raises(LikenessError, match=r"^me: face alignment"):
+        aligned(Portrait("me", image, np.zeros((5, 2), np.float32)), 64, None, background=True)
+
+
+def test_a_mask_of_another_size_is_named(pictures: list[Picture]) -> None:
+    bad = Picture(pictures[0].photo, pictures[0].image, png(np.zeros((32, 64), np.uint8)))
+    for work in (portrait_of, head_mask):
+        with pytest.raises(LikenessError, match=r"mask of image .* has 64 x 32 pixels, the image 64 x 64"):
+            work(bad)
+
+
+def test_the_head_is_the_person_about_the_face(pictures: list[Picture]) -> None:
+    for picture in pictures:
+        _, mask = pixels(picture)
+        head = head_mask(picture)
+        x0, y0, x1, y1 = picture.photo.bbox
+        assert head.shape == mask.shape
+        middle = head[round((y0 + y1) / 2), round((x0 + x1) / 2)]
+        assert middle > 250, "the face is inside"
+        assert head[-1].mean() < 30, "the body is not"
+        far = np.maximum.reduce([np.roll(mask, (dy, dx), (0, 1)) for dy in (-6, 0, 6) for dx in (-6, 0, 6)]) == 0
+        assert head[far].max(initial=0) < 10, "the background is not"
+        assert len(np.unique(head)) > 3, "it is soft"

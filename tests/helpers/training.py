@@ -1,0 +1,102 @@
+"""Training in miniature: data and models of the smallest size, and what ``train.py`` must be told about them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset
+
+from datamodules.schema import features
+from pocket.render.dataset import Grid, rows_of
+from tests.helpers.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
+
+GRID = Grid(subjects=40, poses=3, backgrounds=4)
+TRAINING, VALIDATION, TEST = range(8), range(33, 35), range(36, 39)
+
+
+@dataclass(frozen=True)
+class TinyWorld:
+    """Folders of the dataset, the base model, the CLIP, the face pack and the W+ encoder."""
+
+    dataset: Path
+    base: Path
+    clip: Path
+    faces: Path
+    wplus: Path
+    cache: Path
+    prompts: tuple[str, ...] = ("a photo of a <subject>", "a <subject> on a beach", "a <subject>, an oil painting")
+
+    @classmethod
+    def make(cls, root: Path) -> "TinyWorld":
+        """Render and initialise everything below ``root``."""
+        world = cls(
+            root / "dataset",
+            tiny_base(root / "base"),
+            tiny_clip(root / "clip"),
+            tiny_faces(root / "faces"),
+            tiny_wplus(root / "wplus"),
+            root / "cache",
+        )
+        world.dataset.mkdir()
+        for split, subjects in (("train", TRAINING), ("val", VALIDATION), ("test", TEST)):
+            rows = [row for subject in subjects for row in rows_of(subject, GRID)]
+            Dataset.from_list(rows, features=features()).to_parquet(world.dataset / f"{split}.parquet")
+        return world
+
+    def data(self) -> dict:
+        """Arguments of the DataModule."""
+        return {
+            "source": str(self.dataset),
+            "backbone": str(self.base),
+            "image_encoder": str(self.clip),
+            "wplus_encoder": str(self.wplus),
+            "resolution": SIDE,
+            "batch_size": 4,
+            "expert_batch_size": 8,
+            "cache_dir": str(self.cache),
+        }
+
+    def arguments(self, output: Path, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for SpotDiff; ``changes`` are keys with ``__`` for the dots."""
+        settings: dict[str, object] = {
+            "output": output,
+            "model": "lightning_modules.SpotDiff",
+            "model.backbone": self.base,
+            "model.image_width": TEXT_WIDTH,
+            "model.hidden": 16,
+            "model.warmup_steps": 2,
+            "model.learning_rate": 1e-3,
+            **{f"data.{name}": value for name, value in self.data().items()},
+            "data.expert_steps": 2,
+            "data.validation_subjects": 1,
+            "data.validation_batch_size": 2,
+            "trainer.check_val_every_n_epoch": "null",
+            "trainer.accelerator": "cpu",
+            "trainer.devices": 1,
+            "trainer.precision": "32-true",
+            "trainer.max_steps": 6,
+            "trainer.num_sanity_val_steps": 0,
+            "trainer.log_every_n_steps": 2,
+            "trainer.enable_progress_bar": False,
+            "trainer.enable_model_summary": False,
+            "checkpoint_every": 2,
+        }
+        settings |= {key.replace("__", "."): value for key, value in changes.items()}
+        return [f"--{key}={_text(value)}" for key, value in settings.items()]
+
+    def pidiff(self, output: Path, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole pictures."""
+        others = {"--model.image_width", "--model.hidden", "--data.expert_steps"}
+        settings: dict[str, object] = {
+            "model": "lightning_modules.PIDiff",
+            "model.code_rows": 10,
+            "model.code_width": 8,
+            "data.features": "[wplus]",
+            "data.face_steps": 2,
+            "data.face_texts": "[a photo of a person]",
+        }
+        settings |= {key.replace("__", "."): value for key, value in changes.items()}
+        return [given for given in self.arguments(output, **settings) if given.split("=")[0] not in others]
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

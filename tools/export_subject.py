@@ -1,0 +1,53 @@
+"""Put one subject of a SeFi-IDE run into a file that others can use.
+
+python -m tools.export_subject --run runs/sefi_ide --subject s0225 --output s0225.safetensors
+
+A subject with one stage whose key is its value becomes a textual-inversion embedding; see ``networks/subject_file.py``.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from contracts.errors import LikenessError
+from lightning_modules.run import load_run
+from lightning_modules.sefi_ide import SefiIDE
+from networks.subject_file import SubjectFile
+from networks.subject_vectors import missing_subjects
+
+
+def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
+    """Write the file and return how to use it.
+
+    Raises :class:`LikenessError` when the run is not one of SeFi-IDE or lacks the subject.
+    """
+    module = load_run(run)
+    if not isinstance(module, SefiIDE):
+        raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
+    if subject not in module.vectors.known:
+        raise LikenessError(missing_subjects([subject], module.vectors.known, str(run)))
+    vectors, noun = module.scaled(subject), module.vectors.nouns[subject]
+    SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
+    if vectors.shape[:2] == (1, 1):
+        return f'pipe.load_textual_inversion("{output}"), then write <{subject}> in a prompt'
+    return f'with networks.stage_pipeline.stage_prompt(pipe, "a photo of a <subject>", {{"subject": "{output}"}})'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
+    parser = argparse.ArgumentParser(prog="python -m tools.export_subject", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", required=True, help="run folder of SeFi-IDE")
+    parser.add_argument("--subject", required=True, help="a subject that the run has enrolled")
+    parser.add_argument("--output", required=True, help="the safetensors file to write")
+    given = parser.parse_args(arguments)
+    try:
+        print(f"{given.output}: {export_subject(given.run, given.subject, given.output)}")
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
