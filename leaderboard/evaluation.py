@@ -11,8 +11,8 @@ from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import Artist, generate
-from leaderboard.generate.generators import ModelArtist, PromptOnly, trained_encoders
-from leaderboard.plan.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
+from leaderboard.generate.generators import CeilingArtist, ModelArtist, PromptOnly, trained_encoders
+from leaderboard.plan.entries import CEILING, FLOOR, Run, find_runs
 from leaderboard.plan.judge_overlap import own_judges
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together

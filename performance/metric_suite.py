@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from leaderboard.results.image_files import read_picture, write_picture
@@ -46,7 +47,8 @@ def write_images(folder: Path, count: int = IMAGES) -> list[Path]:
 def one_pass(judges: Judges, files: list[Path]) -> dict[str, NDArray]:
     """Everything from one decoding, each network run once."""
     seen = judges.observe(_decode(files))
-    fit, _ = judges.fit(seen, [TEXT] * len(files))
+    words, _ = judges.clip.text_features([TEXT] * len(files))
+    fit = clip_similarity(torch.from_numpy(seen.features["clip"]), words)
     return {**seen.features, "clip_t": fit.numpy(), "detection_rate": seen.judged.found}
 
 

@@ -14,12 +14,13 @@ from safetensors.numpy import save_file
 from contracts.files import write_json
 from contracts.protocol import Prompt, Protocol
 from contracts.settings import JudgeSettings
-from leaderboard.plan.cards import list_cards, versions
 from leaderboard.plan.prompts import PROMPT_CLASSES
 from leaderboard.report.report import write_report
 from leaderboard.results.folder import Entry, Results, json_line
 from leaderboard.results.image_files import write_picture
 from leaderboard.results.vectors import encode_vector
+from metrics.card import versions
+from metrics.registry import list_cards
 from performance.timing import Result, seconds
 
 LIMIT = 3.0

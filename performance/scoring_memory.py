@@ -46,12 +46,14 @@ def score_images(root: Path, images: int) -> int:
 
     from contracts.protocol import Prompt, Protocol
     from contracts.settings import JudgeSettings
-    from leaderboard.plan.cards import list_cards, versions
     from leaderboard.plan.prompts import PROMPT_CLASSES
     from leaderboard.results.folder import Entry, Results
-    from leaderboard.results.galleries import make_galleries, save_galleries
+    from leaderboard.results.galleries import save_galleries
     from leaderboard.results.image_files import write_picture
     from leaderboard.score.scoring import load_judges, score
+    from metrics.card import versions
+    from metrics.gallery import make_galleries
+    from metrics.registry import list_cards
     from pocket.models.paths import CLIP, FACES_A, FACES_B
 
     settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A))
@@ -78,7 +80,9 @@ def score_images(root: Path, images: int) -> int:
         load_judges(settings),
     )
     results.write_protocol(protocol)
-    save_galleries(results.galleries, make_galleries(judges, subjects), protocol.hash)
+    save_galleries(
+        results.galleries, make_galleries(subjects, {s.id: judges.observe(s.photos) for s in subjects}), protocol.hash
+    )
     folder = results.entry(entry.label)
     folder.claim(entry)
     files: dict[tuple[str, int], Path] = {}
@@ -101,7 +105,7 @@ def render_subjects() -> list:
     """Subjects with a reference and ``PHOTOS`` held-out photos each, the pocket world's enlarged to ``SIDE``."""
     import numpy as np
 
-    from datamodules.subjects import SubjectPhotos
+    from metrics.gallery import SubjectPhotos
     from pocket.models.bank import collect, render_bank
 
     bank = collect(render_bank("memory", SUBJECTS, 1 + PHOTOS, plain=True))

@@ -24,8 +24,10 @@ from datamodules.requests import RequestLoader, fill_references, fill_texts, sec
 from datamodules.sources import cache_folder
 from leaderboard.processes import together
 from leaderboard.results.folder import Results
+from leaderboard.results.galleries import left_out_photo
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import run_manifest
+from metrics.gallery import Gallery, SubjectPhotos
 from networks.sampler import SamplingSettings
 
 
@@ -109,6 +111,25 @@ class ModelArtist:
         p = self._protocol
         how = {"sampler": p.sampler, "steps": p.steps, "guidance": p.guidance, "seed": p.seed, "backbone": p.backbone}
         return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
+
+
+class CeilingArtist:
+    """Answers a request with another real photo of the subject."""
+
+    def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
+        self._protocol, self._galleries = protocol, galleries
+        self._held_out = {subject.id: subject.held_out for subject in subjects}
+
+    def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Held-out photos (B, H, W, 3)."""
+        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that the image is a photo, and which one."""
+        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
 
 
 def trained_encoders(run: Path) -> dict[str, str | None]:

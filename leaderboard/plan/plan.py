@@ -1,7 +1,7 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is drawn."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from transformers import CLIPTokenizer
@@ -13,18 +13,20 @@ from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings, ProtocolSettings
 from datamodules.face_crops import Portrait, aligned
 from datamodules.features.encoders import PORTRAIT_FEATURES
-from datamodules.subjects import SubjectPhotos, load_subjects, photos_hash
+from datamodules.subjects import load_subjects, photos_hash
 from leaderboard.generate.generators import trained_encoders
-from leaderboard.plan.cards import list_cards, versions
 from leaderboard.plan.entries import Run
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
-from leaderboard.results.galleries import load_galleries, make_galleries, save_galleries
+from leaderboard.results.galleries import load_galleries, save_galleries
 from leaderboard.results.image_files import write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.run import run_settings
-from metrics.judges import Judges
+from metrics.card import versions
+from metrics.gallery import SubjectPhotos, classes_with_faces, make_galleries
+from metrics.judges import Judges, Observation
+from metrics.registry import list_cards
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import resolve_source
@@ -74,7 +76,9 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         if not drawn:
             _check_portraits(run, subjects)
     if not results.cards.is_file():  # written last
-        galleries = make_galleries(judges, subjects)
+        seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+        _check_photos(subjects, seen)
+        galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
         for s in subjects:
             write_picture(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
@@ -161,6 +165,28 @@ def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
             aligned(portrait, len(subject.reference), detector, background=True)
         except LikenessError as error:
             raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
+
+
+def _check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
+    """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
+
+    Objects need no face: those of a class none of whose photos shows one.
+    """
+    faced = classes_with_faces(subjects, seen)
+    for subject in subjects:
+        found = seen[subject.id].judged.found
+        if subject.noun not in faced:
+            if (count := len(subject.held_out)) < 2:
+                raise LikenessError(
+                    f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
+                )
+        elif not found[0]:
+            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: leave the subject out")
+        elif found[1:].sum() < 2:
+            raise LikenessError(
+                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: "
+                "leave the subject out"
+            )
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
