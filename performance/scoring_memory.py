@@ -80,9 +80,8 @@ def score_images(root: Path, images: int) -> int:
         load_judges(settings),
     )
     results.write_protocol(protocol)
-    save_galleries(
-        results.galleries, make_galleries(subjects, {s.id: judges.observe(s.photos) for s in subjects}), protocol.hash
-    )
+    seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+    save_galleries(results.galleries, make_galleries(subjects, seen), protocol.hash)
     folder = results.entry(entry.label)
     folder.claim(entry)
     files: dict[tuple[str, int], Path] = {}

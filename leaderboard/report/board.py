@@ -57,8 +57,13 @@ class Scored:
 
     @cached_property
     def columns(self) -> Columns:
-        """Sums by subject over all records."""
-        return self.table(self.records).columns(self.protocol.metrics)
+        """Sums by subject over all records: no image and no prompt is in two classes."""
+        classes = list(self.by_class.values())
+        parts = ("numerator", "denominator")
+        return {
+            name: Ratio(*(np.sum([getattr(columns[name], part) for columns in classes], axis=0) for part in parts))
+            for name in classes[0]
+        }
 
     def intervals(self) -> dict[str, Interval]:
         """The value and interval of every measured metric."""
