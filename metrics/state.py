@@ -41,9 +41,6 @@ class MetricState(TorchMetric):
     ) -> None:
         super().__init__(**torchmetrics_options)
         self.metric = metric
-        self.higher_is_better = metric.higher_is_better
-        self.plot_lower_bound = metric.low
-        self.plot_upper_bound = metric.high
         subjects = tuple(dict.fromkeys(request.subject for request in requests))
         samples = max((request.sample + 1 for request in requests), default=0)
         self._index = PlanIndex(requests, subjects, samples)
@@ -51,6 +48,11 @@ class MetricState(TorchMetric):
         for name in ("values", "numbers"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
         self._begin()
+
+    @property
+    def higher_is_better(self) -> bool:  # type: ignore[override]
+        """The direction of the metric's card."""
+        return self.metric.higher_is_better
 
     def update(self, judged: JudgedImages) -> None:
         """Count images."""
@@ -62,8 +64,10 @@ class MetricState(TorchMetric):
     def compute(self) -> Tensor:
         """The value, as float64; NaN where nothing is defined."""
         numbers = dim_zero_cat(self.numbers).cpu().numpy()
+        if not len(numbers):
+            return torch.tensor(torch.nan, dtype=torch.float64)
         values = dim_zero_cat(self.values).cpu().numpy()
-        if self.metric.feature and len(numbers):
+        if self.metric.feature:
             values = values.reshape(len(numbers), -1)
         order = np.argsort(numbers, kind="stable")
         rows = self._index.rows(values[order], numbers[order])

@@ -77,7 +77,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
             _check_portraits(run, subjects)
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
-        _check_photos(subjects, seen)
+        check_photos(subjects, seen)
         galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
         for s in subjects:
@@ -167,7 +167,7 @@ def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
             raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
 
 
-def _check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
+def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
     """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
 
     Objects need no face: those of a class none of whose photos shows one.

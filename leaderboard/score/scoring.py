@@ -128,10 +128,21 @@ def _score(
     if entry.kind == "ceiling":
         mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
     judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects)
-    hidden = [name for name in HIDDEN if judges.image or name.startswith("clip")]
-    rows = {name: METRICS[name].rows(judged) for name in (*protocol.metrics, *hidden)}
+    return make_records(judged, [hashlib.sha256(file).hexdigest() for file in files], protocol.metrics)
+
+
+def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[str, str]) -> list[Record]:
+    """The records of judged images: what the metrics named in ``versions`` score, and what explains it.
+
+    Args:
+        hashes: SHA-256 of each image's file.
+        versions: Version string by metric name.
+    """
+    hidden = [name for name in HIDDEN if judged.judges.image or name.startswith("clip")]
+    rows = {name: METRICS[name].rows(judged) for name in (*versions, *hidden)}
     scores = {name: values.tolist() for name, values in rows.items() if not METRICS[name].feature}
-    features = {METRICS[name].feature: rows[name] for name in protocol.metrics if METRICS[name].feature}
+    features = {METRICS[name].feature: rows[name] for name in versions if METRICS[name].feature}
+    faces = judged.seen.judged
     return [
         Record(
             request_id=request.id,
@@ -139,17 +150,17 @@ def _score(
             prompt_id=request.prompt_id,
             prompt_class=request.prompt_class,
             sample=request.sample,
-            image_sha256=hashlib.sha256(files[i]).hexdigest(),
-            metric_versions=dict(protocol.metrics),
+            image_sha256=hashes[i],
+            metric_versions=dict(versions),
             scores=to_old({name: None if math.isnan(values[i]) else values[i] for name, values in scores.items()}),
             details={
-                "faces": int(judged.seen.judged.counts[i]),
-                "subject_has_face": mine[i].has_face,
-                "detector_rung": judged.seen.judged.rungs[i],
+                "faces": int(faces.counts[i]),
+                "subject_has_face": judged.galleries[i].has_face,
+                "detector_rung": faces.rungs[i],
                 "tokens_cut": judged.tokens_cut[i],
-                "blank": bool(images[i].min() == images[i].max()),
+                "blank": bool(judged.images[i].min() == judged.images[i].max()),
             },
             features={name: encode_vector(vectors[i]) for name, vectors in features.items()},
         )
-        for i, request in enumerate(batch)
+        for i, request in enumerate(judged.requests)
     ]
