@@ -21,7 +21,7 @@ from leaderboard.plan.prompts import read_prompts
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import load_run
 from lightning_modules.sefi_ide import SefiIDE
-from metrics.functional.clip_score import clip_similarity
+from metrics.functional.clip_t import clip_t
 from metrics.functional.identity import gallery_mean, gallery_similarity
 from networks.backbone import backbone_fingerprint
 from networks.clip_judge import ClipJudge
@@ -95,7 +95,7 @@ class Studio:
             galleries = torch.stack([self._galleries[s.id] for s, _, _ in part])
             identity[here] = gallery_similarity(torch.from_numpy(judged.embeddings), galleries)
             words, _ = self._clip.text_features([spoken(p.text, s.id, self._nouns) for s, p, _ in part])
-            fit[here] = clip_similarity(self._clip.image_features(images), words)
+            fit[here] = clip_t(self._clip.image_features(images), words)
         shape = (len(self.subjects), len(self._prompts), self._samples)
         per_prompt = fit.reshape(shape).mean(axis=2)
         classes = np.array([prompt.prompt_class for prompt in self._prompts])

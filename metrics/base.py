@@ -107,6 +107,8 @@ class Metric(ABC):
     source: str = "Likeness"
     headline: bool = False
     """Whether it is a column of the narrow table."""
+    by_class: bool = False
+    """Whether it is read by prompt class, though it is no column of the narrow table."""
     feature: str = ""
     """Name of the feature whose vectors are the rows, for metrics of whole sets; empty where rows are scores."""
     presets: tuple[PresetColumn, ...] = ()
@@ -129,6 +131,7 @@ class Metric(ABC):
             source=self.source,
             about=self.about,
             headline=self.headline,
+            by_class=self.by_class,
         )
 
     @abstractmethod

@@ -19,7 +19,7 @@ class MetricCard:
     ``version`` changes whenever the number would, and names everything that it depends on: backbone and its
     hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values where
     they are bounded, ``source`` says who defined the metric. ``title`` and ``group`` (one of ``GROUPS``) are how tables
-    name and sort it; ``headline`` columns are those of a narrow table.
+    name and sort it; ``headline`` columns are those of a narrow table, ``by_class`` ones are read by prompt class.
     """
 
     name: str
@@ -35,6 +35,7 @@ class MetricCard:
     source: str
     about: str
     headline: bool = False
+    by_class: bool = False
 
     @property
     def arrow(self) -> str:

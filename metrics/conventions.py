@@ -18,10 +18,9 @@ Convention = Callable[[Sequence[Record], Scores], float | None]
 
 @dataclass(frozen=True)
 class PresetColumn:
-    """A metric's column in a peer's table: the preset, the column's name there, what it is, and how it is made."""
+    """A metric's column in a peer's table: the name of the preset, what the column is, and how it is made."""
 
     preset: str
-    column: str
     about: str
     reduce: Convention
 

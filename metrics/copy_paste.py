@@ -23,7 +23,7 @@ class CopyPaste(Metric):
     needs = frozenset({"image", "reference", "gallery"})
     higher_is_better = False
     source = "MultiID-Bench (WithAnyone, arXiv 2510.14975), its angles averaged over several other photos"
-    presets = (PresetColumn("multiid", "copy_paste", _PRESET, outliers_removed_one_face),)
+    presets = (PresetColumn("multiid", _PRESET, outliers_removed_one_face),)
 
     def score(self, judged: JudgedImages) -> Tensor:
         faces, references = judged.features("faces"), judged.references("faces")

@@ -39,6 +39,7 @@ class DerivedMetric:
             source="Likeness",
             about=self.about,
             headline=True,
+            by_class=False,
         )
 
 

@@ -14,7 +14,7 @@ from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.conventions import PresetColumn, clamped_misses_zero, outliers_removed, over_groups
 from metrics.judged import JudgedImages, where
 
-_PHOTOS = "mean cosine of the face drawn to the subject's held-out photos"
+_PHOTOS = "mean cosine of the generated face to the subject's held-out photos"
 
 
 class _OfFaces(Metric):
@@ -46,7 +46,7 @@ class IdentityGivenDetection(_OfFaces):
     rule = "cos-mean-held-out|x1|found-only"
     about = f"{_PHOTOS}, where found"
     presets: tuple[PresetColumn, ...] = (
-        PresetColumn("multiid", "target_similarity", "similarity to the held-out photos", outliers_removed),
+        PresetColumn("multiid", "similarity to the held-out photos", outliers_removed),
     )
 
     def score(self, judged: JudgedImages) -> Tensor:
@@ -95,9 +95,9 @@ class IdentityToReference(_OfFaces):
     about = "cosine to the photo that the method saw; far above the held-out one it means copying"
     needs = frozenset({"image", "reference"})
     presets = (
-        PresetColumn("fastcomposer", "identity", "similarity to the reference, clamped, misses 0", clamped_misses_zero),
-        PresetColumn("celeb_basis", "identity", "similarity to the reference, misses left out", over_groups),
-        PresetColumn("multiid", "reference_similarity", "similarity to the reference", outliers_removed),
+        PresetColumn("fastcomposer", "similarity to the reference, clamped, misses 0", clamped_misses_zero),
+        PresetColumn("celeb_basis", "similarity to the reference, misses left out", over_groups),
+        PresetColumn("multiid", "similarity to the reference", outliers_removed),
     )
 
     def score(self, judged: JudgedImages) -> Tensor:

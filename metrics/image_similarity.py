@@ -49,10 +49,7 @@ class SimilarityToReference(ImageSimilarity):
     needs = frozenset({"image", "reference"})
     source = "DreamBooth, arXiv 2208.12242"
 
-    def __init__(self, judge: Judge, view: str, name: str, title: str, column: str, about: str) -> None:
-        """``column`` and ``about`` are the metric's in DreamBench's table."""
-        super().__init__(judge, view, name, title)
-        self.presets = (PresetColumn("dreambench", column, about, over_images),)
+    presets = (PresetColumn("dreambench", "similarity of whole images to the reference", over_images),)
 
     def score(self, judged: JudgedImages) -> Tensor:
         return judged.to_reference(self.view)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from contracts.settings import JudgeSettings
 from metrics.base import Judge, Metric, Need
 from metrics.card import MetricCard, PlanSize, judge_networks
-from metrics.clip_score import ClipT, EditMargin
+from metrics.clip_t import ClipT, EditMargin
 from metrics.copy_paste import CopyPaste
 from metrics.diversity import Diversity, LpipsDiversity, Vendi
 from metrics.identity import (
@@ -19,7 +19,6 @@ from metrics.image_similarity import ForegroundSimilarity, ImageSimilarity, Simi
 from metrics.kid import KernelDistance
 from metrics.leakage import BackgroundCopied, BackgroundLeakage, PoseLeakage
 
-_DINO = "cosine of image features to the reference, DINO where judges.image_backbone is DINO"
 _BACKBONE: tuple[Judge, str] = ("image_backbone", "image")
 _ALL: tuple[Metric, ...] = (
     DetectionRate(),
@@ -32,14 +31,10 @@ _ALL: tuple[Metric, ...] = (
     EditMargin(),
     ImageSimilarity("clip", "clip", "clip_i", "CLIP-I"),
     ForegroundSimilarity("clip", "clip", "clip_i_foreground", "CLIP-I, person"),
-    SimilarityToReference(
-        "clip", "clip", "clip_i_to_reference", "CLIP-I to reference", "clip_i", "CLIP-I to the reference"
-    ),
+    SimilarityToReference("clip", "clip", "clip_i_to_reference", "CLIP-I to reference"),
     ImageSimilarity(*_BACKBONE, "image_similarity", "image similarity"),
     ForegroundSimilarity(*_BACKBONE, "image_similarity_foreground", "image similarity, person"),
-    SimilarityToReference(
-        *_BACKBONE, "image_similarity_to_reference", "image similarity to reference", "image_similarity", _DINO
-    ),
+    SimilarityToReference(*_BACKBONE, "image_similarity_to_reference", "image similarity to reference"),
     Diversity(),
     Vendi(),
     LpipsDiversity(),
@@ -73,8 +68,4 @@ def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[Metric
     """
     networks = judge_networks(judges)
     size = PlanSize(samples, images)
-    return tuple(
-        metric.card(networks, size)
-        for metric in metrics_of(judges)
-        if not metric.name.endswith("_i_to_reference") and metric.name != "image_similarity_to_reference"
-    )
+    return tuple(metric.card(networks, size) for metric in metrics_of(judges))

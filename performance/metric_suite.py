@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from leaderboard.results.image_files import read_picture, write_picture
-from metrics.functional.clip_score import clip_similarity
+from metrics.functional.clip_t import clip_t
 from metrics.judges import Judges
 from metrics.regions import background_only, person_only
 from performance.timing import Result, Rounds, compare
@@ -48,7 +48,7 @@ def one_pass(judges: Judges, files: list[Path]) -> dict[str, NDArray]:
     """Everything from one decoding, each network run once."""
     seen = judges.observe(_decode(files))
     words, _ = judges.clip.text_features([TEXT] * len(files))
-    fit = clip_similarity(torch.from_numpy(seen.features["clip"]), words)
+    fit = clip_t(torch.from_numpy(seen.features["clip"]), words)
     return {**seen.features, "clip_t": fit.numpy(), "detection_rate": seen.judged.found}
 
 
@@ -73,7 +73,7 @@ def a_pass_per_metric(judges: Judges, files: list[Path]) -> dict[str, NDArray]:
         "detection_rate": judges.faces.judge(_decode(files)).found,
         "faces": judges.faces.judge(_decode(files)).embeddings,
         "second": second(),
-        "clip_t": clip_similarity(judges.clip.image_features(_decode(files)), words).numpy(),
+        "clip_t": clip_t(judges.clip.image_features(_decode(files)), words).numpy(),
         "clip": judges.clip.image_features(_decode(files)).numpy(),
         "clip_foreground": clip_view(person_only),
         "clip_background": clip_view(background_only),

@@ -19,7 +19,7 @@ from torch import Tensor
 import train
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules.run import load_run
-from metrics.clip_score import ClipScore
+from metrics.clip_t import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
 from networks.clip_judge import ClipJudge

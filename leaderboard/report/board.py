@@ -21,7 +21,7 @@ from leaderboard.results.galleries import load_photo_features
 from leaderboard.results.provenance import enrol_seconds, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
-from metrics.derived import DERIVED, derived_cards
+from metrics.derived import DERIVED, IDENTITY_RECOVERED, derived_cards
 from metrics.registry import METRICS
 
 DECIMALS = 6
@@ -109,13 +109,16 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "entries": sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=_rank),
         "ties": ties,
         "comparisons": {name: [pair_json(pair) for pair in found] for name, found in pairs.items()},
-        "presets": {name: {"about": p.about, "columns": dict(p.columns)} for name, p in PRESETS.items()},
+        "presets": {
+            name: {"about": preset.about, "columns": {metric: c.about for metric, c in preset.columns.items()}}
+            for name, preset in PRESETS.items()
+        },
         "notes": [*scored.notes, *_notes_on_floor(floor)],
     }
 
 
 def _notes_on_floor(floor: Scored) -> list[str]:
-    found = ratio_interval(floor.columns["identity_misses_zero"])
+    found = ratio_interval(floor.columns[IDENTITY_RECOVERED.base])
     if found.low is None or found.low <= STRANGERS:
         return []
     return [
@@ -258,5 +261,5 @@ def _round(value: T) -> T | float:
 
 def _rank(row: Mapping) -> tuple:
     """Ceiling, methods from best to worst, floor; equal ones by label."""
-    value = row["metrics"]["identity_recovered"]["value"]
+    value = row["metrics"][IDENTITY_RECOVERED.name]["value"]
     return _ORDER[row["kind"]], float("inf") if value is None else -value, row["label"]

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.records import Interval, Record
-from leaderboard.results.legacy import TRIO, from_old
 from leaderboard.results.vectors import decode_vectors
 from metrics.base import Ratio, Rows
 from metrics.registry import METRICS
@@ -63,11 +62,11 @@ class RecordTable:
 
     def _scores(self, name: str) -> NDArray[np.float64]:
         """The score of every record, NaN where it is ``None``."""
-        key = "identity" if name in TRIO else name
-        lacking = next((record.request_id for record in self.records if key not in record.scores), None)
-        if lacking is not None:
-            raise LikenessError(f"the record of {lacking} has no score {name}: run `--stage score` again")
-        return from_old(list(self.records), name)
+        try:
+            return np.array([record.scores[name] for record in self.records], np.float64)
+        except KeyError:
+            lacking = next(record.request_id for record in self.records if name not in record.scores)
+            raise LikenessError(f"the record of {lacking} has no score {name}: run `--stage score` again") from None
 
     def _features(self, name: str) -> NDArray[np.float32]:
         if name not in self._vectors:

@@ -24,7 +24,6 @@ from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, LineLog, Results
 from leaderboard.results.galleries import left_out_photo, load_galleries
 from leaderboard.results.image_files import read_picture
-from leaderboard.results.legacy import HIDDEN, to_old
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
 from metrics.gallery import Gallery
@@ -138,8 +137,7 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
         hashes: SHA-256 of each image's file.
         versions: Version string by metric name.
     """
-    hidden = [name for name in HIDDEN if judged.judges.image or name.startswith("clip")]
-    rows = {name: METRICS[name].rows(judged) for name in (*versions, *hidden)}
+    rows = {name: METRICS[name].rows(judged) for name in versions}
     scores = {name: values.tolist() for name, values in rows.items() if not METRICS[name].feature}
     features = {METRICS[name].feature: rows[name] for name in versions if METRICS[name].feature}
     faces = judged.seen.judged
@@ -152,7 +150,7 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
             sample=request.sample,
             image_sha256=hashes[i],
             metric_versions=dict(versions),
-            scores=to_old({name: None if math.isnan(values[i]) else values[i] for name, values in scores.items()}),
+            scores={name: None if math.isnan(values[i]) else values[i] for name, values in scores.items()},
             details={
                 "faces": int(faces.counts[i]),
                 "subject_has_face": judged.galleries[i].has_face,

@@ -12,7 +12,7 @@ from contracts.prompts import PLACEHOLDER
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generators import PromptOnly
 from leaderboard.plan.prompts import read_prompts
-from metrics.functional.clip_score import clip_similarity
+from metrics.functional.clip_t import clip_t
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
@@ -62,5 +62,5 @@ def test_each_subject_is_judged_by_its_own_images(
     clip, noun = ClipJudge(str(tiny_world.clip)), studio.subjects[0].noun
     texts = [p.text for p in read_prompts(enrolled.PROMPTS) if p.prompt_class == "accessory"]
     words, _ = clip.text_features([text.replace(PLACEHOLDER, noun) for text in texts])
-    wanted = clip_similarity(clip.image_features(photos[:1]).expand(len(texts), -1), words)
+    wanted = clip_t(clip.image_features(photos[:1]).expand(len(texts), -1), words)
     assert len(texts) == 2 and shown.prompt["accessory"][0] == pytest.approx(float(torch.mean(wanted)), abs=1e-5)

@@ -62,6 +62,7 @@ def cards() -> tuple[MetricCard, ...]:
             source="tests",
             about=f"what {name} says",
             headline=name in ("detection_rate", "identity_misses_zero", "clip_t", "diversity"),
+            by_class=name == "edit_margin",
         )
         for name, group in MEASURED.items()
     )
@@ -107,7 +108,9 @@ def make_results(
                 "image_sha256": file_sha256(folder.image(request.id)),
                 "metric_versions": dict(protocol.metrics),
                 "scores": {
-                    "identity": identity if seen else None,
+                    "detection_rate": float(seen) if has_face else None,
+                    "identity_given_detection": identity if seen else None,
+                    "identity_misses_zero": (identity if seen else 0.0) if has_face else None,
                     "identity_to_reference": identity if seen else None,
                     "clip_t": FIT.get(label, 0.2),
                     "edit_margin": FIT.get(label, 0.2) - 0.2,

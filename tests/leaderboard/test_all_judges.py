@@ -95,7 +95,7 @@ def test_likeness_of_images_and_the_dreambench_column_are_the_stock_networks(
     assert [records[r.id].scores["image_similarity_to_reference"] for r in requests] == pytest.approx(seen, abs=1e-4)
     assert evaluated.method["metrics"]["image_similarity"]["value"] == pytest.approx(np.mean(alike), abs=1e-4)
     presets = evaluated.method["presets"]["dreambench"]
-    assert presets["image_similarity"] == pytest.approx(np.mean(seen), abs=1e-4)
+    assert presets["image_similarity_to_reference"] == pytest.approx(np.mean(seen), abs=1e-4)
     assert abs(np.mean(seen) - np.mean(alike)) > 1e-4, "the two conventions differ here"
 
 
@@ -121,7 +121,7 @@ def test_cards_and_page_name_them(evaluated: Evaluated, world: World, capsys: py
         assert f'id="card-{name}"' in page and escape(card["version"]) in page
     assert "(lpips_diversity, diversity; higher is better, from 0)" in listed
     assert '<span class="muted">higher is better, from 0</span>' in page
-    assert f"{evaluated.method['presets']['dreambench']['image_similarity']:.3f}" in page
+    assert f"{evaluated.method['presets']['dreambench']['image_similarity_to_reference']:.3f}" in page
 
 
 def test_other_weights_are_another_version(evaluated: Evaluated, world: World, tmp_path: Path) -> None:

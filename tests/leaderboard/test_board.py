@@ -217,7 +217,7 @@ def test_a_floor_whose_interval_reaches_strangers_is_not_noted(tmp_path: Path, m
     path = results.entry("prompt-only").root / "records.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
-        row["scores"]["identity"] *= row["subject"] == "s1"
+        row["scores"]["identity_misses_zero"] *= row["subject"] == "s1"
     path.write_text("".join(map(json_line, rows)))
     board = board_of(results)
     assert board["entries"][-1]["metrics"]["identity_misses_zero"]["value"] > 0.2 and board["notes"] == []

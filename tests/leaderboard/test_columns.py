@@ -18,7 +18,7 @@ from leaderboard.results.vectors import decode_vectors, encode_vector
 
 SUBJECTS = ("a", "b", "c")
 SCORES = (
-    "identity",
+    "identity_given_detection",
     "identity_to_reference",
     "identity_second_opinion",
     "copy_paste",
@@ -39,6 +39,16 @@ COLUMNS = (
 )
 
 
+def with_misses(scores: dict[str, float | None]) -> dict[str, float | None]:
+    """The scores of a person's image, and those that count a missed face."""
+    given = scores["identity_given_detection"]
+    return scores | {"detection_rate": float(given is not None), "identity_misses_zero": given or 0.0}
+
+
+def set_identity(record: Record, given: float | None) -> None:
+    record.scores.update(with_misses({**record.scores, "identity_given_detection": given}))
+
+
 def make_records(seed: int = 0, found: float = 0.7, samples: int = 3) -> list[Record]:
     rng = np.random.default_rng(seed)
     records = []
@@ -54,7 +64,7 @@ def make_records(seed: int = 0, found: float = 0.7, samples: int = 3) -> list[Re
                 sample=sample,
                 image_sha256="",
                 metric_versions={},
-                scores={name: float(rng.uniform(-1, 1)) if seen else None for name in SCORES}
+                scores=with_misses({name: float(rng.uniform(-1, 1)) if seen else None for name in SCORES})
                 | {name: float(rng.uniform(-1, 1)) for name in ALWAYS},
                 details={"faces": int(seen) * (1 + sample % 2), "tokens_cut": 3 * (prompt == "q"), "blank": False},
                 features={"clip": encode_vector(np.float32(feature / np.linalg.norm(feature)))},
@@ -74,9 +84,9 @@ def features(records: list[Record]) -> np.ndarray:
 def test_columns_equal_plain_means() -> None:
     records = make_records()
     frame = pd.DataFrame([record.scores for record in records])
-    assert value("detection_rate", records) == pytest.approx(frame["identity"].notna().mean())
-    assert value("identity_given_detection", records) == pytest.approx(frame["identity"].mean())
-    assert value("identity_misses_zero", records) == pytest.approx(frame["identity"].fillna(0.0).mean())
+    assert value("detection_rate", records) == pytest.approx(frame["identity_given_detection"].notna().mean())
+    assert value("identity_given_detection", records) == pytest.approx(frame["identity_given_detection"].mean())
+    assert value("identity_misses_zero", records) == pytest.approx(frame["identity_given_detection"].fillna(0.0).mean())
     for name in (*SCORES[1:], *ALWAYS):
         assert value(name, records) == pytest.approx(frame[name].mean()), name
 
@@ -132,10 +142,10 @@ def test_what_cannot_be_measured_is_not_zero() -> None:
 def test_a_miss_lowers_one_column_and_not_the_other() -> None:
     records = make_records(found=1.0)
     for record in records[::2]:
-        record.scores["identity"] = 0.5
+        set_identity(record, 0.5)
     whole = value("identity_misses_zero", records)
     for record in records[1::2]:
-        record.scores["identity"] = None
+        set_identity(record, None)
     assert value("identity_given_detection", records) == pytest.approx(0.5)
     half = value("identity_misses_zero", records)
     assert half == pytest.approx(0.25) and whole is not None and not math.isnan(whole)
@@ -146,7 +156,7 @@ def test_over_a_balanced_set_the_mean_is_the_mean_over_classes() -> None:
     records = make_records(found=0.8)
     for record in records:
         if record.prompt_id == "q":
-            record.scores["identity"] = None
+            set_identity(record, None)
     for name in ("detection_rate", "identity_misses_zero", "clip_t"):
         by_class = [value(name, [r for r in records if r.prompt_id == prompt]) for prompt in ("p", "q")]
         assert value(name, records) == pytest.approx(np.mean(by_class)), name  # type: ignore[arg-type]
@@ -157,6 +167,7 @@ def test_a_record_without_the_score_of_a_column_is_named() -> None:
     del records[4].scores["clip_t"]
     with pytest.raises(LikenessError, match=r"a\.q\.01 has no score clip_t"):
         value("clip_t", records)
+    records[4].scores["clip_t"] = 0.2
     records[4].features.clear()
     with pytest.raises(LikenessError, match="no readable feature clip"):
         value("diversity", records)

@@ -9,9 +9,10 @@ from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of
+from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT
 
-IDENTITY, PROMPT = "identity_misses_zero", "clip_t"
-BY_CLASS = ("edit_margin",)  # columns outside the headline whose breakdown is what they are for
+IDENTITY = IDENTITY_RECOVERED.base
+PROMPT = PROMPT_KEPT.base
 BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
 MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
@@ -193,7 +194,7 @@ class Breakdown:
 def breakdowns(board: Mapping) -> list[Breakdown]:
     """A breakdown for every headline metric that has one, and for those that are read by prompt class."""
     found = []
-    names = [*headline(board), *(name for name in BY_CLASS if name in board["metrics"])]
+    names = [*headline(board), *(name for name, card in board["metrics"].items() if card["by_class"])]
     for name in sorted(dict.fromkeys(names), key=lambda name: name != IDENTITY):
         by_class = _by(board, "by_class", name)
         by_subject = _by(board, "by_subject", name)

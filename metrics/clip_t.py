@@ -4,7 +4,7 @@ from torch import Tensor
 
 from metrics.base import Metric
 from metrics.conventions import PresetColumn, over_images
-from metrics.functional.clip_score import clip_similarity, edit_margin
+from metrics.functional.clip_t import clip_t, edit_margin
 from metrics.judged import JudgedImages
 
 
@@ -21,13 +21,13 @@ class ClipT(Metric):
     source = "CLIPScore, arXiv 2104.08718, without its factor and clamp"
     headline = True
     presets = (
-        PresetColumn("fastcomposer", "prompt", "CLIP-T", over_images),
-        PresetColumn("celeb_basis", "prompt", "CLIP-T", over_images),
-        PresetColumn("dreambench", "clip_t", "CLIP-T", over_images),
+        PresetColumn("fastcomposer", "CLIP-T", over_images),
+        PresetColumn("celeb_basis", "CLIP-T", over_images),
+        PresetColumn("dreambench", "CLIP-T", over_images),
     )
 
     def score(self, judged: JudgedImages) -> Tensor:
-        return clip_similarity(judged.features("clip"), judged.prompt_features)
+        return clip_t(judged.features("clip"), judged.prompt_features)
 
 
 class EditMargin(Metric):
@@ -42,6 +42,7 @@ class EditMargin(Metric):
     needs = frozenset({"image", "prompt"})
     low = -2.0
     high = 2.0
+    by_class = True
 
     def score(self, judged: JudgedImages) -> Tensor:
         return edit_margin(judged.features("clip"), judged.prompt_features, judged.neutral_features)

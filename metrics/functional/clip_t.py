@@ -3,7 +3,7 @@
 from torch import Tensor
 
 
-def clip_similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
+def clip_t(image_features: Tensor, text_features: Tensor) -> Tensor:
     """Cosine in -1..1 (B,) of unit image features (B, D) and unit text features (B, D), in float64."""
     return (image_features.double() * text_features.double()).sum(dim=-1)
 
@@ -13,4 +13,4 @@ def edit_margin(image_features: Tensor, text_features: Tensor, neutral_features:
 
     An image that ignores the edit is near 0, whatever its subject is worth to CLIP. Unit features (B, D) each.
     """
-    return clip_similarity(image_features, text_features) - clip_similarity(image_features, neutral_features)
+    return clip_t(image_features, text_features) - clip_t(image_features, neutral_features)

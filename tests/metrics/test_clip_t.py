@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from scipy.spatial.distance import cosine
 from torch import Tensor
 
-from metrics.functional.clip_score import clip_similarity, edit_margin
+from metrics.functional.clip_t import clip_t, edit_margin
 
 
 def batch(size: int, seed: int, vectors: int = 2) -> tuple[Tensor, ...]:
@@ -21,9 +21,9 @@ def by_scipy(image_features: Tensor, text_features: Tensor) -> list[float]:
 
 def test_values_are_raw_cosines() -> None:
     image, text = batch(6, 2)
-    np.testing.assert_allclose(clip_similarity(image, text), by_scipy(image, text), atol=1e-12)
-    assert clip_similarity(image, image).tolist() == pytest.approx([1.0] * 6)
-    assert clip_similarity(image, -image).tolist() == pytest.approx([-1.0] * 6)
+    np.testing.assert_allclose(clip_t(image, text), by_scipy(image, text), atol=1e-12)
+    assert clip_t(image, image).tolist() == pytest.approx([1.0] * 6)
+    assert clip_t(image, -image).tolist() == pytest.approx([-1.0] * 6)
 
 
 def test_a_margin_is_the_difference_of_two_cosines() -> None:
