@@ -36,7 +36,7 @@ from contracts.prompts import PLACEHOLDER
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generators import PromptOnly
 from lightning_modules.pidiff import PIDiff
-from networks.decoupled_attention import cross_attention_layers
+from networks.attention import cross_attention_layers
 from networks.keyed_noise import keyed_normal
 from networks.residual_attention import ResidualProjections, install_residual_attention
 from networks.sampler import SamplingSettings

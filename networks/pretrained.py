@@ -1,15 +1,17 @@
 """Parts of models from folders: loaded whole, or refused."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import diffusers
 import torch
+import transformers
 from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTokenizer
-
-from networks.quiet import quiet_loading
 
 UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 """What the libraries raise for files that are missing, damaged or of other shapes."""
@@ -35,6 +37,24 @@ def load_model(kind: type[Model], folder: Path, subfolder: str = "") -> Model:
     if found["missing_keys"]:
         raise ValueError(f"the weights in {folder / subfolder} lack {min(found['missing_keys'])}")
     return model
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Only errors, and no progress bars, from transformers and diffusers inside the block.
+
+    Without it, loading a part of a checkpoint prints a page of notes about the rest of it.
+    """
+    levels = [(library, library.utils.logging.get_verbosity()) for library in (transformers, diffusers)]
+    for library, _ in levels:
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level in levels:
+            library.utils.logging.set_verbosity(level)
+            library.utils.logging.enable_progress_bar()
 
 
 def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:

@@ -13,13 +13,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from networks.decoupled_attention import (
-    DecoupledCrossAttention,
-    IdentityProjections,
-    install_decoupled_attention,
-    join_heads,
-    split_heads,
-)
+from networks.attention import join_heads, split_heads
+from networks.decoupled_attention import DecoupledCrossAttention, IdentityProjections, install_decoupled_attention
 
 
 class ResidualProjections(IdentityProjections):

@@ -9,7 +9,7 @@ import torch
 from claims import focus
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
-from networks.decoupled_attention import cross_attention_layers
+from networks.attention import cross_attention_layers
 from tests.helpers.batches import SUBJECTS, build
 from tests.helpers.training import TinyWorld
 

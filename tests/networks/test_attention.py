@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from networks.attention_kernels import attention
+from networks.attention import attention
 
 FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
 
