@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
+from datamodules.requests import request_batch
 from leaderboard.generate.generators import PromptOnly
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import load_clip_image
@@ -63,7 +63,7 @@ def retrieval(judge: ClipJudge, images: NDArray[np.uint8], captions: list[str], 
     return float(np.mean(hits))
 
 
-def draw_samples(
+def generate_samples(
     backbone: Backbone, prompts: list[str], settings: SamplingSettings, batch: int = 16
 ) -> NDArray[np.uint8]:
     """One sample (64, 64, 3) for each prompt from the base model alone."""
@@ -72,10 +72,16 @@ def draw_samples(
     images = []
     for first in range(0, len(prompts), batch):
         some = prompts[first : first + batch]
-        ids = tuple(f"quality{first + i}" for i in range(len(some)))
-        noise = torch.stack([keyed_normal(backbone.latent_shape, "quality", name) for name in ids])
-        request = RequestBatch(ids, ids, tuple(some), noise, backbone.encode_text(some), {})
-        images.append(floor.draw(request).numpy())
+        ids = [f"quality{first + i}" for i in range(len(some))]
+        requests = request_batch(
+            request_ids=ids,
+            subjects=ids,
+            prompts=some,
+            noise_keys=[("quality", name) for name in ids],
+            latent_shape=backbone.latent_shape,
+            text_states=backbone.encode_text(some),
+        )
+        images.append(floor.draw(requests).numpy())
     return np.concatenate(images)
 
 
@@ -91,9 +97,9 @@ def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: lis
 
 
 @torch.no_grad()
-def noun_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
+def noun_attention_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
     """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover;
-    means over all layers (``claims.focus`` reads those of one grid), photos and five noise levels."""
+    means over all layers (``claims.attention_focus`` reads those of one grid), photos and five noise levels."""
     images, prompt = np.stack([d.image for d in drawn]), f"a photo of a {CLASS_NOUN}"
     masks = torch.from_numpy(np.stack([d.mask for d in drawn]))[:, None].float() / 255
     nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)
@@ -150,9 +156,9 @@ def measure(n: int) -> Iterator[Row]:
         yield from face_floors(pack, n)
     yield from style_floors(paths.STYLE, paths.FACES_B, n)
     prompts = bank.captions[: max(16, n // 5)]
-    images = draw_samples(backbone, prompts, SamplingSettings(guidance=3.0))
+    images = generate_samples(backbone, prompts, SamplingSettings(guidance=3.0))
     yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
-    looks, covered = noun_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
+    looks, covered = noun_attention_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
     yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", looks, 0.70)
 
 
@@ -170,7 +176,7 @@ def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
     prompts = [
         caption(draw_subject(f"unseen/{i}"), draw_shot(f"unseen/{i}/0"), f"grid/{i}") for i in range(columns * rows)
     ]
-    images = draw_samples(load_backbone(str(paths.BASE)), prompts, SamplingSettings(guidance=3.0))
+    images = generate_samples(load_backbone(str(paths.BASE)), prompts, SamplingSettings(guidance=3.0))
     tiles = images.reshape(rows, columns, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 64, columns * 64, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tiles).resize((columns * 128, rows * 128), Image.Resampling.NEAREST).save(path)

@@ -60,7 +60,7 @@ def test_own_prompt_is_compared_with_other_prompts(judge: ClipJudge) -> None:
 def test_samples_do_not_depend_on_the_batch_size(backbone: Backbone) -> None:
     settings = SamplingSettings("ddim", steps=2)
     prompts = ["a person", "a photo of a person on a beach", "an oil painting"]
-    together, pairs = (quality.draw_samples(backbone, prompts, settings, batch) for batch in (16, 2))
+    together, pairs = (quality.generate_samples(backbone, prompts, settings, batch) for batch in (16, 2))
     assert together.shape == (3, 64, 64, 3)
     assert np.abs(together.astype(int) - pairs).max() <= 1
 
@@ -128,10 +128,10 @@ def test_a_judge_of_colours_alone_is_told_by_exchanged_colours() -> None:
     assert min(found["own"], found["shape"]) > max(found["colours"], found["other"]) + 0.4
 
 
-def test_noun_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
+def test_noun_attention_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
     drawn, _ = unseen_photos(2, accessories=False)
     latents, text = torch.zeros(1, *backbone.latent_shape), backbone.encode_text(["a photo"])
     before = backbone.unet(latents, torch.tensor([500]), text).sample
-    looks, covered = quality.noun_focus(backbone, drawn)
+    looks, covered = quality.noun_attention_focus(backbone, drawn)
     assert torch.equal(backbone.unet(latents, torch.tensor([500]), text).sample, before)
     assert covered == pytest.approx(np.mean([d.mask for d in drawn]) / 255) and 0 < looks < 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from claims.head_pose import PoseReader, pose_reader
+from claims.measurements import PoseReader, pose_reader
 from datamodules.subjects import SubjectPhotos
 from networks.face_analysis import FacePack
 from pocket.models.paths import FACES_B
