@@ -101,16 +101,16 @@ def request_batch(model: SpotDiff, size: int, image_width: int) -> RequestBatch:
     )
 
 
-def part(batch: RequestBatch, index: int) -> RequestBatch:
+def one_request(batch: RequestBatch, index: int) -> RequestBatch:
     """Request ``index`` as a batch of its own."""
     one = slice(index, index + 1)
     return RequestBatch(
-        batch.request_ids[one],
-        batch.subjects[one],
-        batch.prompts[one],
-        batch.noise[one],
-        batch.text_states[one],
-        {name: value[one] for name, value in batch.reference.items()},
+        request_ids=batch.request_ids[one],
+        subjects=batch.subjects[one],
+        prompts=batch.prompts[one],
+        noise=batch.noise[one],
+        text_states=batch.text_states[one],
+        reference={name: value[one] for name, value in batch.reference.items()},
     )
 
 

@@ -44,39 +44,27 @@ def score_images(root: Path, images: int) -> int:
     """Score ``images`` images of a new results folder and return how many records there are."""
     from lightning.fabric import Fabric
 
-    from contracts.protocol import Prompt, Protocol
     from contracts.settings import JudgeSettings
     from leaderboard.plan.cards import list_cards, versions
-    from leaderboard.plan.prompts import PROMPT_CLASSES
     from leaderboard.results.folder import Entry, Results
     from leaderboard.results.galleries import make_galleries, save_galleries
     from leaderboard.results.image_files import write_picture
     from leaderboard.score.scoring import load_judges, score
+    from performance.protocol import made_up_protocol
     from pocket.models.paths import CLIP, FACES_A, FACES_B
 
     settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A))
     subjects = render_subjects()
-    protocol = Protocol(
+    protocol = made_up_protocol(
         subjects={subject.id: subject.noun for subject in subjects},
-        prompts=tuple(
-            Prompt(f"p{i}", PROMPT_CLASSES[i % len(PROMPT_CLASSES)], f"a photo of a <subject>, number {i}")
-            for i in range(images // (SUBJECTS * SAMPLES))
-        ),
+        prompts=[f"a photo of a <subject>, number {i}" for i in range(images // (SUBJECTS * SAMPLES))],
         samples=SAMPLES,
-        sampler="ddim",
-        steps=1,
-        guidance=1.0,
         resolution=SIDE,
-        seed=0,
-        backbone="0" * 64,
-        photos="0" * 64,
         metrics=versions(list_cards(settings, SAMPLES, images)),
     )
-    results, entry, judges = (
-        Results(root),
-        Entry("method", "method", "0" * 64, protocol=protocol.hash),
-        load_judges(settings),
-    )
+    results = Results(root)
+    entry = Entry("method", "method", "0" * 64, protocol=protocol.hash)
+    judges = load_judges(settings)
     results.write_protocol(protocol)
     save_galleries(results.galleries, make_galleries(judges, subjects), protocol.hash)
     folder = results.entry(entry.label)

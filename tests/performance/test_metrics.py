@@ -12,7 +12,7 @@ from pocket.models.paths import CLIP, FACES_A, FACES_B
 
 
 def test_diversity_and_the_pair_loop_agree() -> None:
-    features, group = diversity.draw(diversity.SAMPLES)
+    features, group = diversity.random_features(diversity.SAMPLES)
     assert float(sample_diversity(features, group)) == pytest.approx(diversity.pair_loop(features), rel=1e-5)
 
 
