@@ -110,8 +110,11 @@ def compare_edits(rows: Mapping[str, EditMeasurements], still: float) -> list[Ch
 
     A head that turned by less than ``still`` degrees has not been seen to turn.
     """
-    fine, coarse, unedited = rows["mix fine"], rows["coarse rows, equal step"], rows["with: unedited"].identity
-    colour, turn = fine.mean("colour"), fine.mean("turn")
+    fine = rows["mix fine"]
+    coarse = rows["coarse rows, equal step"]
+    unedited = rows["with: unedited"].identity
+    colour = fine.mean("colour")
+    turn = fine.mean("turn")
     return [
         Check("P1 an edit of the fine rows changes the head's colour", colour, NOISE, colour > NOISE),
         Check(

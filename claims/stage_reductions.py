@@ -67,7 +67,8 @@ def _drawn(module: SefiIDE) -> Conditioning:
 def _inverted(base: Backbone, vector: Tensor) -> Conditioning:
     """The prompt as textual inversion reads it: ``vector`` (D,) is the embedding of a new token of the vocabulary.
     Copies of tokenizer and text encoder read it, and nothing of the method."""
-    tokenizer, encoder = deepcopy(base.tokenizer), deepcopy(base.text_encoder)
+    tokenizer = deepcopy(base.tokenizer)
+    encoder = deepcopy(base.text_encoder)
     tokenizer.add_tokens("<learnt>")
     encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     encoder.get_input_embeddings().weight[-1] = vector
@@ -84,7 +85,8 @@ def _reductions(base: Backbone) -> list[Check]:
     with torch.no_grad():
         loss = max(float(module.loss_terms(_batch(base, t))["attention"]) for t in (100, 500, 900))
     vector = keyed_normal((module.width,), "claims", "vector") * module.noun_embedding(NOUN).std()
-    stock, inversion = _inverted(base, vector), 0.0
+    stock = _inverted(base, vector)
+    inversion = 0.0
     for stages, key_value in ((STAGES, "split"), (1, "shared")):
         one = _subject(base, stages=stages, key_value=key_value)
         one.vectors.put(["s"], vector.expand(1, *one.shape))
@@ -112,7 +114,8 @@ def _causality(base: Backbone) -> list[Check]:
     keys, _ = module.encode_prompt(PROMPT, "s")
     plain = base.encode_text([PROMPT.replace("<subject>", NOUN)])
     place = 1 + len(base.tokenizer(PROMPT.split("<")[0], add_special_tokens=False).input_ids)
-    before, after = _distance(keys[:, :place], plain[:, :place]), float((keys - plain)[:, place:].abs().amax(-1).min())
+    before = _distance(keys[:, :place], plain[:, :place])
+    after = float((keys - plain)[:, place:].abs().amax(-1).min())
     return [
         Check("F4 tokens before the subject's have the reference prompt's states", before, EXACT, before < EXACT),
         Check("F4 the subject's and all later ones differ", after, EXACT, after > EXACT),

@@ -30,8 +30,12 @@ class Backbone(nn.Module):
         fingerprint: str,
     ) -> None:
         super().__init__()
-        self.vae, self.text_encoder, self.unet = vae, text_encoder, unet
-        self.tokenizer, self.scheduler, self.fingerprint = tokenizer, scheduler, fingerprint
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.unet = unet
+        self.tokenizer = tokenizer
+        self.scheduler = scheduler
+        self.fingerprint = fingerprint
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Backbone":

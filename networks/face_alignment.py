@@ -12,7 +12,8 @@ from contracts.errors import LikenessError
 
 VERSION = "five-point-ffhq-1"
 
-EYE_FACTOR, MOUTH_FACTOR = 2.0, 1.8
+EYE_FACTOR = 2.0
+MOUTH_FACTOR = 1.8
 """Half a crop's side is the larger of 2.0 eye distances and 1.8 distances from the eyes to the mouth, as in FFHQ."""
 DOWN = 0.1
 """The centre lies that share of the way from the eyes to the mouth below the eyes."""
@@ -29,8 +30,10 @@ def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]
     points = np.asarray(landmarks, np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise LikenessError(f"face alignment takes five finite landmarks (5, 2), not {points.shape}")
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    across, down = points[1] - points[0], mouth - eyes
+    eyes = points[:2].mean(axis=0)
+    mouth = points[3:].mean(axis=0)
+    across = points[1] - points[0]
+    down = mouth - eyes
     axis = across + np.array([down[1], -down[0]])
     half = max(EYE_FACTOR * np.hypot(*across), MOUTH_FACTOR * np.hypot(*down))
     if np.hypot(*axis) < 1e-6 or half < 1e-6:

@@ -49,7 +49,8 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
             one behind the last token that the text encoder reads.
     """
     found = list(ANY_PLACEHOLDER.finditer(prompt))
-    names, spoken = [match[1] for match in found], {name: " ".join([noun] * tokens) for name, noun in nouns.items()}
+    names = [match[1] for match in found]
+    spoken = {name: " ".join([noun] * tokens) for name, noun in nouns.items()}
     if not names:
         raise LikenessError(f"the prompt {prompt!r} has no placeholder: write <{next(iter(nouns))}> for the subject")
     for name in names:

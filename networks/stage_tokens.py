@@ -49,7 +49,8 @@ class _SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int = 8, head_width: int = 64) -> None:
         super().__init__()
-        self.heads, inner = heads, heads * head_width
+        self.heads = heads
+        inner = heads * head_width
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_k = nn.Linear(width, inner, bias=False)
         self.to_v = nn.Linear(width, inner, bias=False)

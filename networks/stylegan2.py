@@ -69,7 +69,9 @@ class StyleGAN2(nn.Module):
         super().__init__()
         if width < 1:
             raise LikenessError(f"generator width is {width}: it must be at least 1")
-        self.size, self.width, self.rows = size, width, row_count(size)
+        self.size = size
+        self.width = width
+        self.rows = row_count(size)
         self.channels = tuple(channels) or published_channels(size)
         if len(self.channels) != self.rows // 2:
             raise LikenessError(
@@ -80,7 +82,8 @@ class StyleGAN2(nn.Module):
         self.input = _Constant(first)
         self.conv1 = _StyledConv(first, first, width)
         self.to_rgb1 = _ToRGB(first, width)
-        self.convs, self.to_rgbs = nn.ModuleList(), nn.ModuleList()
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
         for before, after in zip(self.channels, self.channels[1:], strict=False):
             self.convs.append(_StyledConv(before, after, width, upsample=True))
             self.convs.append(_StyledConv(after, after, width))

@@ -30,7 +30,8 @@ class SubjectVectors(nn.Module):
         for name in nouns:
             if not NAME.fullmatch(name) or name == OWN:
                 raise LikenessError(f"subject id {name!r} must be made of letters, digits, _ and -, and not be {OWN!r}")
-        self.nouns, self._rows = dict(nouns), {name: row for row, name in enumerate(nouns)}
+        self.nouns = dict(nouns)
+        self._rows = {name: row for row, name in enumerate(nouns)}
         self.register_buffer("values", torch.zeros(len(nouns), *shape))
         self._enrolled: set[str] = set()
         self.waves: dict[str, dict[str, float]] = {}

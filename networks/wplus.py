@@ -22,7 +22,8 @@ from networks.pretrained import first_line
 from networks.stylegan2 import StyleGAN2, row_count
 from networks.weight_manifest import verify_if_listed
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_ENCODER = "Encoder4Editing"
 """What a checkpoint's options call e4e. pSp's own encoder has the same entry names and another meaning."""
 CHECKPOINT_WIDTH = 512
@@ -45,9 +46,13 @@ class WPlusEncoder(nn.Module):
 
     def __init__(self, encoder: E4E, generator: StyleGAN2, latent_avg: Tensor, fingerprint: str) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.fingerprint = encoder, generator, fingerprint
+        self.encoder = encoder
+        self.decoder = generator
+        self.fingerprint = fingerprint
         self.register_buffer("latent_avg", latent_avg.float())
-        self.rows, self.width, self.size = generator.rows, generator.width, generator.size
+        self.rows = generator.rows
+        self.width = generator.width
+        self.size = generator.size
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "WPlusEncoder":
@@ -86,7 +91,8 @@ def load_wplus(source: str) -> WPlusEncoder:
     else:
         state, size = _read_checkpoint(path)
         with torch.device("meta"):
-            encoder, generator = E4E(row_count(size)), StyleGAN2(size)
+            encoder = E4E(row_count(size))
+            generator = StyleGAN2(size)
     latent_avg = _fill(source, encoder, generator, state)
     return WPlusEncoder(encoder, generator, latent_avg, wplus_fingerprint(source))
 
@@ -108,7 +114,7 @@ def save_wplus(
             "mapping_layers": len(generator.style) - 1,
             "channels": generator.channels,
         },
-        "encoder": {"input_size": encoder.input_size, "stages": encoder.stages},
+        "encoder": {"input_size": encoder.input_size, "stages": encoder.blocks},
     }
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in generator.state_dict().items()} | {"latent_avg": latent_avg}
@@ -137,7 +143,9 @@ def _from_config(folder: Path) -> tuple[E4E, StyleGAN2]:
         settings = json.loads((folder / CONFIG_FILE).read_text())
         with torch.device("meta"):
             generator = StyleGAN2(**settings["generator"])
-            return E4E(generator.rows, generator.width, **settings["encoder"]), generator
+            # The file calls the encoder's blocks stages.
+            sizes = {"blocks" if name == "stages" else name: value for name, value in settings["encoder"].items()}
+            return E4E(generator.rows, generator.width, **sizes), generator
     except LikenessError as error:
         raise LikenessError(f"wplus: {file!r}: {error}") from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
@@ -159,7 +167,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     options = file.get("opts") or {}
     if not isinstance(options, Mapping):
         raise LikenessError(f"wplus: {str(path)!r}: opts is a {type(options).__name__}, expected names with values")
-    kind, size = options.get("encoder_type", CHECKPOINT_ENCODER), options.get("stylegan_size", 1024)
+    kind = options.get("encoder_type", CHECKPOINT_ENCODER)
+    size = options.get("stylegan_size", 1024)
     if kind != CHECKPOINT_ENCODER:
         raise LikenessError(f"wplus: {str(path)!r} holds an encoder of type {kind}, only {CHECKPOINT_ENCODER} is read")
     if type(size) is not int or size not in CHECKPOINT_SIZES:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from contracts.errors import LikenessError
 
 Levels = Literal["three", "four"]
-COARSE, MIDDLE = (0, 4), (4, 8)
+COARSE = (0, 4)
+MIDDLE = (4, 8)
 
 
 def level_rows(rows: int, levels: Levels) -> dict[str, tuple[int, int]]:
@@ -68,7 +69,8 @@ class WPlusMapper(nn.Module):
         )
         self.norm = nn.LayerNorm(token_width)
         self.register_buffer("mean", torch.zeros(rows, width))
-        self.token_width, self.tokens = token_width, len(self.ranges) * tokens_per_level
+        self.token_width = token_width
+        self.tokens = len(self.ranges) * tokens_per_level
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, rows, width) to (B, N, token width), coarse tokens first."""

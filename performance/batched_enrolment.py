@@ -22,7 +22,8 @@ GOAL = 3.3
 def measure(rounds: Rounds | None = None) -> Result:
     """Milliseconds per step and subject, text encoder, attention loss and update included; reference / ours."""
     backbone = small_backbone()
-    together, alone = fresh(backbone, SUBJECTS), [fresh(backbone, (name,)) for name in SUBJECTS]
+    together = fresh(backbone, SUBJECTS)
+    alone = [fresh(backbone, (name,)) for name in SUBJECTS]
     rounds = compare(
         lambda: enrol(together, SUBJECTS),
         lambda: [enrol(model, (name,)) for model, name in zip(alone, SUBJECTS, strict=True)],

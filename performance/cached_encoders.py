@@ -36,7 +36,8 @@ def measure(rounds: Rounds | None = None) -> Result:
         online, cached = fills(backbone, images, Path(folder))
         flops = _flops(lambda: step(online(batch))) / _flops(lambda: step(cached(batch)))
         rounds = compare(lambda: step(cached(batch)), lambda: step(online(batch)), rounds)
-    ours, reference = 1000 * rounds.ours, 1000 * rounds.reference
+    ours = 1000 * rounds.ours
+    reference = 1000 * rounds.reference
     share = reference / ours / flops
     return Result(
         "cached encoders, share of FLOP ratio", ours, reference, share, GOAL, "higher", "ms/step", rounds.self_ratio
@@ -61,7 +62,8 @@ def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[F
     for name, cache in caches.items():
         cache.append([str(row) for row in range(STORED)], encoders[name](list(range(STORED))))
     targets, references = torch.randperm(STORED, generator=draws).split([BATCH_SIZE, STORED - BATCH_SIZE])
-    target, reference = targets.tolist(), references[:BATCH_SIZE].tolist()
+    target = targets.tolist()
+    reference = references[:BATCH_SIZE].tolist()
 
     def fill(read: Callable[[str, list[int]], torch.Tensor], batch: PairBatch) -> PairBatch:
         return replace(

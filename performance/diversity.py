@@ -25,7 +25,8 @@ def measure(rounds: Rounds | None = None) -> Result:
         lambda: [pair_loop(features) for _ in range(REPEATS)],
         rounds,
     )
-    ours, reference = 1000 * rounds.ours / REPEATS, 1000 * rounds.reference / REPEATS
+    ours = 1000 * rounds.ours / REPEATS
+    reference = 1000 * rounds.reference / REPEATS
     return Result(
         "diversity, 32 samples", ours, reference, reference / ours, GOAL, "higher", "ms/group", rounds.self_ratio
     )

@@ -44,7 +44,8 @@ def measure_guidance(rounds: Rounds | None = None) -> Result:
     model = spotdiff(backbone, images.width).eval()
     batch = request_batch(model, 1, images.width)
     rounds = compare(lambda: one_call(model, batch), lambda: two_calls(model, batch), rounds)
-    ours, reference = 1000 * rounds.ours, 1000 * rounds.reference
+    ours = 1000 * rounds.ours
+    reference = 1000 * rounds.reference
     return Result(
         "guidance in one call",
         ours,
@@ -75,7 +76,8 @@ def two_calls(model: SpotDiff, batch: RequestBatch) -> Tensor:
     null = model.null_conditioning(batch)
     z = batch.noise * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
-        scaled, times = scheduler.scale_model_input(z, t), t.expand(len(z))
+        scaled = scheduler.scale_model_input(z, t)
+        times = t.expand(len(z))
         without = model.denoise(scaled, times, null)
         towards = model.denoise(scaled, times, conditioning) - without
         z = scheduler.step(without + model.sampling.guidance * towards, t, z, return_dict=False)[0]

@@ -23,7 +23,11 @@ from performance.timing import Result, seconds
 
 LIMIT = 3.0
 ROUNDS = 12
-SUBJECTS, PROMPTS, SAMPLES, WIDTH, SIDE = 50, 25, 2, 64, 64
+SUBJECTS = 50
+PROMPTS = 25
+SAMPLES = 2
+WIDTH = 64
+SIDE = 64
 ENTRIES = {"real-photo": "ceiling", "prompt-only": "floor", "a": "method", "b": "method"}
 _SCORES_OF_IDENTITY = {"detection_rate", "identity_given_detection", "identity_misses_zero"}
 _NO_SCORES = {"diversity", "vendi", "kid"}

@@ -12,8 +12,13 @@ from pathlib import Path
 
 from performance.timing import Result
 
-FEW, MANY, GOAL = 100, 1000, 1.05
-SUBJECTS, SAMPLES, PHOTOS, BATCH = 5, 2, 3, 16
+FEW = 100
+MANY = 1000
+GOAL = 1.05
+SUBJECTS = 5
+SAMPLES = 2
+PHOTOS = 3
+BATCH = 16
 SIDE = 256  # pixels: 1,000 such images that were kept by mistake would be a fifth of the process
 
 

@@ -29,7 +29,8 @@ def measure(rounds: Rounds | None = None) -> Result:
     three, one = steps()
     flops = _flops(three) / _flops(one)
     rounds = compare(three, one, rounds)
-    ours, reference = 1000 * rounds.ours, 1000 * rounds.reference
+    ours = 1000 * rounds.ours
+    reference = 1000 * rounds.reference
     share = ours / reference / flops
     return Result(
         "three forwards, time over FLOPs", ours, reference, share, GOAL, "lower", "ms/step", rounds.self_ratio

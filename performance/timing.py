@@ -24,7 +24,8 @@ class Rounds:
     """
 
     def __init__(self, least: int = 14, most: int = 42) -> None:
-        self.least, self.most = least, most
+        self.least = least
+        self.most = most
         self._ours: list[float] = []
         self._reference: list[float] = []
 

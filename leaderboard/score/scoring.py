@@ -157,7 +157,7 @@ def _judge(
             details={
                 "faces": int(seen.judged.counts[i]),
                 "subject_has_face": mine[i].has_face,
-                "detector_rung": seen.judged.rungs[i],
+                "detector_rung": seen.judged.attempts[i],
                 "tokens_cut": cut[i],
                 "blank": bool(images[i].min() == images[i].max()),
             },

@@ -115,7 +115,8 @@ def train_base(
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """The phases of ``PHASES`` one after the other, each from the averaged weights of the one before."""
     torch.manual_seed(0)
-    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    unet = build_unet()
+    text_encoder = build_text_encoder(tokenizer)
     for number, phase in enumerate(PHASES):
         train_phase(unet, text_encoder, moments, bank, masks, scaling_factor, tokenizer, folder, number, phase)
     unet.set_attn_processor(AttnProcessor2_0())
@@ -147,7 +148,8 @@ def train_phase(
     noising = DDPMScheduler(**_SCHEDULE)
     shots = len(bank) // len(masks)
     noun = noun_id(tokenizer)
-    ids, described = token_ids(tokenizer, bank.captions), token_ids(tokenizer, bank.descriptions())
+    ids = token_ids(tokenizer, bank.captions)
+    described = token_ids(tokenizer, bank.descriptions())
     empty = torch.tensor(tokenizer("", padding="max_length")["input_ids"], dtype=torch.int32)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -179,7 +181,8 @@ def train_phase(
             covered = torch.from_numpy(masks[subject.numpy(), shot.numpy()]).float()[:, None] / 255
             grounding = grounding_loss(watched.maps, (text == noun).float(), covered).mean()
             watched.maps.clear()
-            value, shown = value + phase.grounding * grounding, {**shown, "grounding": grounding.item()}
+            value = value + phase.grounding * grounding
+            shown = {**shown, "grounding": grounding.item()}
         return value, shown
 
     state = folder / f"{phase.name}.pt"

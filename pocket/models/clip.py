@@ -166,7 +166,8 @@ class Readers(nn.Module):
 
     def __init__(self, clip: CLIPModel, targets: Targets) -> None:
         super().__init__()
-        self.clip, self.targets = clip, targets
+        self.clip = clip
+        self.targets = targets
         width = clip.config.vision_config.hidden_size
         self.readers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in targets.sizes.items()})
         self.numbers = nn.Linear(width, targets.numbers.shape[1])
@@ -184,7 +185,8 @@ def train_clip(bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path) -
 
 def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Path, number: int, phase: Phase) -> None:
     """Contrastive loss over batches of 96 plus the weighted mean losses of the readers."""
-    batch, targets = 96, model.targets
+    batch = 96
+    targets = model.targets
     model.clip.set_attn_implementation("eager")  # on a CPU in bfloat16 the fused kernel is twice as slow
     ids = torch.tensor(tokenizer(bank.captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
 
@@ -198,7 +200,8 @@ def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Pa
             image = model.clip.visual_projection(pooled)
             words = model.clip.text_projection(model.clip.text_model(input_ids=text).pooler_output)
             guesses = {name: reader(pooled) for name, reader in model.readers.items()}
-            numbers, geometry = model.numbers(pooled), model.geometry(pooled)
+            numbers = model.numbers(pooled)
+            geometry = model.geometry(pooled)
         scale = model.clip.logit_scale.clamp(max=4.6).exp()
         scores = F.normalize(image.float(), dim=-1) @ F.normalize(words.float(), dim=-1).T * scale
         same = torch.arange(batch)

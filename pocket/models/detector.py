@@ -53,9 +53,11 @@ class Votes(nn.Module):
 
     def __init__(self, stride: int, radius: int) -> None:
         super().__init__()
-        self.step, self.radius = stride // SPOT_STRIDE, radius
+        self.step = stride // SPOT_STRIDE
+        self.radius = radius
         along = torch.arange(-radius, radius + 1.0)
-        one, zero = torch.ones(len(along), len(along)), torch.zeros(len(along), len(along))
+        one = torch.ones(len(along), len(along))
+        zero = torch.zeros(len(along), len(along))
         x, y = one * along, one * along[:, None]
         kernel = torch.stack([torch.stack(k) for k in ((one, zero, zero), (x, one, zero), (y, zero, one))])
         self.register_buffer("kernel", kernel.repeat(5, 1, 1, 1), persistent=False)
@@ -80,7 +82,9 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        fine, widths, towers = 32, (64, 96, 96), (32, 64, 64)
+        fine = 32
+        widths = (64, 96, 96)
+        towers = (32, 64, 64)
         # A pocket picture is enlarged twice on its way in, so averaging pairs of pixels first loses next to nothing.
         self.stem = nn.Sequential(nn.AvgPool2d(2), conv(3, fine, 2), Residual(fine))
         self.stages = nn.ModuleList(
@@ -127,7 +131,9 @@ class Detector(nn.Module):
 
 def anchors(side: int = CANVAS) -> tuple[Tensor, Tensor, Tensor]:
     """Points (A, 2), strides (A,) and sides (A,) of all anchors of a square canvas, in the order of the outputs."""
-    points, strides, sides = [], [], []
+    points = []
+    strides = []
+    sides = []
     for stride in STRIDES:
         at = torch.arange(side // stride) * float(stride)
         y, x = torch.meshgrid(at, at, indexing="ij")
@@ -165,7 +171,10 @@ def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
     """Loss of outputs (B, A, 15) against boxes and landmarks in canvas pixels, and the parts to show."""
     at, strides, anchor_sides = anchors()
-    rows, columns, boxes, marks = [], [], [], []
+    rows = []
+    columns = []
+    boxes = []
+    marks = []
     left_out = torch.zeros(out.shape[:2], dtype=torch.bool)
     for i, (face_boxes, face_marks) in enumerate(faces):
         index, left_out[i] = assign(face_boxes, at, strides, anchor_sides)
@@ -174,8 +183,10 @@ def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Ten
         columns.append(chosen)
         boxes.append(face_boxes[index[chosen]])
         marks.append(face_marks[index[chosen]])
-    row, column = torch.cat(rows), torch.cat(columns)
-    here, unit = at[column], strides[column, None]
+    row = torch.cat(rows)
+    column = torch.cat(columns)
+    here = at[column]
+    unit = strides[column, None]
     wanted = torch.cat(boxes)
     got = out[row, column]
     distances = got[:, 1:5]

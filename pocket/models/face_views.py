@@ -80,12 +80,15 @@ class Canvases:
     """
 
     def __init__(self, images: Image, boxes: NDArray, points: NDArray) -> None:
-        self.images, self.boxes, self.points = images, boxes, points
+        self.images = images
+        self.boxes = boxes
+        self.points = points
 
     def draw(self, rng: np.random.Generator) -> tuple[Image, NDArray, NDArray]:
         """Canvas (128, 128, 3), boxes (F, 4) and landmarks (F, 5, 2) in canvas pixels, F in 0..2."""
         canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
-        boxes, points = [], []
+        boxes = []
+        points = []
         for scale, left, top in _layout(rng):
             side = round(SIDE * scale)
             if rng.random() < 1 / 6:
@@ -104,7 +107,9 @@ class Canvases:
 
     def _one(self, rng: np.random.Generator) -> tuple[Image, NDArray, NDArray]:
         i = int(rng.integers(len(self.images)))
-        image, box, marks = np.asarray(self.images[i]), self.boxes[i], self.points[i]
+        image = np.asarray(self.images[i])
+        box = self.boxes[i]
+        marks = self.points[i]
         if rng.random() < 0.5:
             image, box, marks = mirrored(image, box, marks)
         return degrade(image, rng), box, marks

@@ -28,7 +28,9 @@ class WatchedAttention:
     ) -> Tensor:
         """(B, Q, h) to (B, Q, h)."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        query = attn.to_q(hidden_states)
+        key = attn.to_k(context)
+        value = attn.to_v(context)
         query, key, value = (attn.head_to_batch_dim(x) for x in (query, key, value))
         shares = attn.get_attention_scores(query, key)
         if encoder_hidden_states is not None:

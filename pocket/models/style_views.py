@@ -25,7 +25,8 @@ MASKED_SHOTS = 2
 
 def bank_masks(bank: Bank, folder: Path, shots: int = MASKED_SHOTS) -> NDArray[np.uint8]:
     """Masks (subjects, ``shots``, 64, 64) of the first pictures of the bank's subjects, which hold none; drawn once."""
-    file, subjects = folder / "masks.npy", int(bank.subject.max()) + 1
+    file = folder / "masks.npy"
+    subjects = int(bank.subject.max()) + 1
     if not file.exists() or np.load(file, mmap_mode="r").shape[:2] != (subjects, shots):
         masks = [
             [render(draw_subject(f"bank/{i}/0"), draw_shot(f"bank/{i}/0/{j}")).mask for j in range(shots)]
@@ -43,14 +44,19 @@ class AlignedFaces:
     """
 
     def __init__(self, bank: Bank, masks: NDArray[np.uint8], size: int, jitter: float = 0.35) -> None:
-        self.bank, self.masks, self.size, self.jitter = bank, masks, size, jitter
+        self.bank = bank
+        self.masks = masks
+        self.size = size
+        self.jitter = jitter
         self.shots = len(bank) // len(masks)
 
     def draw(self, n: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         """Crops (n, size, size, 3), every second one before white, and their landmarks (n, 5, 2) in pixels."""
-        crops, places = [], []
+        crops = []
+        places = []
         for i in range(n):
-            subject, white = int(rng.integers(len(self.masks))), i % 2 == 1
+            subject = int(rng.integers(len(self.masks)))
+            white = i % 2 == 1
             shot = int(rng.integers(self.masks.shape[1] if white else self.shots))
             row = subject * self.shots + shot
             marks = (self.bank.landmarks[row] + rng.normal(0, self.jitter, (5, 2))).astype(np.float32)
@@ -75,7 +81,8 @@ def recolour(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 def warps(n: int, rng: np.random.Generator) -> Tensor:
     """``n`` affine maps (n, 2, 3) for :func:`warp`: mirrored or not, turned by up to 15 degrees, scaled, shifted."""
-    angle, scale = rng.uniform(-0.26, 0.26, n), np.exp(rng.uniform(-0.12, 0.12, n))
+    angle = rng.uniform(-0.26, 0.26, n)
+    scale = np.exp(rng.uniform(-0.12, 0.12, n))
     mirror = np.where(rng.random(n) < 0.5, -1.0, 1.0)
     shift = rng.uniform(-0.12, 0.12, (n, 2, 1))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).transpose(2, 0, 1)
@@ -92,7 +99,8 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
 def recogniser_crops(images: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
     """What an ArcFace recogniser reads (B, 3, 112, 112) of pictures (B, 3, S, S) with ``landmarks`` (B, 5, 2) in
     pixels; gradients reach the pictures."""
-    side, maps = images.shape[-1], []
+    side = images.shape[-1]
+    maps = []
     for points in landmarks:
         turn = similarity(points)
         back = np.linalg.inv(turn[:, :2])

@@ -89,7 +89,8 @@ def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: lis
     """Share of samples whose own prompt beats the ``among - 1`` prompts that follow it in the list."""
     pictures = judge.image_features(images)
     words, _ = judge.text_features(prompts)
-    n, hits = len(prompts), 0
+    n = len(prompts)
+    hits = 0
     for i in range(n):
         rivals = torch.tensor([(i + k) % n for k in range(among)])
         hits += int((words[rivals] @ pictures[i]).argmax()) == 0
@@ -100,13 +101,15 @@ def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: lis
 def noun_attention_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
     """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover;
     means over all layers (``claims.attention_focus`` reads those of one grid), photos and five noise levels."""
-    images, prompt = np.stack([d.image for d in drawn]), f"a photo of a {CLASS_NOUN}"
+    images = np.stack([d.image for d in drawn])
+    prompt = f"a photo of a {CLASS_NOUN}"
     masks = torch.from_numpy(np.stack([d.mask for d in drawn]))[:, None].float() / 255
     nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)
     text = backbone.encode_text([prompt]).expand(len(images), -1, -1)
     moments = backbone.encode_moments(images)
     latents = backbone.latents_from_moments(moments, torch.zeros(len(images), *backbone.latent_shape))
-    noising, watched = DDPMScheduler.from_config(backbone.scheduler.config), WatchedAttention()
+    noising = DDPMScheduler.from_config(backbone.scheduler.config)
+    watched = WatchedAttention()
     before = backbone.unet.attn_processors
     backbone.unet.set_attn_processor(watched)
     for step in (100, 300, 500, 700, 900):
@@ -147,7 +150,9 @@ def probe_set(subjects: int = 40) -> tuple[NDArray[np.uint8], dict[str, NDArray[
 def measure(n: int) -> Iterator[Row]:
     """The rows of the table, each as soon as it is known; ``n`` renders, a fifth as many samples of the base model."""
     verify(paths.WEIGHTS)
-    bank, backbone, judge = unseen_bank(n), load_backbone(str(paths.BASE)), ClipJudge(str(paths.CLIP))
+    bank = unseen_bank(n)
+    backbone = load_backbone(str(paths.BASE))
+    judge = ClipJudge(str(paths.CLIP))
     yield _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0)
     yield _row("CLIP caption-to-image retrieval, 1 in 100", retrieval(judge, bank.images, bank.captions), 0.85)
     for name, accuracy, chance in probe_rows(*probe_set()):

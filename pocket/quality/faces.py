@@ -76,7 +76,8 @@ def parts_of_likeness(pack: FacePack, n: int) -> dict[str, float]:
         shots = (draw_shot(f"unseen/{i}/{i * SHOTS + photo}", style="photo", accessories=False) for i in range(n))
         return pack.judge(np.stack([render(*pair).image for pair in zip(people, shots, strict=True)])).embeddings
 
-    first, found = embeddings(people, 0), {}
+    first = embeddings(people, 0)
+    found = {}
     for name, parts in exchanged.items():
         mixed = (
             replace(person, **{part: getattr(people[(i + 1) % n], part) for part in parts})
@@ -93,7 +94,8 @@ def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:
     glasses as well as without; verification has the floor on photos without them, as a passport office would. A judge
     that looks at colours only, or at shape only, is below one of the last two floors.
     """
-    pack, rows = FacePack(pack_folder, retry=False), []
+    pack = FacePack(pack_folder, retry=False)
+    rows = []
     for accessories in (True, False):
         drawn, subject = unseen_photos(n, accessories)
         attire = "any attire" if accessories else "no hat or glasses"
@@ -116,7 +118,8 @@ def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:
         )
     found = parts_of_likeness(pack, n // SHOTS)
     for part in ("colours", "shape"):
-        value, floor = found[part], found["other"] + PARTS_LEAD
+        value = found[part]
+        floor = found["other"] + PARTS_LEAD
         name = f"{pack.source.name}: similarity with another's {part} (own {found['own']:.3f})"
         rows.append((name, value, floor, value >= floor))
     return rows

@@ -77,7 +77,9 @@ def mixing_changes(wplus: WPlusEncoder, faces: NDArray[np.uint8], subject: NDArr
 
 def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
     """Reconstruction with the background and before white, likeness to the recogniser, and what each level changes."""
-    wplus, pack, rows = load_wplus(str(folder)), FacePack(pack_folder), []
+    wplus = load_wplus(str(folder))
+    pack = FacePack(pack_folder)
+    rows = []
     for background in (True, False):
         faces, subject = unseen_faces(n, wplus.size, background)
         back = np.concatenate([wplus.decode(wplus.encode(faces[i : i + 50])).numpy() for i in range(0, n, 50)])
@@ -91,6 +93,7 @@ def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
     orders = (("layout", "coarse", ("fine",)), ("colour", "fine", ("coarse", "middle")))
     for i, (what, most, less) in enumerate(orders):
         shown = ", ".join(f"{level} {change[i]:.3f}" for level, change in changes.items() if level != most)
-        value, floor = changes[most][i], max(changes[level][i] for level in less)
+        value = changes[most][i]
+        floor = max(changes[level][i] for level in less)
         rows.append((f"W+ {what} change by {most} rows ({shown})", value, floor, value > floor))
     return rows

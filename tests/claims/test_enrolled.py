@@ -59,7 +59,8 @@ def test_each_subject_is_judged_by_its_own_images(
     measured = sampler.measure(PromptOnly(str(tiny_world.base)))
     faces = FacePack(str(tiny_world.faces)).judge(photos).embeddings
     assert measured.identity == pytest.approx([np.mean(faces @ faces[0]), 0.0], abs=1e-6)
-    clip, noun = ClipJudge(str(tiny_world.clip)), sampler.subjects[0].noun
+    clip = ClipJudge(str(tiny_world.clip))
+    noun = sampler.subjects[0].noun
     texts = [p.text for p in read_prompts(enrolled.PROMPTS) if p.prompt_class == "accessory"]
     words, _ = clip.text_features([text.replace(PLACEHOLDER, noun) for text in texts])
     wanted = clip_similarity(clip.image_features(photos[:1]).expand(len(texts), -1), words)

@@ -80,8 +80,10 @@ def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Ed
 
 
 def test_a_step_of_equal_length() -> None:
-    own, other = torch.zeros(10, 8), torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
-    fine, coarse = of_rows(8, 10)(own, other), of_rows(0, 4, norm_of=(8, 10))(own, other)
+    own = torch.zeros(10, 8)
+    other = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
+    fine = of_rows(8, 10)(own, other)
+    coarse = of_rows(0, 4, norm_of=(8, 10))(own, other)
     assert fine[:8].eq(0).all() and coarse[4:].eq(0).all()
     torch.testing.assert_close(fine.norm(), coarse.norm())
 
@@ -204,7 +206,8 @@ def config(folder: Path, **changes: object) -> Path:
 
 
 def test_the_runs_that_are_compared_differ_in_the_weight_only(tmp_path: Path) -> None:
-    run, none = config(tmp_path / "run"), {"model": {"disentanglement_weight": 0.0}}
+    run = config(tmp_path / "run")
+    none = {"model": {"disentanglement_weight": 0.0}}
     claim = ("disentanglement_weight", 0)
     check_pair(run, config(tmp_path / "without", **none, validation_prompts=[]), *claim)
     with pytest.raises(LikenessError, match=r"differs from --run in data\.seed too: train it with --config"):

@@ -62,7 +62,8 @@ def test_leakage_is_compared_at_equal_identity() -> None:
 
 
 def test_leakage_that_differs_by_chance_leaves_the_claim_open() -> None:
-    on, off = measured(0.4, 0.2, 0.2), measured(0.4, 0.2, 0.2)
+    on = measured(0.4, 0.2, 0.2)
+    off = measured(0.4, 0.2, 0.2)
     off.leakage["background"][:] += np.array([0.3, -0.3, 0.3, -0.2])
     background = spotdiff.compare_leakage([on], [off])[0]
     assert not background.holds and background.verdict == "open" and "cannot be told apart" in background.note

@@ -74,7 +74,8 @@ def check_metric(make: Callable[[], Metric], batches: list[Batch], reference: Ca
 
 
 def _count_share(make: Callable[[], Metric], shares: list[list[Batch]]) -> Values:
-    metric, batches = make(), shares[torch.distributed.get_rank()]
+    metric = make()
+    batches = shares[torch.distributed.get_rank()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for batch in batches:

@@ -62,7 +62,8 @@ def test_one_layer_is_equation_five(backbone: Backbone) -> None:
     projection = projections[name.replace(".", "-")]
     nn.init.normal_(projection.to_k.weight)
     nn.init.normal_(projection.to_v.weight)
-    hidden, values = normal(BATCH, 9, attn.to_q.in_features, seed=3), normal(BATCH, TEXT_LENGTH, TEXT_WIDTH, seed=4)
+    hidden = normal(BATCH, 9, attn.to_q.in_features, seed=3)
+    values = normal(BATCH, TEXT_LENGTH, TEXT_WIDTH, seed=4)
     scale = torch.tensor([0.0, 0.5, 2.0])
     step = StepConditioning(TEXT, values, IDENTITY, scale)
 

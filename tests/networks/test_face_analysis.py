@@ -76,7 +76,8 @@ def test_batches_give_what_single_pictures_give(pack: FacePack, photos: Images) 
 
 def test_pictures_are_read_as_rgb(pack: FacePack, photos: Images) -> None:
     """The same person is nearer than any other one, and red and blue exchanged is another person."""
-    first, second = pack.judge(photos[::2]).embeddings, pack.judge(photos[1::2]).embeddings
+    first = pack.judge(photos[::2]).embeddings
+    second = pack.judge(photos[1::2]).embeddings
     cosine = first @ second.T
     assert (cosine.argmax(axis=1) == np.arange(6)).all()
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
@@ -92,7 +93,7 @@ def test_a_tensor_is_read_like_an_array(pack: FacePack, photos: Images) -> None:
 
 
 def test_no_face(pack: FacePack) -> None:
-    """Neither rung sees a face in flat grey, in noise or in an empty place: the frame gives nothing away."""
+    """Neither attempt sees a face in flat grey, in noise or in an empty place: the frame gives nothing away."""
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     places = np.stack([crop_background(kind, 64, 0.4) for kind in BACKGROUNDS])
     blank = np.full((2, 64, 64, 3), 127, np.uint8)
@@ -100,7 +101,7 @@ def test_no_face(pack: FacePack) -> None:
     assert pack.analyse(blank) == [[], []]
     judged = pack.judge(blank)
     assert not judged.found.any() and not judged.embeddings.any()
-    assert judged.counts.tolist() == [0, 0] and judged.rungs == [None, None]
+    assert judged.counts.tolist() == [0, 0] and judged.attempts == [None, None]
 
 
 def test_no_picture_at_all(pack: FacePack) -> None:
@@ -119,13 +120,14 @@ def test_of_two_faces_the_larger_one_is_judged(pack: FacePack, photos: Images) -
     np.testing.assert_array_equal(judged.embeddings[0], faces[0].embedding)
 
 
-def test_a_face_that_fills_the_frame_is_found_on_the_padded_rung(photos: Images) -> None:
+def test_a_face_that_fills_the_frame_is_found_by_the_padded_attempt(photos: Images) -> None:
     tight = np.ascontiguousarray(photos[:, 12:56, 12:56])
-    plain, ladder = FacePack(FACES_A, det_size=320, retry=False), FacePack(FACES_A, det_size=320, retry=True)
-    assert ladder.judge(tight).found.sum() > plain.judge(tight).found.sum()
-    for faces in ladder.analyse(tight):
+    once = FacePack(FACES_A, det_size=320, retry=False)
+    twice = FacePack(FACES_A, det_size=320, retry=True)
+    assert twice.judge(tight).found.sum() > once.judge(tight).found.sum()
+    for faces in twice.analyse(tight):
         for face in faces:
-            assert face.rung in ("plain", "padded")
+            assert face.attempt in ("plain", "padded")
             assert (face.landmarks > -4).all() and (face.landmarks < 48).all()
 
 

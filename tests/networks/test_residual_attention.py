@@ -30,7 +30,8 @@ def test_new_weights_begin_as_copies_of_the_layers_own(backbone: Backbone) -> No
     assert len(layers) == len(projections) > 0
     for attn, new in zip(layers.values(), projections.values(), strict=True):
         for name in ("to_q", "to_k", "to_v"):
-            own, copy = getattr(attn, name).weight, getattr(new, name).weight
+            own = getattr(attn, name).weight
+            copy = getattr(new, name).weight
             assert torch.equal(own, copy) and own.data_ptr() != copy.data_ptr()
         assert [n for n, _ in new.named_parameters()] == ["to_k.weight", "to_v.weight", "to_q.weight"]
 
@@ -42,7 +43,8 @@ def test_identity_is_asked_for_by_the_values_that_the_text_attended(backbone: Ba
     with torch.no_grad():
         for parameter in new.parameters():
             parameter += 0.1 * normal(*parameter.shape, seed=3)
-        states, scale = normal(BATCH, 64, attn.to_q.in_features, seed=4), torch.tensor([0.5, 1.0, 2.0])
+        states = normal(BATCH, 64, attn.to_q.in_features, seed=4)
+        scale = torch.tensor([0.5, 1.0, 2.0])
         found = ResidualCrossAttention(new)(attn, states, conditioning=StepConditioning(TEXT, TEXT, IDENTITY, scale))
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

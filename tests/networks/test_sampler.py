@@ -36,7 +36,8 @@ def noise_of(backbone: Backbone, count: int) -> Tensor:
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
 def test_an_image_does_not_depend_on_its_batch(backbone: Backbone, sampler: str) -> None:
-    settings, noise = SamplingSettings(sampler, steps=4), noise_of(backbone, 5)
+    settings = SamplingSettings(sampler, steps=4)
+    noise = noise_of(backbone, 5)
     together = draw(backbone, settings, PROMPTS, noise)
     alone = torch.cat([draw(backbone, settings, PROMPTS[i : i + 1], noise[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
@@ -46,8 +47,10 @@ def test_an_image_does_not_depend_on_its_batch(backbone: Backbone, sampler: str)
 
 
 def test_guidance_in_one_call_equals_two_calls(backbone: Backbone) -> None:
-    settings, noise = SamplingSettings("ddim", steps=4, guidance=3.0), noise_of(backbone, 2)
-    words, nothing = backbone.encode_text(PROMPTS[:2]), backbone.encode_text(["", ""])
+    settings = SamplingSettings("ddim", steps=4, guidance=3.0)
+    noise = noise_of(backbone, 2)
+    words = backbone.encode_text(PROMPTS[:2])
+    nothing = backbone.encode_text(["", ""])
     scheduler = build_sampler(settings, backbone.scheduler)
     scheduler.set_timesteps(4)
     z = noise

@@ -28,12 +28,14 @@ def test_lightning_and_the_hand_written_loop_end_with_the_same_weights(loaded: M
     backbone, images = loaded
     model = models.spotdiff(copy.deepcopy(backbone), images.width)
     batch = models.pair_batch(model, 8, images.width)
-    by_hand, before = copy.deepcopy(model), copy.deepcopy(model.adapter().state_dict())
+    by_hand = copy.deepcopy(model)
+    before = copy.deepcopy(model.adapter().state_dict())
     step = training_step.hand_written(by_hand, batch)
     for _ in range(3):
         step()
     training_step.fit(model, DataLoader([batch] * 3, batch_size=None))  # type: ignore[arg-type]
-    expected, found = by_hand.adapter().state_dict(), model.adapter().state_dict()
+    expected = by_hand.adapter().state_dict()
+    found = model.adapter().state_dict()
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6, msg=name)
     assert any(not torch.equal(value, before[name]) for name, value in found.items())

@@ -106,7 +106,8 @@ def test_each_subject_is_a_full_grid_with_reference_and_held_out_photos(folder: 
     assert sorted(groups) == [f"s{i:04d}" for i in range(10)]
     for photos in groups.values():
         assert len({(p.pose_id, p.background_id) for p in photos}) == 9
-        reference, held_out = reference_of(photos), held_out_of(photos)
+        reference = reference_of(photos)
+        held_out = held_out_of(photos)
         assert reference.pose_id == 0
         assert len(held_out) == 4
         assert all(p.pose_id != 0 and p.background_id != reference.background_id for p in held_out)

@@ -36,7 +36,8 @@ def test_psnr_is_that_of_the_reconstructions(backbone: Backbone) -> None:
 
 
 def test_unseen_subjects_are_the_same_at_every_call() -> None:
-    first, second = quality.unseen_bank(2), quality.unseen_bank(2)
+    first = quality.unseen_bank(2)
+    second = quality.unseen_bank(2)
     assert np.array_equal(first.images, second.images) and first.captions == second.captions
     assert not np.array_equal(first.images[0], first.images[1])
 
@@ -130,7 +131,8 @@ def test_a_judge_of_colours_alone_is_told_by_exchanged_colours() -> None:
 
 def test_noun_attention_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
     drawn, _ = unseen_photos(2, accessories=False)
-    latents, text = torch.zeros(1, *backbone.latent_shape), backbone.encode_text(["a photo"])
+    latents = torch.zeros(1, *backbone.latent_shape)
+    text = backbone.encode_text(["a photo"])
     before = backbone.unet(latents, torch.tensor([500]), text).sample
     looks, covered = quality.noun_attention_focus(backbone, drawn)
     assert torch.equal(backbone.unet(latents, torch.tensor([500]), text).sample, before)
