@@ -1,4 +1,4 @@
-"""Where a subject's tokens look: the share of their attention that lies on the subject."""
+"""Where the attention of a subject's tokens lies: the share that lies on the subject."""
 
 from collections.abc import Sequence
 
@@ -24,15 +24,15 @@ TIMESTEPS = (100, 300, 500, 700, 900)
 def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> NDArray[np.float64]:
     """Share (S,) in 0..1 of the placeholder's attention inside each subject's mask, in the layers that the loss reads.
 
-    Measured on noised held-out photos of the subjects, over all stages.
+    Measured on noised held-out photos of the subjects, over all denoising stages.
     """
     photos = by_subject(load_photos(find_shards("pocket10k"), cache_folder()))
     shares = []
     for subject in subjects:
-        pictures = list(read_pictures(held_out_of(photos[subject])[:PHOTOS]))
+        held_out = list(read_pictures(held_out_of(photos[subject])[:PHOTOS]))
         side = module.backbone.resolution
-        images = np.stack([read_square(p.image, p.photo.id, side) for p in pictures])
-        masks = np.stack([read_square_mask(p.mask, p.photo.id, side) for p in pictures])
+        images = np.stack([read_square(p.image, p.photo.id, side) for p in held_out])
+        masks = np.stack([read_square_mask(p.mask, p.photo.id, side) for p in held_out])
         inside = F.interpolate(
             torch.from_numpy(masks)[:, None].float() / 255, size=(module.attention_side,) * 2, mode="area"
         ).flatten(1)

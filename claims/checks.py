@@ -1,4 +1,4 @@
-"""A claimed direction as a check, and directions that hold beyond the chance of which subjects were drawn."""
+"""A claimed direction as a check, and directions that hold beyond the chance of which subjects were sampled."""
 
 import argparse
 from collections.abc import Sequence

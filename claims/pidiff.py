@@ -6,9 +6,9 @@ Exact: scale 0 is the base model (W1), the code of nobody (W2), parameter counts
 new weights begin and which ones learn (W4), no disentanglement loss for an unchanged code (W5). Measured on test
 subjects: the sweep of identity's strength (W6), edits with (``--run``) and without (``--without``, the same
 configuration with ``--model.disentanglement_weight 0``) the disentanglement loss (W7), delayed identity (W8), edits of
-the fine rows (P1), another person at the same seed (P2), style mixing (P3). What compares two edits or two runs is a
-paired test over subjects; two that cannot be told apart leave the claim open. The change outside the head that W6 to
-W8 and P2 compare is the mean absolute difference of pixels, a measure of ours: LPIPS is the usual choice. Prints a
+the fine rows (P1), another person at the same seed (P2), style mixing (P3). Two edits or two runs are compared by a
+paired test over subjects. A claim is open where they cannot be told apart. The change outside the head that W6 to
+W8 and P2 compare is the mean absolute difference of pixels, a measure of ours; LPIPS is the usual choice. Prints a
 table and exits 1 when a claim is wrong or open.
 """
 

@@ -3,9 +3,9 @@
 python -m claims.sefi_ide --work runs/claims/sefi_ide --subjects 6 --steps 300
 
 F1, F2, F3, F4 and F7 are exact and need the base model only. F5 (the weight of the attention loss), F6 (pairs of key
-and value) and F8 (focus of attention) compare runs that differ in one setting; what is not in the work folder yet is
-enrolled there first, so the command can be stopped and goes on. What compares two runs is a paired test over subjects;
-two that cannot be told apart leave the claim open. Prints a table and exits 1 when a claim is wrong or open.
+and value) and F8 (focus of attention) compare runs that differ in one setting. Runs that are not in the work folder yet
+are trained into it first, so a command that was stopped goes on. Two runs are compared by a paired test over subjects.
+A claim is open where they cannot be told apart. Prints a table and exits 1 when a claim is wrong or open.
 """
 
 import argparse

@@ -4,9 +4,9 @@ python -m claims.spotdiff --run runs/spotdiff --without runs/spotdiff-none
 
 D1 (S1 and S2): linear probes for pose, background and subject on f, z_p, z_b and z_s, on test subjects. S3: how far the
 reference's background and pose show up in the images, with the orthogonality constraint (``--run``) and without
-it (``--without``, the same configuration with ``--model.orthogonality none``), at equal identity, a paired test over
-subjects; two that cannot be told apart leave the claim open. Prints a table and exits 1 when a direction is wrong or
-open.
+it (``--without``, the same configuration with ``--model.orthogonality none``), at equal identity. The two runs are
+compared by a paired test over subjects. A claim is open where they cannot be told apart. Prints a table and exits 1
+when a direction is wrong or open.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""SeFi-IDE's exact checks: what it reduces to, which stage is used when, what may differ, what is kept."""
+"""SeFi-IDE's exact checks: what it reduces to, which denoising stage is used when, what may differ, what is kept."""
 
 from copy import deepcopy
 
@@ -26,7 +26,7 @@ def exact_checks(backbone: str) -> list[Check]:
 
 
 def _subject(base: Backbone, **arguments: object) -> SefiIDE:
-    """The method with one subject ``s``, which is still its class noun."""
+    """The method with one subject ``s``, whose vectors are still those of its class noun."""
     side = base.latent_shape[1] // 2
     module = SefiIDE(base, attention_side=side, **arguments)  # type: ignore[arg-type]
     module.prepare({"s": NOUN}, 1, seed=0)
@@ -58,7 +58,7 @@ def _furthest(module: SefiIDE, first: Conditioning, second: Conditioning) -> flo
     return max(_distance(module.denoise(z, t, first), module.denoise(z, t, second)) for t in times)
 
 
-def _drawn(module: SefiIDE) -> Conditioning:
+def _conditioning(module: SefiIDE) -> Conditioning:
     keys, values = module.encode_prompt(PROMPT, "s")
     return Conditioning(keys[None], values[None])
 
@@ -66,7 +66,9 @@ def _drawn(module: SefiIDE) -> Conditioning:
 @torch.no_grad()
 def _inverted(base: Backbone, vector: Tensor) -> Conditioning:
     """The prompt as textual inversion reads it: ``vector`` (D,) is the embedding of a new token of the vocabulary.
-    Copies of tokenizer and text encoder read it, and nothing of the method."""
+
+    Only copies of the tokenizer and of the text encoder are used, nothing of the method.
+    """
     tokenizer = deepcopy(base.tokenizer)
     encoder = deepcopy(base.text_encoder)
     tokenizer.add_tokens("<learnt>")
@@ -81,7 +83,7 @@ def _reductions(base: Backbone) -> list[Check]:
     """F1: vectors of the class noun are the plain prompt. F2: one vector everywhere is textual inversion."""
     module = _subject(base)
     plain = Conditioning.from_text(base.encode_text([PROMPT.replace("<subject>", NOUN)]))
-    still = _furthest(module, _drawn(module), plain)
+    still = _furthest(module, _conditioning(module), plain)
     with torch.no_grad():
         loss = max(float(module.loss_terms(_batch(base, t))["attention"]) for t in (100, 500, 900))
     vector = keyed_normal((module.width,), "claims", "vector") * module.noun_embedding(NOUN).std()
@@ -90,7 +92,7 @@ def _reductions(base: Backbone) -> list[Check]:
     for stages, key_value in ((STAGES, "split"), (1, "shared")):
         one = _subject(base, stages=stages, key_value=key_value)
         one.vectors.put(["s"], vector.expand(1, *one.shape))
-        inversion = max(inversion, _furthest(module, _drawn(one), stock))
+        inversion = max(inversion, _furthest(module, _conditioning(one), stock))
     return [
         Check("F1 with the class noun's vectors the prediction is the plain prompt's", still, EXACT, still < EXACT),
         Check("F1 and the attention loss is 0", loss, EXACT, loss < EXACT),
@@ -99,7 +101,7 @@ def _reductions(base: Backbone) -> list[Check]:
 
 
 def _routing(base: Backbone) -> list[Check]:
-    """F3: timestep t reads stage floor(5 t / 1000)."""
+    """F3: timestep t reads denoising stage floor(5 t / 1000)."""
     marked = torch.arange(STAGES, dtype=torch.float32).view(1, STAGES, 1, 1).expand(1000, -1, -1, -1)
     read = Conditioning(marked, 10 + marked).at(torch.arange(1000))
     expected = torch.arange(1000) // (1000 // STAGES)

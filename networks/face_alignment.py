@@ -20,7 +20,7 @@ DOWN = 0.1
 
 
 def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]:
-    """The (2, 3) similarity that maps pixels of a photo to pixels of its crop of side ``size``.
+    """The (2, 3) similarity that maps pixels of an image to pixels of its crop of side ``size``.
 
     ``landmarks`` (5, 2): the viewer's left eye, right eye, nose tip, left and right corner of the mouth, x, y pixels.
     The horizontal axis follows the eyes and, at right angles, the line from the eyes to the mouth, so a turned head is
@@ -49,7 +49,7 @@ def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]
 def align_face(image: NDArray[np.uint8], landmarks: NDArray[np.floating], size: int) -> NDArray[np.uint8]:
     """The crop (size, size, 3) of an image (H, W, 3), or (size, size) of a mask (H, W).
 
-    What lies outside the photo is its reflection, as in FFHQ. A large photo is first averaged down to less than twice
+    What lies outside the image is its reflection, as in FFHQ. A large image is first averaged down to less than twice
     the crop's scale, so that nothing aliases. Raises :class:`LikenessError` as :func:`alignment` does.
     """
     transform = alignment(landmarks, size)

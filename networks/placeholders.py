@@ -1,4 +1,4 @@
-"""Prompts with subjects in them: where a subject's token stands, and text states with other vectors put there."""
+"""Prompts with subjects in them: which tokens are a subject's, and text states with other vectors in those places."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ class PlacedPrompt:
 def single_token(tokenizer: CLIPTokenizer, noun: str) -> int:
     """The token of a class noun.
 
-    Raises :class:`LikenessError` when the noun is more than one token: what a subject learns is told apart from one.
+    Raises :class:`LikenessError` when the noun is more than one token: a subject's vectors start from the embedding of
+    a single one.
     """
     ids = tokenizer(noun, add_special_tokens=False).input_ids
     if len(ids) != 1:

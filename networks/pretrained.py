@@ -1,4 +1,4 @@
-"""Parts of models from folders: loaded whole, or refused."""
+"""Load parts of models from folders, complete or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=nn.Module)
 def load_model(kind: type[Model], folder: Path, subfolder: str = "") -> Model:
     """A diffusers or transformers model in float32, from safetensors.
 
-    Raises one of :data:`UNREADABLE`; also where a weight is missing, which the libraries would make up at random.
+    Raises one of :data:`UNREADABLE`, also where a weight is missing: the libraries would fill it with random numbers.
     """
     precision = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": torch.float32}
     with quiet_loading():
@@ -58,7 +58,7 @@ def quiet_loading() -> Iterator[None]:
 
 
 def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:
-    """A CLIP tokenizer. Raises one of :data:`UNREADABLE`; also without files, where the library gives an empty one."""
+    """A CLIP tokenizer. Raises one of :data:`UNREADABLE`, also without files: the library would give an empty one."""
     with quiet_loading():
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder=subfolder, local_files_only=True)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -67,5 +67,5 @@ def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:
 
 
 def first_line(error: BaseException) -> str:
-    """The message for a line of its own; the libraries write paragraphs."""
+    """The first line of an error's message. Errors of ours take one line, the libraries write paragraphs."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

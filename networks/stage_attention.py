@@ -1,8 +1,8 @@
 """Cross-attention that reads keys and values apart, and shows its probabilities where a loss asks for them.
 
-Keys come from C^K, values from C^V (arXiv 2402.00631, framework figure). In the layers of one resolution the
-probabilities of the prompt and of a reference prompt are computed for the same query; all other layers, and every
-layer while drawing, keep the fused kernel.
+Keys come from C^K, values from C^V (arXiv 2402.00631, framework figure). In training, the layers of one resolution
+compute the probabilities of the prompt and of a reference prompt for the same query. All other layers keep the fused
+kernel, and so does every layer when an image is generated.
 """
 
 from dataclasses import dataclass, field

@@ -3,9 +3,9 @@
     with stage_prompt(pipe, "a photo of a <subject> on a beach", {"subject": "s0225.safetensors"}) as prompt:
         images = pipe(**prompt, num_inference_steps=30).images
 
-Schedulers, guidance and seeds are the pipeline's own, and a fine-tuned UNet may take the place of the one that the
-subject was learnt with. Inside of the block the pipeline draws this prompt and no other; outside of it, it is what it
-was.
+Schedulers, guidance and seeds are the pipeline's own. A fine-tuned UNet may take the place of the one that the subject
+was learnt with. Inside the block the pipeline generates images for this prompt only. After the block the pipeline is as
+it was before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,8 @@ def stage_prompt(
     """What to call ``pipe`` with, while its UNet reads the subjects' own keys and values at every stage.
 
     ``subjects`` maps placeholders (``subject`` for ``<subject>``) to subject files; several may stand in one prompt.
-    The block's end empties what was yielded: outside of it the pipeline would draw its text states without stages.
+    What is yielded is emptied when the block ends: outside of it the pipeline would read the text states without their
+    denoising stages.
 
     Raises:
         LikenessError: a file was learnt for another text encoder or with other stages than the rest, stands for two
@@ -53,8 +54,8 @@ def stage_prompt(
         guided = states[len(unguided) :]
         if not torch.equal(guided, ours.to(guided).expand(len(guided), -1, -1)):
             raise LikenessError(
-                f"inside of stage_prompt the pipeline draws {prompt!r} only: call it with what stage_prompt yields, "
-                "and with other prompts outside of the block"
+                f"inside stage_prompt the pipeline generates {prompt!r} only: call it with what stage_prompt yields, "
+                "and give other prompts outside the block"
             )
         step = conditioning.at(torch.as_tensor(arguments[1], device=states.device).reshape(1).long())
         keys, values = (

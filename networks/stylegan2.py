@@ -2,7 +2,7 @@
 
 Names and shapes of all entries are those of the generator inside public e4e and pSp checkpoints, so these load
 strictly.
-Which row of a W+ code feeds what, for a picture of side 2^m and 2m - 2 rows:
+Which row of a W+ code feeds what, for an image of side 2^m and 2m - 2 rows:
 
     row 0          the convolution at 4 x 4                      row 1           colour at 4 x 4
     row 2k + 1     the upsampling convolution to 2^(k + 3)       row 2k + 2      the second convolution there
@@ -26,7 +26,7 @@ _EPSILON = 1e-8
 
 
 def row_count(size: int) -> int:
-    """Rows of a W+ code of a generator for pictures of side ``size``.
+    """Rows of a W+ code of a generator for images of side ``size``.
 
     Raises :class:`LikenessError` unless ``size`` is a power of two, 8 at least.
     """
@@ -60,7 +60,7 @@ def fir_kernel() -> Tensor:
 
 
 class StyleGAN2(nn.Module):
-    """Latents z or codes w, W+ to pictures of side ``size``; ``channels`` at 4, 8, ... ``size`` pixels.
+    """Latents z or codes w, W+ to images of side ``size``; ``channels`` at 4, 8, ... ``size`` pixels.
 
     ``width`` is the size of z and of one row of codes, ``rows`` their number.
     """
@@ -105,7 +105,7 @@ class StyleGAN2(nn.Module):
         return [self.noises.get_buffer(f"noise_{i}") for i in range(self.rows - 1)]
 
     def draw_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Fresh maps (batch, 1, side, side), drawn on ``generator``'s device (the CPU without one)."""
+        """Fresh maps (batch, 1, side, side), sampled on ``generator``'s device (the CPU without one)."""
         device = self.input.input.device
         source = generator.device if generator is not None else torch.device("cpu")
         return [
@@ -116,7 +116,7 @@ class StyleGAN2(nn.Module):
     def forward(self, codes: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """W+ codes (B, rows, width) to RGB (B, 3, size, size), about -1..1 and not clamped.
 
-        ``noise`` holds one map per convolution, broadcast over pictures and channels; the registered maps without it.
+        ``noise`` holds one map per convolution, broadcast over images and channels; the registered maps without it.
         Raises :class:`LikenessError` for codes of another shape.
         """
         if codes.shape[1:] != (self.rows, self.width):
@@ -190,7 +190,7 @@ class _Kernel(nn.Module):
 class _ModulatedConv(nn.Module):
     """Equations 1 and 3 of the paper, with the factors on the input and the norm on the output.
 
-    That equals scaling the weight for each picture, and leaves one ordinary convolution for the whole batch.
+    That equals scaling the weight for each image, and leaves one ordinary convolution for the whole batch.
     """
 
     def __init__(self, before: int, after: int, side: int, width: int, demodulate: bool, upsample: bool) -> None:

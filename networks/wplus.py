@@ -1,4 +1,4 @@
-"""The frozen pair of e4e and StyleGAN2 that W+ methods stand on, from a folder or from a public checkpoint."""
+"""The frozen pair of e4e and StyleGAN2 behind W+ methods, loaded from a folder or from a public checkpoint."""
 
 import json
 import pickle
@@ -37,9 +37,13 @@ _BEGINNINGS = b"PK\x03\x04", pickle.dumps(torch.serialization.MAGIC_NUMBER, prot
 class WPlusEncoder(nn.Module):
     """e4e and its generator, frozen: aligned faces to W+ codes and back.
 
-    ``rows`` and ``width`` are the shape of a code, ``size`` the side of a generated picture in pixels, ``latent_avg``
-    (rows, width) the mean code that codes start from (zeros where the checkpoint's option ``start_from_latent_avg`` is
-    false), and ``fingerprint`` names the weights; caches of codes carry it.
+    Attributes:
+        rows: Rows of a code.
+        width: Channels of a row.
+        size: Side of a generated image in pixels.
+        latent_avg: The mean code (rows, width) that codes start from. It is zero where the checkpoint's option
+            ``start_from_latent_avg`` is false.
+        fingerprint: Names the weights; caches of codes carry it.
     """
 
     latent_avg: Tensor
@@ -56,7 +60,7 @@ class WPlusEncoder(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "WPlusEncoder":
-        """Stays in evaluation mode whatever the trainer says."""
+        """Keep evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     @torch.no_grad()
@@ -70,7 +74,7 @@ class WPlusEncoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """W+ codes (B, rows, width) to pictures (B, size, size, 3) uint8, with the registered noise.
+        """W+ codes (B, rows, width) to images (B, size, size, 3) uint8, with the registered noise.
 
         Raises :class:`LikenessError` for codes of another shape.
         """
@@ -81,8 +85,8 @@ class WPlusEncoder(nn.Module):
 def load_wplus(source: str) -> WPlusEncoder:
     """A folder that :func:`save_wplus` wrote, or a public e4e checkpoint (``.pt``), on the CPU in float32.
 
-    A checkpoint is read without running code from it. Raises :class:`LikenessError` where it is of another size or kind
-    or has entries that are missing, extra, no floating-point numbers or not finite, which are named.
+    A checkpoint is read without running code from it. Raises :class:`LikenessError` where it is of another size or
+    kind. The error names entries that are missing, extra, no floating-point numbers or not finite.
     """
     path = _existing(source)
     if path.is_dir():
@@ -177,7 +181,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
             f"{CHECKPOINT_SIZES[0]} to {CHECKPOINT_SIZES[-1]}"
         )
     if (data := str(options.get("dataset_type", ""))).startswith("cars"):
-        # Its pictures are cropped to 4:3 on both sides of the networks.
+        # Its images are cropped to 4:3 on both sides of the networks.
         raise LikenessError(f"wplus: {str(path)!r} is of {data}, only encoders of square aligned faces are read")
     for name, value in file["state_dict"].items():
         if not isinstance(name, str):
@@ -194,7 +198,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
 def _load_plainly(path: Path) -> Any:
     """What ``torch.save`` wrote, of tensors and plain values only.
 
-    torch's own words are kept from the user: they recommend to load such a file by running what is in it.
+    torch's own message is not shown to the user: it recommends to load such a file by running the code in it.
     """
     try:
         with path.open("rb") as file:
@@ -214,14 +218,16 @@ def _load_plainly(path: Path) -> Any:
 
 
 def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, Tensor]) -> Tensor:
-    """Put the entries into both networks and return the mean code; all must be there, in these shapes and finite, no
-    others."""
+    """Put the entries into both networks and return the mean code.
+
+    Raises :class:`LikenessError` unless ``state`` has exactly the networks' entries, in their shapes and finite.
+    """
     entries = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     entries |= {f"decoder.{k}": v for k, v in generator.state_dict().items()}
     entries["latent_avg"] = torch.empty(generator.rows, generator.width)
     wanted = {name: tuple(value.shape) for name, value in entries.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
-    # Before the lists of names: a file of another size has hundreds of entries too few or too many.
+    # Checked before the lists of names: a file of another size has hundreds of entries too few or too many.
     wrong = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
     if wrong:
         name = wrong[0]

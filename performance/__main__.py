@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _written(parser: argparse.ArgumentParser) -> list[dict]:
-    """The rows of the last runs; asked for before anything is measured, as a benchmark takes minutes."""
+    """The rows of the last runs. They are read before anything is measured, because a benchmark takes minutes."""
     try:
         return json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
     except ValueError as error:

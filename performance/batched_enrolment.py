@@ -1,6 +1,6 @@
-"""Enrolling 8 subjects in one batch against one after the other, a row each: seconds per step and subject.
+"""Enrolling 8 subjects in one batch against one after the other: seconds per step and subject.
 
-On the small base model of :mod:`performance.models`, because the gain depends on the network.
+It runs on the small base model of :mod:`performance.models`, because the gain depends on the network.
 """
 
 import torch

@@ -45,23 +45,23 @@ def measure(rounds: Rounds | None = None) -> Result:
 
 
 def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[Fill, Fill]:
-    """(online, cached): two ways of putting the features of the same pictures and captions into a batch.
+    """(online, cached): two ways of putting the features of the same images and captions into a batch.
 
     The cache holds ``STORED`` of each, in random order, as a data set's cache does.
     """
-    draws = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     side = backbone.resolution
-    pictures = torch.randint(256, (STORED, side, side, 3), generator=draws, dtype=torch.uint8)
+    pixels = torch.randint(256, (STORED, side, side, 3), generator=generator, dtype=torch.uint8)
     captions = [f"a photo of a person, number {number}" for number in range(STORED)]
     encoders = {
-        "moments": lambda rows: backbone.encode_moments(pictures[rows]),
+        "moments": lambda rows: backbone.encode_moments(pixels[rows]),
         "text": lambda rows: backbone.encode_text([captions[row] for row in rows]),
-        "clip": lambda rows: images.encode(pictures[rows]),
+        "clip": lambda rows: images.encode(pixels[rows]),
     }
     caches = {name: FeatureCache(folder, name, "benchmark") for name in encoders}
     for name, cache in caches.items():
         cache.append([str(row) for row in range(STORED)], encoders[name](list(range(STORED))))
-    targets, references = torch.randperm(STORED, generator=draws).split([BATCH_SIZE, STORED - BATCH_SIZE])
+    targets, references = torch.randperm(STORED, generator=generator).split([BATCH_SIZE, STORED - BATCH_SIZE])
     target = targets.tolist()
     reference = references[:BATCH_SIZE].tolist()
 

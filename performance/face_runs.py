@@ -1,7 +1,7 @@
 """ONNX runs per image for identity against ``FaceAnalysis.get`` with the five models of insightface's default pack.
 
-Both sides are counted, not timed: every ``run`` of every session, on the same pictures. The three models that
-insightface's default pack has besides detector and recogniser are stand-ins of the right shapes, as a run is a run.
+Both sides are counted, not timed: every ``run`` of every session, on the same images. The three models that
+insightface's default pack has besides detector and recogniser are stand-ins of the right shapes: only runs count.
 """
 
 import shutil

@@ -1,7 +1,7 @@
 """Peak memory of a process that scores 1,000 images against one that scores 100: ours / reference.
 
-Each count is a process of its own, with all networks of the pocket judges in it, as memory that was freed stays with
-its process. The images are one set of files under many names.
+Each count of images has a process of its own, with all networks of the pocket judges in it: a process keeps memory that
+it has freed. The images are one set of files under many names.
 """
 
 import resource

@@ -38,7 +38,7 @@ def measure(rounds: Rounds | None = None) -> Result:
 
 
 def steps() -> tuple[Step, Step]:
-    """(three, one): the training step of stage 2, and one that has the face's loss only; each with the update."""
+    """(three, one): the step of training stage 2, and a step with the face's loss only. Both update the weights."""
     torch.manual_seed(0)
     model = PIDiff(load_backbone(str(BASE)), *CODE)
     batch = noise_batch(model)

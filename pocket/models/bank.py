@@ -58,11 +58,11 @@ def render_bank(
         for j in range(shots):
             key = f"{prefix}/{i}/{j}"
             shot = draw_shot(key, style="photo", accessories=False) if plain else draw_shot(key)
-            drawn = render(subject, shot)
+            rendered = render(subject, shot)
             yield {
-                "image": drawn.image,
-                "landmarks": drawn.landmarks,
-                "box": drawn.bbox,
+                "image": rendered.image,
+                "landmarks": rendered.landmarks,
+                "box": rendered.bbox,
                 "pose": (shot.yaw, shot.pitch, shot.roll),
                 "subject": i,
                 "background": BACKGROUNDS.index(shot.background),

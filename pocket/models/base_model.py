@@ -76,26 +76,31 @@ def assemble(
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training: steps, images a step, peak rate, how much more a latent cell of the face counts, and one
-    near an eye, the nose or a corner of the mouth; the share of captions that describe the face, and of timesteps from
-    ``_FORMING``; the weight of :func:`grounding_loss`."""
+    """One stretch of training."""
 
     name: str
     steps: int
     batch: int
+    """Images per step."""
     rate: float
+    """Peak learning rate."""
     face: float
+    """How much more a latent cell of the face counts than any other."""
     features: float = 0.0
+    """How much more a latent cell near an eye, the nose or a corner of the mouth counts."""
     described: float = 0.0
+    """Share of captions that describe the face."""
     forming: float = 0.0
+    """Share of timesteps from ``_FORMING``."""
     grounding: float = 0.0
+    """Weight of :func:`grounding_loss`."""
 
 
 # The timesteps at which a face takes its shape: before, there is only colour; after, only texture.
 _FORMING = (150, 650)
-# The whole picture first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
-# An adapter can ask the frozen UNet only for what some words could ask it for, hence words for the parts of a face.
-# The noun learns last to look at the person.
+# The whole image first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
+# An adapter can ask the frozen UNet only for what words can ask it for. Hence the words for the parts of a face.
+# Last, the noun learns to attend to the person.
 PHASES = (
     Phase("base", 11829, 16, 1e-3, face=0.0),
     Phase("base_faces", 5000, 32, 8e-4, face=3.0),
@@ -200,7 +205,7 @@ def noun_id(tokenizer: CLIPTokenizer) -> int:
 
 
 def inside(boxes: Tensor, side: int) -> Tensor:
-    """(B, 1, side, side): 1 where a cell's centre lies in its picture's box (B, 4: left, top, right, bottom; cells)."""
+    """(B, 1, side, side): 1 where a cell's centre lies in the box (B, 4) of left, top, right, bottom in cells."""
     at = torch.arange(side) + 0.5
     left, top, right, bottom = (edge[:, None, None] for edge in boxes.unbind(1))
     across = (at >= left) & (at < right)
@@ -209,7 +214,7 @@ def inside(boxes: Tensor, side: int) -> Tensor:
 
 
 def near(points: Tensor, side: int) -> Tensor:
-    """(B, 1, side, side): 1 where a cell's centre lies within 1.5 cells of one of its picture's points (B, K, 2)."""
+    """(B, 1, side, side): 1 where a cell's centre lies within 1.5 cells of one of its image's points (B, K, 2)."""
     at = torch.arange(side) + 0.5
     across, down = points.unbind(-1)
     squared = (at - across[..., None])[:, :, None, :] ** 2 + (at - down[..., None])[:, :, :, None] ** 2

@@ -1,7 +1,7 @@
-"""The pocket CLIP: captions against pictures, plus an auxiliary reading of the factors from the pooled feature.
+"""The pocket CLIP: captions against images, plus an auxiliary reading of the factors from the pooled feature.
 
 On a few hundred thousand renders, contrast alone leaves the vision tower nearly blind to identity. Linear heads
-on the pooled feature, dropped after training, are asked to read the factors a picture was drawn from; so the
+on the pooled feature, dropped after training, are asked to read the factors an image was rendered from; so the
 feature carries identity, pose and background, as the features of a large CLIP do.
 """
 
@@ -25,7 +25,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training: its steps, peak rate, and the weights of the losses of numbers and of geometry."""
+    """One stretch of training: steps, peak learning rate, and the weights of the losses of numbers and of geometry."""
 
     name: str
     steps: int
@@ -34,7 +34,7 @@ class Phase:
     geometry: float
 
 
-# Captions and classes first; then pose and landmarks, which a picture shows only faintly; then the proportions of the
+# Captions and classes first; then pose and landmarks, which an image shows only faintly; then the proportions of the
 # face, which tell one subject from another and show most faintly of all.
 PHASES = (
     Phase("clip", 1500, 1e-3, 1.0, 0.0),
@@ -110,8 +110,8 @@ def _options() -> dict[str, tuple]:
     }
 
 
-def _spoken(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
-    """The class of every factor in one picture, ``None`` where the picture cannot show it."""
+def _factor_classes(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
+    """The class of every factor in one image, ``None`` where the image cannot show it."""
     grey = shot.style == "pencil sketch"
     return {
         "hair_style": s.hair_style,
@@ -133,7 +133,7 @@ def _spoken(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
 
 
 def bank_targets(bank: Bank, shots: int) -> Targets:
-    """The factors behind the bank's pictures, drawn again from their keys."""
+    """The factors behind the bank's images, sampled again from their keys."""
     options = _options()
     rows: dict[str, list[int]] = {name: [] for name in options}
     numbers = []
@@ -141,7 +141,7 @@ def bank_targets(bank: Bank, shots: int) -> Targets:
         s = factors.draw_subject(f"bank/{i}/0")
         for j in range(shots):
             shot = factors.draw_shot(f"bank/{i}/0/{j}")
-            values = _spoken(s, shot)
+            values = _factor_classes(s, shot)
             for name, value in values.items():
                 rows[name].append(-1 if value is None else options[name].index(value))
             colours = [c / 40 for c in (*s.skin, *s.hair_colour, *s.eye_colour)]

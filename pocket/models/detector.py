@@ -85,7 +85,7 @@ class Detector(nn.Module):
         fine = 32
         widths = (64, 96, 96)
         towers = (32, 64, 64)
-        # A pocket picture is enlarged twice on its way in, so averaging pairs of pixels first loses next to nothing.
+        # A pocket image is enlarged twice on its way in, so averaging pairs of pixels first loses next to nothing.
         self.stem = nn.Sequential(nn.AvgPool2d(2), conv(3, fine, 2), Residual(fine))
         self.stages = nn.ModuleList(
             nn.Sequential(conv(i, o, 2), Residual(o)) for i, o in zip((fine, *widths), widths, strict=False)
@@ -225,7 +225,7 @@ def spot_loss(spots: Tensor, faces: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32, rate: float = 2e-3) -> Detector:
-    """Train on canvases of the bank's pictures; state is kept in ``folder``, so a stopped run goes on."""
+    """Train on canvases of the bank's images; state is kept in ``folder``, so a stopped run goes on."""
     torch.manual_seed(0)
     detector = Detector()
     canvases = Canvases(
@@ -234,9 +234,9 @@ def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32,
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((17, step))
-        drawn = [canvases.draw(rng) for _ in range(batch)]
-        images = torch.from_numpy(np.stack([d[0] for d in drawn])).permute(0, 3, 1, 2).float()
-        faces = [(torch.from_numpy(d[1]).float(), torch.from_numpy(d[2]).float()) for d in drawn]
+        views = [canvases.draw(rng) for _ in range(batch)]
+        images = torch.from_numpy(np.stack([d[0] for d in views])).permute(0, 3, 1, 2).float()
+        faces = [(torch.from_numpy(d[1]).float(), torch.from_numpy(d[2]).float()) for d in views]
         with torch.autocast("cpu", torch.bfloat16):
             found, spots = detector.features(((images - 127.5) / 128).contiguous(memory_format=torch.channels_last))
         total, shown = detection_loss(torch.cat(found, dim=1), faces)

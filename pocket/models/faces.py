@@ -26,7 +26,7 @@ _SMALL = 256  # tensors of fewer numbers stay in single precision: they are bias
 
 
 class _OneImage(nn.Module):
-    """The detector for one picture, its outputs without the batch axis, as SCRFD exports have them."""
+    """The detector for one image, its outputs without the batch axis, as SCRFD exports have them."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()

@@ -4,12 +4,12 @@ No discriminator takes part: the generator is the decoder of an autoencoder, wit
 explains nothing there. What adversarial training with style mixing gives a StyleGAN, a meaning for each level of rows,
 comes from pairs of views instead: with A a warped and B a recoloured view of a face, the rows of A before a random
 crossover and the rows of B from there on must give the face that is both warped as A and coloured as B. So the layout
-moves into the coarse rows and colour into the fine ones. Some steps reconstruct from the first row alone, which gives
-single codes w a meaning; the mapping network is then fitted to the distribution of these w.
+moves into the coarse rows and the colour into the fine ones. Some steps reconstruct from the first row alone, which
+gives single codes w a meaning. The mapping network is then fitted to the distribution of these w.
 
 A second phase asks besides that a recogniser takes the reconstruction for the person, as pSp and e4e do with ArcFace
 (arXiv 2008.00951, 2102.02766): in pixels, what tells two people apart is next to nothing. Its recogniser is that of
-``faces_a``; judged is by ``faces_b``.
+``faces_a``; the models are judged by ``faces_b``.
 """
 
 from collections.abc import Sequence
@@ -71,8 +71,8 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, float]:
 def identity_loss(recogniser: Recogniser, y: Tensor, x: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
     """1 minus the mean cosine of the embeddings of ``y`` and ``x``, (B, 3, S, S) in -1..1 with ``landmarks``
     (B, 5, 2)."""
-    drawn, own = recogniser(recogniser_crops(torch.cat([y, x]), np.tile(landmarks, (2, 1, 1)))).float().chunk(2)
-    return 1 - F.cosine_similarity(drawn, own.detach()).mean()
+    generated, own = recogniser(recogniser_crops(torch.cat([y, x]), np.tile(landmarks, (2, 1, 1)))).float().chunk(2)
+    return 1 - F.cosine_similarity(generated, own.detach()).mean()
 
 
 def train_style(

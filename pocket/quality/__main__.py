@@ -39,7 +39,7 @@ _WIDTH = 75  # of the longest name in the table
 
 
 def unseen_bank(n: int) -> Bank:
-    """``n`` renders of as many unseen subjects, captions with everything spoken."""
+    """``n`` renders of ``n`` unseen subjects, with captions that say everything."""
     return collect(render_bank("unseen", n, 1, appearance=1.0, detail=1.0))
 
 
@@ -57,9 +57,9 @@ def retrieval(judge: ClipJudge, images: NDArray[np.uint8], captions: list[str], 
     """Share of captions whose own image scores highest among ``group`` images."""
     hits = []
     for first in range(0, len(images) - group + 1, group):
-        pictures = judge.image_features(images[first : first + group])
+        features = judge.image_features(images[first : first + group])
         words, _ = judge.text_features(captions[first : first + group])
-        hits.append(((words @ pictures.T).argmax(1) == torch.arange(group)).float().mean().item())
+        hits.append(((words @ features.T).argmax(1) == torch.arange(group)).float().mean().item())
     return float(np.mean(hits))
 
 
@@ -87,23 +87,25 @@ def generate_samples(
 
 def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: list[str], among: int = 8) -> float:
     """Share of samples whose own prompt beats the ``among - 1`` prompts that follow it in the list."""
-    pictures = judge.image_features(images)
+    features = judge.image_features(images)
     words, _ = judge.text_features(prompts)
     n = len(prompts)
     hits = 0
     for i in range(n):
         rivals = torch.tensor([(i + k) % n for k in range(among)])
-        hits += int((words[rivals] @ pictures[i]).argmax()) == 0
+        hits += int((words[rivals] @ features[i]).argmax()) == 0
     return hits / n
 
 
 @torch.no_grad()
-def noun_attention_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
-    """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover;
-    means over all layers (``claims.attention_focus`` reads those of one grid), photos and five noise levels."""
-    images = np.stack([d.image for d in drawn])
+def noun_attention_focus(backbone: Backbone, renders: Sequence[Render]) -> tuple[float, float]:
+    """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover.
+
+    Both are means over all layers, photos and five noise levels; ``claims.attention_focus`` reads one grid's layers.
+    """
+    images = np.stack([d.image for d in renders])
     prompt = f"a photo of a {CLASS_NOUN}"
-    masks = torch.from_numpy(np.stack([d.mask for d in drawn]))[:, None].float() / 255
+    masks = torch.from_numpy(np.stack([d.mask for d in renders]))[:, None].float() / 255
     nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)
     text = backbone.encode_text([prompt]).expand(len(images), -1, -1)
     moments = backbone.encode_moments(images)
@@ -177,7 +179,7 @@ def _batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]
 
 
 def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
-    """A picture of samples of the base model at guidance 3, for the README."""
+    """An image of samples of the base model at guidance 3, for the README."""
     prompts = [
         caption(draw_subject(f"unseen/{i}"), draw_shot(f"unseen/{i}/0"), f"grid/{i}") for i in range(columns * rows)
     ]
@@ -190,7 +192,7 @@ def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pocket.quality", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--renders", type=int, default=1000, help="renders of unseen subjects")
-    parser.add_argument("--grid", type=Path, help="also write a picture of samples there")
+    parser.add_argument("--grid", type=Path, help="also write an image of samples there")
     arguments = parser.parse_args()
     try:
         good = True

@@ -1,4 +1,4 @@
-"""Words for pictures of the pocket world, built from the factors they were drawn from.
+"""Words for images of the pocket world, built from the factors they were drawn from.
 
 Every caption reads ``a photo of a person`` plus clauses. Which clauses are spoken is drawn from the caption's
 own key, so that a model sees short and long prompts; appearance words are spoken in a part of the samples only.
@@ -31,7 +31,7 @@ def place_words(background: str) -> str:
 
 
 def style_words(style: str) -> str:
-    """The phrase for a picture style, such as ``a pencil sketch``."""
+    """The phrase for an image style, such as ``a pencil sketch``."""
     return _STYLES[style]
 
 

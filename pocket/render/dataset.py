@@ -1,8 +1,8 @@
-"""``pocket10k``: 10,000 pictures of the pocket world, 250 subjects x 8 poses x 5 backgrounds.
+"""``pocket10k``: 10,000 images of the pocket world, 250 subjects x 8 poses x 5 backgrounds.
 
 They are rendered on first use, into Parquet shards of the dataset schema (``datamodules/schema.py``). Every
-picture is a function of its name, so the bytes depend on the OpenCV version only. The first 80 % of the subjects
-train, the next 10 % validate, the last 10 % test. Training pictures vary in style, hat and glasses; those of the
+image is a function of its name, so the bytes depend on the OpenCV version only. The first 80 % of the subjects
+train, the next 10 % validate, the last 10 % test. Training images vary in style, hat and glasses; those of the
 other two splits are plain photos, so that they can serve as references and as held-out photos.
 
     python -m pocket.render.dataset            # render into the cache, print the folder and the content's hash
@@ -73,7 +73,7 @@ class Grid:
 
 
 def fingerprint(grid: Grid) -> str:
-    """What the pictures depend on: the grid, the OpenCV version and the renderer's code, comments aside."""
+    """What the images depend on: the grid, the OpenCV version and the renderer's code, comments aside."""
     digest = hashlib.sha256(f"{grid}/{cv2.__version__}".encode())
     for name in _SOURCES:
         source = Path(__file__).with_name(name).read_text()

@@ -1,7 +1,7 @@
-"""What can vary in the pocket world: who somebody is, and how a picture of them was taken.
+"""What can vary in the pocket world: who somebody is, and how an image of them was taken.
 
 A :class:`Subject` holds everything that makes one person recognisable and nothing else; a :class:`Shot`
-holds every nuisance of one picture. Both are drawn from keyed random numbers, so a subject or a shot is a
+holds every nuisance of one image. Both are drawn from keyed random numbers, so a subject or a shot is a
 function of its name and never of the process that asked for it.
 """
 
@@ -119,7 +119,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Shot:
-    """Nuisance of one picture: pose in degrees, scale as face height over image height, shifts in image widths."""
+    """Nuisance of one image: pose in degrees, scale as face height over image height, shifts in image widths."""
 
     yaw: float
     pitch: float

@@ -19,7 +19,7 @@ from pocket.render.outfit import body, glasses, hat
 
 @dataclass(frozen=True)
 class Render:
-    """One picture and what is known of it.
+    """One image and what is known of it.
 
     ``image`` is (64, 64, 3) RGB uint8; ``mask`` (64, 64) uint8, 255 on the person; ``landmarks`` (5, 2) float32
     x, y in pixels: the viewer's left eye, right eye, nose tip, left and right corner of the mouth; ``bbox``
