@@ -53,5 +53,7 @@ def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tens
     module.denoise(module.noising.add_noise(z, noise, times), times, conditioning)
     noun = {OWN: module.vectors.nouns[subject]}
     positions = list(module.place(PROMPT, noun).positions[OWN])
-    looks = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(dim=0)
-    return float(((looks * inside).sum(dim=1) / looks.sum(dim=1)).mean())
+    attended = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(
+        dim=0
+    )
+    return float(((attended * inside).sum(dim=1) / attended.sum(dim=1)).mean())

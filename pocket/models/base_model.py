@@ -110,20 +110,27 @@ PHASES = (
 )
 
 
-def train_base(
-    moments: NDArray[np.float16],
-    bank: Bank,
-    masks: NDArray[np.uint8],
-    scaling_factor: float,
-    tokenizer: CLIPTokenizer,
-    folder: Path,
-) -> tuple[CLIPTextModel, UNet2DConditionModel]:
+@dataclass(frozen=True)
+class TrainingData:
+    """What the base model is trained on: N images of S subjects."""
+
+    bank: Bank
+    moments: NDArray[np.float16]
+    """(N, 2C, h, w): mean and log-variance of the VAE's posterior, unscaled."""
+    masks: NDArray[np.uint8]
+    """(S, M, H, W): masks of the first M shots of each subject."""
+    scaling_factor: float
+    """Factor of the latents."""
+    tokenizer: CLIPTokenizer
+
+
+def train_base(data: TrainingData, folder: Path) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """The phases of ``PHASES`` one after the other, each from the averaged weights of the one before."""
     torch.manual_seed(0)
     unet = build_unet()
-    text_encoder = build_text_encoder(tokenizer)
+    text_encoder = build_text_encoder(data.tokenizer)
     for number, phase in enumerate(PHASES):
-        train_phase(unet, text_encoder, moments, bank, masks, scaling_factor, tokenizer, folder, number, phase)
+        train_phase(unet, text_encoder, data, folder, number, phase)
     unet.set_attn_processor(AttnProcessor2_0())
     return text_encoder.eval().requires_grad_(False), unet.eval().requires_grad_(False)
 
@@ -131,19 +138,19 @@ def train_base(
 def train_phase(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    moments: NDArray[np.float16],
-    bank: Bank,
-    masks: NDArray[np.uint8],
-    scaling_factor: float,
-    tokenizer: CLIPTokenizer,
+    data: TrainingData,
     folder: Path,
     number: int,
     phase: Phase,
 ) -> None:
-    """Velocity MSE at timesteps that are uniform but for ``phase.forming``, 10 % empty captions, weights averaged.
+    """Velocity MSE with 10 % empty captions, weights averaged. Timesteps are uniform except for ``phase.forming``.
 
-    ``masks`` (S, M, H, W) are of the first M shots of each subject; a phase with ``grounding`` sees those shots only.
+    A phase with ``grounding`` sees only shots that have a mask.
     """
+    bank = data.bank
+    moments = data.moments
+    masks = data.masks
+    tokenizer = data.tokenizer
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
     watched = WatchedAttention()
@@ -165,7 +172,7 @@ def train_phase(
         else:
             pick = torch.randint(len(moments), (phase.batch,), generator=g)
         mean, log_var = torch.from_numpy(moments[pick.numpy()]).float().chunk(2, dim=1)
-        z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * scaling_factor
+        z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * data.scaling_factor
         noise = torch.randn(z.shape, generator=g)
         t = torch.randint(1000, (phase.batch,), generator=g)
         forming = torch.rand(phase.batch, generator=g) < phase.forming

@@ -165,8 +165,8 @@ def measure(n: int) -> Iterator[Row]:
     prompts = bank.captions[: max(16, n // 5)]
     images = generate_samples(backbone, prompts, SamplingSettings(guidance=3.0))
     yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
-    looks, covered = noun_attention_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
-    yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", looks, 0.70)
+    share, covered = noun_attention_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
+    yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", share, 0.70)
 
 
 def _row(name: str, value: float, floor: float) -> Row:

@@ -25,7 +25,7 @@ PARTS_LEAD = 0.1  # of a person with one part exchanged over strangers
 
 
 def unseen_photos(n: int, accessories: bool) -> tuple[list[Render], NDArray[np.int64]]:
-    """``n`` renders as photos of ``n / 5`` unseen subjects, in any pose and background, and the subject of each, (n,)."""
+    """``n`` renders in photo style of ``n / 5`` unseen subjects in any pose and background, and their subjects (n,)."""
     subject = np.arange(n) // SHOTS
     shots = (
         draw_shot(f"unseen/{i}/{j}", style="photo", accessories=accessories)

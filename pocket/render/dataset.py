@@ -120,8 +120,10 @@ def verify(folder: Path) -> None:
 def rows_of(subject: int, grid: Grid) -> list[Row]:
     """All rows of one subject: poses in order, for each pose its backgrounds."""
     cv2.setNumThreads(1)
-    name, split = f"s{subject:04d}", grid.split(subject)
-    who, draws = draw_subject(name), Draws("dataset", "backgrounds", name)
+    name = f"s{subject:04d}"
+    split = grid.split(subject)
+    who = draw_subject(name)
+    draws = Draws("dataset", "backgrounds", name)
     left = list(BACKGROUNDS)
     kinds = [left.pop(left.index(draws.choice(tuple(left)))) for _ in range(grid.backgrounds)]
     rows = []
@@ -130,12 +132,12 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
             key = f"{name}/{pose_id}/{kind}"
             plain = split != "train"
             shot = draw_shot(key, pose, kind, style="photo" if plain else None, accessories=not plain)
-            drawn = render(who, shot)
-            image = _png(drawn.image[..., ::-1])
+            rendered = render(who, shot)
+            image = _png(rendered.image[..., ::-1])
             rows.append(
                 {
                     "image": {"bytes": image, "path": None},
-                    "mask": {"bytes": _png(drawn.mask), "path": None},
+                    "mask": {"bytes": _png(rendered.mask), "path": None},
                     "subject_id": name,
                     "subject_class": CLASS_NOUN,
                     "pose_id": pose_id,
@@ -143,8 +145,8 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                     "background_id": BACKGROUNDS.index(kind),
                     "background_text": place_words(kind),
                     "caption": caption(who, shot, key, appearance=APPEARANCE, pose=0.0, detail=1.0),
-                    "landmarks": drawn.landmarks.tolist(),
-                    "bbox": drawn.bbox.tolist(),
+                    "landmarks": rendered.landmarks.tolist(),
+                    "bbox": rendered.bbox.tolist(),
                     "split": split,
                     "source": "Likeness pocket renderer",
                     "licence": "Apache-2.0",

@@ -1,4 +1,4 @@
-"""Draws a subject in a shot: cartoon-like faces of 64 x 64, painted at three times that size and averaged.
+"""Renders a subject in a shot: cartoon-like faces of 64 x 64, painted at three times that size and averaged.
 
 Everything after the geometry is integer arithmetic, so one OpenCV version gives the same bytes everywhere.
 """
@@ -33,7 +33,7 @@ class Render:
 
 
 def render(subject: Subject, shot: Shot) -> Render:
-    """Draw ``subject`` as ``shot`` says."""
+    """Render ``subject`` as ``shot`` says."""
     head = Head(shot)
     side = SIDE * OVERSAMPLING
     canvas = Canvas(crop_background(shot.background, side, shot.background_shift), head)

@@ -34,15 +34,13 @@ def mask_columns(monkeypatch: pytest.MonkeyPatch, **columns: int) -> None:
     monkeypatch.setattr(attention_focus, "read_square_mask", mask)
 
 
-def test_all_attention_lies_on_a_subject_that_fills_the_picture(
-    module: SefiIDE, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_attention_lies_on_a_subject_that_fills_the_image(module: SefiIDE, monkeypatch: pytest.MonkeyPatch) -> None:
     mask_columns(monkeypatch, s0000=64, s0001=0)
     assert attention_focus.attention_focus(module, SUBJECTS[:2]) == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 def test_even_attention_lies_on_the_subject_by_its_area(module: SefiIDE, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that say nothing draw the same attention everywhere."""
+    """Keys that say nothing get the same attention everywhere."""
     for layer in cross_attention_layers(module.backbone.unet).values():
         torch.nn.init.zeros_(layer.to_k.weight)
     mask_columns(monkeypatch, s0000=32, s0001=20)

@@ -104,7 +104,7 @@ def features(size: int, key: str) -> dict[str, Tensor]:
 
 
 def head(size: int, height: int = 16, width: int = 16) -> Tensor:
-    """A mask of the middle of the picture, soft at its upper edge."""
+    """A mask of the middle of the image, soft at its upper edge."""
     mask = torch.zeros(size, 1, height, width)
     mask[:, :, height // 4 : -height // 4, width // 4 : -width // 4] = 1.0
     mask[:, :, height // 4] *= 0.5

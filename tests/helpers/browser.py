@@ -1,6 +1,6 @@
 """A real browser for tests: headless Chromium, spoken to in the DevTools protocol over a pipe.
 
-Also writes the README's picture of a leaderboard:
+Also takes the README's screenshot of a leaderboard:
 
     python -m tests.helpers.browser results/pocket/leaderboard.html docs/images/leaderboard-page.png
 """

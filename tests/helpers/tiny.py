@@ -97,7 +97,7 @@ def tiny_base(folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_faces(folder: Path) -> Path:
-    """A face pack that sees one face in the middle of every picture that is not darker than dark grey."""
+    """A face pack that sees one face in the middle of every image that is not darker than dark grey."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         recogniser = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * 14 * 14, 512)).eval()

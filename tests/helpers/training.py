@@ -86,7 +86,7 @@ class TinyWorld:
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
     def pidiff(self, output: Path, **changes: object) -> list[str]:
-        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole pictures."""
+        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole images."""
         others = {"--model.image_width", "--model.hidden", "--data.expert_steps"}
         settings: dict[str, object] = {
             "model": "lightning_modules.PIDiff",

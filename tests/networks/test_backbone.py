@@ -49,7 +49,7 @@ def test_encoders_are_those_of_the_stock_pipeline(backbone: Backbone, base_folde
     torch.testing.assert_close(moments, torch.cat([posterior.mean, posterior.logvar], dim=1))
 
 
-def test_latents_are_drawn_from_the_posterior_and_scaled(backbone: Backbone) -> None:
+def test_latents_are_sampled_from_the_posterior_and_scaled(backbone: Backbone) -> None:
     moments = torch.randn(2, 8, 4, 4)
     noise = torch.randn(2, 4, 4, 4)
     mean = moments[:, :4]

@@ -76,7 +76,7 @@ def test_codes_of_some_rows(encoder: E4E, features: dict[str, torch.Tensor], out
 
 
 @pytest.mark.slow
-def test_codes_and_the_whole_way_to_a_picture(images: torch.Tensor, outputs: dict[str, np.ndarray]) -> None:
+def test_codes_and_the_whole_way_to_an_image(images: torch.Tensor, outputs: dict[str, np.ndarray]) -> None:
     with torch.device("meta"):
         encoder = E4E(rows=18)
         generator = StyleGAN2(1024)
@@ -84,12 +84,12 @@ def test_codes_and_the_whole_way_to_a_picture(images: torch.Tensor, outputs: dic
     reference.fill_generator(generator)
     with torch.inference_mode():
         codes = encoder.eval()(images)
-        picture = F.adaptive_avg_pool2d(generator(codes + reference.keyed("latent_avg", (18, 512), 0, 1)), 256).numpy()
+        image = F.adaptive_avg_pool2d(generator(codes + reference.keyed("latent_avg", (18, 512), 0, 1)), 256).numpy()
     np.testing.assert_allclose(codes, outputs["codes"], atol=5e-5)
     wanted = reference.expected("psp")
-    np.testing.assert_allclose(picture[:, :, ::8, ::8], wanted["sample"], atol=2e-4)
-    np.testing.assert_allclose(picture[:, :, 5::8, 5::8], wanted["sample_odd"], atol=2e-4)
-    flat = picture.astype(np.float64).reshape(3, -1)
+    np.testing.assert_allclose(image[:, :, ::8, ::8], wanted["sample"], atol=2e-4)
+    np.testing.assert_allclose(image[:, :, 5::8, 5::8], wanted["sample_odd"], atol=2e-4)
+    flat = image.astype(np.float64).reshape(3, -1)
     np.testing.assert_allclose(flat.mean(axis=1), wanted["channel_mean"].ravel(), atol=2e-5)
     np.testing.assert_allclose(flat.std(axis=1), wanted["channel_std"].ravel(), atol=2e-5)
 

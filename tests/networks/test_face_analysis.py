@@ -29,7 +29,7 @@ def photo(subject: str, shot: str) -> Images:
 
 @pytest.fixture(scope="module")
 def photos() -> Images:
-    """Six subjects, two pictures each."""
+    """Six subjects, two images each."""
     return np.stack([photo(f"judged/{i}", f"judged/{i}/{j}") for i in range(6) for j in range(2)])
 
 
@@ -48,9 +48,9 @@ def insightface_on(folder: Path) -> Any:
 
 def test_agrees_with_insightface_one_by_one(pack: FacePack, photos: Images) -> None:
     app = insightface_on(pack.source)
-    for picture, ours in zip(photos, pack.analyse(photos), strict=True):
+    for image, ours in zip(photos, pack.analyse(photos), strict=True):
         theirs = sorted(
-            app.get(np.ascontiguousarray(picture[..., ::-1])), key=lambda f: -np.prod(f.bbox[2:] - f.bbox[:2])
+            app.get(np.ascontiguousarray(image[..., ::-1])), key=lambda f: -np.prod(f.bbox[2:] - f.bbox[:2])
         )
         assert len(ours) == len(theirs) >= 1
         for a, b in zip(ours, theirs, strict=True):
@@ -63,18 +63,18 @@ def test_agrees_with_insightface_one_by_one(pack: FacePack, photos: Images) -> N
 def test_both_default_sizes_of_insightface_find_the_face(pack: FacePack, photos: Images) -> None:
     app = insightface_on(pack.source)
     app.prepare(ctx_id=0)
-    found = [app.get(np.ascontiguousarray(picture[..., ::-1])) for picture in photos]
+    found = [app.get(np.ascontiguousarray(image[..., ::-1])) for image in photos]
     for theirs, ours in zip(found, pack.judge(photos).embeddings, strict=True):
         assert max(float(f.normed_embedding @ ours) for f in theirs) > 0.9
 
 
-def test_batches_give_what_single_pictures_give(pack: FacePack, photos: Images) -> None:
+def test_batches_give_what_single_images_give(pack: FacePack, photos: Images) -> None:
     together = pack.judge(photos).embeddings
     single = np.concatenate([pack.judge(photos[i : i + 1]).embeddings for i in range(len(photos))])
     np.testing.assert_allclose(together, single, atol=1e-5)
 
 
-def test_pictures_are_read_as_rgb(pack: FacePack, photos: Images) -> None:
+def test_images_are_read_as_rgb(pack: FacePack, photos: Images) -> None:
     """The same person is nearer than any other one, and red and blue exchanged is another person."""
     first = pack.judge(photos[::2]).embeddings
     second = pack.judge(photos[1::2]).embeddings
@@ -104,7 +104,7 @@ def test_no_face(pack: FacePack) -> None:
     assert judged.counts.tolist() == [0, 0] and judged.attempts == [None, None]
 
 
-def test_no_picture_at_all(pack: FacePack) -> None:
+def test_no_image_at_all(pack: FacePack) -> None:
     empty = np.zeros((0, 64, 64, 3), np.uint8)
     assert pack.analyse(empty) == [] and pack.judge(empty).embeddings.shape == (0, 512)
 

@@ -12,6 +12,7 @@ from pocket.models import paths
 from pocket.models.bank import load_bank
 from pocket.models.base_model import (
     Phase,
+    TrainingData,
     build_text_encoder,
     build_unet,
     inside,
@@ -62,7 +63,7 @@ def test_a_grounded_phase_sees_the_shots_with_masks_only(tokenizer: CLIPTokenize
         masks[..., :32] = left
         shown[changed] += 1
         phase = Phase(name, 3, 4, 1e-3, face=3.0, features=8.0, forming=0.5, grounding=grounding)
-        train_phase(unet, text_encoder, shown, bank, masks, 1.0, tokenizer, tmp_path, 0, phase)
+        train_phase(unet, text_encoder, TrainingData(bank, shown, masks, 1.0, tokenizer), tmp_path, 0, phase)
         return torch.cat([p.detach().flatten() for p in (*unet.parameters(), *text_encoder.parameters())])
 
     first = trained("first", changed=1, left=0, grounding=0.1)
@@ -94,5 +95,5 @@ def test_a_grounded_phase_draws_the_nouns_attention_into_the_mask(tokenizer: CLI
 
     before = outside(unet)
     phase = Phase("phase", 20, 2, 5e-3, face=0.0, grounding=1.0)
-    train_phase(unet, text_encoder, moments, bank, masks, 1.0, tokenizer, tmp_path, 0, phase)
+    train_phase(unet, text_encoder, TrainingData(bank, moments, masks, 1.0, tokenizer), tmp_path, 0, phase)
     assert before > 0.4 and outside(unet) < 0.5 * before

@@ -36,4 +36,4 @@ def test_descriptions_are_of_the_banks_own_subjects(tmp_path: Path) -> None:
     for i, description in enumerate(told):
         who = draw_subject(f"bank/{i // 3}/0")
         assert f"{appearance_words(who)}, {face_words(who)}" in description
-        assert description.partition(" of a ")[0] == bank.captions[i].partition(" of a ")[0], "another picture's style"
+        assert description.partition(" of a ")[0] == bank.captions[i].partition(" of a ")[0], "another image's style"

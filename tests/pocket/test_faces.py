@@ -157,7 +157,7 @@ def test_the_detection_loss_is_least_at_the_truth() -> None:
 TEMPLATE_ON_CANVAS = torch.from_numpy(TEMPLATE * 0.5 + 36).float()[None]
 
 
-def test_losses_of_a_picture_without_a_face_are_finite() -> None:
+def test_losses_of_an_image_without_a_face_are_finite() -> None:
     nobody = [(torch.zeros(0, 4), torch.zeros(0, 5, 2))]
     points, _, _ = anchors()
     out = torch.zeros(1, len(points), 15, requires_grad=True)

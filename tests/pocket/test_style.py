@@ -18,7 +18,7 @@ from pocket.models.recogniser import Recogniser
 from pocket.models.style import StyleAutoencoder, export_style, fit_mapping, move_mean, reconstruction_loss, train_style
 from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
 from pocket.models.vae import to_pixels
-from pocket.quality.__main__ import style as quality_style
+from pocket.quality import style as quality_style
 from pocket.render.renderer import SIDE
 from tests.helpers.tiny import tiny_faces, tiny_wplus
 
@@ -41,8 +41,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "BLOCKS", ((4, 1), (8, 1), (8, 1), (8, 1)))
 
 
-def test_masks_belong_to_the_banks_pictures(bank: Bank, faces: AlignedFaces) -> None:
-    """Outside the mask lies the background alone, so pictures of the same background agree there and only there."""
+def test_masks_belong_to_the_banks_images(bank: Bank, faces: AlignedFaces) -> None:
+    """Outside the mask lies the background alone, so images of the same background agree there and only there."""
     assert faces.masks.shape == (3, 2, SIDE, SIDE) and faces.shots == 3
     for subject in range(3):
         for shot in range(2):
@@ -65,8 +65,8 @@ def test_recolouring_moves_nothing_and_keeps_grey_grey(faces: AlignedFaces) -> N
     x = to_pixels(faces.draw(4, np.random.default_rng(1))[0])
     y = recolour(x, np.random.default_rng(0))
     assert (x - y).abs().mean() > 0.05 and y.abs().max() <= 1
-    picture, other = (((v[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy() for v in (x, y))
-    assert quality_style.layout_change(picture, other) < 0.3
+    image, other = (((v[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy() for v in (x, y))
+    assert quality_style.layout_change(image, other) < 0.3
     flat = recolour(torch.zeros(2, 3, 4, 4), np.random.default_rng(0))
     torch.testing.assert_close(flat, flat[:, :1, :1, :1].expand_as(flat))
 
@@ -83,14 +83,14 @@ def test_warping_mirrors_turns_and_leaves_colours(faces: AlignedFaces) -> None:
     assert determinant.abs().min() > 0.75 and determinant.abs().max() < 1.3
 
 
-def test_loss_is_zero_for_equal_pictures_and_grows_with_blur(faces: AlignedFaces) -> None:
+def test_loss_is_zero_for_equal_images_and_grows_with_blur(faces: AlignedFaces) -> None:
     x = to_pixels(faces.draw(2, np.random.default_rng(3))[0])
     assert reconstruction_loss(x + 1e-6, x)[0] < 1e-4
     assert reconstruction_loss(torch.nn.functional.avg_pool2d(x, 5, 1, 2), x)[0] > 0.05
 
 
 def test_a_recogniser_gets_its_crop_by_the_landmarks(faces: AlignedFaces) -> None:
-    """As OpenCV cuts it, the frame aside, and with a gradient to the picture."""
+    """As OpenCV cuts it, the frame aside, and with a gradient to the image."""
     crops, landmarks = faces.draw(6, np.random.default_rng(5))
     x = to_pixels(crops).requires_grad_()
     cut = recogniser_crops(x, landmarks)
