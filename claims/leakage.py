@@ -10,10 +10,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from claims.measurements import BATCH, Values, identities, subject_galleries
+from contracts.files import cache_folder
 from datamodules.image_io import read_square
 from datamodules.index import Photo, load_photos, read_pictures
 from datamodules.requests import request_batch
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from lightning_modules.spotdiff import SpotDiff
 from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack

@@ -72,8 +72,8 @@ def learning_checks(run: PIDiff) -> list[Check]:
     install_back(run)
     return [
         equal("W4 distance of new weights from the layers' own before step 1", far, 0.0),
-        equal("W4 weights that learn in stage 1 and should not, or the other way round", len(first ^ everything), 0),
-        equal("W4 weights that learn in stage 2 and should not, or the other way round", len(second ^ tuned), 0),
+        equal("W4 weights that wrongly learn, or do not learn, in training stage 1", len(first ^ everything), 0),
+        equal("W4 weights that wrongly learn, or do not learn, in training stage 2", len(second ^ tuned), 0),
         equal("W5 disentanglement loss of an unchanged code", float(same), 0.0),
     ]
 

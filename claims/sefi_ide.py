@@ -24,8 +24,9 @@ from claims.checks import Check, less, report, require_positive
 from claims.enrolled import ProtocolSampler, RunMeasurements, enrolled
 from claims.measurements import Values
 from claims.stage_reductions import exact_checks
+from contracts.files import cache_folder
 from datamodules.index import load_photos
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from pocket.models import paths
 from train import users_mistake

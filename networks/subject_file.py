@@ -59,7 +59,7 @@ def read_subject_file(path: Path) -> SubjectFile:
                 raise LikenessError(f"{str(path)!r} is no exported subject; {_MAKE_ONE}")
             if "vectors" not in file.keys():  # noqa: SIM118 - not a dict
                 raise LikenessError(
-                    f"{str(path)!r} holds no stage vectors; a textual-inversion embedding is loaded with "
+                    f"{str(path)!r} holds no vectors of denoising stages; a textual-inversion embedding is loaded with "
                     "pipe.load_textual_inversion"
                 )
             return SubjectFile(

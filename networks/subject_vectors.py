@@ -16,7 +16,7 @@ _PREFIX = "subjects."
 
 
 class SubjectVectors(nn.Module):
-    """Room for the vectors (N, stages, sides, tokens, D) of N subjects; a side is key or value.
+    """Room for the vectors (N, denoising stages, sides, tokens, D) of N subjects. A side is key or value.
 
     ``nouns`` is the class noun by subject, in the order of the rows. A subject without vectors has been enlisted but
     not enrolled. ``waves`` holds the time of each subject's wave: its ``seconds`` and the subjects ``at_once`` in it.

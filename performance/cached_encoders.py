@@ -81,7 +81,7 @@ def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[F
 
 
 def training_step(model: SpotDiff) -> Callable[[PairBatch], None]:
-    """Forward, backward and update of stage 2."""
+    """Forward, backward and update of training stage 2."""
     optimiser = torch.optim.AdamW(model.parameter_groups(), lr=model.learning_rate, fused=True)
 
     def step(batch: PairBatch) -> None:

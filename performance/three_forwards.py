@@ -1,4 +1,4 @@
-"""Stage 2 of PIDiff, three forwards of the UNet and one backward, against a step of one forward: time over FLOPs.
+"""Training stage 2 of PIDiff, with three forwards of the UNet, against a step with one: time over FLOPs.
 
 The two steps do different work, so their ratio is divided by that of their FLOPs: 1 means that the two targets cost
 what their arithmetic costs and nothing else.
@@ -53,12 +53,12 @@ def steps() -> tuple[Step, Step]:
         return step
 
     whole = update(lambda: torch.stack(list(model.loss_terms(batch).values())).sum())
-    whole()  # freezes the queries for both, as stage 2 does, and makes the optimiser's state
+    whole()  # freezes the queries for both, as training stage 2 does, and makes the optimiser's state
     return whole, update(lambda: one_forward(model, batch))
 
 
 def one_forward(model: PIDiff, batch: PairBatch) -> torch.Tensor:
-    """Stage 2's loss on the face alone, which needs no target of the other forwards."""
+    """The loss of training stage 2 on the face alone, which needs no target of the other forwards."""
     noisy, target = model.noisy_and_target(batch)
     with torch.no_grad():
         tokens = model.identity_tokens(batch.reference["wplus"], batch.drop_identity)

@@ -1,4 +1,4 @@
-"""Stage 2 of SpotDiff under Lightning against the same step written by hand: seconds per step, ours / reference.
+"""Training stage 2 of SpotDiff under Lightning against the same step by hand: seconds per step, ours / reference.
 
 Both sides train in one process and take turns: the loader that feeds Lightning runs the reference's steps between two
 chunks of batches. Ours includes Lightning's loop, the loss terms' log and TensorBoard as ``train.py`` sets them up.
