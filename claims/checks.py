@@ -1,4 +1,4 @@
-"""A claimed direction as a check, and directions that hold beyond the chance of which subjects were sampled."""
+"""Checks of claims: two numbers compared, or values of the same subjects by a paired test; and how they are printed."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,8 +23,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Less(Check):
-    """``left`` is below ``right``, both means over subjects: it holds where the 95 % interval of the paired difference
-    lies below 0, is wrong where the interval lies above 0, and is open where the two cannot be told apart."""
+    """``left`` is below ``right``, both means over subjects.
+
+    The check holds where the 95 % interval of the paired difference lies below 0. It is wrong where the interval lies
+    above 0. It is open where the two cannot be told apart.
+    """
 
     difference: Comparison
 
@@ -46,7 +49,10 @@ class Less(Check):
 
 
 def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> Less:
-    """The check for values (S,) of the same subjects; subjects with a NaN on either side are left out."""
+    """The check that ``left`` (S,) is below ``right`` (S,), values of the same subjects.
+
+    Subjects with a NaN on either side are left out.
+    """
     kept = np.isfinite(left) & np.isfinite(right)
     first = np.asarray(left, np.float64)[kept]
     second = np.asarray(right, np.float64)[kept]
@@ -72,7 +78,7 @@ def line(check: Check) -> str:
 
 
 def _number(value: float) -> str:
-    """Six digits; a count has all of its own."""
+    """Six digits, or all digits of a whole number."""
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"
 
 

@@ -1,15 +1,16 @@
-"""PIDiff's directional claims, and those of the W+ mechanism that it stands on, on the pocket world.
+"""PIDiff's directional claims on the pocket world, and those of the W+ mechanism that it is built on.
 
 python -m claims.pidiff --run runs/pidiff --directions runs/directions.safetensors --without runs/pidiff-nodis
 
-Exact: scale 0 is the base model (W1), the code of nobody (W2), parameter counts at Stable Diffusion 1.5 scale (W3), how
-new weights begin and which ones learn (W4), no disentanglement loss for an unchanged code (W5). Measured on test
-subjects: the sweep of identity's strength (W6), edits with (``--run``) and without (``--without``, the same
+Exact: scale 0 is the base model (W1), the tokens of the mean code (W2), parameter counts at Stable Diffusion 1.5 scale
+(W3), how new weights begin and which ones learn (W4), no disentanglement loss for an unchanged code (W5). Measured on
+test subjects: the sweep of identity's strength (W6), edits with (``--run``) and without (``--without``, the same
 configuration with ``--model.disentanglement_weight 0``) the disentanglement loss (W7), delayed identity (W8), edits of
 the fine rows (P1), another person at the same seed (P2), style mixing (P3). Two edits or two runs are compared by a
-paired test over subjects. A claim is open where they cannot be told apart. The change outside the head that W6 to
-W8 and P2 compare is the mean absolute difference of pixels, a measure of ours; LPIPS is the usual choice. Prints a
-table and exits 1 when a claim is wrong or open.
+paired test over subjects. A claim is open where they cannot be told apart. W6 to W8 and P2 compare the change outside
+the head, which is the mean absolute difference of pixels. That measure is ours; LPIPS is the usual choice.
+
+Prints a table and exits 1 when a claim is wrong or open.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from tools.edit_faces.edits import CROSSOVERS
 SCALES = (0.0, 0.3, 0.6, 1.0)
 DELAYS = (0.0, 0.1, 0.2, 0.4)
 NOISE = 0.01
-"""Differences of identity or of images below this are noise (sheet, section 7.3)."""
+"""Differences of identity or of images below this are noise."""
 STRENGTHS = (-2.0, 2.0)
 
 
@@ -58,7 +59,7 @@ def sweep_checks(sampler: EditSampler) -> tuple[dict[str, EditMeasurements], lis
 
 
 def compare_sweeps(scales: Sequence[EditMeasurements], delays: Sequence[EditMeasurements]) -> list[Check]:
-    """The smallest step of each sweep in the direction claimed; steps within the noise are no steps back."""
+    """The smallest step of each sweep in the claimed direction. A step back within the noise does not count."""
     identity, change = ([shown.mean(name) for shown in scales] for name in ("identity", "outside"))
     delayed, nearer = ([-shown.mean(name) for shown in delays] for name in ("identity", "outside"))
     return [
@@ -70,7 +71,7 @@ def compare_sweeps(scales: Sequence[EditMeasurements], delays: Sequence[EditMeas
 
 
 def edit_checks(sampler: EditSampler, free: PIDiff | None) -> tuple[dict[str, EditMeasurements], list[Check]]:
-    """W7 and P1 to P3; without ``free``, the run without the disentanglement loss, W7 and P2 are left out."""
+    """W7 and P1 to P3. ``free`` is the run without the disentanglement loss; without it W7 and P2 are left out."""
     run = sampler.editor.module
     rows = {"base: a shirt is named": _reworded(sampler, run)}
     rows |= _edited(sampler, run, "with")
@@ -82,7 +83,7 @@ def edit_checks(sampler: EditSampler, free: PIDiff | None) -> tuple[dict[str, Ed
 
 
 def _reworded(sampler: EditSampler, run: PIDiff) -> EditMeasurements:
-    """What words about the clothes change in the base model's images: how far its layout hangs on a seed (for P1)."""
+    """How far words about the clothes change the base model's images at the same seed, for comparison with P1."""
     with settings(run, scale=0.0):
         return sampler.measure(sampler.generate(run, unchanged, REWORDED), sampler.generate(run, unchanged))
 
@@ -106,9 +107,9 @@ def _edited(sampler: EditSampler, run: PIDiff, name: str) -> dict[str, EditMeasu
 
 
 def compare_edits(rows: Mapping[str, EditMeasurements], still: float) -> list[Check]:
-    """P1 and P3 (and C4: the fine rows carry less of the identity than a coarse step of equal length).
+    """P1 and P3, and C4: the fine rows carry less of the identity than a coarse step of equal length.
 
-    A head that turned by less than ``still`` degrees has not been seen to turn.
+    A head that turned by less than ``still`` degrees counts as still.
     """
     fine = rows["mix fine"]
     coarse = rows["coarse rows, equal step"]

@@ -36,7 +36,7 @@ def base_checks(run: PIDiff, backbone: str) -> list[Check]:
 
 
 def mapper_checks(run: PIDiff) -> list[Check]:
-    """W2 and W3: the tokens of nobody, and the published sizes for the four-group form."""
+    """W2 and W3: the tokens of the mean code, and the published sizes of the form with four levels."""
     with torch.no_grad():
         nobody = run.mapper(run.mapper.mean[None])
         far = float((nobody - run.mapper.norm.bias).abs().max())
@@ -44,7 +44,7 @@ def mapper_checks(run: PIDiff) -> list[Check]:
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768)
         mapper = WPlusMapper(18, 512, 768, "four")
     return [
-        equal("W2 distance of the tokens of nobody from the norm's bias", far, 0.0),
+        equal("W2 distance of the mean code's tokens from the norm's bias", far, 0.0),
         equal("W3 parameters of the projector at SD1.5 scale", _count(mapper), 7_079_424),
         equal("W3 parameters of the attention at SD1.5 scale", _count(install_residual_attention(unet)), 31_559_680),
     ]
@@ -79,7 +79,7 @@ def learning_checks(run: PIDiff) -> list[Check]:
 
 
 def install_back(run: PIDiff) -> None:
-    """Give the backbone that ``run`` shares with another module the processors of ``run`` again."""
+    """Put the attention processors of ``run`` back into its backbone, which another module has used."""
     processors = dict(run.backbone.unet.attn_processors)
     for name, layer in run.attention.items():
         processor = processors[f"{name.replace('-', '.')}.processor"]

@@ -16,7 +16,7 @@ PROMPT = "a photo of a <subject>, in a garden"
 NOUN = "person"
 STAGES = 5
 EXACT = 1e-5
-"""Largest difference that the order of additions may leave between two ways of computing one number."""
+"""Largest difference between two ways of computing one number that the order of additions may cause."""
 
 
 def exact_checks(backbone: str) -> list[Check]:
@@ -125,7 +125,7 @@ def _causality(base: Backbone) -> list[Check]:
 
 
 def _frozen(base: Backbone) -> list[Check]:
-    """F7: no gradient outside of what is trained; a subject is 2 x stages vectors."""
+    """F7: frozen weights get no gradient, and a subject is 2 x stages vectors."""
     module = _subject(base)
     torch.stack(list(module.loss_terms(_batch(base, 500)).values())).sum().backward()
     touched = sum(parameter.grad is not None for parameter in base.parameters())

@@ -73,13 +73,16 @@ def normalise(images: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the auxiliary heads read: ``classes`` name -> (N,) int64 (-1 where hidden), ``numbers`` (N, M) and
-    ``geometry`` (N, 13: pose, landmarks) standardised."""
+    """What the auxiliary heads read from N images."""
 
     classes: dict[str, Tensor]
+    """(N,) int64 by factor; -1 where an image does not show the factor."""
     numbers: Tensor
+    """(N, M), standardised."""
     geometry: Tensor
+    """(N, 13): pose and landmarks, standardised."""
     sizes: dict[str, int]
+    """Number of classes by factor."""
 
 
 _NUMBERS = (

@@ -23,7 +23,7 @@ TEMPLATE = np.array(
 
 
 def degrade(image: Image, rng: np.random.Generator, colour: float = 0.12) -> Image:
-    """``image``, half the time through some of four degradations; ``colour`` bounds the gain per channel."""
+    """``image``, in half of the calls after some of four degradations. ``colour`` bounds the gain per channel."""
     if rng.random() < 0.5:
         return image
     if rng.random() < 0.4:

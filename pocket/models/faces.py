@@ -84,7 +84,7 @@ def _export(module: nn.Module, example: torch.Tensor, file: Path, outputs: list[
 
 
 def halve_weights(model: onnx.ModelProto) -> None:
-    """Store large weights in half precision; a Cast node widens each again, which a runtime does once at load."""
+    """Store large weights in half precision. A Cast node makes each float32 again, once, when a runtime loads it."""
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALL:

@@ -270,7 +270,7 @@ def _check_sizes(folder: Path) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock on the file; the system lets go of it when the process ends, however it ends."""
+    """Hold a lock on the file. The system releases it when the process ends, however it ends."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
