@@ -116,7 +116,7 @@ def _below(claim: str, left: float, right: float) -> Check:
 def load_spotdiff(folder: str) -> SpotDiff:
     run = load_run(folder)
     if not isinstance(run, SpotDiff) or set(run.experts) != {"pose", "background"}:
-        raise LikenessError(f"{folder!r} is no SpotDiff run with both experts")
+        raise LikenessError(f"{folder!r} is no SpotDiff run with both experts: give a run with pose and background")
     return run
 
 

@@ -37,7 +37,7 @@ def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]
     axis = across + np.array([down[1], -down[0]])
     half = max(EYE_FACTOR * np.hypot(*across), MOUTH_FACTOR * np.hypot(*down))
     if np.hypot(*axis) < 1e-6 or half < 1e-6:
-        raise LikenessError("face alignment: the landmarks coincide or stand on their head, no upright crop exists")
+        raise LikenessError("face alignment: the landmarks coincide or show a face upside down, no upright crop exists")
     cos, sin = axis / np.hypot(*axis)
     scale = size / (2 * half)
     turn = scale * np.array([[cos, sin], [-sin, cos]])

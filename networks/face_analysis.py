@@ -206,9 +206,9 @@ class FacePack:
 
 
 def recognises_faces(file: Path) -> bool:
-    """Whether insightface takes an ONNX file for a recogniser, which it tells by inputs and outputs alone.
+    """Whether insightface takes an ONNX file for a recogniser. It looks at inputs and outputs only.
 
-    A file that is no ONNX is none.
+    False for a file that is no ONNX.
     """
     import onnx
     from google.protobuf.message import DecodeError

@@ -13,11 +13,12 @@ from contracts.prompts import ANY_PLACEHOLDER, plain_text
 
 @dataclass(frozen=True)
 class PlacedPrompt:
-    """A prompt's tokens (L,), with the class noun where a subject stands, and the positions of each subject's
-    tokens, the placeholders in the order of the prompt."""
+    """A prompt's tokens, and where its subjects are."""
 
     ids: Tensor
+    """(L,): the tokens, with the class noun in the places of a subject."""
     positions: dict[str, tuple[int, ...]]
+    """Positions of each subject's tokens by placeholder, in the order of the prompt."""
 
     @property
     def every_position(self) -> list[int]:
@@ -46,8 +47,8 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
     Each subject takes ``tokens`` places, one after the other, and its class noun is in all of them.
 
     Raises:
-        LikenessError: no placeholder, one that names nobody, two of one name, one that is glued to other letters, or
-            one behind the last token that the text encoder reads.
+        LikenessError: there is no placeholder, or one names no subject, occurs twice, touches other letters, or lies
+            behind the last token that the text encoder reads.
     """
     found = list(ANY_PLACEHOLDER.finditer(prompt))
     names = [match[1] for match in found]
@@ -79,7 +80,7 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
 def encode_placed(text_encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
     """Text states (B, L, D) of the last layer, with other token embeddings in some places.
 
-    ``ids`` (B, L), ``positions`` (B, P) and the ``vectors`` (B, P, D) that replace the embeddings there. The gradient
+    ``vectors`` (B, P, D) replace the embeddings of the tokens ``ids`` (B, L) at ``positions`` (B, P). The gradient
     reaches the vectors. With the tokens' own embeddings the states are those of ``Backbone.encode_text``, bit for bit.
     """
     rows = torch.arange(len(ids), device=ids.device)[:, None]

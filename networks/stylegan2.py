@@ -54,15 +54,16 @@ def truncate(codes: Tensor, centre: Tensor, strength: float) -> Tensor:
 
 
 def fir_kernel() -> Tensor:
-    """The (4, 4) binomial low-pass of up-sampling; its sum is 4, which makes up for the zeros put between samples."""
+    """The (4, 4) binomial low-pass of up-sampling; its sum is 4, because three of four samples are zeros."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) / 16
 
 
 class StyleGAN2(nn.Module):
-    """Latents z or codes w, W+ to images of side ``size``; ``channels`` at 4, 8, ... ``size`` pixels.
+    """The mapping network (z to w) and the synthesis network (W+ codes to images of side ``size``).
 
-    ``width`` is the size of z and of one row of codes, ``rows`` their number.
+    ``channels`` are those at 4, 8, ... ``size`` pixels. ``width`` is the size of z and of one row of a code, ``rows``
+    the number of rows.
     """
 
     def __init__(self, size: int, width: int = 512, mapping_layers: int = 8, channels: Sequence[int] = ()) -> None:
@@ -116,7 +117,8 @@ class StyleGAN2(nn.Module):
     def forward(self, codes: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """W+ codes (B, rows, width) to RGB (B, 3, size, size), about -1..1 and not clamped.
 
-        ``noise`` holds one map per convolution, broadcast over images and channels; the registered maps without it.
+        ``noise`` holds one map per convolution, broadcast over images and channels. Without it the registered maps are
+        taken.
         Raises :class:`LikenessError` for codes of another shape.
         """
         if codes.shape[1:] != (self.rows, self.width):
@@ -167,7 +169,7 @@ class _Modulation(nn.Module):
 
 
 class _Kernel(nn.Module):
-    """The low-pass as it stands in the checkpoint. It is symmetric, so convolution and correlation are one."""
+    """The low-pass as it stands in the checkpoint. It is symmetric, so convolution and correlation are the same."""
 
     kernel: Tensor
 

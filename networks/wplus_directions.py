@@ -1,8 +1,7 @@
 """Attribute directions in W+: how they are fitted, the file that holds them, and how a code is edited with one.
 
-An edit is w' = w + s * vector on the direction's rows (InterFaceGAN and GANSpace edit so; W+ Adapter, arXiv 2311.17461,
-hands w' to its mapper as it would w). The strength s counts in steps of one unit of the attribute, see
-:func:`fit_directions`.
+An edit is w' = w + s * vector on the direction's rows as in InterFaceGAN and GANSpace. W+ Adapter (arXiv
+2311.17461) gives w' to its mapper in place of w. The strength s is a number of steps, see :func:`label_steps`.
 """
 
 import json
