@@ -1,4 +1,4 @@
-"""Whether two runs differ in the one setting that a claim is about, as their configurations say."""
+"""Whether the configurations of two runs differ in the one setting that a claim is about."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 from contracts.errors import LikenessError
 
 DECIDING = ("seed_everything", "start_from", "model", "data", "trainer")
-"""The parts of a run's configuration that decide its weights; of the trainer's the keys below."""
+"""The parts of a run's configuration that decide its weights. Of ``trainer`` only the keys below count."""
 TRAINER = tuple(
     f"trainer.{name}"
     for name in ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")

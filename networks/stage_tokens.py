@@ -1,8 +1,9 @@
 """The token vectors of SeFi-IDE: one (key, value) pair for each stage of denoising (arXiv 2402.00631).
 
-A subject's token has n = stages x 2 vectors, or n = stages where a key is its value. Two parametrisations: the
-self-attention module that emits all of them, and free vectors. Both begin at the class noun's embedding, so that the
-first step is that of the base model; the paper does not say how they begin, this is our reconstruction.
+A subject's token has n = stages x 2 vectors, or n = stages where key and value are one vector. There are two
+parametrisations: a self-attention module that emits all vectors, and free vectors. Both begin at the class noun's
+embedding, so that the first step is that of the base model. The paper does not say how they begin; this is our
+reconstruction.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,8 @@ class _SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int = 8, head_width: int = 64) -> None:
         super().__init__()
-        self.heads, inner = heads, heads * head_width
+        self.heads = heads
+        inner = heads * head_width
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_k = nn.Linear(width, inner, bias=False)
         self.to_v = nn.Linear(width, inner, bias=False)
@@ -82,8 +84,8 @@ class FreeVectors(nn.Module):
 class SubjectSlots(nn.Module):
     """Independent copies of a token module, one per subject that is optimised at the same time.
 
-    Every parameter is stacked along a first dimension of S slots. What happens in one slot depends on no other one,
-    as long as the optimiser works element by element and gradients are clipped by :func:`clip_each`.
+    Every parameter is stacked along a first dimension of S slots. No slot depends on another one, as long as the
+    optimiser works element by element and gradients are clipped by :func:`clip_each`.
     """
 
     initial: Tensor

@@ -16,7 +16,7 @@ _PREFIX = "subjects."
 
 
 class SubjectVectors(nn.Module):
-    """Room for the vectors (N, stages, sides, tokens, D) of N subjects; a side is key or value.
+    """Room for the vectors (N, denoising stages, sides, tokens, D) of N subjects. A side is key or value.
 
     ``nouns`` is the class noun by subject, in the order of the rows. A subject without vectors has been enlisted but
     not enrolled. ``waves`` holds the time of each subject's wave: its ``seconds`` and the subjects ``at_once`` in it.
@@ -30,7 +30,8 @@ class SubjectVectors(nn.Module):
         for name in nouns:
             if not NAME.fullmatch(name) or name == OWN:
                 raise LikenessError(f"subject id {name!r} must be made of letters, digits, _ and -, and not be {OWN!r}")
-        self.nouns, self._rows = dict(nouns), {name: row for row, name in enumerate(nouns)}
+        self.nouns = dict(nouns)
+        self._rows = {name: row for row, name in enumerate(nouns)}
         self.register_buffer("values", torch.zeros(len(nouns), *shape))
         self._enrolled: set[str] = set()
         self.waves: dict[str, dict[str, float]] = {}

@@ -1,6 +1,6 @@
-"""Enrolling 8 subjects in one batch against one after the other, a row each: seconds per step and subject.
+"""Enrolling 8 subjects in one batch against one after the other: seconds per step and subject.
 
-On the small base model of :mod:`performance.models`, because the gain depends on the network.
+It runs on the small base model of :mod:`performance.models`, because the gain depends on the network.
 """
 
 import torch
@@ -22,7 +22,8 @@ GOAL = 3.3
 def measure(rounds: Rounds | None = None) -> Result:
     """Milliseconds per step and subject, text encoder, attention loss and update included; reference / ours."""
     backbone = small_backbone()
-    together, alone = fresh(backbone, SUBJECTS), [fresh(backbone, (name,)) for name in SUBJECTS]
+    together = fresh(backbone, SUBJECTS)
+    alone = [fresh(backbone, (name,)) for name in SUBJECTS]
     rounds = compare(
         lambda: enrol(together, SUBJECTS),
         lambda: [enrol(model, (name,)) for model, name in zip(alone, SUBJECTS, strict=True)],

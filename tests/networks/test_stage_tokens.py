@@ -4,7 +4,8 @@ from torch import nn
 
 from networks.stage_tokens import FreeVectors, SubjectSlots, TokenEmitter, clip_each
 
-WIDTH, COUNT = 8, 4
+WIDTH = 8
+COUNT = 4
 KINDS = {"module": TokenEmitter, "free": FreeVectors}
 
 
@@ -15,7 +16,8 @@ def kind(request: pytest.FixtureRequest) -> type[nn.Module]:
 
 def filled(kind: type[nn.Module], slots: int) -> tuple[SubjectSlots, list[nn.Module]]:
     """Slots with different modules in them, in the middle of their training."""
-    stack, modules = SubjectSlots(lambda: kind(WIDTH, COUNT), slots, WIDTH), []
+    stack = SubjectSlots(lambda: kind(WIDTH, COUNT), slots, WIDTH)
+    modules = []
     for slot in range(slots):
         torch.manual_seed(slot)
         module = kind(WIDTH, COUNT)
@@ -34,14 +36,16 @@ def test_the_module_at_its_real_size_has_the_papers_number_of_parameters() -> No
 
 
 def test_both_begin_where_they_are_told(kind: type[nn.Module]) -> None:
-    module, vectors = kind(WIDTH, COUNT), torch.randn(COUNT, WIDTH)
+    module = kind(WIDTH, COUNT)
+    vectors = torch.randn(COUNT, WIDTH)
     module.start_at(vectors)  # type: ignore[operator]
     torch.testing.assert_close(module(torch.randn(WIDTH)), vectors)
 
 
 def test_a_single_token_makes_attention_a_linear_map() -> None:
     module = TokenEmitter(WIDTH, COUNT)
-    attention, x = module.attentions[0], torch.randn(1, WIDTH)
+    attention = module.attentions[0]
+    x = torch.randn(1, WIDTH)
     torch.testing.assert_close(attention(x), attention.to_out(attention.to_v(x)))
     query, key, value = (layer(torch.cat([x, -x])) for layer in (attention.to_q, attention.to_k, attention.to_v))
     heads = [part.view(2, 8, 64).transpose(0, 1) for part in (query, key, value)]
