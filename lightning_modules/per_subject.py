@@ -85,9 +85,10 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
     def allocate(self, nouns: Nouns) -> None:
         """Make room for subjects, given as class noun by name; known ones among them keep their tensors."""
         subjects = SubjectTensors(nouns, self.slots.shapes)
-        for name in self.subjects.known if hasattr(self, "subjects") else ():
+        before = getattr(self, "subjects", subjects)  # the constructor has none yet
+        for name in before.known:
             if name in nouns:
-                subjects.store([name], {key: value[None] for key, value in self.subjects[name].items()})
+                subjects.store([name], {key: value[None] for key, value in before[name].items()})
         self.subjects = subjects
         self.on_subjects_changed()
 
