@@ -31,8 +31,8 @@ class SubjectSlots(nn.Module):
                 for name, value in module.named_parameters()
             }
         )
-        for name, value in module.named_buffers():
-            self.register_buffer(_key(name), torch.zeros(slots, *value.shape, device=device))
+        for name, buffer in module.named_buffers():
+            self.register_buffer(_key(name), torch.zeros(slots, *buffer.shape, device=device))
 
     def __len__(self) -> int:
         return self._count
@@ -42,8 +42,8 @@ class SubjectSlots(nn.Module):
         """Put a subject's module into a slot."""
         for name, value in module.named_parameters():
             self.stacked[_key(name)][slot].copy_(value)
-        for name, value in module.named_buffers():
-            self.get_buffer(_key(name))[slot].copy_(value)
+        for name, buffer in module.named_buffers():
+            self.get_buffer(_key(name))[slot].copy_(buffer)
 
     def forward(self, slots: Tensor) -> dict[str, Tensor]:
         """The tensors by name, each (B, ...), of ``slots`` (B,)."""
