@@ -35,6 +35,7 @@ from contracts.suggestions import with_suggestion
 from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
+from lightning_modules.per_subject import PerSubjectModule
 
 
 class TrainCLI(LightningCLI):
@@ -91,7 +92,7 @@ class TrainCLI(LightningCLI):
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
             if settings.trainer.strategy == "auto" and not self.model.enrols:
                 # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
-                # enrolment trains all of its vectors in every step.
+                # enrolment trains all of its tensors in every step.
                 trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
@@ -178,7 +179,7 @@ def known_keys() -> list[str]:
     parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
     keys = [action.dest for action in parser._actions]
     keys += [f"data.enrolment.{field.name}" for field in fields(EnrolmentSettings)]
-    for method in PersonalisationModule.__subclasses__():
+    for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
     return [*keys, *(key.rpartition(".")[2] for key in keys), "output", "start_from", "checkpoint_every", "judges"]
 

@@ -52,7 +52,7 @@ def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tens
     z = module.backbone.latents_from_moments(moments, torch.zeros_like(noise))
     times = torch.full((len(images),), t)
     module.denoise(module.noising.add_noise(z, noise, times), times, conditioning)
-    noun = {OWN: module.vectors.nouns[subject]}
+    noun = {OWN: module.subjects.nouns[subject]}
     positions = list(module.place(PROMPT, noun).positions[OWN])
     attended = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(
         dim=0

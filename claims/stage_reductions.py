@@ -11,6 +11,7 @@ from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone, load_backbone
 from networks.keyed_noise import keyed_normal
+from networks.subject_tensors import VECTORS
 
 PROMPT = "a photo of a <subject>, in a garden"
 NOUN = "person"
@@ -30,8 +31,8 @@ def _subject(base: Backbone, **arguments: object) -> SefiIDE:
     side = base.latent_shape[1] // 2
     module = SefiIDE(base, attention_side=side, **arguments)  # type: ignore[arg-type]
     module.prepare({"s": NOUN}, 1, seed=0)
-    module.begin_wave(("s",))
-    module.harvest()
+    module.start_group(("s",))
+    module.collect()
     return module
 
 
@@ -39,7 +40,7 @@ def _batch(base: Backbone, t: int) -> SubjectBatch:
     channels, *grid = base.latent_shape
     noise = keyed_normal((1, channels, *grid), "claims", "noise")
     return SubjectBatch(
-        wave=("s",),
+        group=("s",),
         step=0,
         subjects=("s",),
         prompts=(PROMPT,),
@@ -91,7 +92,7 @@ def _reductions(base: Backbone) -> list[Check]:
     inversion = 0.0
     for stages, key_value in ((STAGES, "split"), (1, "shared")):
         one = _subject(base, stages=stages, key_value=key_value)
-        one.vectors.put(["s"], vector.expand(1, *one.shape))
+        one.subjects.store(["s"], {VECTORS: vector.expand(1, *one.shape)})
         inversion = max(inversion, _furthest(module, _conditioning(one), stock))
     return [
         Check("F1 with the class noun's vectors the prediction is the plain prompt's", still, EXACT, still < EXACT),
@@ -112,7 +113,7 @@ def _routing(base: Backbone) -> list[Check]:
 def _causality(base: Backbone) -> list[Check]:
     """F4: the text transformer is causal, so tokens before the subject's have the keys of the reference prompt."""
     module = _subject(base)
-    module.vectors.put(["s"], keyed_normal((1, *module.shape), "claims", "vectors"))
+    module.subjects.store(["s"], {VECTORS: keyed_normal((1, *module.shape), "claims", "vectors")})
     keys, _ = module.encode_prompt(PROMPT, "s")
     plain = base.encode_text([PROMPT.replace("<subject>", NOUN)])
     place = 1 + len(base.tokenizer(PROMPT.split("<")[0], add_special_tokens=False).input_ids)

@@ -347,7 +347,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         if not self.enrolment:
             return self.photos["val"]
         everything = [photo for photos in self.photos.values() for photo in photos]
-        return [photo for photo in everything if photo.subject_id in self.enrolment.waves[0]]
+        return [photo for photo in everything if photo.subject_id in self.enrolment.groups[0]]
 
     def _fill(self, training: list[Photo]) -> None:
         nouns = self.class_nouns

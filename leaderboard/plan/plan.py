@@ -8,7 +8,7 @@ from transformers import CLIPTokenizer
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from contracts.prompts import OWN, PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
+from contracts.prompts import PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
 from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings, ProtocolSettings
 from datamodules.face_crops import Portrait, aligned
@@ -22,6 +22,7 @@ from leaderboard.results.galleries import load_galleries, save_galleries
 from leaderboard.results.image_files import write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import run_settings
 from metrics.card import versions
 from metrics.gallery import SubjectPhotos, classes_with_faces, make_galleries
@@ -30,10 +31,9 @@ from metrics.registry import list_cards
 from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import resolve_source
-from networks.placeholders import place_subjects
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
 from networks.sampler import SamplingSettings
-from networks.subject_vectors import missing_subjects, subjects_of
+from networks.subject_tensors import missing_subjects, subjects_of
 
 
 def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> list[str]:
@@ -145,12 +145,13 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
         return
     if missing := sorted(set(protocol.subjects) - enrolled.keys()):
         raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
-    _, _, tokens, _ = next(iter(tensors.values())).shape
-    for prompt, noun in dict.fromkeys((request.prompt, enrolled[request.subject]) for request in protocol.requests):
-        try:
-            place_subjects(tokenizer, prompt, {**enrolled, OWN: noun}, tokens)
-        except LikenessError as error:
-            raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
+    method, _ = run_settings(run.folder)
+    if not issubclass(method, PerSubjectModule):
+        return
+    try:
+        method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
+    except LikenessError as error:
+        raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
 
 
 def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:

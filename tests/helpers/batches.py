@@ -46,10 +46,10 @@ def build(method: type[PersonalisationModule], backbone: Backbone | str, **argum
 def enrol_at_random(module: SefiIDE) -> None:
     """Four subjects in the middle of their optimisation."""
     module.prepare(dict.fromkeys(SUBJECTS, "person"), len(SUBJECTS), seed=0)
-    module.begin_wave(SUBJECTS)
+    module.start_group(SUBJECTS)
     for parameter in module.slots.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    module.harvest()
+    module.collect()
 
 
 def training_batch(method: type[PersonalisationModule]) -> PairBatch | SubjectBatch:
@@ -58,10 +58,10 @@ def training_batch(method: type[PersonalisationModule]) -> PairBatch | SubjectBa
 
 
 def subject_batch(subjects: tuple[str, ...] = SUBJECTS, step: int = 0) -> SubjectBatch:
-    """All of a wave, at timesteps of every stage."""
+    """All of a group, at timesteps of every stage."""
     size = len(subjects)
     return SubjectBatch(
-        wave=subjects,
+        group=subjects,
         step=step,
         subjects=subjects,
         prompts=("a photo of a <subject>",) * size,

@@ -127,8 +127,8 @@ def test_an_unknown_benchmark_is_an_error_that_lists_the_known_ones(capsys: pyte
 def test_subjects_of_a_batch_end_with_the_vectors_they_get_alone() -> None:
     backbone = models.small_backbone()
     subjects = batched_enrolment.SUBJECTS
-    together = batched_enrolment.enrol(batched_enrolment.fresh(backbone, subjects), subjects)
+    together = batched_enrolment.optimise(batched_enrolment.fresh(backbone, subjects), subjects)
     for row, name in zip(together, subjects, strict=True):
-        alone = batched_enrolment.enrol(batched_enrolment.fresh(backbone, (name,)), (name,))
+        alone = batched_enrolment.optimise(batched_enrolment.fresh(backbone, (name,)), (name,))
         torch.testing.assert_close(alone[0], row, rtol=0, atol=1e-5)
     assert (together[0] - together[1]).abs().max() > 1e-3

@@ -30,6 +30,11 @@ def run_of(base: Path, folder: Path, **arguments: object) -> SefiIDE:
     return module.eval()
 
 
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("export") / "base")
+
+
 @pytest.fixture
 def pipe(base_folder: Path) -> StableDiffusionPipeline:
     found = StableDiffusionPipeline.from_pretrained(base_folder, safety_checker=None)
