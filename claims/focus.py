@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from contracts.files import cache_folder
 from contracts.prompts import OWN
 from datamodules.image_io import read_square, read_square_mask
 from datamodules.index import by_subject, held_out_of, load_photos, read_pictures
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.keyed_noise import keyed_normal
 from networks.stage_attention import ComparedConditioning

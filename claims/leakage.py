@@ -1,9 +1,6 @@
 """How far the reference's background and pose show up in what a method draws from it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,18 +10,44 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from contracts.batch import RequestBatch
-from datamodules.index import Photo
+from contracts.files import cache_folder
+from datamodules.image_io import read_square
+from datamodules.index import Photo, load_photos, read_pictures
+from datamodules.sources import find_shards
 from lightning_modules.spotdiff import SpotDiff
 from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_normal
 from pocket.models import paths
 
-if TYPE_CHECKING:
-    from claims.spotdiff import TestSet
-
 PROMPT = "a photo of a person"
 BATCH = 16
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Photos of the test subjects: RGB (N, H, W, 3), their CLIP features (N, D), and the three labels (N,) each."""
+
+    photos: list[Photo]
+    images: NDArray[np.uint8]
+    clip: torch.Tensor
+    labels: dict[str, NDArray[np.int64]]
+
+
+def load_test_set(resolution: int) -> TestSet:
+    """All photos of pocket10k's test subjects."""
+    photos = [p for p in load_photos(find_shards("pocket10k"), cache_folder()) if p.split == "test"]
+    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(photos)}
+    images = np.stack([pixels[p.id] for p in photos])
+    encoder = load_clip_image(str(paths.CLIP))
+    clip = torch.cat([encoder.encode(images[i : i + 100]) for i in range(0, len(images), 100)])
+    subjects = sorted({p.subject_id for p in photos})
+    labels = {
+        "pose": np.array([p.pose_id for p in photos]),
+        "background": np.array([p.background_id for p in photos]),
+        "subject": np.array([subjects.index(p.subject_id) for p in photos]),
+    }
+    return TestSet(photos, images, clip, labels)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from claims.enrolled import Shown, Studio, Values, enrolled
 from claims.focus import attention_focus
 from claims.stage_reductions import exact_checks
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from datamodules.index import load_photos
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from pocket.models import paths
 from train import users_mistake

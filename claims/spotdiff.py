@@ -12,7 +12,6 @@ open.
 import argparse
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -22,47 +21,17 @@ import torch
 from numpy.typing import NDArray
 
 from claims.checks import Check, Less, less, line
-from claims.leakage import Drawn, FactorReader, drawn_from
+from claims.leakage import Drawn, FactorReader, TestSet, drawn_from, load_test_set
 from claims.probes import chance, probe_accuracy
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
-from datamodules.image_io import read_square
-from datamodules.index import Photo, load_photos, read_pictures
-from datamodules.sources import cache_folder, find_shards
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from lightning_modules.spotdiff import SpotDiff
-from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack
 from pocket.models import paths
 
 FACTORS = ("pose", "background", "subject")
 SCALES = (0.5, 0.75, 1.0)
-
-
-@dataclass(frozen=True)
-class TestSet:
-    """Photos of the test subjects: RGB (N, H, W, 3), their CLIP features (N, D), and the three labels (N,) each."""
-
-    photos: list[Photo]
-    images: NDArray[np.uint8]
-    clip: torch.Tensor
-    labels: dict[str, NDArray[np.int64]]
-
-
-def load_test_set(resolution: int) -> TestSet:
-    """All photos of pocket10k's test subjects."""
-    photos = [p for p in load_photos(find_shards("pocket10k"), cache_folder()) if p.split == "test"]
-    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(photos)}
-    images = np.stack([pixels[p.id] for p in photos])
-    encoder = load_clip_image(str(paths.CLIP))
-    clip = torch.cat([encoder.encode(images[i : i + 100]) for i in range(0, len(images), 100)])
-    subjects = sorted({p.subject_id for p in photos})
-    labels = {
-        "pose": np.array([p.pose_id for p in photos]),
-        "background": np.array([p.background_id for p in photos]),
-        "subject": np.array([subjects.index(p.subject_id) for p in photos]),
-    }
-    return TestSet(photos, images, clip, labels)
 
 
 def probe_table(run: SpotDiff, data: TestSet) -> dict[str, dict[str, float]]:
@@ -128,7 +97,7 @@ def _below(claim: str, left: float, right: float) -> Check:
 
 
 def load_spotdiff(folder: str) -> SpotDiff:
-    run = load_run(folder)
+    run = Run(folder).load()
     if not isinstance(run, SpotDiff) or set(run.experts) != {"pose", "background"}:
         raise LikenessError(f"{folder!r} is no SpotDiff run with both experts")
     return run

@@ -1,4 +1,4 @@
-"""Files that are either whole under their name or not there, and what a file's content is called."""
+"""Files that are either whole under their name or not there, what a file's content is called, and where caches go."""
 
 import hashlib
 import json
@@ -45,3 +45,8 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """``cache_dir``, or ``$LIKENESS_CACHE``, or ``~/.cache/likeness``."""
+    return Path(cache_dir or os.environ.get("LIKENESS_CACHE") or "~/.cache/likeness").expanduser()

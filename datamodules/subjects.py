@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.protocol import check_name
 from datamodules.image_io import read_square, read_square_mask
 from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 
 
 @dataclass(frozen=True)

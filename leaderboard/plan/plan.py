@@ -16,16 +16,15 @@ from datamodules.features.encoders import PORTRAIT_FEATURES
 from datamodules.subjects import SubjectPhotos, load_subjects, photos_hash
 from leaderboard.generate.generators import trained_encoders
 from leaderboard.plan.cards import list_cards, versions
-from leaderboard.plan.entries import Run
+from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
 from leaderboard.results.galleries import load_galleries, make_galleries, save_galleries
 from leaderboard.results.image_files import write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
-from lightning_modules.run import run_settings
+from lightning_modules.run import Run
 from metrics.judges import Judges
-from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import resolve_source
 from networks.placeholders import place_subjects
@@ -34,7 +33,7 @@ from networks.sampler import SamplingSettings
 from networks.subject_vectors import missing_subjects, subjects_of
 
 
-def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> list[str]:
+def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> list[str]:
     """Write protocol, cards, galleries and reference photos, unless the folder has them already.
 
     Returns:
@@ -68,11 +67,11 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     results.check(protocol)
     tokenizer = _tokenizer(wanted)
     _check_prompts(protocol, wanted, tokenizer)
-    for run in runs:
-        _check_run(run, protocol, wanted, tokenizer)
-        drawn = all(results.entry(run.entry.label).image(request.id).is_file() for request in protocol.requests)
+    for one in runs:
+        _check_run(one.run, protocol, wanted, tokenizer)
+        drawn = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not drawn:
-            _check_portraits(run, subjects)
+            _check_portraits(one.run, subjects)
     if not results.cards.is_file():  # written last
         galleries = make_galleries(judges, subjects)
         results.write_protocol(protocol)
@@ -130,7 +129,7 @@ def _check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIP
 
 
 def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
-    tensors, metadata = read_adapter(run.folder / "adapter.safetensors")
+    tensors, metadata = run.adapter()
     if metadata["backbone"] != protocol.backbone:
         raise LikenessError(
             f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
@@ -151,10 +150,9 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
 
 def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
     """A method that reads aligned faces must find exactly one in every reference, with the detector of its training."""
-    method, _ = run_settings(run.folder)
-    if not set(method.needs) & set(PORTRAIT_FEATURES):
+    if not set(run.method.needs) & set(PORTRAIT_FEATURES):
         return
-    detector = trained_encoders(run.folder)["detector"]
+    detector = trained_encoders(run)["detector"]
     for subject in subjects:
         portrait = Portrait(f"the reference photo of {subject.id}", subject.reference)
         try:

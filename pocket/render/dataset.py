@@ -34,9 +34,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
-from contracts.files import file_sha256
+from contracts.files import cache_folder, file_sha256
 from datamodules.schema import features
-from datamodules.sources import cache_folder
 from pocket.render.captions import CLASS_NOUN, caption, place_words
 from pocket.render.factors import BACKGROUNDS, POSES, Draws, draw_shot, draw_subject
 from pocket.render.renderer import render
@@ -87,7 +86,7 @@ def pocket10k(cache_dir: str | Path | None = None, grid: Grid | None = None, pro
     A render appears under its final name only when it is complete; two processes that want it render it once.
 
     Args:
-        cache_dir: Where datasets lie, see :func:`datamodules.sources.cache_folder`.
+        cache_dir: Where datasets lie, see :func:`contracts.files.cache_folder`.
         grid: The whole ``pocket10k`` unless a smaller one is given.
         processes: How many render; one per usable core unless given. 1 renders in this process.
 
