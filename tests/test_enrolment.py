@@ -33,6 +33,7 @@ from networks.subject_vectors import missing_subjects
 from pocket.render.dataset import rows_of
 from tests.helpers.batches import request_batch
 from tests.helpers.enrolment import NAMES, STEPS, arguments, enrol, vectors
+from tests.helpers.faults import fault
 from tests.helpers.tiny import tiny_base
 from tests.helpers.training import GRID, TEST, TRAINING, TinyWorld
 
@@ -158,12 +159,7 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
     step: int, together: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
-    stop = [
-        "--methods=tests.helpers.faults",
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGTERM",
-    ]
-    assert train.main([*given, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    assert train.main([*given, *fault("Signal", name="SIGTERM", step=step)]) == 143
     kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
     assert kept["vectors._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
     noted = kept["vectors._extra_state"]["waves"]
@@ -177,14 +173,8 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
-    kill = [
-        "--methods=tests.helpers.faults",
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGKILL",
-    ]
-    process = get_context("fork").Process(
-        target=lambda: os._exit(train.main([*given, *kill, f"--trainer.callbacks.step={STEPS + 3}"]))
-    )
+    kill = fault("Signal", name="SIGKILL", step=STEPS + 3)
+    process = get_context("fork").Process(target=lambda: os._exit(train.main([*given, *kill])))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

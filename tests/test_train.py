@@ -134,12 +134,7 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], step: int
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100)
-    stop = [
-        "--methods=tests.helpers.faults",
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGTERM",
-    ]
-    assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    assert train.main([*arguments, *fault("Signal", name="SIGTERM", step=step)]) == 143
     assert "stopped: the state is saved" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"interrupted.ckpt"}
     assert not (tmp_path / "run" / "adapter.safetensors").exists()
@@ -154,12 +149,7 @@ def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, rank: str
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **{"trainer.devices": 2})
-    stop = [
-        "--methods=tests.helpers.faults",
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGTERM",
-    ]
-    stop += [f"--trainer.callbacks.step={EXPERT_STEPS + 1}", f"--trainer.callbacks.rank={rank}"]
+    stop = fault("Signal", name="SIGTERM", step=EXPERT_STEPS + 1, rank=rank)
     start = [sys.executable, "train.py", *arguments]
     stopped = subprocess.run([*start, *stop], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert stopped.returncode == 143, stopped.stderr[-2000:]

@@ -50,12 +50,7 @@ def test_sigterm_in_either_stage_and_the_same_command_goes_on(
 ) -> None:
     for step in (1, 4):
         arguments = tiny_world.pidiff(tmp_path / str(step), checkpoint_every=100)
-        stop = [
-            "--methods=tests.helpers.faults",
-            "--trainer.callbacks+=tests.helpers.faults.Signal",
-            "--trainer.callbacks.name=SIGTERM",
-        ]
-        assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
+        assert train.main([*arguments, *fault("Signal", name="SIGTERM", step=step)]) == 143
         assert train.main(arguments) == 0
         found, expected = adapter(tmp_path / str(step)), adapter(unbroken)
         assert all(torch.equal(value, expected[name]) for name, value in found.items())
