@@ -19,7 +19,7 @@ from datamodules.requests import request_batch
 from datamodules.subjects import SubjectPhotos, load_subjects
 from leaderboard.plan.prompts import read_prompts
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from metrics.functional.clip_score import clip_similarity
 from networks.backbone import backbone_fingerprint
@@ -41,14 +41,15 @@ def enrolled(work: Path, name: str, subjects: Sequence[str], settings: Mapping[s
     """
     changes = {**settings, "data.subjects": json.dumps(list(subjects)), "data.validation_prompts": "[]"}
     folder = work / f"{name}-{_deciding(changes)}"
-    if not (folder / "adapter.safetensors").is_file():
+    run = Run(folder)
+    if not run.adapter_file.is_file():
         quiet = {"judges": "null", "trainer.enable_progress_bar": "false", "trainer.enable_model_summary": "false"}
         arguments = [f"--{key}={value}" for key, value in {**changes, **quiet}.items()]
         train.train([f"--config={CONFIG}", f"--output={folder}", *arguments])
-    run = load_run(folder)
-    if not isinstance(run, SefiIDE):
+    module = run.load()
+    if not isinstance(module, SefiIDE):
         raise LikenessError(f"{str(folder)!r} is no run of SeFi-IDE")
-    return run
+    return module
 
 
 def _deciding(changes: Mapping[str, object]) -> str:

@@ -29,7 +29,7 @@ from claims.leakage import FactorReader, LeakageMeasurements, TestSet, load_test
 from claims.measurements import Values
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from lightning_modules.spotdiff import SpotDiff
 from networks.face_analysis import FacePack
 from pocket.models import paths
@@ -114,7 +114,7 @@ def _below(claim: str, left: float, right: float) -> Check:
 
 
 def load_spotdiff(folder: str) -> SpotDiff:
-    run = load_run(folder)
+    run = Run(folder).load()
     if not isinstance(run, SpotDiff) or set(run.experts) != {"pose", "background"}:
         raise LikenessError(f"{folder!r} is no SpotDiff run with both experts: give a run with pose and background")
     return run

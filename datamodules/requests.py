@@ -12,6 +12,7 @@ from torch import Tensor
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.prompts import spoken
 from contracts.records import Request
 from datamodules.face_crops import portrait_from_file
@@ -20,7 +21,6 @@ from datamodules.features.encoders import PORTRAIT_FEATURES, Features, FrozenEnc
 from datamodules.image_io import read_square
 from datamodules.processes import Processes
 from datamodules.samplers import share
-from datamodules.sources import cache_folder
 from networks.keyed_noise import keyed_normal
 
 TIMED_PHOTOS = 16
@@ -117,7 +117,7 @@ class RequestDataModule(LightningDataModule):
         needs: Names of the reference features that the method asks for.
         seed: The protocol's seed.
         batch_size: Images per batch of one process.
-        cache_dir: See :func:`datamodules.sources.cache_folder`.
+        cache_dir: See :func:`contracts.files.cache_folder`.
         wplus_encoder: Folder or checkpoint of the encoder that W+ codes come from.
         detector: Face pack that finds the face in a reference.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.prompts import PLACEHOLDER, spoken
 from contracts.records import Request
 from datamodules.batches.faces import FaceStream, PersonStream
@@ -25,7 +26,7 @@ from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_texts
 from datamodules.samplers import StepLoader, Stream, share
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 
 
 @runtime_checkable

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.protocol import check_name
 from datamodules.image_io import read_square, read_square_mask
 from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from metrics.gallery import SubjectPhotos
 
 

@@ -26,13 +26,14 @@ from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from datamodules.schema import features
 from lightning_modules import per_subject
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.clip_judge import ClipJudge
 from networks.subject_tensors import VECTORS, missing_subjects
 from pocket.render.dataset import rows_of
 from tests.helpers.batches import request_batch
 from tests.helpers.enrolment import NAMES, STEPS, arguments, enrol, vectors
+from tests.helpers.faults import fault
 from tests.helpers.tiny import tiny_base
 from tests.helpers.training import GRID, TEST, TRAINING, TinyWorld
 
@@ -79,7 +80,7 @@ def by_decay(module: SefiIDE, noun: torch.Tensor) -> float:
 
 
 def test_every_subject_has_left_its_class_noun_at_every_stage(together: Path) -> None:
-    module = load_run(together)
+    module = Run(together).load()
     assert isinstance(module, SefiIDE)
     noun = module.noun_embedding("person")
     for name, value in vectors(together).items():
@@ -158,8 +159,7 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
     step: int, together: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
-    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
-    assert train.main([*given, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    assert train.main([*given, *fault("Signal", name="SIGTERM", step=step)]) == 143
     kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
     assert kept["subjects._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
     noted = kept["subjects._extra_state"]["timings"]
@@ -173,10 +173,8 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
-    kill = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGKILL"]
-    process = get_context("fork").Process(
-        target=lambda: os._exit(train.main([*given, *kill, f"--trainer.callbacks.step={STEPS + 3}"]))
-    )
+    kill = fault("Signal", name="SIGKILL", step=STEPS + 3)
+    process = get_context("fork").Process(target=lambda: os._exit(train.main([*given, *kill])))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
@@ -250,7 +248,7 @@ def test_subjects_may_be_called_like_parts_of_a_module(tiny_world: TinyWorld, tm
     rows = [{**row, "subject_id": name} for subject, name in names.items() for row in rows_of(subject, GRID)]
     Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
     run = enrol(tiny_world, tmp_path / "run", data__source=folder)
-    module = load_run(run)
+    module = Run(run).load()
     assert isinstance(module, SefiIDE) and sorted(module.subjects.known) == sorted(names.values())
     assert all(torch.equal(module.subjects[name][VECTORS], value) for name, value in vectors(run).items())
 
@@ -263,7 +261,7 @@ def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Pa
     Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
     faces = {"data__enrolment__faces": tiny_world.faces, "data__enrolment__face_classes": "[person]"}
     run = enrol(tiny_world, tmp_path / "run", data__source=folder, **faces)
-    module = load_run(run)
+    module = Run(run).load()
     assert isinstance(module, SefiIDE) and module.subjects.nouns == {NAMES[0]: "hat"}
     noun = module.noun_embedding("hat")
     assert (module.subjects[NAMES[0]][VECTORS] - noun).norm(dim=-1).min() > 20 * by_decay(module, noun)
@@ -296,7 +294,7 @@ def test_a_subject_that_the_run_lacks_is_named_with_the_command_that_enrols_it(a
     with pytest.raises(
         LikenessError, match=r"""not enrolled in this run: s0000 .*train.py .*subjects '\[.*"s0000"\]'"""
     ) as raised:
-        load_run(alone).conditioning(request_batch())
+        Run(alone).load().conditioning(request_batch())
     assert LAST in str(raised.value) and "\n" not in str(raised.value)
 
 

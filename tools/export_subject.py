@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.subject_file import SubjectFile
 from networks.subject_tensors import missing_subjects
@@ -22,7 +22,7 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
 
     Raises :class:`LikenessError` when the run is not one of SeFi-IDE or lacks the subject.
     """
-    module = load_run(run)
+    module = Run(run).load()
     if not isinstance(module, SefiIDE):
         raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
     if subject not in module.subjects.known:

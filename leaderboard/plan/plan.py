@@ -15,7 +15,7 @@ from datamodules.face_crops import Portrait, aligned
 from datamodules.features.encoders import PORTRAIT_FEATURES
 from datamodules.subjects import load_subjects, photos_hash
 from leaderboard.generate.generators import trained_encoders
-from leaderboard.plan.entries import Run
+from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
 from leaderboard.results.galleries import load_galleries, save_galleries
@@ -23,12 +23,11 @@ from leaderboard.results.image_files import write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.per_subject import PerSubjectModule
-from lightning_modules.run import run_settings
+from lightning_modules.run import Run
 from metrics.card import versions
 from metrics.gallery import SubjectPhotos, classes_with_faces, make_galleries
 from metrics.judges import Judges, Observation
 from metrics.registry import list_cards
-from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
@@ -36,7 +35,7 @@ from networks.sampler import SamplingSettings
 from networks.subject_tensors import missing_subjects, subjects_of
 
 
-def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> list[str]:
+def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> list[str]:
     """Write protocol, cards, galleries and reference photos, unless the folder has them already.
 
     Returns:
@@ -70,11 +69,11 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     results.check(protocol)
     tokenizer = _tokenizer(wanted)
     _check_prompts(protocol, wanted, tokenizer)
-    for run in runs:
-        _check_run(run, protocol, wanted, tokenizer)
-        drawn = all(results.entry(run.entry.label).image(request.id).is_file() for request in protocol.requests)
+    for one in runs:
+        _check_run(one.run, protocol, wanted, tokenizer)
+        drawn = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not drawn:
-            _check_portraits(run, subjects)
+            _check_portraits(one.run, subjects)
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
         check_photos(subjects, seen)
@@ -134,7 +133,7 @@ def _check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIP
 
 
 def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
-    tensors, metadata = read_adapter(run.folder / "adapter.safetensors")
+    tensors, metadata = run.adapter()
     if metadata["backbone"] != protocol.backbone:
         raise LikenessError(
             f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
@@ -145,21 +144,19 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
         return
     if missing := sorted(set(protocol.subjects) - enrolled.keys()):
         raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
-    method, _ = run_settings(run.folder)
-    if not issubclass(method, PerSubjectModule):
+    if not issubclass(run.method, PerSubjectModule):
         return
     try:
-        method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
+        run.method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
     except LikenessError as error:
         raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
 
 
 def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
     """A method that reads aligned faces must find exactly one in every reference, with the detector of its training."""
-    method, _ = run_settings(run.folder)
-    if not set(method.needs) & set(PORTRAIT_FEATURES):
+    if not set(run.method.needs) & set(PORTRAIT_FEATURES):
         return
-    detector = trained_encoders(run.folder)["detector"]
+    detector = trained_encoders(run)["detector"]
     for subject in subjects:
         portrait = Portrait(f"the reference photo of {subject.id}", subject.reference)
         try:

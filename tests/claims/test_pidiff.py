@@ -214,7 +214,7 @@ def test_the_runs_that_are_compared_differ_in_the_weight_only(tmp_path: Path) ->
         check_pair(run, config(tmp_path / "seed", **none, seed=1), *claim)
     with pytest.raises(LikenessError, match=r"is 0\.5 in --run and 0\.5 in --without"):
         check_pair(run, config(tmp_path / "same"), *claim)
-    with pytest.raises(LikenessError, match="missing or damaged"):
+    with pytest.raises(LikenessError, match="is not a run folder of train"):
         check_pair(run, tmp_path / "nowhere", *claim)
 
 

@@ -174,7 +174,7 @@ def test_a_run_is_found_again_until_something_that_decides_it_changes(
     config.write_text(Path(enrolled.CONFIG).read_text())
     monkeypatch.setattr(enrolled, "CONFIG", str(config))
     monkeypatch.setattr(enrolled.paths, "BASE", Path(base))
-    monkeypatch.setattr(enrolled, "load_run", lambda folder: SefiIDE(base, attention_side=8))
+    monkeypatch.setattr(enrolled.Run, "load", lambda run: SefiIDE(base, attention_side=8))
     trained: list[str] = []
 
     def train(arguments: list[str]) -> None:

@@ -10,6 +10,12 @@ import lightning as L
 import torch
 
 
+def fault(name: str, **settings: object) -> list[str]:
+    """What ``train.main`` must be told to add the callback ``name`` of this module."""
+    given = [f"--trainer.callbacks.{key}={value}" for key, value in settings.items()]
+    return [f"--methods={__name__}", f"--trainer.callbacks+={__name__}.{name}", *given]
+
+
 class Signal(L.Callback):
     """Sends this process a signal by name as the step begins after which ``step`` steps are done; with ``rank`` only
     the process of that rank."""
