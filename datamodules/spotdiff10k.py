@@ -17,15 +17,21 @@ from contracts.records import Request
 from datamodules.batches.faces import FaceStream, PersonStream
 from datamodules.batches.pairs import Drops, FactorStream, PairStream, TwoStageStream
 from datamodules.batches.subjects import Enrolment, EnrolmentSettings
-from datamodules.encode_dataset import fill_photos
-from datamodules.features.cache import FeatureCache, content_key
-from datamodules.features.encoders import Features, FrozenEncoders, photo_key
+from datamodules.features.base import EncoderContext
+from datamodules.features.cache import content_key
+from datamodules.features.registry import check_settings, known_settings
+from datamodules.features.store import Features
 from datamodules.image_io import read_square
 from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.processes import Processes
-from datamodules.requests import RequestLoader, fill_texts
+from datamodules.requests import RequestLoader
 from datamodules.samplers import StepLoader, Stream, share
 from datamodules.sources import cache_folder, find_shards
+
+BASE_FEATURES = ("moments", "text", "mask", "face")
+"""What is made of every training photo by the base model's own parts, whatever the method reads."""
+ALIGNED = ("wplus_background", "face_moments")
+"""What a first stage on aligned faces reads."""
 
 
 @runtime_checkable
@@ -47,11 +53,9 @@ class SpotDiff10kDataModule(LightningDataModule):
     Args:
         source: ``pocket10k``, a folder with Parquet shards, or a hub dataset ``owner/name[@revision]``.
         backbone: Folder or hub name of the diffusion model.
-        image_encoder: Folder or hub name of the CLIP that reference features come from.
-        wplus_encoder: Folder, or e4e checkpoint, of the encoder that W+ codes come from.
-        detector: Face pack that finds the face in photos whose landmarks are not known.
         resolution: Side in pixels of the square that images are brought to.
-        features: Names of the reference features, see ``encoders.py``.
+        features: The reference features that the method reads, and the settings of each: ``{clip: {encoder: FOLDER}}``.
+            ``datamodules/features`` has a class for each, whose fields are the settings.
         batch_size: Pairs per batch over all processes; their number must divide it.
         expert_batch_size: Photos per batch for the experts; every process gets all of them.
         expert_steps: Number of batches for the experts.
@@ -76,12 +80,9 @@ class SpotDiff10kDataModule(LightningDataModule):
     def __init__(
         self,
         backbone: str,
-        image_encoder: str | None = None,
-        wplus_encoder: str | None = None,
-        detector: str | None = None,
         source: str = "pocket10k",
         resolution: int = 512,
-        features: Sequence[str] = ("clip",),
+        features: dict[str, dict[str, Any]] | None = None,
         batch_size: int = 32,
         expert_batch_size: int = 128,
         expert_steps: int = 0,
@@ -114,19 +115,19 @@ class SpotDiff10kDataModule(LightningDataModule):
         self._drops = Drops(drop_identity, drop_text, drop_both)
         self._enrolment_settings = enrolment
         self.enrolment: Enrolment | None = None
-        self._source, self._backbone, self._image_encoder, self._resolution = (
-            source,
-            backbone,
-            image_encoder,
-            resolution,
-        )
-        self._wplus_encoder, self._detector = wplus_encoder, detector
+        self._source, self._backbone, self._resolution = source, backbone, resolution
+        self._feature_settings = dict(features or {})
+        check_settings(self._feature_settings)
         self._face_steps, self._face_texts, self._person = face_steps, tuple(face_texts), person
-        if face_steps and "wplus" not in features:
+        if face_steps and "wplus" not in self._feature_settings:
             raise LikenessError("data.face_steps asks for aligned faces: add wplus to data.features, or take it away")
         if person is not None:
             self._face_steps = self._expert_steps = expert_steps = 0
-        self._names, self._batch_size, self._expert_batch_size = tuple(features), batch_size, expert_batch_size
+        self._names, self._batch_size, self._expert_batch_size = (
+            tuple(self._feature_settings),
+            batch_size,
+            expert_batch_size,
+        )
         self._expert_steps, self._subjects, self._seed, self._num_workers = expert_steps, subjects, seed, num_workers
         self._prompts, self._validation_subjects = tuple(validation_prompts), validation_subjects
         self._validation_batch_size, self._cache_dir, self._download = (
@@ -152,38 +153,38 @@ class SpotDiff10kDataModule(LightningDataModule):
         self._validation = self._validation_references()
         processes = Processes.of(self.trainer)
         self._check_resolution()
-        encoders = FrozenEncoders(
-            self._backbone,
-            self._image_encoder,
-            self._resolution,
-            processes.device,
-            self._wplus_encoder,
-            self._detector,
-        )
-        self._features = Features(encoders, self._cache_dir / "features", processes)
-        self._rank, self._count, self._latent_shape = processes.rank, processes.count, encoders.latent_shape
+        context = EncoderContext(self._backbone, self._resolution, processes.device)
+        settings = dict(self._feature_settings)
+        if self._face_steps:
+            settings |= {
+                "wplus_background": settings["wplus"],
+                "face_moments": {"detector": settings["wplus"]["detector"]},
+            }
+        names = [*BASE_FEATURES, *settings]
+        self.features = Features(names, settings, context, self._cache_dir / "features", processes)
+        self._rank, self._count = processes.rank, processes.count
         # Encoding may take hours: what is wrong with settings, encoders or batches must not show after it.
         method = getattr(self.trainer, "lightning_module", None)
         if isinstance(method, TakesFeatures):
             processes.together(partial(method.check_features, self._feature_shape))
         self._stream, self._epoch = self._training_stream(training, alone)
         self._fill(training if alone is None or alone in training else [*training, alone])
-        encoders.release()
+        context.release()
 
     def _training_stream(self, training: list[Photo], alone: Photo | None) -> tuple[Stream, int]:
         """Training batches by number, and how many an epoch of pairs, or an enrolment, has."""
         if self.enrolment:
-            return self.enrolment.stream(self._features, self._rank, self._count), len(self.enrolment)
+            return self.enrolment.stream(self.features, self._rank, self._count), len(self.enrolment)
         settings = (self._names, self._batch_size, self._seed, self._drops, self._rank, self._count)
-        pairs = PairStream(training, self._features, *settings)
+        pairs = PairStream(training, self.features, *settings)
         if alone is not None:
-            pairs = PersonStream(alone, training, self._features, *settings)
+            pairs = PersonStream(alone, training, self.features, *settings)
         stream: Stream = pairs
         if self._face_steps:
-            faces = FaceStream(training, self._features, self._face_texts, *settings[1:])
+            faces = FaceStream(training, self.features, self._face_texts, *settings[1:])
             stream = TwoStageStream(faces, stream, self._face_steps)
         if self._expert_steps:
-            experts = FactorStream(training, self._features, self._names, self._expert_batch_size, self._seed)
+            experts = FactorStream(training, self.features, self._names, self._expert_batch_size, self._seed)
             stream = TwoStageStream(experts, stream, self._expert_steps)
         return stream, len(pairs)
 
@@ -217,9 +218,8 @@ class SpotDiff10kDataModule(LightningDataModule):
         requests = self.validation_requests()
         return RequestLoader(
             share(requests, self._rank, self._count),
-            self._features,
-            self._latent_shape,
-            {s: {name: photo_key(name, photo) for name in self._names} for s, photo in self._validation.items()},
+            self.features,
+            {subject: self.features.keys(self._names, photo) for subject, photo in self._validation.items()},
             self.class_nouns,
             self._names,
             self._seed,
@@ -233,20 +233,20 @@ class SpotDiff10kDataModule(LightningDataModule):
         Raises:
             LikenessError: the feature is none of ``features``.
         """
-        rows = self._feature(name).rows([photo_key(name, photo) for photo in self._training_photos()])
-        return rows.float().mean(dim=0)
-
-    def _feature(self, name: str) -> FeatureCache:
         self._check_name(name)
-        return self._features[name]
+        return self.features.of_photos(name, self._training_photos()).float().mean(dim=0)
 
     def _feature_shape(self, name: str) -> tuple[int, ...]:
         self._check_name(name)
-        return self._features.reference_shape(name)
+        return self.features.shape(name)
 
     def _check_name(self, name: str) -> None:
         if name not in self._names:
-            raise LikenessError(f"data.features is {list(self._names)}, the method needs {name!r}")
+            known = ", ".join(known_settings(name))
+            raise LikenessError(
+                f"data.features has {', '.join(self._names) or 'no feature'}, the method needs {name!r}: give "
+                f"data.features.{name} with its settings ({known})"
+            )
 
     @property
     def class_nouns(self) -> dict[str, str]:
@@ -256,7 +256,7 @@ class SpotDiff10kDataModule(LightningDataModule):
     @property
     def encoder_fingerprints(self) -> dict[str, str]:
         """What each cached feature depends on (weights, preprocessing, aligner), by name; after :meth:`setup`."""
-        return self._features.fingerprints()
+        return self.features.fingerprints()
 
     def validation_held_out(self) -> dict[str, NDArray[np.uint8]]:
         """Held-out photos (K, H, W, 3) RGB of each validation subject: other pose and background than its reference."""
@@ -351,13 +351,16 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     def _fill(self, training: list[Photo]) -> None:
         nouns = self.class_nouns
-        fill_texts(
-            self._features,
+        self.features.fill_texts(
             ["", *(photo.caption for photo in training), *self._face_texts]
             + [spoken(prompt, s, nouns) for prompt in self._prompts for s in self._validation],
         )
-        references = list(self._validation.values())
-        fill_photos(self._features, training, references, self._names, self._resolution, aligned=self._face_steps > 0)
+        self.features.fill_photos(["moments", *self._names], [*training, *self._validation.values()])
+        self.features.fill_photos(["mask"], training)
+        if self.features.of_faces(self._names):
+            self.features.fill_photos(["face"], training)
+        if self._face_steps:
+            self.features.fill_photos(ALIGNED, training)
 
 
 def _hashed(name: str) -> bool:

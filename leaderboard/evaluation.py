@@ -11,7 +11,7 @@ from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import Artist, generate
-from leaderboard.generate.generators import ModelArtist, PromptOnly, trained_encoders
+from leaderboard.generate.generators import ModelArtist, PromptOnly, trained_features
 from leaderboard.plan.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
 from leaderboard.plan.judge_overlap import own_judges
 from leaderboard.plan.plan import make_plan
@@ -114,7 +114,7 @@ def _artists(
         return CeilingArtist(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
-        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_encoders(run.folder)))
+        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_features(run.folder)))
         for run in runs
     ]
     return [

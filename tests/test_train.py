@@ -266,11 +266,19 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
         "file": ({"config": folder / "nowhere.yaml"}, ["nowhere.yaml"]),
         "dataset": ({"data.source": folder / "nowhere"}, ["dataset", "nowhere", "is missing"]),
         "base model": ({"model.backbone": folder / "no-base"}, ["no model folder at", "no-base"]),
-        "image encoder": ({"data.image_encoder": folder / "no-clip"}, ["no model folder at", "no-clip"]),
+        "image encoder": ({"data.features.clip.encoder": folder / "no-clip"}, ["no model folder at", "no-clip"]),
+        "feature's name": ({"data.features": {"clop": {}}}, ["unknown feature 'clop'; did you mean clip?"]),
+        "feature's setting": (
+            {"data.features": {"clip": {"encodr": "x"}}},
+            ["data.features.clip has no setting 'encodr'; did you mean encoder?"],
+        ),
         "width": ({"model.image_width": 7}, ["model.image_width is 7", "32"]),
         "batch": ({"data.batch_size": 0}, ["batch_size is 0"]),
         "resolution": ({"data.resolution": 8}, ["data.resolution is 8", f"give data.resolution {SIDE}"]),
-        "feature": ({"data.features": ["wplus"]}, ["data.features is ['wplus'], the method needs 'clip'"]),
+        "feature": (
+            {"data.features": world.wplus_feature()},
+            ["data.features has wplus, the method needs 'clip': give data.features.clip with its settings (encoder)"],
+        ),
         "accelerator": ({"trainer.accelerator": "mps" if torch.cuda.is_available() else "cuda"}, ["accelerator"]),
         "precision": ({"trainer.precision": "bf16-true"}, ["trainer.precision bf16-true", "take bf16-mixed"]),
         "batch of two processes": (
@@ -290,7 +298,8 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
     "name",
     [
         "key", "trainer key", "data key", "method", "type", "choice", "file", "dataset", "base model",
-        "image encoder", "width", "batch", "resolution", "feature", "accelerator", "precision",
+        "image encoder", "feature's name", "feature's setting", "width",
+        "batch", "resolution", "feature", "accelerator", "precision",
         "batch of two processes", "judge", "adapter", "other base",
     ],
 )  # fmt: skip
@@ -353,8 +362,9 @@ def test_every_pocket_configuration_runs(
 ) -> None:
     monkeypatch.chdir(ROOT)
     data = yaml.safe_load(config.read_text())["data"]
-    if not Path(data.get("wplus_encoder", ".")).exists():
-        pytest.skip("the pocket W+ encoder is not there")
+    settings = [value for given in data.get("features", {}).values() for value in given.values()]
+    if not all(Path(folder).exists() for folder in settings):
+        pytest.skip("the pocket encoders are not there")
     small = {
         "output": tmp_path / "run",
         "data.source": tiny_world.dataset,

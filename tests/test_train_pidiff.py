@@ -123,7 +123,10 @@ def test_an_encoder_that_does_not_fit_is_one_line(
     file = tiny_wplus(tmp_path / "wplus") / "model.safetensors"
     tensors = {key: tensor for key, tensor in load_file(file).items() if key != name}
     save_file(tensors | ({} if value is None else {name: value}), file, metadata={"format": "pt"})
-    changes = {"data.wplus_encoder": tmp_path / "wplus", "data.cache_dir": tmp_path / "cache"}
+    changes = {
+        "data.features": tiny_world.wplus_feature(encoder=str(tmp_path / "wplus")),
+        "data.cache_dir": tmp_path / "cache",
+    }
     assert train.main(tiny_world.pidiff(tmp_path / "run", **changes)) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and words in line, line
@@ -141,12 +144,12 @@ def test_an_encoder_that_does_not_fit_is_one_line(
         ({"model.scale": -5}, ["model.scale is -5.0", "0 or more"]),
         ({"model.background_weight": ".nan"}, ["model.background_weight is nan", "0 or more"]),
         ({"model.levels": "five"}, ["levels", "five"]),
-        ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
-        ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),
-        ({"data.detector": "no-such-pack"}, ["no-such-pack"]),
+        ({"data.features": "{wplus: {detector: null}}"}, ["data.features.wplus.encoder is missing", "detector: ..."]),
+        ({"data.features": "{wplus: {encoder: no-such-folder, detector: null}}"}, ["no-such-folder"]),
+        ({"data.features.wplus": "{encoder: pocket/weights/style, detector: no-such-pack}"}, ["no-such-pack"]),
         ({"data.face_texts": "[]"}, ["face_texts"]),
-        ({"data.features": "[clip]"}, ["add wplus to data.features"]),
-        ({"data.features": "[clip]", "data.face_steps": 0}, ["data.features is ['clip']", "needs 'wplus'"]),
+        ({"data.features": "{}"}, ["add wplus to data.features"]),
+        ({"data.features": "{}", "data.face_steps": 0}, ["data.features has no feature", "needs 'wplus'"]),
         ({"data.person": "s0099"}, ["data.person 's0099' has no photo"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

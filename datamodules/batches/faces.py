@@ -7,8 +7,7 @@ import torch
 from contracts.batch import FaceBatch
 from contracts.errors import LikenessError
 from datamodules.batches.pairs import TIMESTEPS, Drops, PairStream
-from datamodules.features.cache import content_key
-from datamodules.features.encoders import Features
+from datamodules.features.store import Features
 from datamodules.index import Photo
 from datamodules.samplers import global_batch, per_process, share
 from networks.keyed_noise import keyed_generator, keyed_normal
@@ -53,18 +52,18 @@ class FaceStream:
             no_identity.append(without_identity)
             text = self._texts[int(torch.randint(len(self._texts), (), generator=draws))]
             texts.append("" if without_text else text)
-        keys = [photo.face_sha256 for _, photo in samples]
-        moments = self._features["face_moments"].rows(keys)
+        photos = [photo for _, photo in samples]
+        moments = self._features.of_photos("face_moments", photos)
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         return FaceBatch(
-            sample_ids=tuple(photo.id for _, photo in samples),
+            sample_ids=tuple(photo.id for photo in photos),
             moments=moments,
             latent_noise=self._noise("face latent", samples, latent),
             noise=self._noise("face diffusion", samples, latent),
             timestep=torch.tensor(timesteps),
-            text_states=self._features["text"].rows([content_key(text) for text in texts]),
+            text_states=self._features.of_texts(texts),
             drop_identity=torch.tensor(no_identity),
-            reference={"wplus": self._features["wplus_background"].rows(keys)},
+            reference={"wplus": self._features.of_photos("wplus_background", photos)},
         )
 
     def _noise(self, what: str, samples: list[tuple[int, Photo]], shape: tuple[int, ...]) -> torch.Tensor:

@@ -8,8 +8,7 @@ import torch
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.features.cache import content_key
-from datamodules.features.encoders import PORTRAIT_FEATURES, Features, photo_key
+from datamodules.features.store import Features
 from datamodules.index import Photo, by_subject, cross_views
 from datamodules.samplers import Batch, Stream, global_batch, per_process, share
 from networks.keyed_noise import keyed_generator, keyed_normal
@@ -67,7 +66,7 @@ class PairStream:
             raise LikenessError("no two photos of one subject differ in both pose and background: there are no pairs")
         per_process(batch_size, count)
         self._photos, self._features, self._names = photos, features, tuple(reference_features)
-        self._faces = bool(set(self._names) & set(PORTRAIT_FEATURES))
+        self._faces = features.of_faces(self._names)
         self._batch_size, self._seed, self._drops, self._rank, self._count = batch_size, seed, drops, rank, count
 
     def __len__(self) -> int:
@@ -87,7 +86,7 @@ class PairStream:
             without_identity, without_text = self._drops.decide(float(torch.rand((), generator=draws)))
             no_identity.append(without_identity)
             captions.append("" if without_text else photo.caption)
-        moments = self._features["moments"].rows([photo.sha256 for photo in targets])
+        moments = self._features.of_photos("moments", targets)
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         return PairBatch(
             sample_ids=tuple(photo.id for photo in targets),
@@ -95,12 +94,12 @@ class PairStream:
             latent_noise=self._noise("latent", samples, latent),
             noise=self._noise("diffusion", samples, latent),
             timestep=torch.tensor(timesteps),
-            text_states=self._features["text"].rows([content_key(caption) for caption in captions]),
+            text_states=self._features.of_texts(captions),
             drop_identity=torch.tensor(no_identity),
             reference=self._rows(references),
             second_view=self._rows(targets),
-            mask=self._features["mask"].rows([photo.mask_sha256 for photo in targets]),
-            face=self._features["face"].rows([photo_key("face", photo) for photo in targets]) if self._faces else None,
+            mask=self._features.of_photos("mask", targets),
+            face=self._features.of_photos("face", targets) if self._faces else None,
             other=self._rows([self._other(epoch, photo) for epoch, photo in samples]) if self._several else {},
         )
 
@@ -109,7 +108,7 @@ class PairStream:
         return cross_views(photo, self._subjects[photo.subject_id])
 
     def _rows(self, photos: Sequence[Photo]) -> dict[str, torch.Tensor]:
-        return {n: self._features[n].rows([photo_key(n, photo) for photo in photos]) for n in self._names}
+        return {name: self._features.of_photos(name, photos) for name in self._names}
 
     @property
     def _several(self) -> bool:
@@ -160,7 +159,7 @@ class FactorStream:
         photos = self._grouped(number)
         return FactorBatch(
             sample_ids=tuple(photo.id for photo in photos),
-            features={n: self._features[n].rows([photo_key(n, photo) for photo in photos]) for n in self._names},
+            features={name: self._features.of_photos(name, photos) for name in self._names},
             pose=torch.tensor([self._poses.index(photo.pose_id) for photo in photos]),
             background=torch.tensor([self._backgrounds.index(photo.background_id) for photo in photos]),
             subject=torch.tensor([self._subjects.index(photo.subject_id) for photo in photos]),

@@ -11,16 +11,17 @@ from contracts.files import write_json
 from contracts.prompts import OWN, PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
 from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings, ProtocolSettings
-from datamodules.face_crops import Portrait, aligned
-from datamodules.features.encoders import PORTRAIT_FEATURES
+from datamodules.features.base import EncoderContext
+from datamodules.features.registry import make_features
+from datamodules.requests import reference_name
 from datamodules.subjects import SubjectPhotos, load_subjects, photos_hash
-from leaderboard.generate.generators import trained_encoders
+from leaderboard.generate.generators import trained_features
 from leaderboard.plan.cards import list_cards, versions
 from leaderboard.plan.entries import Run
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
 from leaderboard.results.galleries import load_galleries, make_galleries, save_galleries
-from leaderboard.results.image_files import write_picture
+from leaderboard.results.image_files import encode_picture, write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.run import run_settings
@@ -72,7 +73,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         _check_run(run, protocol, wanted, tokenizer)
         drawn = all(results.entry(run.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not drawn:
-            _check_portraits(run, subjects)
+            _check_references(run, subjects, wanted.backbone)
     if not results.cards.is_file():  # written last
         galleries = make_galleries(judges, subjects)
         results.write_protocol(protocol)
@@ -149,16 +150,17 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
             raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
 
 
-def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
-    """A method that reads aligned faces must find exactly one in every reference, with the detector of its training."""
+def _check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
+    """The features that the method reads must be able to read every reference. Where one is of aligned faces, the
+    detector of the training must find exactly one face."""
     method, _ = run_settings(run.folder)
-    if not set(method.needs) & set(PORTRAIT_FEATURES):
-        return
-    detector = trained_encoders(run.folder)["detector"]
+    context = EncoderContext(backbone, len(subjects[0].reference))
+    features = make_features(method.needs, trained_features(run.folder), context).values()
     for subject in subjects:
-        portrait = Portrait(f"the reference photo of {subject.id}", subject.reference)
+        data, name = encode_picture(subject.cut_out, {}), reference_name(subject.id)
         try:
-            aligned(portrait, len(subject.reference), detector, background=True)
+            for feature in features:
+                feature.check(feature.crop.of_file(data, name, context.resolution))
         except LikenessError as error:
             raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
 

@@ -25,7 +25,7 @@ class World:
             **{
                 "source": str(self.dataset),
                 "backbone": str(self.base),
-                "image_encoder": str(self.clip),
+                "features": {"clip": {"encoder": str(self.clip)}},
                 "resolution": 64,
                 "batch_size": 4,
                 "expert_batch_size": 12,

@@ -17,7 +17,7 @@ FIELDS = ("moments", "latent_noise", "noise", "timestep")
 
 def data(world: TinyWorld, subjects: list[str] | None = None, **settings: object) -> SpotDiff10kDataModule:
     module = SpotDiff10kDataModule(
-        **{**world.data(), "features": []},
+        **{**world.data(), "features": {}},
         subjects=subjects,
         enrolment=EnrolmentSettings(**{"steps": 3, **settings}),
     )
@@ -70,7 +70,7 @@ def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: i
     module = data(tiny_world)
     assert module.enrolment is not None
     whole = module._stream[1]
-    parts = [module.enrolment.stream(module._features, rank, count)[1] for rank in range(count)]
+    parts = [module.enrolment.stream(module.features, rank, count)[1] for rank in range(count)]
     assert sorted(name for part in parts for name in part.subjects) == list(NAMES)
     for part in parts:
         rows = [whole.subjects.index(name) for name in part.subjects]
@@ -83,7 +83,7 @@ def test_checkpoints_of_another_enrolment_are_refused(tiny_world: TinyWorld) -> 
     there = data(tiny_world).state_dict()
     with pytest.raises(LikenessError, match=r"`enrolment\.steps` differs \(3 there, 4 here\)"):
         data(tiny_world, steps=4).load_state_dict(there)
-    pairs = SpotDiff10kDataModule(**{**tiny_world.data(), "features": []})
+    pairs = SpotDiff10kDataModule(**{**tiny_world.data(), "features": {}})
     pairs.setup()
     with pytest.raises(LikenessError, match=r"`enrolment\.subjects` differs .* None here\)"):
         pairs.load_state_dict(there)
@@ -91,7 +91,7 @@ def test_checkpoints_of_another_enrolment_are_refused(tiny_world: TinyWorld) -> 
 
 def test_an_enrolments_validation_draws_who_is_enrolled_first(tiny_world: TinyWorld) -> None:
     module = SpotDiff10kDataModule(
-        **{**tiny_world.data(), "features": []},
+        **{**tiny_world.data(), "features": {}},
         enrolment=EnrolmentSettings(steps=1, at_once=2),
         validation_prompts=tiny_world.prompts[:1],
         validation_subjects=2,

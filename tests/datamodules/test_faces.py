@@ -9,7 +9,9 @@ from contracts.batch import FaceBatch, PairBatch
 from contracts.errors import LikenessError
 from datamodules.batches.pairs import PairStream
 from datamodules.face_crops import aligned, portrait_of
-from datamodules.features.encoders import FrozenEncoders, photo_key
+from datamodules.features.base import EncoderContext
+from datamodules.features.crops import FACE, SQUARE
+from datamodules.features.registry import known_settings, make_features
 from datamodules.index import read_pictures
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from networks.face_alignment import VERSION
@@ -21,7 +23,7 @@ TEXTS = ["a photo of a person", "a person"]
 
 
 def datamodule(world: TinyWorld, **changes: object) -> SpotDiff10kDataModule:
-    arguments = {**world.data(), "features": ["wplus"], "face_steps": 2, "face_texts": TEXTS, **changes}
+    arguments = {**world.data(), "features": world.wplus_feature(), "face_steps": 2, "face_texts": TEXTS, **changes}
     module = SpotDiff10kDataModule(**arguments)
     module.setup()
     return module
@@ -54,13 +56,13 @@ def test_a_reference_is_encoded_without_its_background(ready: SpotDiff10kDataMod
     picture = next(iter(read_pictures([photo])))
     crop = aligned(portrait_of(picture), 64, None, background=False)
     expected = load_wplus(str(tiny_world.wplus)).encode(crop[None])
-    torch.testing.assert_close(ready._features["wplus"].rows([photo.face_sha256]), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ready.features["wplus"].rows([photo.face_sha256]), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_other_person_is_another_one_and_does_not_move_the_rest(ready: SpotDiff10kDataModule) -> None:
     codes = {}
     for photo in ready.photos["train"]:
-        codes[tuple(ready._features["wplus"].rows([photo.face_sha256])[0].flatten().tolist())] = photo.subject_id
+        codes[tuple(ready.features["wplus"].rows([photo.face_sha256])[0].flatten().tolist())] = photo.subject_id
     for k in range(2, 6):
         batch = ready._stream[k]
         assert isinstance(batch, PairBatch) and batch.face is not None
@@ -73,7 +75,7 @@ def test_the_other_person_is_another_one_and_does_not_move_the_rest(ready: SpotD
 def test_a_batch_is_a_function_of_its_number(ready: SpotDiff10kDataModule, tiny_world: TinyWorld) -> None:
     """Two processes' halves are the batch of one."""
     training = ready._training_photos()
-    halves = [PairStream(training, ready._features, ["wplus"], 4, 0, ready._drops, rank, 2)[3] for rank in (0, 1)]
+    halves = [PairStream(training, ready.features, ["wplus"], 4, 0, ready._drops, rank, 2)[3] for rank in (0, 1)]
     whole = ready._stream[3 + 2]
     assert isinstance(whole, PairBatch)
     for name in ("other", "reference"):
@@ -82,7 +84,7 @@ def test_a_batch_is_a_function_of_its_number(ready: SpotDiff10kDataModule, tiny_
 
 
 def test_features_without_faces_ask_for_neither_mask_nor_others(tiny_world: TinyWorld) -> None:
-    module = datamodule(tiny_world, features=["clip"], face_steps=0)
+    module = datamodule(tiny_world, features=tiny_world.data()["features"], face_steps=0)
     batch = module._stream[0]
     assert isinstance(batch, PairBatch) and batch.face is None and batch.other == {}
 
@@ -97,16 +99,17 @@ def test_keys_cover_all_that_a_face_is_made_of(ready: SpotDiff10kDataModule) -> 
     from dataclasses import replace
 
     photo = ready.photos["train"][0]
-    assert photo_key("clip", photo) == photo.sha256
+    assert SQUARE.key(photo) == photo.sha256
     moved = replace(photo, landmarks=((0.0, 0.0), *photo.landmarks[1:]))
     masked, boxed = replace(photo, mask_sha256="0" * 64), replace(photo, bbox=(0.0, 0.0, 1.0, 1.0))
-    assert len({photo_key("wplus", p) for p in (photo, moved, masked, boxed)}) == 4
+    assert len({FACE.key(p) for p in (photo, moved, masked, boxed)}) == 4
 
 
 def test_fingerprints_name_aligner_detector_and_weights(tiny_world: TinyWorld) -> None:
-    def fingerprint(name: str, **changes: str) -> str:
-        sources = {"wplus_encoder": str(tiny_world.wplus), "detector": str(tiny_world.faces), **changes}
-        return FrozenEncoders(str(tiny_world.base), None, 64, torch.device("cpu"), **sources).fingerprint(name)
+    def fingerprint(name: str) -> str:
+        settings = tiny_world.wplus_feature(detector=str(tiny_world.faces))["wplus"]
+        given = {setting: settings[setting] for setting in known_settings(name)}
+        return make_features([name], {name: given}, EncoderContext(str(tiny_world.base), 64))[name].fingerprint
 
     assert VERSION in fingerprint("wplus")
     from networks.face_analysis import FacePack
@@ -134,7 +137,9 @@ def test_checkpoints_of_other_faces_are_refused(ready: SpotDiff10kDataModule, ti
 def test_checkpoints_of_other_encoders_are_refused(
     ready: SpotDiff10kDataModule, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
-    other = datamodule(tiny_world, wplus_encoder=str(tiny_wplus(tmp_path / "other", seed=1)))
+    other = datamodule(
+        tiny_world, features=tiny_world.wplus_feature(encoder=str(tiny_wplus(tmp_path / "other", seed=1)))
+    )
     with pytest.raises(LikenessError, match=r"other batches: `encoder\.wplus` differs; take another") as raised:
         other.load_state_dict(ready.state_dict())
     assert "\n" not in str(raised.value)
@@ -146,7 +151,7 @@ def test_of_one_person_every_batch_is_the_same_photo_with_other_noise(tiny_world
     first, second = module._stream[0], module._stream[1]
     assert isinstance(first, PairBatch) and isinstance(second, PairBatch)
     assert set(first.sample_ids) == {photo.id} and photo.split == "val" and photo.pose_id == 0
-    code = module._features["wplus"].rows([photo.face_sha256])
+    code = module.features["wplus"].rows([photo.face_sha256])
     assert torch.equal(first.reference["wplus"], code.expand(4, -1, -1))
     assert not (first.other["wplus"] == code).all(dim=(1, 2)).any()
     noises = torch.cat([first.noise, second.noise]).flatten(1)

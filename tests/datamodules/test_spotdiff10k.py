@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.features import encoders
 from datamodules.features.cache import content_key
+from datamodules.features.store import Features
 from datamodules.image_io import read_square
 from datamodules.index import read_pictures
 from datamodules.schema import features
@@ -180,13 +180,13 @@ def test_resuming_on_other_batches_is_refused(
 
 def _count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     calls: list[tuple[str, int]] = []
-    encode = encoders.FrozenEncoders.encode
+    encode = Features._encode
 
-    def counted(self: encoders.FrozenEncoders, name: str, batch: Any) -> Tensor:
+    def counted(self: Features, name: str, batch: list) -> Tensor:
         calls.append((name, len(batch)))
         return encode(self, name, batch)
 
-    monkeypatch.setattr(encoders.FrozenEncoders, "encode", counted)
+    monkeypatch.setattr(Features, "_encode", counted)
     return calls
 
 
@@ -199,7 +199,7 @@ def test_each_item_is_encoded_once_by_one_of_the_processes(
         trainer = _trainer(tmp_path, devices=2, strategy="ddp", max_steps=1)
         datamodule = world.datamodule(cache_dir=str(tmp_path))
         trainer.fit(_Tiny(), datamodule)
-        return calls, [len(datamodule._features[name]._where) for name in ("moments", "clip", "mask", "text")]
+        return calls, [len(datamodule.features[name]._where) for name in ("moments", "clip", "mask", "text")]
 
     (calls0, known0), (calls1, known1) = run_ranks(work)
     assert known0 == known1
@@ -235,8 +235,8 @@ def test_another_encoder_is_another_cache(world: World, ready: SpotDiff10kDataMo
     other = world.datamodule(backbone=str(tiny_base(tmp_path / "base", seed=1)), subjects=["s0000", "s0001"])
     other.setup("fit")
     keys = [p.sha256 for p in ready.photos["train"][:4]]
-    assert not torch.equal(other._features["moments"].rows(keys), ready._features["moments"].rows(keys))
-    assert torch.equal(other._features["clip"].rows(keys), ready._features["clip"].rows(keys))
+    assert not torch.equal(other.features["moments"].rows(keys), ready.features["moments"].rows(keys))
+    assert torch.equal(other.features["clip"].rows(keys), ready.features["clip"].rows(keys))
 
 
 def test_cached_features_are_the_encoders_outputs(world: World, ready: SpotDiff10kDataModule) -> None:
@@ -244,10 +244,8 @@ def test_cached_features_are_the_encoders_outputs(world: World, ready: SpotDiff1
     pixels = torch.stack([torch.tensor(read_square(p.image, "x", 64)) for p in pictures])
     keys = [p.photo.sha256 for p in pictures]
     moments = load_backbone(str(world.base)).encode_moments(pixels)
-    assert torch.allclose(ready._features["moments"].rows(keys), moments, atol=1e-5)
-    assert torch.allclose(
-        ready._features["clip"].rows(keys), load_clip_image(str(world.clip)).encode(pixels), atol=1e-5
-    )
+    assert torch.allclose(ready.features["moments"].rows(keys), moments, atol=1e-5)
+    assert torch.allclose(ready.features["clip"].rows(keys), load_clip_image(str(world.clip)).encode(pixels), atol=1e-5)
 
 
 def test_validation_is_a_grid_over_subjects_that_are_not_trained_on(ready: SpotDiff10kDataModule) -> None:
@@ -275,8 +273,11 @@ def test_mistakes_are_named(world: World, tmp_path: Path) -> None:
 
     assert "dataset 'nowhere' is missing" in error(source="nowhere")
     assert "subject 's9999' is not in the training split" in error(subjects=["s9999"])
-    assert "needs an image encoder" in error(image_encoder=None)
-    assert "unknown image feature 'dino'" in error(features=["dino"])
+    assert "data.features.clip.encoder is missing" in error(features={"clip": {}})
+    assert "unknown feature 'clop'; did you mean clip?" in error(features={"clop": {}})
+    assert "data.features.clip has no setting 'encodr'; did you mean encoder?" in error(
+        features={"clip": {"encodr": "x"}}
+    )
     assert "batch_size is 0" in error(batch_size=0)
     assert "drop rates" in error(drop_text=2.0)
     assert "no model folder" in error(backbone="./nothing")

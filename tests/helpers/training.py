@@ -1,5 +1,6 @@
 """Training in miniature: data and models of the smallest size, and what ``train.py`` must be told about them."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +48,16 @@ class TinyWorld:
         return {
             "source": str(self.dataset),
             "backbone": str(self.base),
-            "image_encoder": str(self.clip),
-            "wplus_encoder": str(self.wplus),
+            "features": {"clip": {"encoder": str(self.clip)}},
             "resolution": SIDE,
             "batch_size": 4,
             "expert_batch_size": 8,
             "cache_dir": str(self.cache),
         }
+
+    def wplus_feature(self, **changes: object) -> dict:
+        """``data.features`` of PIDiff."""
+        return {"wplus": {"encoder": str(self.wplus), "detector": None, **changes}}
 
     def arguments(self, output: Path, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for SpotDiff; ``changes`` are keys with ``__`` for the dots."""
@@ -90,7 +94,7 @@ class TinyWorld:
             "model": "lightning_modules.PIDiff",
             "model.code_rows": 10,
             "model.code_width": 8,
-            "data.features": "[wplus]",
+            "data.features": self.wplus_feature(),
             "data.face_steps": 2,
             "data.face_texts": "[a photo of a person]",
         }
@@ -99,4 +103,4 @@ class TinyWorld:
 
 
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return json.dumps(value) if isinstance(value, bool | dict) else str(value)
