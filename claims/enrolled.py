@@ -41,7 +41,7 @@ def enrolled(work: Path, name: str, subjects: Sequence[str], settings: Mapping[s
     It is trained if it is not there yet. Its folder is called after all that decides it, so that a run of an older
     configuration or base model is never taken for it.
     """
-    changes = {**settings, "data.subjects": json.dumps(list(subjects)), "data.validation_prompts": "[]"}
+    changes = {**settings, "data.subjects": json.dumps(list(subjects)), "data.validation.prompts": "[]"}
     folder = work / f"{name}-{_deciding(changes)}"
     if not (folder / "adapter.safetensors").is_file():
         quiet = {"judges": "null", "trainer.enable_progress_bar": "false", "trainer.enable_model_summary": "false"}

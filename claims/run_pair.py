@@ -44,7 +44,7 @@ def _deciding(folder: Path) -> dict[str, object]:
             key: value
             for part in DECIDING
             for key, value in _flat(part, config.get(part))
-            if not key.startswith(("data.validation_", "data.num_workers", "data.cache_dir", "data.download"))
+            if not key.startswith(("data.validation", "data.num_workers", "data.cache_dir", "data.download"))
             and (part != "trainer" or key in TRAINER)
         }
     except (OSError, yaml.YAMLError, AttributeError) as error:

@@ -24,7 +24,7 @@ from datamodules.features.store import Features
 from datamodules.index import Photo, load_photos
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader
-from datamodules.samplers import StepLoader, Stream, share
+from datamodules.samplers import StepLoader, Stream, check_same_batches, share
 from datamodules.sources import cache_folder, find_shards
 from datamodules.subjects import SubjectPhotos
 from datamodules.validation import ValidationGrid, ValidationSettings

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import train
 from datamodules.spotdiff10k import SpotDiff10kDataModule
+from datamodules.validation import ValidationSettings
 from lightning_modules.run import load_run
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
@@ -35,7 +36,7 @@ STEPS, EXPERT_STEPS = 6, 2
 def validated(world: TinyWorld) -> dict[str, object]:
     """Settings that validate once, after the last step, on three requests of one subject."""
     judges = {"judges.faces": world.faces, "judges.clip": world.clip}
-    return {"data.validation_prompts": list(world.prompts), "trainer.val_check_interval": STEPS, **judges}
+    return {"data.validation.prompts": list(world.prompts), "trainer.val_check_interval": STEPS, **judges}
 
 
 def adapter(run: Path) -> dict[str, Tensor]:
@@ -91,7 +92,8 @@ def test_the_adapter_is_what_was_trained_and_nothing_else(unbroken: Path) -> Non
 
 def test_validation_logs_what_the_judges_say(unbroken: Path, tiny_world: TinyWorld) -> None:
     data = SpotDiff10kDataModule(
-        **tiny_world.data(), validation_prompts=tiny_world.prompts, validation_subjects=1, validation_batch_size=2
+        **tiny_world.data(),
+        validation=ValidationSettings(prompts=list(tiny_world.prompts), subjects=1, batch_size=2),
     )
     data.setup()
     module, faces, clip = load_run(unbroken), FacePack(tiny_world.faces), ClipJudge(str(tiny_world.clip))
@@ -194,7 +196,7 @@ def test_a_run_that_saves_at_other_steps_goes_on_in_the_same_checkpoint(tiny_wor
 
 
 def test_sigterm_within_an_accumulated_step_waits_for_the_whole_of_it(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    settings = {"trainer.accumulate_grad_batches": 2, "trainer.max_steps": 3, "data.expert_steps": 0}
+    settings = {"trainer.accumulate_grad_batches": 2, "trainer.max_steps": 3, "data.first_stage": "null"}
     assert train.main(tiny_world.arguments(tmp_path / "whole", **settings)) == 0
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **settings)
     stop = [
@@ -212,7 +214,7 @@ def test_processes_with_unequal_shares_of_the_validation_end_together(
     tiny_world: TinyWorld, tmp_path: Path, requests: int
 ) -> None:
     """What they do together, scores and whatever comes after, would wait for ever for one that leaves something out."""
-    settings = {"data.validation_prompts": list(tiny_world.prompts[:requests]), "data.validation_batch_size": 1}
+    settings = {"data.validation.prompts": list(tiny_world.prompts[:requests]), "data.validation.batch_size": 1}
     arguments = tiny_world.arguments(tmp_path / "run", **{**validated(tiny_world), **settings, "trainer.devices": 2})
     done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, timeout=200)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
@@ -260,6 +262,12 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
         "key": ({"model.orthogonality_wieght": 0.2}, ["orthogonality_wieght", "did you mean", "orthogonality_weight?"]),
         "trainer key": ({"trainer.max_step": 3}, ["trainer.max_step", "did you mean trainer.max_steps?"]),
         "data key": ({"data.sourc": "x"}, ["data.sourc", "did you mean data.source?"]),
+        "stage's key": (
+            {"data.first_stage.init_args.stepz": 3},
+            ["stepz", "did you mean data.first_stage.init_args.steps?"],
+        ),
+        "drops": ({"data.drops.text": 2.0}, ["data.drops", "must add up to 1 at most"]),
+        "drops key": ({"data.drops.identty": 0.1}, ["data.drops.identty", "did you mean data.drops.identity?"]),
         "method": ({"model": "lightning_modules.SpotDif"}, ["SpotDif"]),
         "type": ({"trainer.max_steps": "many"}, ["max_steps", "many"]),
         "choice": ({"model.orthogonality": "sometimes"}, ["orthogonality", "sometimes"]),
@@ -297,8 +305,8 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
 @pytest.mark.parametrize(
     "name",
     [
-        "key", "trainer key", "data key", "method", "type", "choice", "file", "dataset", "base model",
-        "image encoder", "feature's name", "feature's setting", "width",
+        "key", "trainer key", "data key", "stage's key", "drops key", "drops", "method", "type", "choice", "file",
+        "dataset", "base model", "image encoder", "feature's name", "feature's setting", "width",
         "batch", "resolution", "feature", "accelerator", "precision",
         "batch of two processes", "judge", "adapter", "other base",
     ],
@@ -365,14 +373,15 @@ def test_every_pocket_configuration_runs(
     settings = [value for given in data.get("features", {}).values() for value in given.values()]
     if not all(Path(folder).exists() for folder in settings):
         pytest.skip("the pocket encoders are not there")
+    stage = data.get("first_stage", {"init_args": {}})["init_args"]
+    first_stage = {name: value for name, value in {"steps": 2, "batch_size": 8}.items() if name in stage}
     small = {
         "output": tmp_path / "run",
         "data.source": tiny_world.dataset,
         "data.cache_dir": tiny_world.cache,
         "data.batch_size": 4,
-        "data.expert_batch_size": 8,
-        **{f"data.{stage}": 2 for stage in ("expert_steps", "face_steps") if stage in data},
-        "data.validation_subjects": 1,
+        **{f"data.first_stage.init_args.{name}": value for name, value in first_stage.items()},
+        "data.validation.subjects": 1,
         "trainer.accelerator": "cpu",
         "trainer.max_steps": 4,
         "trainer.val_check_interval": 4,

@@ -7,7 +7,8 @@ import torch
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.batches.pairs import Drops, FactorStream, PairStream
+from datamodules.batches.experts import FactorStream
+from datamodules.batches.pairs import Drops, PairStream
 from datamodules.features.cache import content_key
 from datamodules.index import Photo
 from datamodules.spotdiff10k import SpotDiff10kDataModule
@@ -16,7 +17,7 @@ from tests.helpers.distributed import run_ranks
 
 def _pairs(ready: SpotDiff10kDataModule, **changes: object) -> PairStream:
     settings = {"batch_size": 8, "seed": 1, "drops": Drops(), **changes}
-    return PairStream(ready.photos["train"], ready.features, ("clip",), **settings)  # type: ignore[arg-type]
+    return PairStream(replace(ready.training_data, **settings))  # type: ignore[arg-type]
 
 
 def _photo_of(ready: SpotDiff10kDataModule, clip: torch.Tensor) -> Photo:
@@ -108,7 +109,7 @@ def test_drop_rates_are_checked() -> None:
 
 
 def _groups(ready: SpotDiff10kDataModule, photos: list[Photo], size: int = 12) -> FactorStream:
-    return FactorStream(photos, ready.features, ("clip",), size, seed=1)
+    return FactorStream(replace(ready.training_data, photos=photos, seed=1), size)
 
 
 @pytest.mark.parametrize("size", [6, 12, 20])
@@ -134,7 +135,7 @@ def test_data_without_pairs_or_groups_is_refused(ready: SpotDiff10kDataModule) -
     photos = ready.photos["train"]
     one_pose = [replace(p, pose_id=0) for p in photos]
     with pytest.raises(LikenessError, match="there are no pairs"):
-        PairStream(one_pose, ready.features, ("clip",), 4, 0, Drops())
+        _pairs(ready, photos=one_pose)
     with pytest.raises(LikenessError, match="at least two poses"):
         _groups(ready, one_pose)
     with pytest.raises(LikenessError, match="at least two poses"):

@@ -51,7 +51,6 @@ class TinyWorld:
             "features": {"clip": {"encoder": str(self.clip)}},
             "resolution": SIDE,
             "batch_size": 4,
-            "expert_batch_size": 8,
             "cache_dir": str(self.cache),
         }
 
@@ -70,9 +69,9 @@ class TinyWorld:
             "model.warmup_steps": 2,
             "model.learning_rate": 1e-3,
             **{f"data.{name}": value for name, value in self.data().items()},
-            "data.expert_steps": 2,
-            "data.validation_subjects": 1,
-            "data.validation_batch_size": 2,
+            "data.first_stage": stage("experts.ExpertStage", steps=2, batch_size=8),
+            "data.validation.subjects": 1,
+            "data.validation.batch_size": 2,
             "trainer.check_val_every_n_epoch": "null",
             "trainer.accelerator": "cpu",
             "trainer.devices": 1,
@@ -89,17 +88,21 @@ class TinyWorld:
 
     def pidiff(self, output: Path, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole pictures."""
-        others = {"--model.image_width", "--model.hidden", "--data.expert_steps"}
+        others = {"--model.image_width", "--model.hidden"}
         settings: dict[str, object] = {
             "model": "lightning_modules.PIDiff",
             "model.code_rows": 10,
             "model.code_width": 8,
             "data.features": self.wplus_feature(),
-            "data.face_steps": 2,
-            "data.face_texts": "[a photo of a person]",
+            "data.first_stage": stage("faces.FaceStage", steps=2, texts=["a photo of a person"]),
         }
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [given for given in self.arguments(output, **settings) if given.split("=")[0] not in others]
+
+
+def stage(name: str, **settings: object) -> dict:
+    """``data.first_stage`` of a class of ``datamodules/batches``."""
+    return {"class_path": f"datamodules.batches.{name}", "init_args": settings}
 
 
 def _text(value: object) -> str:
