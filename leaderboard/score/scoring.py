@@ -154,7 +154,7 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
             details={
                 "faces": int(faces.counts[i]),
                 "subject_has_face": judged.galleries[i].has_face,
-                "detector_rung": faces.rungs[i],
+                "detector_rung": faces.attempts[i],
                 "tokens_cut": judged.tokens_cut[i],
                 "blank": bool(judged.images[i].min() == judged.images[i].max()),
             },
