@@ -37,7 +37,7 @@ def make_parser(configured: bool = True) -> ArgumentParser:
     """The command line; everything in a configuration file can be given here too.
 
     Args:
-        configured: With the keys of :class:`EvaluationSettings`, which only drawing and scoring need.
+        configured: With the keys of :class:`EvaluationSettings`, which only generation and scoring need.
     """
     parser = ArgumentParser(
         prog="evaluate.py",
@@ -75,7 +75,7 @@ def make_parser(configured: bool = True) -> ArgumentParser:
 
 
 def needs_settings(arguments: Sequence[str]) -> bool:
-    """Whether the arguments draw or score. A finished folder is read without a configuration."""
+    """Whether the arguments generate or score. A finished folder is read without a configuration."""
     words = _words(arguments)
     reads = {"--verify", "--compare"} & set(words) or _stage(words) in ("report", "cards")
     return "--config" in words or not reads
@@ -118,15 +118,15 @@ def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: s
     """Run the stages over the results folder; a report needs no settings.
 
     Raises:
-        LikenessError: also where a method could not be drawn or scored, after all that could be done for the others.
+        LikenessError: also where a method's images could not be generated or scored, after the others were done.
     """
     from leaderboard.results.folder import Results
 
     results, failures = Results(output), list[str]()
     if settings is not None and set(stages) & {"generate", "score"}:
-        from leaderboard.evaluation import draw_and_score
+        from leaderboard.evaluation import generate_and_score
 
-        failures = draw_and_score(settings, results, runs, stages)
+        failures = generate_and_score(settings, results, runs, stages)
     if "report" in stages and _is_first():
         from leaderboard.report.report import write_report
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from contracts.files import cache_folder
 from contracts.prompts import OWN
 from datamodules.image_io import read_square, read_square_mask
-from datamodules.index import by_subject, held_out_of, load_photos, read_pictures
+from datamodules.index import by_subject, held_out_of, load_photos, read_photos
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.keyed_noise import keyed_normal
@@ -30,7 +30,7 @@ def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> NDArray[np.floa
     photos = by_subject(load_photos(find_shards("pocket10k"), cache_folder()))
     shares = []
     for subject in subjects:
-        held_out = list(read_pictures(held_out_of(photos[subject])[:PHOTOS]))
+        held_out = list(read_photos(held_out_of(photos[subject])[:PHOTOS]))
         side = module.backbone.resolution
         images = np.stack([read_square(p.image, p.photo.id, side) for p in held_out])
         masks = np.stack([read_square_mask(p.mask, p.photo.id, side) for p in held_out])

@@ -14,7 +14,7 @@ from lightning_modules.pidiff import PIDiff
 from metrics.functional.edit_change import HEAD, edit_change
 from metrics.regions import person_region
 from tools.edit_faces.editor import Editor, Person
-from tools.edit_faces.edits import draw_codes
+from tools.edit_faces.edits import generate_codes
 
 PROMPT = "a photo of a <subject>, in a garden"
 REWORDED = "a photo of a <subject>, in a red shirt, in a garden"
@@ -65,7 +65,7 @@ class EditSampler:
         for i, person in enumerate(self.people):
             code = edit(self.codes[i], self.codes[(i + 1) % len(self.codes)])[None]
             keys = [("claim", person.id, sample) for sample in range(self.samples)]
-            images += [draw_codes(run, code, prompt, person.noun, key) for key in keys]
+            images += [generate_codes(run, code, prompt, person.noun, key) for key in keys]
         return np.concatenate(images)
 
     def measure(self, images: NDArray[np.uint8], base: NDArray[np.uint8], whose: int = 0) -> EditMeasurements:

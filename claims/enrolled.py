@@ -117,7 +117,7 @@ class ProtocolSampler:
             latent_shape=module.backbone.latent_shape,
             text_states=module.backbone.encode_text(self._texts(part)),
         )
-        return module.draw(batch).numpy()
+        return module.generate(batch).numpy()
 
     def _texts(self, part: Sequence[Wanted]) -> list[str]:
         """The prompts as text encoders read them, with class nouns."""

@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from claims.measurements import BATCH, Values, identities, subject_galleries
 from contracts.files import cache_folder
 from datamodules.image_io import read_square
-from datamodules.index import Photo, load_photos, read_pictures
+from datamodules.index import Photo, load_photos, read_photos
 from datamodules.requests import request_batch
 from datamodules.sources import find_shards
 from lightning_modules.spotdiff import SpotDiff
@@ -36,7 +36,7 @@ class TestSet:
 def load_test_set(resolution: int) -> TestSet:
     """All photos of pocket10k's test subjects."""
     photos = [p for p in load_photos(find_shards("pocket10k"), cache_folder()) if p.split == "test"]
-    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_pictures(photos)}
+    pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_photos(photos)}
     images = np.stack([pixels[p.id] for p in photos])
     encoder = load_clip_image(str(paths.CLIP))
     clip = torch.cat([encoder.encode(images[i : i + 100]) for i in range(0, len(images), 100)])
@@ -130,6 +130,6 @@ def _generate(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str,
     )
     before = run.scale
     run.scale = scale
-    images = run.draw(batch).numpy()
+    images = run.generate(batch).numpy()
     run.scale = before
     return images

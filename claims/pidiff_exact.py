@@ -16,7 +16,7 @@ from networks.attention import cross_attention_layers
 from networks.keyed_noise import keyed_normal
 from networks.residual_attention import ResidualProjections, install_residual_attention
 from networks.wplus_mapper import WPlusMapper
-from tools.edit_faces.edits import draw_codes
+from tools.edit_faces.edits import generate_codes
 
 
 def exact_checks(run: PIDiff, backbone: str) -> list[Check]:
@@ -30,8 +30,8 @@ def base_checks(run: PIDiff, backbone: str) -> list[Check]:
     floor.sampling = run.sampling
     codes = keyed_normal((2, *run.code_shape), "claims", "codes")
     with settings(run, scale=0.0):
-        ours = draw_codes(run, codes, PROMPT, "person", ("claims", 0))
-    base = draw_codes(floor, codes, PROMPT, "person", ("claims", 0))  # type: ignore[arg-type]
+        ours = generate_codes(run, codes, PROMPT, "person", ("claims", 0))
+    base = generate_codes(floor, codes, PROMPT, "person", ("claims", 0))  # type: ignore[arg-type]
     return [equal("W1 pixels that differ from the base model at scale 0", float((ours != base).sum()), 0.0)]
 
 

@@ -27,7 +27,7 @@ class _Movable:
 
 @dataclass(frozen=True)
 class PairBatch(_Movable):
-    """Cross-view training pairs: draw ``target`` of a subject, given a ``reference`` of the same subject.
+    """Cross-view training pairs: generate ``target`` of a subject, given a ``reference`` of the same subject.
 
     Target and reference differ in pose and in background.
     """
@@ -61,7 +61,7 @@ class PairBatch(_Movable):
 
 @dataclass(frozen=True)
 class FaceBatch(_Movable):
-    """Aligned faces and their own W+ codes: draw the face that the code is of. Fields as in :class:`PairBatch`."""
+    """Aligned faces and their own W+ codes: generate the face that the code is of. Fields as in :class:`PairBatch`."""
 
     sample_ids: tuple[str, ...]
     moments: Tensor

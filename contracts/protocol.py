@@ -48,13 +48,13 @@ class Protocol:
     metrics: Mapping[str, str]
     """Version string by metric name; they hold the judges' fingerprints."""
     limit: int | None = None
-    """Draw only so many images per entry, for a quick look; such a protocol has a hash of its own."""
+    """Generate only so many images per entry, for a quick look; such a protocol has a hash of its own."""
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
-        """Every image to draw, subject by subject, prompt by prompt, sample by sample.
+        """Every image to generate, subject by subject, prompt by prompt, sample by sample.
 
-        A prompt that names a further subject is not drawn for that one, who would be in it twice.
+        A prompt that names a further subject is not generated for that one, who would be in it twice.
 
         With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
         subjects and many prompts. All samples of a prompt are taken before the next prompt's first, so only the last

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(frozen=True)
 class Request:
-    """One image to draw: which subject, which prompt, which sample of it."""
+    """One image to generate: which subject, which prompt, which sample of it."""
 
     subject: str
     prompt_id: str

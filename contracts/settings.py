@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ProtocolSettings:
-    """The fixed list of requests and how they are drawn.
+    """The fixed list of requests and how they are generated.
 
     Args:
         prompts: YAML file with prompts, see ``configs/prompts``.
         backbone: Folder (or hub name) of the base model that every method was trained on.
-        resolution: Side of a drawn image in pixels.
+        resolution: Side of a generated image in pixels.
         dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
         subjects: How many test subjects to take, in sorted order, or their names.
         samples: Images per subject and prompt.
@@ -75,7 +75,8 @@ class EvaluationSettings:
     """Everything that ``evaluate.py`` needs besides the runs.
 
     Args:
-        limit: Quick look: draw only so many images per entry. The protocol gets a hash of its own; every table says so.
+        limit: Quick look: generate only so many images per entry. The protocol gets a hash of its own, and every table
+            says so.
     """
 
     protocol: ProtocolSettings

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from datamodules.image_io import open_image
-from datamodules.index import Picture
+from datamodules.index import PhotoFiles
 from networks.face_alignment import align_face
 from networks.face_analysis import DETECTION_SIDE, Face, FacePack
 
@@ -37,15 +37,15 @@ class Portrait:
     mask: NDArray[np.uint8] | None = None
 
 
-def portrait_of(picture: Picture) -> Portrait:
+def portrait_of(files: PhotoFiles) -> Portrait:
     """A photo of a dataset, with the landmarks and the mask that the dataset has.
 
     Raises:
         LikenessError: the files cannot be read, or the mask has another size than the image.
     """
-    name = f"image {picture.photo.id}"
-    pixels = np.asarray(open_image(picture.image, name))
-    return Portrait(name, pixels, np.array(picture.photo.landmarks, np.float32), _mask(picture, pixels))
+    name = f"image {files.photo.id}"
+    pixels = np.asarray(open_image(files.image, name))
+    return Portrait(name, pixels, np.array(files.photo.landmarks, np.float32), _mask(files, pixels))
 
 
 def portrait_from_file(data: bytes, name: str) -> Portrait:
@@ -79,7 +79,7 @@ def aligned(portrait: Portrait, side: int, detector: str | None, background: boo
     return np.rint(crop * person + WHITE * (1 - person)).astype(np.uint8)
 
 
-def head_mask(picture: Picture) -> NDArray[np.uint8]:
+def head_mask(files: PhotoFiles) -> NDArray[np.uint8]:
     """The head, face and hair, in a photo of a dataset: soft, (H, W), 255 inside.
 
     It is the person within the face's box widened by half its width to the sides, 0.9 of its height upward and 0.15
@@ -88,9 +88,9 @@ def head_mask(picture: Picture) -> NDArray[np.uint8]:
     Raises:
         LikenessError: the files cannot be read, or the mask has another size than the image.
     """
-    pixels = np.asarray(open_image(picture.image, f"image {picture.photo.id}"))
-    person = _mask(picture, pixels)
-    x0, y0, x1, y1 = picture.photo.bbox
+    pixels = np.asarray(open_image(files.image, f"image {files.photo.id}"))
+    person = _mask(files, pixels)
+    x0, y0, x1, y1 = files.photo.bbox
     aside, up, down = _HEAD[0] * (x1 - x0), _HEAD[1] * (y1 - y0), _HEAD[2] * (y1 - y0)
     box = np.zeros_like(person)
     box[max(0, round(y0 - up)) : max(0, round(y1 + down)), max(0, round(x0 - aside)) : max(0, round(x1 + aside))] = 255
@@ -98,9 +98,9 @@ def head_mask(picture: Picture) -> NDArray[np.uint8]:
     return cv2.GaussianBlur(np.minimum(person, box), (0, 0), spread)
 
 
-def _mask(picture: Picture, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    name = f"the mask of image {picture.photo.id}"
-    mask = np.asarray(open_image(picture.mask, name).convert("L"))
+def _mask(files: PhotoFiles, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    name = f"the mask of image {files.photo.id}"
+    mask = np.asarray(open_image(files.mask, name).convert("L"))
     if mask.shape != pixels.shape[:2]:
         raise LikenessError(
             f"{name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {pixels.shape[1]} x {pixels.shape[0]}"
@@ -112,7 +112,7 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
     """The one face that the pack ``faces`` finds in a photo (H, W, 3) RGB of any size.
 
     A detector finds faces of certain sizes in its input: a large photo is read at 640 pixels, where the small faces in
-    it are seen, and if nothing is there at the side for small pictures, where a close-up is.
+    it are seen, and if nothing is there at the side for small images, where a close-up is.
 
     Raises:
         LikenessError: there is no face, or there are several; the message says ``name``.

@@ -1,4 +1,4 @@
-"""Opening pictures that somebody else made: allowed formats, a pixel cap, and one clear error line."""
+"""Opening images that somebody else made: allowed formats, a pixel cap, and one clear error line."""
 
 import io
 import struct
@@ -19,17 +19,17 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.err
 
 
 def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB") -> Image.Image:
-    """A decoded picture, upright by its EXIF orientation.
+    """A decoded image, upright by its EXIF orientation.
 
     Args:
         data: The file's bytes.
-        name: What to call the picture in an error.
+        name: What to call the image in an error.
         side: With it, a JPEG may be decoded at reduced size, its shorter edge at least this many pixels (much faster).
-        mode: ``RGB``, or ``RGBA`` to keep an alpha channel, which is 255 where the picture has none.
+        mode: ``RGB``, or ``RGBA`` to keep an alpha channel, which is 255 where the image has none.
 
     Raises:
         LikenessError: not PNG, JPEG or WebP, more than ``MAX_PIXELS`` pixels (refused before any is decoded), cut
-            short or damaged. The message names the picture.
+            short or damaged. The message names the image.
     """
     try:
         with warnings.catch_warnings():
@@ -43,11 +43,11 @@ def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise LikenessError(f"{name} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
     except _DAMAGE as error:
-        raise LikenessError(f"{name} is no readable PNG, JPEG or WebP picture ({error})") from error
+        raise LikenessError(f"{name} is no readable PNG, JPEG or WebP image ({error})") from error
 
 
 def read_square(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
-    """The picture's central square as (side, side, 3) RGB; a picture of that size is returned as it is.
+    """The image's central square as (side, side, 3) RGB; a image of that size is returned as it is.
 
     Raises:
         LikenessError: as :func:`open_image`.

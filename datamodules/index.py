@@ -63,7 +63,7 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PhotoFiles:
     """A photo with the bytes of its image and mask files."""
 
     photo: Photo
@@ -101,7 +101,7 @@ def load_photos(shards: Sequence[Path], cache_dir: Path) -> list[Photo]:
     return photos
 
 
-def read_pictures(photos: Iterable[Photo]) -> Iterator[Picture]:
+def read_photos(photos: Iterable[Photo]) -> Iterator[PhotoFiles]:
     """The photos' bytes, shard after shard (not in the order given), one row group in memory at a time.
 
     Raises:
@@ -121,7 +121,7 @@ def read_pictures(photos: Iterable[Photo]) -> Iterator[Picture]:
                     image, mask = (
                         _file_bytes(table[name][row - first].as_py(), path, row, name) for name in ("image", "mask")
                     )
-                    yield Picture(rows[row], image, mask)
+                    yield PhotoFiles(rows[row], image, mask)
             first = last
 
 

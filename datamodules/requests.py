@@ -1,4 +1,4 @@
-"""Requests as batches to draw: an exact share for every process, and noise that is a function of the request."""
+"""Requests as batches to generate: an exact share for every process, and noise that is a function of the request."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence

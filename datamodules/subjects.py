@@ -9,7 +9,7 @@ from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from contracts.protocol import check_name
 from datamodules.image_io import read_square, read_square_mask
-from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_photos, reference_of
 from datamodules.sources import find_shards
 from metrics.gallery import SubjectPhotos
 
@@ -40,8 +40,8 @@ def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> li
     """
     rows = {name: (reference_of(photos), held_out_of(photos)) for name, photos in groups.items()}
     needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
-    pictures = {p.photo.id: p for p in read_pictures(needed)}
-    pixels = {name: read_square(p.image, f"image {name}", resolution) for name, p in pictures.items()}
+    files = {p.photo.id: p for p in read_photos(needed)}
+    pixels = {name: read_square(p.image, f"image {name}", resolution) for name, p in files.items()}
     return [
         SubjectPhotos(
             id=name,
@@ -51,7 +51,7 @@ def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> li
             poses=np.array([p.pose for p in (reference, *held_out)], np.float32),
             backgrounds=np.array([p.background_id for p in (reference, *held_out)], np.int64),
             background_texts=tuple(p.background_text for p in (reference, *held_out)),
-            mask=read_square_mask(pictures[reference.id].mask, f"the mask of image {reference.id}", resolution),
+            mask=read_square_mask(files[reference.id].mask, f"the mask of image {reference.id}", resolution),
         )
         for name, (reference, held_out) in rows.items()
     ]

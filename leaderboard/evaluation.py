@@ -1,4 +1,4 @@
-"""The stages that draw and judge, over one results folder, in any number of processes."""
+"""The stages that generate and judge, over one results folder, in any number of processes."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from lightning.fabric import Fabric
 from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
-from leaderboard.generate.generation import Artist, generate
-from leaderboard.generate.generators import CeilingArtist, ModelArtist, PromptOnly, trained_features
+from leaderboard.generate.generation import Generator, generate
+from leaderboard.generate.generators import ModelGenerator, PromptOnly, RealPhotoGenerator, trained_features
 from leaderboard.plan.entries import CEILING, FLOOR, RunEntry, find_runs
 from leaderboard.plan.judge_overlap import own_judges
 from leaderboard.plan.plan import make_plan
@@ -21,13 +21,13 @@ from leaderboard.results.galleries import load_galleries
 from leaderboard.score.scoring import load_judges, score
 
 
-def draw_and_score(
+def generate_and_score(
     settings: EvaluationSettings, results: Results, runs: Sequence[str], stages: Collection[str]
 ) -> list[str]:
     """Run the stages ``generate`` and ``score``, or one of them.
 
     Returns:
-        A line for each method that could not be drawn or scored; all the others were.
+        A line for each method that could not be generated or scored; all the others were.
 
     Raises:
         LikenessError: something that the user can mend; what was finished before stays.
@@ -47,37 +47,41 @@ def _work(
     on_first(fabric, partial(_plan, settings, results, runs))
     failed: dict[str, str] = {}
     if "generate" in stages:
-        _draw_all(fabric, settings, results, runs, failed)
+        _generate_all(fabric, settings, results, runs, failed)
     if "score" in stages:
         _score_all(fabric, settings, results, runs, failed)
     return [f"{label}: {message}" for label, message in failed.items()]
 
 
-def _draw_all(
+def _generate_all(
     fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], failed: dict[str, str]
 ) -> None:
     protocol = results.protocol()
-    for entry, make_artist in _artists(fabric, settings, results, runs):
+    for entry, make_generator in _generators(fabric, settings, results, runs):
         with _set_aside(fabric, entry, failed):
-            drawn = generate(fabric, protocol, entry, results.entry(entry.label), make_artist, settings.batch_size)
-            _say(fabric, f"{entry.label}: {drawn} images drawn, {len(protocol.requests) - drawn} were there")
+            generated = generate(
+                fabric, protocol, entry, results.entry(entry.label), make_generator, settings.batch_size
+            )
+            _say(
+                fabric, f"{entry.label}: {generated} images generated, {len(protocol.requests) - generated} were there"
+            )
 
 
 def _score_all(
     fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], failed: dict[str, str]
 ) -> None:
-    """Score what is drawn. Of the entries that nobody asked for now, those that are drawn in part are left out."""
+    """Score what is generated. An entry that was not asked for now is left out where some of its images are missing."""
     planned = [request.id for request in results.protocol().requests]
     named = {one.entry.label for one in runs} - failed.keys()
     entries = results.entries()
     if unknown := sorted(named - {entry.label for entry in entries}):
-        raise LikenessError(f"nothing is drawn of {', '.join(unknown)}: run `--stage generate` first")
+        raise LikenessError(f"nothing is generated of {', '.join(unknown)}: run `--stage generate` first")
     judges = together(fabric, partial(load_judges, settings.judges, fabric.device))
     for entry in entries:
         folder = results.entry(entry.label)
-        drawn = sum(folder.image(request_id).is_file() for request_id in planned)
-        if drawn < len(planned) and entry.kind == "method" and entry.label not in named:
-            _say(fabric, f"left out {entry.label}: {drawn} of {len(planned)} images are drawn")
+        generated = sum(folder.image(request_id).is_file() for request_id in planned)
+        if generated < len(planned) and entry.kind == "method" and entry.label not in named:
+            _say(fabric, f"left out {entry.label}: {generated} of {len(planned)} images are generated")
             continue
         with _set_aside(fabric, entry, failed):
             scored = score(fabric, results, entry, judges, settings.batch_size)
@@ -101,16 +105,16 @@ def _plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntr
         print(f"note: {note}")
 
 
-def _artists(
+def _generators(
     fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]
-) -> list[tuple[Entry, Callable[[], Artist]]]:
-    """Every entry to draw, with what makes its artist when images are missing."""
+) -> list[tuple[Entry, Callable[[], Generator]]]:
+    """Every entry to generate, with what makes its generator when images are missing."""
     protocol, wanted = results.protocol(), settings.protocol
-    model = partial(ModelArtist, fabric, protocol, results, wanted.backbone)
+    model = partial(ModelGenerator, fabric, protocol, results, wanted.backbone)
 
-    def ceiling() -> Artist:
+    def ceiling() -> Generator:
         subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
-        return CeilingArtist(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
+        return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
         (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_features(one.run))) for one in runs

@@ -115,7 +115,7 @@ def _check_settings(entry: Entry) -> Iterator[str]:
             yield str(error)
             return
         if found != entry.settings:
-            yield f"{run.config_file} has other model settings than the images of {entry.label} were drawn with"
+            yield f"{run.config_file} has other model settings than the images of {entry.label} were generated with"
 
 
 def _check_board(results: Results) -> Iterator[str]:

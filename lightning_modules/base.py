@@ -131,7 +131,7 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         return total
 
     @torch.no_grad()
-    def draw(self, batch: RequestBatch) -> Tensor:
+    def generate(self, batch: RequestBatch) -> Tensor:
         """Images (B, H, W, 3) uint8 for the requests, by ``sampling``."""
         scheduler = build_sampler(self.sampling, self.backbone.scheduler)
         latents = sample(
@@ -141,10 +141,10 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
 
     def validation_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
         """The images of the batch; a callback judges them."""
-        return self.draw(batch)
+        return self.generate(batch)
 
     def predict_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
-        return self.draw(batch)
+        return self.generate(batch)
 
     def parameter_groups(self) -> list[dict]:
         """Optimiser groups; a method overrides it where parts learn at rates of their own."""

@@ -289,14 +289,15 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
             for name in ANY_PLACEHOLDER.findall(request.prompt):
                 if name == request.subject:
                     raise LikenessError(
-                        f"data.validation_prompts: {request.prompt!r} is drawn for {name} too, who would be in it twice"
+                        f"data.validation.prompts: {request.prompt!r} is generated for {name} too, who would be in the "
+                        "image twice"
                     )
                 if name not in (OWN, *first):
                     raise LikenessError(
-                        f"data.validation_prompts: in {request.prompt!r} <{name}> is not a subject of the first group "
+                        f"data.validation.prompts: in {request.prompt!r} <{name}> is not a subject of the first group "
                         f"({', '.join(first)})"
                     )
             try:
                 self._check_own(request.prompt, {OWN: nouns[request.subject], **nouns})
             except LikenessError as error:
-                raise LikenessError(f"data.validation_prompts: {error}") from None
+                raise LikenessError(f"data.validation.prompts: {error}") from None

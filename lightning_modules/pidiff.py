@@ -1,8 +1,8 @@
 """PIDiff: identity through StyleGAN's W+ space, localised on the face (arXiv 2505.05081).
 
 The paper's body could not be read: what is built here is PIDiff-R, a labelled reconstruction from its abstract on the
-published mechanism of W+ Adapter (arXiv 2311.17461). Stage 1 trains mapper and attention to draw an aligned face from
-its own code; stage 2 freezes the mapper and tunes the attention on whole pictures, with losses that keep identity in
+published mechanism of W+ Adapter (arXiv 2311.17461). Stage 1 trains mapper and attention to generate an aligned face
+from its own code; stage 2 freezes the mapper and tunes the attention on whole images, with losses that keep identity in
 the face and the base model everywhere else. A third, short phase for one person is optional.
 """
 
@@ -40,12 +40,12 @@ class PIDiff(PersonalisationModule[PairBatch]):
     ``mapper_hidden`` gives each level's map a hidden layer of that many channels (ours; linear without).
 
     Stage 2 minimises L_face + ``background_weight`` L_bg + ``disentanglement_weight`` L_dis + ``attention_weight``
-    L_att. With ``localised`` false L_face and L_bg cover the whole picture, as in W+ Adapter, whose released weights
+    L_att. With ``localised`` false L_face and L_bg cover the whole image, as in W+ Adapter, whose released weights
     are then 1 for ``background_weight``, 2 for ``disentanglement_weight`` and 0 for ``attention_weight``.
     ``train_query`` and ``train_mapper`` train W_q+ and the mapper in stage 2 too.
 
-    ``scale`` is the strength of the identity branch when drawing, 0 is the base model. ``delay`` in 0..1 is the share
-    of the noise levels, from the noisiest on, that are drawn without identity.
+    ``scale`` is the strength of the identity branch when images are generated; 0 is the base model. ``delay`` in 0..1
+    is the share of the noise levels, from the noisiest on, at which identity takes no part.
     """
 
     needs = ("wplus",)

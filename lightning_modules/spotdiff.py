@@ -30,7 +30,7 @@ class SpotDiff(PersonalisationModule[PairBatch]):
     ``orthogonality`` is how: ``loss`` adds L_orth with ``orthogonality_weight``, ``projection`` removes the
     experts' directions from the subject feature, ``none`` does neither. ``pose_expert`` and
     ``background_expert`` switch each expert off, for the paper's ablation. ``scale`` is the strength of the identity
-    branch when drawing; 0 is the base model.
+    branch when images are generated; 0 is the base model.
     """
 
     needs = ("clip",)

@@ -1,4 +1,4 @@
-"""The judges: all that the networks see in an image, from one decoded picture and one run of each network."""
+"""The judges: all that the networks see in an image, from one decoded image and one run of each network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from networks.image_backbone import ImageBackbone
 from networks.lpips import LpipsNetwork
 
 Vectors = NDArray[np.float32]
-Pictures = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Judges:
         rows = np.flatnonzero(judged.found)
         people = [person_only(images[i], judged.boxes[i]) for i in rows]
         backgrounds = [background_only(images[i], judged.boxes[i]) for i in rows]
-        views: dict[str, Pictures] = {"": images, "_foreground": people, "_background": backgrounds}
+        views: dict[str, Images] = {"": images, "_foreground": people, "_background": backgrounds}
         features |= _look(self.clip, "clip", views, rows, len(images))
         if self.image:
             del views["_background"]
@@ -79,7 +79,7 @@ class Judges:
 def _look(
     network: ClipJudge | ImageBackbone,
     name: str,
-    views: Mapping[str, Pictures],
+    views: Mapping[str, Images],
     rows: NDArray[np.intp],
     count: int,
 ) -> dict[str, Vectors]:

@@ -1,8 +1,8 @@
-"""Person and background of a portrait, from the face's box alone: the same rule for photos and for drawn images.
+"""Person and background of a portrait, from the face's box alone: the same rule for photos and for generated images.
 
-A drawn image has no mask, and a segmentation network would be one more judge. The person region is an ellipse about the
-head and a body that widens to the shoulders below the chin. Sizes are our choice, fitted to masks of the pocket world:
-the tight region has an IoU of 0.77 with them, the wide one holds 99.5 % of the person.
+A generated image has no mask, and a segmentation network would be one more judge. The person region is an ellipse about
+the head and a body that widens to the shoulders below the chin. Sizes are our choice, fitted to masks of the pocket
+world: the tight region has an IoU of 0.77 with them, the wide one holds 99.5 % of the person.
 """
 
 from dataclasses import dataclass

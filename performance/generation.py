@@ -23,7 +23,9 @@ def measure_batches(rounds: Rounds | None = None) -> Result:
     model = spotdiff(small_backbone(), SMALL_WIDTH).eval()
     batch = request_batch(model, BATCH_SIZE, SMALL_WIDTH)
     singles = [one_request(batch, index) for index in range(SINGLES_PER_ROUND)]
-    rounds = compare(lambda: model.draw(batch), lambda: [model.draw(single) for single in singles], rounds, warmup=1)
+    rounds = compare(
+        lambda: model.generate(batch), lambda: [model.generate(single) for single in singles], rounds, warmup=1
+    )
     ours = 1000 * rounds.ours / BATCH_SIZE
     reference = 1000 * rounds.reference / SINGLES_PER_ROUND
     return Result(

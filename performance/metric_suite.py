@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from leaderboard.results.image_files import read_picture, write_picture
+from leaderboard.results.image_files import read_image, write_image
 from metrics.functional.clip_t import clip_t
 from metrics.judges import Judges
 from metrics.regions import background_only, person_only
@@ -42,7 +42,7 @@ def write_images(folder: Path, count: int = IMAGES) -> list[Path]:
     files = []
     for i, row in enumerate(render_bank("suite", count, 1)):
         files.append(folder / f"{i:04d}.png")
-        write_picture(files[-1], row["image"], {})
+        write_image(files[-1], row["image"], {})
     return files
 
 
@@ -83,4 +83,4 @@ def a_pass_per_metric(judges: Judges, files: list[Path]) -> dict[str, NDArray]:
 
 
 def _decode(files: list[Path]) -> NDArray[np.uint8]:
-    return np.stack([read_picture(file.read_bytes(), file.name, 64) for file in files])
+    return np.stack([read_image(file.read_bytes(), file.name, 64) for file in files])

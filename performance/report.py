@@ -15,7 +15,7 @@ from contracts.files import write_json
 from contracts.settings import JudgeSettings
 from leaderboard.report.report import write_report
 from leaderboard.results.folder import Entry, Results, json_line
-from leaderboard.results.image_files import write_picture
+from leaderboard.results.image_files import write_image
 from leaderboard.results.vectors import encode_vector
 from metrics.card import versions
 from metrics.registry import METRICS, list_cards
@@ -67,7 +67,7 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     photos = rng.standard_normal((subjects, 10, WIDTH)).astype(np.float32)
     save_file({f"{s}/held_out/clip": photos[i] for i, s in enumerate(protocol.subjects)}, results.galleries)
     image = root / "image.png"
-    write_picture(image, rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8), {})
+    write_image(image, rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8), {})
     for subject in protocol.subjects:
         _link(image, results.reference(subject))
     scores = [card.name for card in cards if not METRICS[card.name].feature]

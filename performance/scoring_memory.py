@@ -52,7 +52,7 @@ def score_images(root: Path, images: int) -> int:
     from contracts.settings import JudgeSettings
     from leaderboard.results.folder import Entry, Results
     from leaderboard.results.galleries import save_galleries
-    from leaderboard.results.image_files import write_picture
+    from leaderboard.results.image_files import write_image
     from leaderboard.score.scoring import load_judges, score
     from metrics.card import versions
     from metrics.gallery import make_galleries
@@ -86,7 +86,7 @@ def score_images(root: Path, images: int) -> int:
             path.hardlink_to(files[shown])
         else:
             subject = next(s for s in subjects if s.id == request.subject)
-            write_picture(path, subject.photos[shown[1]], {})
+            write_image(path, subject.photos[shown[1]], {})
             files[shown] = path
     fabric = Fabric(accelerator="auto", devices=1)
     score(fabric, results, entry, judges, BATCH)

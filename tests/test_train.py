@@ -103,7 +103,7 @@ def test_validation_logs_what_the_judges_say(unbroken: Path, tiny_world: TinyWor
         galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
     cosines, found, fits = [], [], []
     for batch in data.val_dataloader():
-        images = module.draw(batch).numpy()
+        images = module.generate(batch).numpy()
         judged = faces.judge(images)
         rows = torch.stack([galleries[subject] for subject in batch.subjects])
         cosines += (judged.embeddings * rows.numpy()).sum(axis=1).tolist()

@@ -21,7 +21,7 @@ class FaceStage(Stage):
 
     Args:
         steps: Number of batches.
-        texts: What is said of any aligned face; one of them is drawn for each.
+        texts: What is said of any aligned face; one of them is chosen for each.
     """
 
     steps: int
@@ -78,8 +78,8 @@ class PersonStage(Stage):
 class FaceStream:
     """Batch k of aligned faces: this process's part of it.
 
-    Every photo occurs once per epoch. The code is made with the background, as the face is drawn with it, and the text
-    is one of ``texts``, which say nothing about who or where (W+ Adapter, arXiv 2311.17461, stage 1). All that is
+    Every photo occurs once per epoch. The code is made with the background, because the face is generated with it. The
+    text is one of ``texts``, which say nothing about who or where (W+ Adapter, arXiv 2311.17461, stage 1). All that is
     random in a sample is keyed by (seed, epoch, sample id).
 
     Raises:

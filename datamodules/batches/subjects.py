@@ -11,7 +11,7 @@ from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from datamodules.features.store import Features
 from datamodules.image_io import read_square
-from datamodules.index import Photo, by_subject, read_pictures, reference_of
+from datamodules.index import Photo, by_subject, read_photos, reference_of
 from datamodules.samplers import share
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_generator, keyed_normal
@@ -180,11 +180,11 @@ def check_faces(references: Mapping[str, Photo], settings: EnrolmentSettings, re
     if not wanted or settings.faces is None:
         return
     pack = FacePack(settings.faces)
-    for picture in read_pictures(wanted):
-        name = f"the reference photo of {picture.photo.subject_id}"
-        if not pack.judge(read_square(picture.image, name, resolution)[None]).found[0]:
+    for files in read_photos(wanted):
+        name = f"the reference photo of {files.photo.subject_id}"
+        if not pack.judge(read_square(files.image, name, resolution)[None]).found[0]:
             raise LikenessError(
-                f"{name} shows no face, which the class {picture.photo.subject_class!r} needs: give another photo, or "
+                f"{name} shows no face, which the class {files.photo.subject_class!r} needs: give another photo, or "
                 "leave the subject out with data.subjects"
             )
 

@@ -1,7 +1,7 @@
 """A cache of frozen-encoder outputs that cannot be stale.
 
 An entry is found by the SHA-256 of what was encoded, in a folder named after the fingerprint of what encoded it,
-so another picture or another encoder simply does not find it. Entries lie in safetensors shards that are only
+so another image or another encoder simply does not find it. Entries lie in safetensors shards that are only
 ever added, each written whole or not at all, and read through memory maps. A shard's checksum covers its keys
 and its values; a shard that fails it is set aside and its entries count as missing.
 """

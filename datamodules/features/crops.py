@@ -11,7 +11,7 @@ from datamodules.face_crops import VERSION as FACE_CROPS
 from datamodules.face_crops import Portrait, head_mask, portrait_from_file, portrait_of
 from datamodules.features.cache import content_key
 from datamodules.image_io import read_square, read_square_mask, square_mask
-from datamodules.index import Photo, Picture
+from datamodules.index import Photo, PhotoFiles
 from networks.face_alignment import VERSION as ALIGNER
 
 
@@ -28,7 +28,7 @@ class Crop(ABC):
         """The hash of all that the crop of a dataset's photo is made of."""
 
     @abstractmethod
-    def of_photo(self, picture: Picture, side: int) -> Any:
+    def of_photo(self, files: PhotoFiles, side: int) -> Any:
         """The crop of a dataset's photo; ``side`` in pixels is that of a square image."""
 
     def of_file(self, data: bytes, name: str, side: int) -> Any:
@@ -48,8 +48,8 @@ class Square(Crop):
     def key(self, photo: Photo) -> str:
         return photo.sha256
 
-    def of_photo(self, picture: Picture, side: int) -> NDArray[np.uint8]:
-        return read_square(picture.image, f"image {picture.photo.id}", side)
+    def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
+        return read_square(files.image, f"image {files.photo.id}", side)
 
     def of_file(self, data: bytes, name: str, side: int) -> NDArray[np.uint8]:
         return read_square(data, name, side)
@@ -63,8 +63,8 @@ class SquareMask(Crop):
     def key(self, photo: Photo) -> str:
         return photo.mask_sha256
 
-    def of_photo(self, picture: Picture, side: int) -> NDArray[np.uint8]:
-        return read_square_mask(picture.mask, f"the mask of image {picture.photo.id}", side)
+    def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
+        return read_square_mask(files.mask, f"the mask of image {files.photo.id}", side)
 
 
 class HeadMask(Crop):
@@ -75,8 +75,8 @@ class HeadMask(Crop):
     def key(self, photo: Photo) -> str:
         return photo.face_sha256
 
-    def of_photo(self, picture: Picture, side: int) -> NDArray[np.uint8]:
-        return square_mask(head_mask(picture), side)
+    def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
+        return square_mask(head_mask(files), side)
 
 
 class Face(Crop):
@@ -88,8 +88,8 @@ class Face(Crop):
     def key(self, photo: Photo) -> str:
         return photo.face_sha256
 
-    def of_photo(self, picture: Picture, side: int) -> Portrait:
-        return portrait_of(picture)
+    def of_photo(self, files: PhotoFiles, side: int) -> Portrait:
+        return portrait_of(files)
 
     def of_file(self, data: bytes, name: str, side: int) -> Portrait:
         return portrait_from_file(data, name)
@@ -101,8 +101,8 @@ class Caption(Crop):
     def key(self, photo: Photo) -> str:
         return content_key(photo.caption)
 
-    def of_photo(self, picture: Picture, side: int) -> str:
-        return picture.photo.caption
+    def of_photo(self, files: PhotoFiles, side: int) -> str:
+        return files.photo.caption
 
 
 SQUARE = Square()

@@ -14,7 +14,7 @@ from datamodules.features.base import EncoderContext
 from datamodules.features.cache import FeatureCache, content_key
 from datamodules.features.crops import Crop
 from datamodules.features.registry import Settings, make_features
-from datamodules.index import Photo, read_pictures
+from datamodules.index import Photo, read_photos
 from datamodules.processes import Processes
 
 _SHARD_ITEMS = 1024
@@ -91,8 +91,8 @@ class Features:
             by_key = {crop.key(photo): photo for photo in photos}
 
             def read(keys: set[str], crop: Crop = crop, by_key: dict[str, Photo] = by_key) -> Iterator[tuple[str, Any]]:
-                for picture in read_pictures(by_key[key] for key in sorted(keys)):
-                    yield crop.key(picture.photo), crop.of_photo(picture, self.context.resolution)
+                for files in read_photos(by_key[key] for key in sorted(keys)):
+                    yield crop.key(files.photo), crop.of_photo(files, self.context.resolution)
 
             self.fill(some, list(by_key), read)
 

@@ -1,6 +1,6 @@
-"""Stage 1: every request of the plan becomes one PNG, drawn once, whatever the number of processes.
+"""Stage 1: every request of the plan becomes one PNG, generated once, whatever the number of processes.
 
-Requests are cut into batches by the plan alone. A process draws whole batches, so an image is computed beside the
+Requests are cut into batches by the plan alone. A process generates whole batches, so an image is computed beside the
 same neighbours on 1, 2 or 8 processes and after an interruption; only files that are missing are written.
 """
 
@@ -18,16 +18,16 @@ from contracts.protocol import Protocol
 from contracts.records import Request
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, LineLog
-from leaderboard.results.image_files import write_picture
-from leaderboard.results.provenance import note_drawing, note_enrolment
+from leaderboard.results.image_files import write_image
+from leaderboard.results.provenance import note_enrolment, note_generation
 
 Batch = Sequence[Request]
 
 
-class Artist(Interface):
+class Generator(Interface):
     """Whatever makes the images of an entry."""
 
-    def draw(self, batch: Batch) -> NDArray[np.uint8]:
+    def generate(self, batch: Batch) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3) for B requests."""
 
     def enrol_seconds(self) -> float | None:
@@ -47,10 +47,10 @@ def generate(
     protocol: Protocol,
     entry: Entry,
     folder: EntryFolder,
-    make_artist: Callable[[], Artist],
+    make_generator: Callable[[], Generator],
     batch_size: int,
 ) -> int:
-    """Draw what is missing; every process must call this, also one that will have nothing to draw.
+    """Generate what is missing; every process must call this, also one that will have nothing to generate.
 
     Returns:
         How many images were missing.
@@ -66,39 +66,44 @@ def generate(
     if missing:
         begun = len(missing) < len(protocol.requests)
         precision, device = str(fabric.strategy.precision.precision), fabric.device.type
-        on_first(fabric, lambda: note_drawing(folder, entry, batch_size, precision, device, begun))
-        artist = make_artist()
-        on_first(fabric, lambda: note_enrolment(folder, entry, artist.enrol_seconds))
+        on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun))
+        generator = make_generator()
+        on_first(fabric, lambda: note_enrolment(folder, entry, generator.enrol_seconds))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]
         mine = unfinished[fabric.global_rank :: fabric.world_size]
-        together(fabric, lambda: _draw(fabric, protocol, entry, folder, artist, mine))
+        together(fabric, lambda: _generate_share(fabric, protocol, entry, folder, generator, mine))
     on_first(fabric, lambda: _check_ids(protocol, folder))
     return len(missing)
 
 
-def _draw(
-    fabric: Fabric, protocol: Protocol, entry: Entry, folder: EntryFolder, artist: Artist, batches: Sequence[Batch]
+def _generate_share(
+    fabric: Fabric,
+    protocol: Protocol,
+    entry: Entry,
+    folder: EntryFolder,
+    generator: Generator,
+    batches: Sequence[Batch],
 ) -> None:
     side = protocol.resolution
     images_here = sum(len(batch) for batch in batches)
     with (
         LineLog(folder.timing_log(fabric.global_rank)) as log,
-        tqdm(total=images_here, desc=f"draw {entry.label}", unit="image", disable=fabric.global_rank > 0) as bar,
+        tqdm(total=images_here, desc=f"generate {entry.label}", unit="image", disable=fabric.global_rank > 0) as bar,
     ):
         for batch in batches:
             start = time.perf_counter()
-            images = artist.draw(batch)
+            images = generator.generate(batch)
             seconds = time.perf_counter() - start
             if images.shape != (len(batch), side, side, 3):
                 raise LikenessError(
-                    f"{entry.label} draws images of {images.shape[2]} x {images.shape[1]} pixels, "
+                    f"{entry.label} generates images of {images.shape[2]} x {images.shape[1]} pixels, "
                     f"protocol.resolution is {side}"
                 )
             for request, image in zip(batch, images, strict=True):
                 path = folder.image(request.id)
                 if not path.is_file():
                     origin = {"protocol": protocol.hash, "entry": entry.label, "request": request.id}
-                    write_picture(path, image, {**origin, **artist.provenance(request)})
+                    write_image(path, image, {**origin, **generator.provenance(request)})
             log.append([{"images": len(batch), "seconds": round(seconds, 4)}])
             bar.update(len(batch))
 

@@ -48,7 +48,7 @@ class PromptOnly(PersonalisationModule):
         return self.backbone.unet(z, t, encoder_hidden_states=conditioning.at(t).text_keys, return_dict=False)[0]
 
 
-class ModelArtist:
+class ModelGenerator:
     """Draws requests with a module. Making one is collective: processes share the encoding of prompts and photos."""
 
     def __init__(
@@ -85,7 +85,7 @@ class ModelArtist:
         files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
         self._features.fill_files(module.needs, files)
 
-    def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3)."""
         loader = RequestLoader(
             batch,
@@ -106,20 +106,20 @@ class ModelArtist:
         return seconds_to_encode(self._features, needs, self._photos) if needs else None
 
     def provenance(self, request: Request) -> dict[str, object]:
-        """Says that a model drew the image, and how."""
+        """Says that a model generated the image, and how."""
         p = self._protocol
         how = {"sampler": p.sampler, "steps": p.steps, "guidance": p.guidance, "seed": p.seed, "backbone": p.backbone}
         return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
 
 
-class CeilingArtist:
+class RealPhotoGenerator:
     """Answers a request with another real photo of the subject."""
 
     def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
         self._protocol, self._galleries = protocol, galleries
         self._held_out = {subject.id: subject.held_out for subject in subjects}
 
-    def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """Held-out photos (B, H, W, 3)."""
         return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
 

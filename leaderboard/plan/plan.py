@@ -1,4 +1,4 @@
-"""The plan: everything that is decided, and everything that can be found wrong, before the first image is drawn."""
+"""The plan: everything that is decided, and everything that can be found wrong, before the first image is generated."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
 from leaderboard.results.galleries import load_galleries, save_galleries
-from leaderboard.results.image_files import encode_picture, write_picture
+from leaderboard.results.image_files import encode_image, write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.per_subject import PerSubjectModule
@@ -72,8 +72,8 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     _check_prompts(protocol, wanted, tokenizer)
     for one in runs:
         _check_run(one.run, protocol, wanted, tokenizer)
-        drawn = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
-        if not drawn:
+        generated = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
+        if not generated:
             _check_references(one.run, subjects, wanted.backbone)
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
@@ -81,7 +81,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
         for s in subjects:
-            write_picture(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
+            write_image(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in cards])
@@ -119,7 +119,7 @@ def _check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIP
         if set(protocol.subjects) <= further_subjects(prompt.text):
             raise LikenessError(
                 f"{wanted.prompts}: prompt {prompt.id} names all of protocol.subjects ({', '.join(protocol.subjects)}) "
-                "and is drawn for none of them: take more subjects"
+                "and is generated for none of them: take more subjects"
             )
     read = tokenizer.model_max_length - 2  # between start and end
     for prompt in protocol.prompts:
@@ -150,7 +150,7 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
     try:
         run.method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
     except LikenessError as error:
-        raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
+        raise LikenessError(f"--runs: {run.folder} cannot generate all of {wanted.prompts}: {error}") from None
 
 
 def _check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
@@ -159,12 +159,12 @@ def _check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str
     context = EncoderContext(backbone, len(subjects[0].reference))
     features = make_features(run.method.needs, trained_features(run), context).values()
     for subject in subjects:
-        data, name = encode_picture(subject.cut_out, {}), reference_name(subject.id)
+        data, name = encode_image(subject.cut_out, {}), reference_name(subject.id)
         try:
             for feature in features:
                 feature.check(feature.crop.of_file(data, name, context.resolution))
         except LikenessError as error:
-            raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
+            raise LikenessError(f"--runs: {run.folder} cannot generate all subjects: {error}") from None
 
 
 def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:

@@ -26,7 +26,7 @@ from metrics.registry import METRICS
 
 DECIMALS = 6
 STRANGERS = 0.2
-"""Mean cosine that faces of strangers stay under: a floor above it draws people who look like the subjects."""
+"""Mean cosine that faces of strangers stay under: a floor above it generates people who look like the subjects."""
 _ORDER = {"ceiling": 0, "method": 1, "floor": 2}
 Columns = Mapping[str, Ratio]
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def read_scored(results: Results) -> ScoredEntries:
     """Read every entry's records.
 
     Raises:
-        LikenessError: an entry was drawn under another protocol, or scored by other metrics than the protocol's.
+        LikenessError: an entry was generated under another protocol, or scored by other metrics than the protocol's.
     """
     protocol, photos = results.protocol(), load_photo_features(results.galleries)
     scored: list[Scored] = []

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFont
 from contracts.protocol import Protocol
 from contracts.records import Record
 from leaderboard.results.folder import Results
-from leaderboard.results.image_files import picture_bytes, read_picture
+from leaderboard.results.image_files import image_bytes, read_image
 
 SUBJECTS = 4
 _TILE = 96  # pixels
@@ -17,7 +17,7 @@ _HEAD = 18
 _MISS = (214, 30, 30)
 
 
-def draw_grid(results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]]) -> Image.Image:
+def make_grid(results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]]) -> Image.Image:
     """A block of rows per subject, a row per entry; first the reference photo, then the first sample of each prompt.
 
     ``records`` are by label and request. A red frame marks an image in which no face was found, of a
@@ -35,7 +35,7 @@ def draw_grid(results: Results, labels: Sequence[str], records: Mapping[str, Map
     for s, subject in enumerate(subjects):
         top = _HEAD + s * block
         pen.text((2, top), subject, fill="black", font=font)
-        reference = _tile(picture_bytes(results.reference(subject)), subject, protocol)
+        reference = _tile(image_bytes(results.reference(subject)), subject, protocol)
         sheet.paste(reference, (_LABELS, top + _HEAD))
         for row, label in enumerate(labels):
             y = top + _HEAD + row * step
@@ -60,11 +60,11 @@ def _draw_row(
     for request in firsts:  # with a limit, not every prompt has one
         x = _LABELS + columns[request.prompt_id] * (_TILE + _GAP)
         path = folder.image(request.id)
-        sheet.paste(_tile(picture_bytes(path), str(path), protocol), (x, y))
+        sheet.paste(_tile(image_bytes(path), str(path), protocol), (x, y))
         if records[request.id].face_missed:
             pen.rectangle((x, y, x + _TILE - 1, y + _TILE - 1), outline=_MISS, width=3)
 
 
 def _tile(data: bytes, name: str, protocol: Protocol) -> Image.Image:
-    picture = Image.fromarray(read_picture(data, name, protocol.resolution))
-    return picture.resize((_TILE, _TILE), Image.Resampling.LANCZOS)
+    image = Image.fromarray(read_image(data, name, protocol.resolution))
+    return image.resize((_TILE, _TILE), Image.Resampling.LANCZOS)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from contracts.files import write_atomically, write_json
 from leaderboard.report.board import make_leaderboard, read_scored
-from leaderboard.report.grid import draw_grid
+from leaderboard.report.grid import make_grid
 from leaderboard.report.page.render import render_page
 from leaderboard.report.tables.dataframe import to_csv
 from leaderboard.report.tables.latex import to_latex
@@ -25,7 +25,7 @@ def write_report(results: Results) -> tuple[str, Sequence[str]]:
     scored = read_scored(results)
     board = make_leaderboard(results, scored)
     sheet = io.BytesIO()
-    draw_grid(results, [entry["label"] for entry in board["entries"]], scored.records).save(sheet, "PNG")
+    make_grid(results, [entry["label"] for entry in board["entries"]], scored.records).save(sheet, "PNG")
     written = {
         "leaderboard.csv": to_csv(board).encode(),
         "leaderboard.md": to_markdown(board).encode(),

@@ -28,7 +28,7 @@ def all_costs(manifest: Mapping | None, timings: Sequence[Mapping]) -> dict[str,
     """Seconds of one process per image, and what the manifest says; ``None`` where it is not known.
 
     Args:
-        timings: ``images`` and ``seconds`` of every batch that was drawn.
+        timings: ``images`` and ``seconds`` of every batch that was generated.
     """
     images = sum(line["images"] for line in timings)
     seconds = sum(line["seconds"] for line in timings)

@@ -43,11 +43,11 @@ class Entry:
     manifest: Mapping | None = None
     """The run's ``manifest.json``: code, versions, hardware, hashes, cost."""
     folder: str = ""
-    """Where the run lay when it was drawn."""
+    """Where the run lay when it was generated."""
     own_judges: Mapping[str, str] = field(default_factory=dict)
     """Key of the run's configuration by judge, where the method was made with the judge itself."""
     protocol: str = ""
-    """Hash of the protocol that the images were drawn under; written when a folder is claimed."""
+    """Hash of the protocol that the images were generated under; written when a folder is claimed."""
     settings: str = ""
     """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
 
@@ -136,10 +136,10 @@ class Results:
         return [Entry.read(path) for path in sorted(self.root.glob("entries/*/entry.json"))]
 
     def check_entry(self, entry: Entry) -> None:
-        """Raise ``LikenessError`` if the images of an entry were drawn under another protocol than this folder's."""
+        """Raise ``LikenessError`` if an entry's images were generated under another protocol than this folder's."""
         if entry.protocol != (here := self.protocol().hash):
             raise LikenessError(
-                f"{entry.label} was drawn under protocol {entry.protocol or 'unknown'}, {self.root} is of {here}: "
+                f"{entry.label} was generated under protocol {entry.protocol or 'unknown'}, {self.root} is of {here}: "
                 f"remove {self.entry(entry.label).root}"
             )
 
@@ -158,7 +158,7 @@ class EntryFolder:
         """Make this the folder of ``entry`` under the protocol of the results.
 
         Raises:
-            LikenessError: its images come from other weights or settings, or were drawn under another protocol.
+            LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
         path, settings = self.root / "entry.json", entry.settings
         if path.is_file():
@@ -173,7 +173,7 @@ class EntryFolder:
             settings = found.settings  # where it was not noted, nobody knows
             if settings and settings != entry.settings:
                 raise LikenessError(
-                    f"{self.root} holds images drawn with other model settings than those in "
+                    f"{self.root} holds images generated with other model settings than those in "
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
         for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
@@ -185,7 +185,7 @@ class EntryFolder:
         return self.root / "images" / f"{request_id}.png"
 
     def timings(self) -> list[dict]:
-        """What every rank noted about the batches it drew: ``images`` and ``seconds``."""
+        """What every rank noted about the batches it generated: ``images`` and ``seconds``."""
         found = []
         for path in sorted(self.root.glob("timings/*.jsonl")):
             for number, _, line in _numbered_lines(path):

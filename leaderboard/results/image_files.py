@@ -15,13 +15,13 @@ from contracts.files import write_atomically
 from datamodules.image_io import open_image
 
 
-def write_picture(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
+def write_image(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
     """Write an RGB image (H, W, 3), or an RGBA one (H, W, 4), with its provenance as text; equal arguments give equal
     bytes."""
-    write_atomically(path, encode_picture(image, provenance))
+    write_atomically(path, encode_image(image, provenance))
 
 
-def encode_picture(image: NDArray[np.uint8], provenance: Mapping[str, object]) -> bytes:
+def encode_image(image: NDArray[np.uint8], provenance: Mapping[str, object]) -> bytes:
     """The bytes of such a file."""
     text = PngInfo()
     text.add_text("Software", "Likeness")
@@ -31,15 +31,15 @@ def encode_picture(image: NDArray[np.uint8], provenance: Mapping[str, object]) -
     return buffer.getvalue()
 
 
-def picture_bytes(path: Path) -> bytes:
-    """The bytes of a picture of a results folder; raises ``LikenessError`` when it is missing."""
+def image_bytes(path: Path) -> bytes:
+    """The bytes of a image of a results folder; raises ``LikenessError`` when it is missing."""
     try:
         return path.read_bytes()
     except OSError as error:
         raise LikenessError(f"{path} cannot be read ({error.strerror}): run `--stage generate` again") from error
 
 
-def read_picture(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
+def read_image(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
     """The RGB pixels (side, side, 3) of a file's bytes.
 
     Raises:

@@ -1,7 +1,7 @@
 """What is true of one run of the stages and may differ in the next, kept beside an entry's images.
 
-``stages.json`` lists how images were drawn and scored, each distinct way once: after an interruption with another batch
-size or other packages there are two. ``timings/enrolment.json`` holds the seconds of one enrolment.
+``stages.json`` lists how images were generated and scored, each distinct way once: after an interruption with another
+batch size or other packages there are two. ``timings/enrolment.json`` holds the seconds of one enrolment.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ PACKAGES = (
     "scipy",
     "pillow",
 )
-"""What draws and judges images; those that are not installed are left out."""
-DRAWN = "generate"
+"""What generates and judges images; those that are not installed are left out."""
+GENERATED = "generate"
 _KINDS = {"stage": str, "batch_size": int, "packages": dict}
 
 
@@ -35,8 +35,10 @@ def note_stage(folder: EntryFolder, stage: str, batch_size: int) -> None:
     _note(folder, stages_of(folder), {"stage": stage, "batch_size": batch_size, "packages": _versions()})
 
 
-def note_drawing(folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool) -> None:
-    """Write down that the entry is drawn in batches of ``batch_size``, and with what.
+def note_generation(
+    folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool
+) -> None:
+    """Write down that the entry is generated in batches of ``batch_size``, and with what.
 
     Args:
         precision: Lightning's name for the numbers that the networks compute in.
@@ -44,19 +46,19 @@ def note_drawing(folder: EntryFolder, entry: Entry, batch_size: int, precision: 
         begun: Whether some of its images are there already.
 
     Raises:
-        LikenessError: those were drawn with another precision. Photos are copied, whatever it is.
+        LikenessError: those were generated with another precision. Photos are copied, whatever it is.
     """
     known = stages_of(folder)
-    if not begun:  # what was noted before drew nothing that is still there
-        known = [facts for facts in known if facts["stage"] != DRAWN]
+    if not begun:  # what was noted before generated nothing that is still there
+        known = [facts for facts in known if facts["stage"] != GENERATED]
     before = [facts["precision"] for facts in known if facts.get("precision") not in (None, precision)]
     if before and entry.kind != "ceiling":
         raise LikenessError(
-            f"{folder.root} holds images drawn with precision {before[0]}, trainer.precision is {precision} now: go on "
-            f"with --trainer.precision {before[0]}, or remove the folder to draw them all again"
+            f"{folder.root} holds images generated with precision {before[0]}, trainer.precision is {precision} now: "
+            f"go on with --trainer.precision {before[0]}, or remove the folder to generate them all again"
         )
     how = {"precision": precision, "device": device, "packages": _versions()}
-    _note(folder, known, {"stage": DRAWN, "batch_size": batch_size, **how})
+    _note(folder, known, {"stage": GENERATED, "batch_size": batch_size, **how})
 
 
 def _note(folder: EntryFolder, known: list[dict], facts: dict) -> None:
@@ -65,8 +67,8 @@ def _note(folder: EntryFolder, known: list[dict], facts: dict) -> None:
 
 
 def stages_of(folder: EntryFolder) -> list[dict]:
-    """How the entry was drawn and scored: ``stage``, ``batch_size`` and ``packages`` (version by name) of each way,
-    ``precision`` and ``device`` of drawing where they were written down.
+    """How the entry was generated and scored: ``stage``, ``batch_size`` and ``packages`` (version by name) of each way,
+    ``precision`` and ``device`` of generation where they were written down.
 
     Raises:
         LikenessError: the file is damaged.

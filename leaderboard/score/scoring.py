@@ -23,7 +23,7 @@ from contracts.settings import JudgeSettings
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, LineLog, Results
 from leaderboard.results.galleries import left_out_photo, load_galleries
-from leaderboard.results.image_files import read_picture
+from leaderboard.results.image_files import read_image
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
 from metrics.gallery import Gallery
@@ -59,7 +59,7 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
         How many images were scored.
 
     Raises:
-        LikenessError: images are missing or damaged, or were drawn under another protocol.
+        LikenessError: images are missing or damaged, or were generated under another protocol.
     """
     protocol = results.protocol()
     results.check_entry(entry)
@@ -122,7 +122,7 @@ def _score(
     """The records of a batch of whole groups."""
     files = [folder.image(request.id).read_bytes() for request in batch]
     names = [str(folder.image(request.id)) for request in batch]
-    images = np.stack([read_picture(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
+    images = np.stack([read_image(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
     if entry.kind == "ceiling":
         mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]

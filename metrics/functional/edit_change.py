@@ -1,4 +1,4 @@
-"""What an edit changes in a picture, inside the head and outside of it."""
+"""What an edit changes in a image, inside the head and outside of it."""
 
 import numpy as np
 from numpy.typing import NDArray

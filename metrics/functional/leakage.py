@@ -1,7 +1,7 @@
 """Leakage: how far what is not identity, background and head pose, comes over from the reference photo.
 
 Backgrounds are compared by features of images whose person region is grey. Poses of references are known; those of
-drawn faces are read from their five landmarks by a ridge regression that is fitted on photos of known pose.
+generated faces are read from their five landmarks by a ridge regression that is fitted on photos of known pose.
 """
 
 import numpy as np

@@ -81,7 +81,7 @@ def generate_samples(
             latent_shape=backbone.latent_shape,
             text_states=backbone.encode_text(some),
         )
-        images.append(floor.draw(requests).numpy())
+        images.append(floor.generate(requests).numpy())
     return np.concatenate(images)
 
 

@@ -37,13 +37,15 @@ def editor(world: World) -> Editor:
 def test_the_exact_claims_hold_and_the_run_is_as_before(world: World, editor: Editor) -> None:
     state = {name: value.clone() for name, value in editor.module.adapter().state_dict().items()}
     codes = torch.ones(1, 10, 8)
-    before = pidiff_exact.draw_codes(editor.module, codes, pidiff_exact.PROMPT, "person", ("x",))
+    before = pidiff_exact.generate_codes(editor.module, codes, pidiff_exact.PROMPT, "person", ("x",))
     checks = pidiff_exact.exact_checks(editor.module, str(world.base))
     assert [check.claim[:2] for check in checks] == ["W1", "W2", "W3", "W3", "W4", "W4", "W4", "W5"]
     assert [check.claim for check in checks if not check.holds] == []
     assert [check.left for check in checks[2:4]] == [7_079_424, 31_559_680]
     assert all(torch.equal(value, state[name]) for name, value in editor.module.adapter().state_dict().items())
-    assert np.array_equal(pidiff_exact.draw_codes(editor.module, codes, pidiff_exact.PROMPT, "person", ("x",)), before)
+    assert np.array_equal(
+        pidiff_exact.generate_codes(editor.module, codes, pidiff_exact.PROMPT, "person", ("x",)), before
+    )
 
 
 def test_a_mapper_with_a_bias_of_its_own_breaks_w2(editor: Editor) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from contracts.errors import LikenessError
 from datamodules import face_crops as portraits
 from datamodules.face_crops import Portrait, aligned, head_mask, only_face, portrait_from_file, portrait_of
-from datamodules.index import Picture, load_photos, read_pictures
+from datamodules.index import PhotoFiles, load_photos, read_photos
 from networks.face_alignment import align_face
 from pocket.models.paths import FACES_A
 from pocket.render.dataset import Grid, pocket10k
@@ -18,11 +18,11 @@ from tests.helpers.tiny import tiny_faces
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[PhotoFiles]:
     root = tmp_path_factory.mktemp("portraits")
     folder = pocket10k(root / "data", Grid(10, 2, 2), processes=1)
     photos = [p for p in load_photos(sorted(folder.glob("*.parquet")), root) if p.split == "test"]
-    return list(read_pictures(photos))
+    return list(read_photos(photos))
 
 
 def png(array: np.ndarray) -> bytes:
@@ -31,11 +31,11 @@ def png(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def pixels(picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+def pixels(picture: PhotoFiles) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(Image.open(io.BytesIO(picture.image))), np.asarray(Image.open(io.BytesIO(picture.mask)))
 
 
-def test_the_background_is_white_and_the_face_is_as_it_was(pictures: list[Picture]) -> None:
+def test_the_background_is_white_and_the_face_is_as_it_was(pictures: list[PhotoFiles]) -> None:
     for picture in pictures:
         image, mask = pixels(picture)
         landmarks = np.array(picture.photo.landmarks, np.float32)
@@ -51,7 +51,7 @@ def test_the_background_is_white_and_the_face_is_as_it_was(pictures: list[Pictur
         assert sure.any() and own.any()
 
 
-def test_a_cut_out_file_is_a_photo_with_its_mask(pictures: list[Picture]) -> None:
+def test_a_cut_out_file_is_a_photo_with_its_mask(pictures: list[PhotoFiles]) -> None:
     image, mask = pixels(pictures[0])
     portrait = portrait_from_file(png(np.dstack([image, mask])), "me")
     assert np.array_equal(portrait.pixels, image) and portrait.landmarks is None
@@ -59,7 +59,7 @@ def test_a_cut_out_file_is_a_photo_with_its_mask(pictures: list[Picture]) -> Non
     assert portrait_from_file(png(image), "me").mask is None
 
 
-def test_landmarks_are_found_where_none_are_known(pictures: list[Picture], tmp_path: Path) -> None:
+def test_landmarks_are_found_where_none_are_known(pictures: list[PhotoFiles], tmp_path: Path) -> None:
     """The tiny detector sees the same face in every picture that is not dark."""
     faces, (image, _) = tiny_faces(tmp_path / "faces"), pixels(pictures[0])
     crop = aligned(Portrait("me", image), 64, str(faces), background=True)
@@ -68,7 +68,7 @@ def test_landmarks_are_found_where_none_are_known(pictures: list[Picture], tmp_p
 
 
 def test_no_face_two_faces_and_no_detector_are_one_line(
-    pictures: list[Picture], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pictures: list[PhotoFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faces, (image, _) = str(tiny_faces(tmp_path / "faces")), pixels(pictures[0])
     with pytest.raises(LikenessError, match=r"me shows no face: give a photo with exactly one$"):
@@ -83,7 +83,7 @@ def test_no_face_two_faces_and_no_detector_are_one_line(
 
 @pytest.mark.skipif(not FACES_A.is_dir(), reason="the pocket models are not there")
 @pytest.mark.parametrize("scale", [1, 3, 8, 24])
-def test_one_face_is_found_at_any_size_and_place_and_two_are_counted(pictures: list[Picture], scale: int) -> None:
+def test_one_face_is_found_at_any_size_and_place_and_two_are_counted(pictures: list[PhotoFiles], scale: int) -> None:
     """64, 192, 512 and 1536 pixels a face: the large ones are too large for the detector at 640."""
     first, second = (
         np.asarray(Image.fromarray(pixels(picture)[0]).resize((64 * scale, 64 * scale), Image.Resampling.BICUBIC))
@@ -97,26 +97,26 @@ def test_one_face_is_found_at_any_size_and_place_and_two_are_counted(pictures: l
         only_face(np.concatenate([first, second], axis=1), "me", str(FACES_A))
 
 
-def test_a_photo_that_is_transparent_throughout_shows_nobody(pictures: list[Picture]) -> None:
+def test_a_photo_that_is_transparent_throughout_shows_nobody(pictures: list[PhotoFiles]) -> None:
     image, mask = pixels(pictures[0])
     with pytest.raises(LikenessError, match=r"^me is transparent throughout"):
         portrait_from_file(png(np.dstack([image, np.zeros_like(mask)])), "me")
 
 
-def test_landmarks_that_are_none_name_the_photo(pictures: list[Picture]) -> None:
+def test_landmarks_that_are_none_name_the_photo(pictures: list[PhotoFiles]) -> None:
     image, _ = pixels(pictures[0])
     with pytest.raises(LikenessError, match=r"^me: face alignment"):
         aligned(Portrait("me", image, np.zeros((5, 2), np.float32)), 64, None, background=True)
 
 
-def test_a_mask_of_another_size_is_named(pictures: list[Picture]) -> None:
-    bad = Picture(pictures[0].photo, pictures[0].image, png(np.zeros((32, 64), np.uint8)))
+def test_a_mask_of_another_size_is_named(pictures: list[PhotoFiles]) -> None:
+    bad = PhotoFiles(pictures[0].photo, pictures[0].image, png(np.zeros((32, 64), np.uint8)))
     for work in (portrait_of, head_mask):
         with pytest.raises(LikenessError, match=r"mask of image .* has 64 x 32 pixels, the image 64 x 64"):
             work(bad)
 
 
-def test_the_head_is_the_person_about_the_face(pictures: list[Picture]) -> None:
+def test_the_head_is_the_person_about_the_face(pictures: list[PhotoFiles]) -> None:
     for picture in pictures:
         _, mask = pixels(picture)
         head = head_mask(picture)

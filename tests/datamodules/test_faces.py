@@ -15,7 +15,7 @@ from datamodules.face_crops import aligned, portrait_of
 from datamodules.features.base import EncoderContext
 from datamodules.features.crops import FACE, SQUARE
 from datamodules.features.registry import known_settings, make_features
-from datamodules.index import read_pictures, reference_of
+from datamodules.index import read_photos, reference_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from networks.face_alignment import VERSION
 from networks.wplus import load_wplus
@@ -49,7 +49,7 @@ def test_an_aligned_face_comes_with_its_own_code(ready: SpotDiff10kDataModule, t
     photos = {p.id: p for p in ready.photos["train"]}
     encoder = load_wplus(str(tiny_world.wplus))
     for i, name in enumerate(batch.sample_ids):
-        picture = next(iter(read_pictures([photos[name]])))
+        picture = next(iter(read_photos([photos[name]])))
         crop = aligned(portrait_of(picture), 64, None, background=True)
         torch.testing.assert_close(batch.reference["wplus"][i], encoder.encode(crop[None])[0], rtol=1e-4, atol=1e-4)
     assert batch.moments.shape == (4, 8, 16, 16) and batch.text_states.shape[0] == 4
@@ -57,7 +57,7 @@ def test_an_aligned_face_comes_with_its_own_code(ready: SpotDiff10kDataModule, t
 
 def test_a_reference_is_encoded_without_its_background(ready: SpotDiff10kDataModule, tiny_world: TinyWorld) -> None:
     photo = ready.photos["train"][0]
-    picture = next(iter(read_pictures([photo])))
+    picture = next(iter(read_photos([photo])))
     crop = aligned(portrait_of(picture), 64, None, background=False)
     expected = load_wplus(str(tiny_world.wplus)).encode(crop[None])
     torch.testing.assert_close(ready.features["wplus"].rows([photo.face_sha256]), expected, rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from datamodules.batches.pairs import Drops
 from datamodules.features.cache import content_key
 from datamodules.features.store import Features
 from datamodules.image_io import read_square
-from datamodules.index import read_pictures
+from datamodules.index import read_photos
 from datamodules.schema import features
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from networks.backbone import load_backbone
@@ -244,7 +244,7 @@ def test_another_encoder_is_another_cache(world: World, ready: SpotDiff10kDataMo
 
 
 def test_cached_features_are_the_encoders_outputs(world: World, ready: SpotDiff10kDataModule) -> None:
-    pictures = list(read_pictures(ready.photos["train"][:3]))
+    pictures = list(read_photos(ready.photos["train"][:3]))
     pixels = torch.stack([torch.tensor(read_square(p.image, "x", 64)) for p in pictures])
     keys = [p.photo.sha256 for p in pictures]
     moments = load_backbone(str(world.base)).encode_moments(pixels)

@@ -12,7 +12,7 @@ from contracts.protocol import Protocol
 from leaderboard.report.board import make_leaderboard, read_scored
 from leaderboard.report.page.render import render_page
 from leaderboard.results.folder import Entry, Results, json_line
-from leaderboard.results.image_files import write_picture
+from leaderboard.results.image_files import write_image
 from leaderboard.results.vectors import encode_vector
 from metrics.card import MetricCard, versions
 from tests.leaderboard.test_protocol import make_protocol
@@ -85,7 +85,7 @@ def make_results(
     rng = np.random.default_rng(0)
     save_file({f"{s}/held_out/clip": _unit(rng, 3) for s in protocol.subjects}, results.galleries)
     for subject in protocol.subjects:
-        write_picture(results.reference(subject), _grey(rng), {})
+        write_image(results.reference(subject), _grey(rng), {})
     for label, kind in kinds.items():
         folder = results.entry(label)
         method = kind == "method"
@@ -94,7 +94,7 @@ def make_results(
         lines = []
         for request in protocol.requests:
             image = _grey(rng)
-            write_picture(folder.image(request.id), image, {})
+            write_image(folder.image(request.id), image, {})
             has_face = request.subject not in objects
             seen = has_face and not (label == "ours" and request.id == missed)
             subject = list(protocol.subjects).index(request.subject)

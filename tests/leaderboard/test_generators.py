@@ -6,7 +6,7 @@ import pytest
 import torch.distributed
 
 from contracts.errors import LikenessError
-from leaderboard.generate.generators import ModelArtist, PromptOnly
+from leaderboard.generate.generators import ModelGenerator, PromptOnly
 from leaderboard.results.folder import Results
 from tests.helpers.distributed import run_ranks
 from tests.leaderboard.conftest import World
@@ -26,7 +26,7 @@ def test_a_model_that_one_process_cannot_load_stops_all_of_them(world: World) ->
         fabric = SimpleNamespace(global_rank=rank, world_size=2)
         protocol = SimpleNamespace(backbone=PromptOnly(base).backbone.fingerprint)
         with pytest.raises(LikenessError) as error:
-            ModelArtist(fabric, protocol, Results("nowhere"), base, load)  # type: ignore[arg-type]
+            ModelGenerator(fabric, protocol, Results("nowhere"), base, load)  # type: ignore[arg-type]
         return str(error.value)
 
     assert run_ranks(work) == ["not on this machine"] * 2

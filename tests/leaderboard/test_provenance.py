@@ -13,7 +13,7 @@ from contracts.files import write_json
 from datamodules.features.store import Features
 from evaluate import main
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.provenance import enrol_seconds, note_drawing, note_enrolment, note_stage, stages_of
+from leaderboard.results.provenance import enrol_seconds, note_enrolment, note_generation, note_stage, stages_of
 from leaderboard.score import scoring
 from tests.leaderboard.conftest import World
 
@@ -45,13 +45,13 @@ def test_scoring_decodes_every_image_once(
 ) -> None:
     output = Path(shutil.copytree(drawn, tmp_path / "results"))
     decoded: list[str] = []
-    read = scoring.read_picture
+    read = scoring.read_image
 
     def counting(data: bytes, name: str, side: int) -> object:
         decoded.append(name)
         return read(data, name, side)
 
-    monkeypatch.setattr(scoring, "read_picture", counting)
+    monkeypatch.setattr(scoring, "read_image", counting)
     evaluate(world, output, "--stage", "score")
     results = Results(output)
     planned = [str(results.entry(label).image(r.id)) for label in LABELS for r in results.protocol().requests]
@@ -103,12 +103,12 @@ def test_one_entry_is_never_drawn_with_two_precisions(
 def test_another_precision_is_free_where_nothing_was_drawn_and_for_photos(tmp_path: Path) -> None:
     folder, method, photos = EntryFolder(Results(tmp_path), "any"), Entry("any", "method"), Entry("any", "ceiling")
     for precision in ("32-true", "bf16-true"):  # the first ran out of memory
-        note_drawing(folder, method, 4, precision, "cuda", begun=False)
+        note_generation(folder, method, 4, precision, "cuda", begun=False)
     assert [facts["precision"] for facts in stages_of(folder)] == ["bf16-true"]
-    note_drawing(folder, method, 8, "bf16-true", "cpu", begun=True)
+    note_generation(folder, method, 8, "bf16-true", "cpu", begun=True)
     with pytest.raises(LikenessError, match=r"go on with --trainer\.precision bf16-true, or remove the folder"):
-        note_drawing(folder, method, 8, "32-true", "cpu", begun=True)
-    note_drawing(folder, photos, 8, "32-true", "cpu", begun=True)
+        note_generation(folder, method, 8, "32-true", "cpu", begun=True)
+    note_generation(folder, photos, 8, "32-true", "cpu", begun=True)
     assert [facts["device"] for facts in stages_of(folder)] == ["cuda", "cpu", "cpu"]
 
 

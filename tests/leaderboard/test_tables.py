@@ -11,7 +11,7 @@ import pytest
 
 from contracts.errors import LikenessError
 from leaderboard.report.board import read_scored
-from leaderboard.report.grid import draw_grid
+from leaderboard.report.grid import make_grid
 from leaderboard.report.tables.cards import list_of_cards
 from leaderboard.report.tables.dataframe import to_csv
 from leaderboard.report.tables.head_to_head import compare_entries
@@ -155,16 +155,16 @@ def test_cards_say_what_a_number_means() -> None:
 def test_the_grid_marks_a_missing_face(tmp_path: Path) -> None:
     results = make_results(tmp_path)
     records = read_scored(results).records
-    sheet = draw_grid(results, list(KINDS), records)
+    sheet = make_grid(results, list(KINDS), records)
     ys, xs = np.nonzero((np.asarray(sheet) == MISS).all(axis=2))
     assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == (96, 96)
-    colours = draw_grid(results, ["prompt-only"], records).getcolors(1 << 20)
+    colours = make_grid(results, ["prompt-only"], records).getcolors(1 << 20)
     assert MISS not in {colour for _, colour in colours or []}
 
 
 def frames(results: Results) -> set[tuple[int, int]]:
     """The red pixels of the grid."""
-    sheet = np.asarray(draw_grid(results, list(KINDS), read_scored(results).records))
+    sheet = np.asarray(make_grid(results, list(KINDS), read_scored(results).records))
     return {(int(x), int(y)) for y, x in zip(*np.nonzero((sheet == MISS).all(axis=2)), strict=True)}
 
 

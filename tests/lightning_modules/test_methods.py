@@ -41,10 +41,10 @@ def test_scale_zero_draws_the_base_models_images_bit_for_bit(
     module, floor = build(method, backbone), PromptOnly(str(base_folder))
     module.sampling = floor.sampling = FEW
     batch = request_batch()
-    identified = module.draw(batch)
+    identified = module.generate(batch)
     module.scale = 0.0  # type: ignore[assignment]
-    base = floor.draw(batch)
-    assert torch.equal(module.draw(batch), base)
+    base = floor.generate(batch)
+    assert torch.equal(module.generate(batch), base)
     assert not torch.equal(identified, base), "with identity the images differ"
 
 
@@ -131,7 +131,7 @@ def test_a_run_folder_gives_the_method_back(method: Method, base_folder: Path, t
     again = Run(save_run(module, tmp_path / "run")).load()
     module.sampling = again.sampling = FEW
     assert type(again) is method and not again.training
-    assert torch.equal(again.draw(request_batch(2)), module.draw(request_batch(2)))
+    assert torch.equal(again.generate(request_batch(2)), module.generate(request_batch(2)))
 
 
 def test_a_run_is_not_loaded_onto_another_base_model(method: Method, base_folder: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_settings_and_manifest_are_read_without_weights(method: Method, tmp_path
 def test_images_do_not_depend_on_their_batch(method: Method, backbone: Backbone) -> None:
     module, batch = build(method, backbone), request_batch(5)
     module.sampling = FEW
-    together = module.draw(batch)
+    together = module.generate(batch)
     for i in range(5):
         one = slice(i, i + 1)
         part = dataclasses.replace(
@@ -199,4 +199,4 @@ def test_images_do_not_depend_on_their_batch(method: Method, backbone: Backbone)
             text_states=batch.text_states[one],
             reference={name: value[one] for name, value in batch.reference.items()},
         )
-        assert (module.draw(part).int() - together[one].int()).abs().max() <= 1
+        assert (module.generate(part).int() - together[one].int()).abs().max() <= 1

@@ -151,12 +151,12 @@ def test_requests_of_several_subjects_share_a_batch(method: Method, unbroken: Pa
     module = load(method, tiny_world, unbroken)
     batch = replace(request_batch(3), subjects=(FOUR[2], FOUR[0], FOUR[2]), text_states=request_batch(3).text_states)
     same_noise = replace(batch, noise=batch.noise[:1].expand_as(batch.noise))
-    together = module.draw(same_noise)
+    together = module.generate(same_noise)
     assert not torch.equal(together[0], together[1])
     for i, subject in enumerate(batch.subjects):
         one = {"request_ids": ("r",), "subjects": (subject,), "prompts": batch.prompts[:1]}
         alone = replace(same_noise, **one, noise=same_noise.noise[:1], text_states=batch.text_states[i : i + 1])
-        assert (module.draw(alone).int() - together[i : i + 1].int()).abs().max() <= 1
+        assert (module.generate(alone).int() - together[i : i + 1].int()).abs().max() <= 1
 
 
 def test_prompts_are_checked_by_the_adapter_alone(method: Method, unbroken: Path, tiny_world: TinyWorld) -> None:

@@ -199,9 +199,9 @@ def test_delayed_identity_leaves_the_noisiest_levels_to_the_text(backbone: Backb
 def test_drawing_with_all_identity_delayed_is_drawing_without(backbone: Backbone) -> None:
     module = pidiff(backbone, delay=1.0)
     module.sampling = SamplingSettings("ddim", steps=2)
-    delayed = module.draw(request_batch())
+    delayed = module.generate(request_batch())
     module.delay, module.scale = 0.0, 0.0
-    assert torch.equal(delayed, module.draw(request_batch()))
+    assert torch.equal(delayed, module.generate(request_batch()))
 
 
 def test_guidance_goes_from_the_empty_text_and_nobody(backbone: Backbone) -> None:

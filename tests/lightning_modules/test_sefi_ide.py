@@ -53,7 +53,7 @@ def test_equal_vectors_are_textual_inversion(backbone: Backbone, stages: int, ke
     vector = 0.05 * normal(32, key="vector")
     set_vectors(module, vector)
     batch = request_batch()
-    images = module.draw(batch)
+    images = module.generate(batch)
     embeddings = backbone.text_encoder.get_input_embeddings()
     token = backbone.tokenizer("person", add_special_tokens=False).input_ids[0]
     noun = embeddings.weight.data[token].clone()
@@ -61,7 +61,7 @@ def test_equal_vectors_are_textual_inversion(backbone: Backbone, stages: int, ke
     inverted = replace(batch, text_states=backbone.encode_text(["a photo of a person"] * 3))
     embeddings.weight.data[token] = noun
     module.scale = 0.0
-    assert (images.int() - module.draw(inverted).int()).abs().max() <= 1
+    assert (images.int() - module.generate(inverted).int()).abs().max() <= 1
 
 
 def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> None:

@@ -56,9 +56,9 @@ def test_images_of_a_batch_are_those_generated_one_by_one(loaded: Models) -> Non
     model = models.spotdiff(copy.deepcopy(backbone), images.width).eval()
     model.sampling = SamplingSettings(steps=4)
     batch = models.request_batch(model, 3, images.width)
-    together = model.draw(batch)
+    together = model.generate(batch)
     for index in range(3):
-        alone = model.draw(models.one_request(batch, index))
+        alone = model.generate(models.one_request(batch, index))
         assert (alone.int() - together[index : index + 1].int()).abs().max() <= 1
 
 

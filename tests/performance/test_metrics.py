@@ -22,8 +22,8 @@ def test_one_pass_and_a_pass_per_metric_give_the_same_numbers_and_decode_once(
     judges = Judges(str(FACES_B), str(CLIP), str(FACES_A))
     files = metric_suite.write_images(tmp_path, 4)
     decoded = []
-    read = metric_suite.read_picture
-    monkeypatch.setattr(metric_suite, "read_picture", lambda *a: decoded.append(a[1]) or read(*a))
+    read = metric_suite.read_image
+    monkeypatch.setattr(metric_suite, "read_image", lambda *a: decoded.append(a[1]) or read(*a))
     ours = metric_suite.one_pass(judges, files)
     assert sorted(decoded) == sorted(file.name for file in files), "one decode per image"
     reference = metric_suite.a_pass_per_metric(judges, files)

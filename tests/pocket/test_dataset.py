@@ -14,7 +14,7 @@ import pytest
 
 from contracts.errors import LikenessError
 from datamodules.image_io import open_image
-from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.index import by_subject, held_out_of, load_photos, read_photos, reference_of
 from datamodules.schema import COLUMNS, features
 from pocket.render import dataset
 from pocket.render.dataset import Grid, fingerprint, pocket10k, rows_of, verify
@@ -188,7 +188,7 @@ def test_damaged_shards_are_named(
 def test_images_are_read_back_by_photo(folder: Path, tmp_path: Path) -> None:
     photos = load_photos(sorted(folder.glob("*.parquet")), tmp_path)
     wanted = photos[5:60:7]
-    read = {p.photo.id: p for p in read_pictures(wanted)}
+    read = {p.photo.id: p for p in read_photos(wanted)}
     assert set(read) == {p.id for p in wanted}
     for photo in wanted:
         assert hashlib.sha256(read[photo.id].image).hexdigest() == photo.sha256

@@ -28,7 +28,7 @@ from pocket.render.renderer import render
 from tests.helpers.tiny import SIDE, tiny_base, tiny_dataset, tiny_faces, tiny_wplus
 from tools.edit_faces import __main__ as editing
 from tools.edit_faces.editor import Editor, Person, people_of
-from tools.edit_faces.edits import draw_codes, parse_series
+from tools.edit_faces.edits import generate_codes, parse_series
 
 DIRECTION = Direction("smiling", (4, 8), torch.ones(4, 8))
 
@@ -96,7 +96,7 @@ def test_what_is_done_is_not_done_again(world: World, tmp_path: Path, monkeypatc
     assert editing.main(given) == 0
     assert [row for row in records(output) if row["subject"] == "s0018"] == [json.loads(x) for x in lines[:2]]
     assert records(output)[-2:] == [json.loads(x) for x in lines[2:]]
-    monkeypatch.setattr(Editor, "draw", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(Editor, "generate", lambda *_: pytest.fail("generated again"))
     assert editing.main(given) == 0
     assert editing.main(world.arguments(output, "--edit", "smiling=2")) == 2
 
@@ -167,12 +167,12 @@ def test_strength_zero_is_the_unedited_image_and_the_noise_stays(world: World) -
     person = people_of(str(world.dataset), 1, SIDE, FacePack(world.faces))[0]
     code = editor.code(person)
     series = [parse_series("smiling=0,3")]
-    labels, images = editor.draw(person, code, None, series, "a photo of a <subject>", ("k", 0))
+    labels, images = editor.generate(person, code, None, series, "a photo of a <subject>", ("k", 0))
     assert labels == ["unedited", "smiling+0", "smiling+3"]
     assert np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
     edited = code.clone()
     edited[4:8] += 3.0
-    again = draw_codes(editor.module, edited[None], "a photo of a <subject>", "person", ("k", 0))
+    again = generate_codes(editor.module, edited[None], "a photo of a <subject>", "person", ("k", 0))
     assert np.abs(again[0].astype(int) - images[2]).max() <= 1
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.face_crops import aligned, portrait_of
-from datamodules.index import load_photos, read_pictures
+from datamodules.index import load_photos, read_photos
 from datamodules.sources import find_shards
 from networks.wplus import load_wplus, wplus_fingerprint
 from networks.wplus_directions import read_directions
@@ -53,7 +53,7 @@ def test_codes_are_those_of_the_aligned_faces(tiny_world: TinyWorld) -> None:
     codes = directions.wplus_codes(photos, str(tiny_world.wplus), tiny_world.cache)
     encoder = load_wplus(str(tiny_world.wplus))
     for photo, code in zip(photos, codes, strict=True):
-        picture = next(iter(read_pictures([photo])))
+        picture = next(iter(read_photos([photo])))
         crop = aligned(portrait_of(picture), 64, None, background=False)
         torch.testing.assert_close(code, encoder.encode(crop[None])[0], rtol=1e-4, atol=1e-4)
 

@@ -33,7 +33,7 @@ from contracts.files import file_sha256, write_atomically, write_json
 from contracts.prompts import PLACEHOLDER
 from leaderboard.report.statistics import Ratio, ratio_interval
 from leaderboard.results.folder import LineLog, read_json, read_lines
-from leaderboard.results.image_files import write_picture
+from leaderboard.results.image_files import write_image
 from networks.sampler import SamplingSettings
 from tools.edit_faces.editor import UNEDITED, Editor, Person, people_of, person_in
 from tools.edit_faces.edits import parse_series
@@ -72,7 +72,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be drawn of one person: these samples, from ``code`` and, where edits mix, that of ``other``."""
+    """What is to be generated of one person: these samples, from ``code`` and, where edits mix, that of ``other``."""
 
     person: Person
     samples: Sequence[int]
@@ -104,17 +104,17 @@ def find_work(editor: Editor, plan: Plan, people: Sequence[Person], partner: Per
 
 
 def edit_all(editor: Editor, plan: Plan, work: Sequence[Work], output: Path) -> None:
-    """Draw and measure; what is whole stays in the folder when it is cut short."""
+    """Generate and measure; what is whole stays in the folder when it is cut short."""
     series = [parse_series(text) for text in plan.edits]
     with LineLog(output / "records.jsonl") as log:
         for one in work:
             person = one.person
             for sample in one.samples:
                 key = ("edit", plan.seed, person.id, sample)
-                labels, images = editor.draw(person, one.code, one.other, series, plan.prompt, key)
+                labels, images = editor.generate(person, one.code, one.other, series, plan.prompt, key)
                 scores = editor.measure(images, person)
                 origin = {"synthetic": True, "protocol": plan.hash, "subject": person.id, "sample": sample}
-                write_picture(output / "strips" / f"{person.id}.{sample:02d}.png", np.hstack(list(images)), origin)
+                write_image(output / "strips" / f"{person.id}.{sample:02d}.png", np.hstack(list(images)), origin)
                 lines = zip(labels, scores, strict=True)
                 log.append([{"subject": person.id, "sample": sample, "edit": name, **row} for name, row in lines])
 
@@ -192,7 +192,7 @@ def read_edits(path: Path | None) -> dict:
 
 
 def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person], partner: Person | None) -> Plan:
-    """Everything that is decided; raises ``LikenessError`` for a wrong edit or prompt before anything is drawn."""
+    """Everything that is decided; raises ``LikenessError`` for a wrong edit or prompt before anything is generated."""
     file = read_edits(given.edits)
     edits = tuple(str(text) for text in (*file.get("edits", ()), *given.edit))
     if not edits:

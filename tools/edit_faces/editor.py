@@ -1,4 +1,4 @@
-"""Whose code is edited, and who draws and measures it."""
+"""Whose code is edited, and who generates and measures it."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generators import trained_features
-from leaderboard.results.image_files import encode_picture
+from leaderboard.results.image_files import encode_image
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.run import Run
 from metrics.functional.edit_change import edit_change
 from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
 from networks.wplus_directions import Direction, read_directions
-from tools.edit_faces.edits import Series, draw_codes
+from tools.edit_faces.edits import Series, generate_codes
 
 UNEDITED = "unedited"
 
 
 @dataclass(frozen=True)
 class Person:
-    """Whom to draw: ``photo`` is the file that the code is made of, ``called`` what errors call it, ``gallery`` (D,)
+    """The person: ``photo`` is the file that the code is made of, ``called`` what errors call it, ``gallery`` (D,)
     what identity is judged against, ``judged_by`` the SHA-256 of the photos behind it."""
 
     id: str
@@ -63,13 +63,13 @@ class Editor:
         """The W+ code (rows, width) of a person's photo."""
         return self.wplus.encode([portrait_from_file(person.photo, person.called)])[0]
 
-    def draw(
+    def generate(
         self, person: Person, code: Tensor, other: Tensor | None, series: Sequence[Series], prompt: str, key: Sequence
     ) -> tuple[list[str], NDArray[np.uint8]]:
         """Labels and images (1 + E, H, W, 3): the unedited one, then every edit, from the same noise."""
         codes = torch.cat([code[None], *(one.apply(code, other, self.directions) for one in series)])
         labels = [UNEDITED, *(label for one in series for label in one.labels)]
-        return labels, draw_codes(self.module, codes, prompt, person.noun, key)
+        return labels, generate_codes(self.module, codes, prompt, person.noun, key)
 
     def measure(self, images: NDArray[np.uint8], person: Person) -> list[dict[str, float | None]]:
         """Scores of each image; ``None`` where no face was found, in it or in the unedited one."""
@@ -91,7 +91,7 @@ def people_of(dataset: str, wanted: int | Sequence[str], side: int, faces: FaceP
             raise LikenessError(f"subject {subject.id} has no held-out photo with a face: leave the subject out")
         gallery = judged.embeddings[judged.found].mean(axis=0)
         photos = hashlib.sha256(subject.held_out.tobytes()).hexdigest()
-        cut_out, called = encode_picture(subject.cut_out, {}), f"the photo of {subject.id}"
+        cut_out, called = encode_image(subject.cut_out, {}), f"the photo of {subject.id}"
         people.append(Person(subject.id, subject.noun, cut_out, called, gallery, photos))
     return people
 

@@ -62,7 +62,7 @@ def parse_series(text: str) -> Series:
     return Series(name, strengths)
 
 
-def draw_codes(
+def generate_codes(
     module: PIDiff, codes: Tensor, prompt: str, noun: str, key: Sequence[object], batch_size: int = 16
 ) -> NDArray[np.uint8]:
     """One image (N, H, W, 3) per code (N, rows, width), all from the noise that ``key`` names and with the same
@@ -81,5 +81,5 @@ def draw_codes(
             text_states=text.expand(len(part), -1, -1),
             reference={"wplus": part},
         )
-        images.append(module.draw(batch).cpu().numpy())
+        images.append(module.generate(batch).cpu().numpy())
     return np.concatenate(images)

@@ -16,7 +16,7 @@ from contracts.protocol import Prompt, Protocol
 from contracts.records import Record
 from datamodules.image_io import open_image
 from leaderboard.results.folder import Results
-from leaderboard.results.image_files import picture_bytes
+from leaderboard.results.image_files import image_bytes
 
 MAX_IMAGES = 600  # thumbnails of a page, about a megabyte at 64 pixels and five at the largest side
 SIDE = 160  # pixels of a thumbnail at most
@@ -111,7 +111,7 @@ def make_sheets(
             }
             cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
         path = results.reference(subject)
-        sheets.append(Sheet(subject, thumbnail(picture_bytes(path), str(path)), cells))
+        sheets.append(Sheet(subject, thumbnail(image_bytes(path), str(path)), cells))
     return sheets
 
 
@@ -120,11 +120,11 @@ def _shot(results: Results, label: str, record: Record) -> Shot:
     scores = "\n".join(
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in record.scores.items() if value is not None
     )
-    return Shot(label, record.sample, thumbnail(picture_bytes(path), str(path)), record.face_missed, scores)
+    return Shot(label, record.sample, thumbnail(image_bytes(path), str(path)), record.face_missed, scores)
 
 
 def thumbnail(data: bytes, name: str) -> str:
-    """A picture's bytes as a WebP data URI of at most ``SIDE`` pixels; a damaged picture is a ``LikenessError``."""
+    """A image's bytes as a WebP data URI of at most ``SIDE`` pixels; a damaged image is a ``LikenessError``."""
     image = open_image(data, name)
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
