@@ -16,7 +16,8 @@ from train import TrainCLI
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("pocket/*.yaml")])
 TRAINERS = sorted(CONFIGS.glob("trainer/*.yaml"))
-PROMPTS = [path for path in sorted(CONFIGS.parent.glob("configs/prompts/*.yaml")) if path.stem != "pocket_edits"]
+EDITS = CONFIGS / "prompts" / "pocket_edits.yaml"
+PROMPTS = [path for path in sorted(CONFIGS.glob("prompts/*.yaml")) if path != EDITS]
 EVALUATIONS = sorted(CONFIGS.glob("evaluation/*.yaml"))
 
 
@@ -41,7 +42,7 @@ def parse(*arguments: str) -> Any:
 
 
 def test_every_configuration_is_one_of_a_kind() -> None:
-    assert set(CONFIGS.rglob("*.yaml")) == {*METHODS, *TRAINERS, *EVALUATIONS}
+    assert set(CONFIGS.rglob("*.yaml")) == {*METHODS, *TRAINERS, *EVALUATIONS, *PROMPTS, EDITS}
     assert METHODS and TRAINERS and EVALUATIONS
 
 

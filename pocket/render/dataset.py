@@ -33,7 +33,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-import pocket
 from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from datamodules.schema import features
@@ -77,7 +76,7 @@ def fingerprint(grid: Grid) -> str:
     """What the pictures depend on: the grid, the OpenCV version and the renderer's code, comments aside."""
     digest = hashlib.sha256(f"{grid}/{cv2.__version__}".encode())
     for name in _SOURCES:
-        source = Path(pocket.__path__[0], name).read_text()
+        source = (Path(__file__).parent / name).read_text()
         digest.update(ast.dump(ast.parse(source)).encode())
     return digest.hexdigest()
 

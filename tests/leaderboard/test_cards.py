@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from contracts.settings import JudgeSettings
+from leaderboard.plan import card_networks
 from leaderboard.plan.cards import list_cards
-from leaderboard.plan.plan import card_networks
 from leaderboard.report.tables.cards import list_of_cards
 from leaderboard.report.tables.titles import range_text
 from metrics.card import MetricCard

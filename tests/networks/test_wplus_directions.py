@@ -71,7 +71,7 @@ def test_a_file_gives_the_directions_back(tmp_path: Path) -> None:
 
 def test_a_file_that_is_none_or_of_another_encoder_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "directions.safetensors"
-    with pytest.raises(LikenessError, match=r"no directions at .*datamodules\.directions"):
+    with pytest.raises(LikenessError, match=r"no directions at .*tools\.find_directions"):
         read_directions(path, "abc", ROWS, WIDTH)
     path.write_bytes(b"not safetensors")
     with pytest.raises(LikenessError, match="is no file of directions"):

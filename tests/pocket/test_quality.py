@@ -12,7 +12,7 @@ from networks.clip_judge import ClipJudge
 from networks.face_analysis import Face, FacePack
 from networks.sampler import SamplingSettings
 from pocket.models import paths
-from pocket.quality.__main__ import command as quality
+from pocket.quality import __main__ as quality
 from pocket.quality.faces import landmark_errors, parts_of_likeness, true_accept_rate, unseen_photos
 from tests.helpers.tiny import tiny_base, tiny_clip
 

@@ -18,7 +18,7 @@ from pocket.models.recogniser import Recogniser
 from pocket.models.style import StyleAutoencoder, export_style, fit_mapping, move_mean, reconstruction_loss, train_style
 from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
 from pocket.models.vae import to_pixels
-from pocket.quality.__main__ import style as quality_style
+from pocket.quality import style as quality_style
 from pocket.render.renderer import SIDE
 from tests.helpers.tiny import tiny_faces, tiny_wplus
 
