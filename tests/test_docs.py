@@ -102,7 +102,7 @@ def check_command(command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
             assert (ROOT / script).is_file(), f"no script {script}"
             check_parses(script.removesuffix(".py"), rest, monkeypatch, capsys)
         case [other, *_]:
-            assert other.startswith(".venv/bin/") or other in ("conda", "git"), f"no command of this repository: {other}"
+            assert other.startswith(".venv/bin/") or other in ("conda", "git"), f"no command of ours: {other}"
     for word in command.split():
         check_path(word.strip("'\""))
 
@@ -171,7 +171,8 @@ def all_subclasses(kind: type) -> list[type]:
 def plain_options() -> set[str]:
     """The options that the sources of the commands add, without those of a configuration."""
     sources = [ROOT / name for name in ("train.py", "evaluate.py", "generate.py", "curate.py")]
-    sources += [path for folder in ("claims", "performance", "pocket", "tools") for path in (ROOT / folder).rglob("*.py")]
+    for folder in ("claims", "performance", "pocket", "tools"):
+        sources += (ROOT / folder).rglob("*.py")
     text = "\n".join(path.read_text() for path in sources if path.is_file())
     return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | {"--config", "--trainer.devices"}
 
@@ -265,7 +266,9 @@ def test_a_misspelt_word_of_a_command_is_found(
         check_command(command, monkeypatch, capsys)
 
 
-@pytest.mark.parametrize("code", ["--model.tokesn 2", "data.enrolment.propmts", "--photto", "configs/pockt/spotdiff.yaml"])
+@pytest.mark.parametrize(
+    "code", ["--model.tokesn 2", "data.enrolment.propmts", "--photto", "configs/pockt/spotdiff.yaml"]
+)
 @pytest.mark.usefixtures("stop_after_parsing")
 def test_a_misspelt_name_in_the_prose_is_found(
     code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
