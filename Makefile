@@ -67,7 +67,7 @@ bench: $(READY) ## Measure speed against references side by side, write performa
 	OMP_NUM_THREADS=1 $(RUN) -m performance $(ARGS)
 
 docs: build/docs-venv/.ready ## Build the documentation site, build/site/index.html; a broken link is an error
-	build/docs-venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs . build/site
+	build/docs-venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs/site . build/site
 	@echo 'The site: build/site/index.html'
 
 build/docs-venv/.ready: pyproject.toml
