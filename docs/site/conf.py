@@ -30,6 +30,8 @@ python_use_unqualified_type_names = True
 html_theme = "furo"
 html_title = "Likeness"
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 
 NAVIGATION = """
 
