@@ -15,6 +15,7 @@ from itertools import pairwise
 from jsonargparse import ArgumentParser, Namespace
 
 from contracts.errors import LikenessError
+from contracts.method_modules import MethodsOption, import_methods, methods_of
 from contracts.settings import EvaluationSettings
 from contracts.suggestions import with_suggestion
 
@@ -50,6 +51,7 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
         parser.add_class_arguments(EvaluationSettings)
     parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")
+    parser.add_argument("--methods", action=MethodsOption)
     parser.add_argument("--output", type=str | None, default=None, help="results folder, resumed if it exists")
     parser.add_argument(
         "--stage", choices=list(STAGES), default="all", help="part of the work; cards lists what the columns mean"
@@ -183,13 +185,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser(configured)
     try:
         given = parser.instantiate(parser.parse_args(arguments))
+        import_methods(methods_of(arguments))
         settings = None
         if configured:
             settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size, given.limit)
         return run(given, settings)
     except (ArgumentError, LikenessError) as error:
         if _is_first():
-            known = [action.dest for action in make_parser()._actions]
+            known = ["methods", *(action.dest for action in make_parser()._actions)]
             print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
         return 2
 

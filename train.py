@@ -6,6 +6,7 @@ python train.py --config configs/spotdiff.yaml --trainer.devices 8 --model.ortho
 
 import inspect
 import os
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost small machines twenty times the work
 
+from jsonargparse import set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -30,17 +32,26 @@ from callbacks.guards import FiniteLoss, SaveOnSigterm, Throughput
 from callbacks.run_folder import RunFolder
 from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
+from contracts.method_modules import MethodsOption, import_methods, methods_of, named_methods
 from contracts.settings import JudgeSettings
 from contracts.suggestions import with_suggestion
 from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
+from lightning_modules.per_subject import PerSubjectModule
+from lightning_modules.run import Run
+
+_OURS = ("callbacks", "contracts.settings", "datamodules", "lightning_modules", "networks")
+NAMEABLE = (*_OURS, "lightning", "pytorch_lightning", "torch")
+"""What a configuration may name classes of; of anything else only where ``--methods`` names it on the command line."""
+_DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 
 
 class TrainCLI(LightningCLI):
     """Lightning's command line without its subcommands, which let a checkpoint's settings beat the user's."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--methods", action=MethodsOption)
         parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
         parser.add_argument(
             "--start_from", type=str | None, default=None, help="run folder whose adapter a new run starts from"
@@ -69,7 +80,7 @@ class TrainCLI(LightningCLI):
             SaveOnSigterm(checkpoints),
         ]
         if judges is not None:
-            ours.append(ValidationScores(judges.faces, judges.clip))
+            ours.append(ValidationScores(**vars(judges)))
         if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
             raise LikenessError(
                 f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "
@@ -91,7 +102,7 @@ class TrainCLI(LightningCLI):
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
             if settings.trainer.strategy == "auto" and not self.model.enrols:
                 # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
-                # enrolment trains all of its vectors in every step.
+                # enrolment trains all of its tensors in every step.
                 trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
@@ -101,6 +112,9 @@ def train(arguments: Sequence[str] | None = None) -> Path:
 
     A run that was stopped goes on from its latest checkpoint, on the batches that follow it.
     """
+    import_methods(methods_of(sys.argv[1:] if arguments is None else arguments))
+    # The parser imports what a class_path names before it looks whether it fits.
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*NAMEABLE, *named_methods()])
     cli = TrainCLI(
         PersonalisationModule,
         SpotDiff10kDataModule,
@@ -114,7 +128,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
     output = Path(cli.config.output)
     checkpoint = latest_checkpoint(output / "checkpoints")
     if cli.config.start_from and checkpoint is None:
-        cli.model.load_adapter(Path(cli.config.start_from) / "adapter.safetensors")
+        cli.model.load_adapter(Run(cli.config.start_from).adapter_file)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return output
 
@@ -145,7 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parsers_line(error: ArgumentError) -> str:
     """What the parser found wrong, on one line. Of subjects it would speak in types: that YAML reads some names as
-    numbers is for us to say."""
+    numbers is for us to say. Of a class outside the project it does not know what to do about it."""
+    if denied := _DENIED.search(str(error)):
+        path = denied["path"]
+        return (
+            f"{path} is not one of this project's classes, and nothing was imported; "
+            f"if it is yours, name its module: --methods {path.rpartition('.')[0]}"
+        )
     if 'key "data.subjects"' in str(error):
         return (
             "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "
@@ -178,9 +198,17 @@ def known_keys() -> list[str]:
     parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
     keys = [action.dest for action in parser._actions]
     keys += [f"data.enrolment.{field.name}" for field in fields(EnrolmentSettings)]
-    for method in PersonalisationModule.__subclasses__():
+    for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
-    return [*keys, *(key.rpartition(".")[2] for key in keys), "output", "start_from", "checkpoint_every", "judges"]
+    return [
+        *keys,
+        *(key.rpartition(".")[2] for key in keys),
+        "output",
+        "start_from",
+        "checkpoint_every",
+        "judges",
+        "methods",
+    ]
 
 
 if __name__ == "__main__":

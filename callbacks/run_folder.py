@@ -16,6 +16,7 @@ import torch
 
 from contracts.files import write_atomically, write_json
 from lightning_modules.base import PersonalisationModule
+from lightning_modules.run import Run
 
 _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", "insightface", "datasets", "numpy")
 
@@ -30,8 +31,10 @@ class RunFolder(L.Callback):
     """
 
     def __init__(self, folder: str, config: str) -> None:
-        self.folder, self.config = Path(folder), config
-        self._first_step, self._before = 0, 0.0
+        self.run = Run(folder)
+        self.config = config
+        self._first_step = 0
+        self._before = 0.0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         self._started = time.monotonic()
@@ -43,7 +46,7 @@ class RunFolder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         """Only where there are steps to take."""
         if trainer.is_global_zero:
-            write_atomically(self.folder / "config.yaml", self.config.encode())
+            write_atomically(self.run.config_file, self.config.encode())
 
     @property
     def _seconds(self) -> float:
@@ -61,10 +64,11 @@ class RunFolder(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         if not trainer.is_global_zero:
             return
-        adapter, facts, device = self.folder / "adapter.safetensors", self.folder / "manifest.json", pl_module.device
-        if trainer.global_step == self._first_step and adapter.is_file() and facts.is_file():
+        device = pl_module.device
+        finished = self.run.adapter_file.is_file() and self.run.manifest_file.is_file()
+        if finished and trainer.global_step == self._first_step:
             return
-        pl_module.save_adapter(adapter)
+        pl_module.save_adapter(self.run.adapter_file)
         manifest = {
             "method": type(pl_module).__name__,
             "git": self._git,
@@ -84,7 +88,7 @@ class RunFolder(L.Callback):
             "processes": trainer.world_size,
             **pl_module.run_facts(),
         }
-        write_json(facts, manifest)
+        write_json(self.run.manifest_file, manifest)
 
 
 def peak_memory(device: torch.device) -> int:

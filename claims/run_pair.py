@@ -1,14 +1,13 @@
-"""Whether two runs differ in the one setting that a claim is about, as their configurations say."""
+"""Whether the configurations of two runs differ in the one setting that a claim is about."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import yaml
-
 from contracts.errors import LikenessError
+from lightning_modules.run import Run
 
 DECIDING = ("seed_everything", "start_from", "model", "data", "trainer")
-"""The parts of a run's configuration that decide its weights; of the trainer's the keys below."""
+"""The parts of a run's configuration that decide its weights. Of ``trainer`` only the keys below count."""
 TRAINER = tuple(
     f"trainer.{name}"
     for name in ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
@@ -21,7 +20,7 @@ def check_pair(run: Path, free: Path, setting: str, off: object) -> None:
 
     Raises ``LikenessError`` naming what differs, or the setting that is not what the claim needs.
     """
-    ours, other = (_deciding(folder) for folder in (run, free))
+    ours, other = (_deciding(Run(folder).config) for folder in (run, free))
     key = f"model.init_args.{setting}"
     values = [settings.pop(key, off) for settings in (ours, other)]
     if values[0] == off or values[1] != off:
@@ -36,19 +35,15 @@ def check_pair(run: Path, free: Path, setting: str, off: object) -> None:
         )
 
 
-def _deciding(folder: Path) -> dict[str, object]:
+def _deciding(config: Mapping[str, object]) -> dict[str, object]:
     """What decides a run's weights, by dotted key."""
-    try:
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        return {
-            key: value
-            for part in DECIDING
-            for key, value in _flat(part, config.get(part))
-            if not key.startswith(("data.validation_", "data.num_workers", "data.cache_dir", "data.download"))
-            and (part != "trainer" or key in TRAINER)
-        }
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise LikenessError(f"{folder / 'config.yaml'} is missing or damaged ({error})") from error
+    return {
+        key: value
+        for part in DECIDING
+        for key, value in _flat(part, config.get(part))
+        if not key.startswith(("data.validation_", "data.num_workers", "data.cache_dir", "data.download"))
+        and (part != "trainer" or key in TRAINER)
+    }
 
 
 def _flat(key: str, value: object) -> Iterator[tuple[str, object]]:

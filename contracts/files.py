@@ -1,4 +1,4 @@
-"""Files that are either whole under their name or not there, and what a file's content is called."""
+"""Files that are either whole under their name or not there, their hash, and the folder of caches."""
 
 import hashlib
 import json
@@ -7,6 +7,11 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """``cache_dir``, or ``$LIKENESS_CACHE``, or ``~/.cache/likeness``."""
+    return Path(cache_dir or os.environ.get("LIKENESS_CACHE") or "~/.cache/likeness").expanduser()
 
 
 @contextmanager

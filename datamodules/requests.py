@@ -8,9 +8,11 @@ from statistics import median
 
 import torch
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.prompts import spoken
 from contracts.records import Request
 from datamodules.face_crops import portrait_from_file
@@ -19,7 +21,6 @@ from datamodules.features.encoders import PORTRAIT_FEATURES, Features, FrozenEnc
 from datamodules.image_io import read_square
 from datamodules.processes import Processes
 from datamodules.samplers import share
-from datamodules.sources import cache_folder
 from networks.keyed_noise import keyed_normal
 
 TIMED_PHOTOS = 16
@@ -60,19 +61,43 @@ class RequestLoader:
 
     def _batch(self, requests: list[Request]) -> RequestBatch:
         texts = [spoken(request.prompt, request.subject, self._class_nouns) for request in requests]
-        return RequestBatch(
-            request_ids=tuple(request.id for request in requests),
-            subjects=tuple(request.subject for request in requests),
-            prompts=tuple(request.prompt for request in requests),
-            noise=torch.stack(
-                [keyed_normal(self._latent_shape, "request", self._seed, request.id) for request in requests]
-            ),
+        return request_batch(
+            request_ids=[request.id for request in requests],
+            subjects=[request.subject for request in requests],
+            prompts=[request.prompt for request in requests],
+            noise_keys=[("request", self._seed, request.id) for request in requests],
+            latent_shape=self._latent_shape,
             text_states=self._features["text"].rows([content_key(text) for text in texts]),
             reference={
                 name: self._features[name].rows([self._reference_keys[request.subject][name] for request in requests])
                 for name in self._needs
             },
         )
+
+
+def request_batch(
+    request_ids: Sequence[str],
+    subjects: Sequence[str],
+    prompts: Sequence[str],
+    noise_keys: Sequence[Sequence[object]],
+    latent_shape: tuple[int, int, int],
+    text_states: Tensor,
+    reference: Mapping[str, Tensor] | None = None,
+) -> RequestBatch:
+    """B requests as a batch, on the device of the text states (B, L, D).
+
+    Each of the B ``noise_keys`` names the noise of its image, see :func:`networks.keyed_noise.keyed_normal`.
+    ``reference`` holds features (B, ...) by encoder name; without it the batch has none.
+    """
+    noise = torch.stack([keyed_normal(latent_shape, *key) for key in noise_keys])
+    return RequestBatch(
+        request_ids=tuple(request_ids),
+        subjects=tuple(subjects),
+        prompts=tuple(prompts),
+        noise=noise.to(text_states.device),
+        text_states=text_states,
+        reference=dict(reference or {}),
+    )
 
 
 class RequestDataModule(LightningDataModule):
@@ -92,7 +117,7 @@ class RequestDataModule(LightningDataModule):
         needs: Names of the reference features that the method asks for.
         seed: The protocol's seed.
         batch_size: Images per batch of one process.
-        cache_dir: See :func:`datamodules.sources.cache_folder`.
+        cache_dir: See :func:`contracts.files.cache_folder`.
         wplus_encoder: Folder or checkpoint of the encoder that W+ codes come from.
         detector: Face pack that finds the face in a reference.
 

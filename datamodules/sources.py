@@ -1,17 +1,12 @@
-"""Where a dataset comes from, and where caches go."""
+"""Where a dataset comes from."""
 
-import os
 import re
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """``cache_dir``, or ``$LIKENESS_CACHE``, or ``~/.cache/likeness``."""
-    return Path(cache_dir or os.environ.get("LIKENESS_CACHE") or "~/.cache/likeness").expanduser()
 
 
 def find_shards(source: str, cache_dir: str | Path | None = None, download: bool = False) -> list[Path]:
@@ -22,7 +17,7 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
     Args:
         source: ``pocket10k`` (rendered here on first use), a folder with Parquet shards in it or below it, or a
             dataset on the Hugging Face hub as ``owner/name`` or ``owner/name@revision``.
-        cache_dir: See :func:`cache_folder`.
+        cache_dir: See :func:`contracts.files.cache_folder`.
         download: Whether a hub dataset may be downloaded; otherwise it must be in the hub's local cache already.
 
     Raises:
@@ -31,7 +26,7 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
     if source == "pocket10k":
         from pocket.render.dataset import pocket10k
 
-        folder = pocket10k(cache_dir)
+        folder = pocket10k(cache_folder(cache_dir))
     elif Path(source).expanduser().is_dir():
         folder = Path(source).expanduser()
     elif hub := _HUB_NAME.fullmatch(source):

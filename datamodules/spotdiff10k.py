@@ -12,6 +12,7 @@ from torch import Tensor
 
 from contracts.batch import FaceBatch, FactorBatch, PairBatch
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.prompts import PLACEHOLDER, spoken
 from contracts.records import Request
 from datamodules.batches.faces import FaceStream, PersonStream
@@ -25,7 +26,7 @@ from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_texts
 from datamodules.samplers import StepLoader, Stream, share
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 
 
 @runtime_checkable
@@ -347,7 +348,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         if not self.enrolment:
             return self.photos["val"]
         everything = [photo for photos in self.photos.values() for photo in photos]
-        return [photo for photo in everything if photo.subject_id in self.enrolment.waves[0]]
+        return [photo for photo in everything if photo.subject_id in self.enrolment.groups[0]]
 
     def _fill(self, training: list[Photo]) -> None:
         nouns = self.class_nouns

@@ -2,45 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.protocol import check_name
 from datamodules.image_io import read_square, read_square_mask
 from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
-from datamodules.sources import cache_folder, find_shards
-
-
-@dataclass(frozen=True)
-class SubjectPhotos:
-    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
-
-    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees,
-    ``backgrounds`` (1 + K,), which are ids, and the words for each of these.
-    """
-
-    id: str
-    noun: str
-    reference: NDArray[np.uint8]
-    held_out: NDArray[np.uint8]
-    poses: NDArray[np.float32]
-    backgrounds: NDArray[np.int64]
-    background_texts: tuple[str, ...]
-    mask: NDArray[np.uint8] | None = None
-    """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
-
-    @property
-    def cut_out(self) -> NDArray[np.uint8]:
-        """The reference as methods see it: (H, W, 4) with the mask as alpha where it is known, else (H, W, 3)."""
-        return self.reference if self.mask is None else np.dstack([self.reference, self.mask])
-
-    @property
-    def photos(self) -> NDArray[np.uint8]:
-        """All photos (1 + K, H, W, 3), the reference first."""
-        return np.concatenate([self.reference[None], self.held_out])
+from datamodules.sources import find_shards
+from metrics.gallery import SubjectPhotos
 
 
 def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) -> list[SubjectPhotos]:

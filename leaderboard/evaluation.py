@@ -11,15 +11,14 @@ from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import Artist, generate
-from leaderboard.generate.generators import ModelArtist, PromptOnly, trained_encoders
-from leaderboard.plan.entries import CEILING, FLOOR, CeilingArtist, Run, find_runs
+from leaderboard.generate.generators import CeilingArtist, ModelArtist, PromptOnly, trained_encoders
+from leaderboard.plan.entries import CEILING, FLOOR, RunEntry, find_runs
 from leaderboard.plan.judge_overlap import own_judges
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.galleries import load_galleries
 from leaderboard.score.scoring import load_judges, score
-from lightning_modules.run import load_run
 
 
 def draw_and_score(
@@ -36,14 +35,14 @@ def draw_and_score(
     if "generate" not in stages and not results.entries():
         raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
     found = [
-        replace(run, entry=replace(run.entry, own_judges=own_judges(run.folder, settings.judges)))
-        for run in find_runs(runs)
+        replace(one, entry=replace(one.entry, own_judges=own_judges(one.run, settings.judges)))
+        for one in find_runs(runs)
     ]
     return launch(settings.trainer, partial(_work, settings=settings, results=results, runs=found, stages=stages))
 
 
 def _work(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], stages: Collection[str]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], stages: Collection[str]
 ) -> list[str]:
     on_first(fabric, partial(_plan, settings, results, runs))
     failed: dict[str, str] = {}
@@ -55,7 +54,7 @@ def _work(
 
 
 def _draw_all(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], failed: dict[str, str]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], failed: dict[str, str]
 ) -> None:
     protocol = results.protocol()
     for entry, make_artist in _artists(fabric, settings, results, runs):
@@ -65,11 +64,11 @@ def _draw_all(
 
 
 def _score_all(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run], failed: dict[str, str]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], failed: dict[str, str]
 ) -> None:
     """Score what is drawn. Of the entries that nobody asked for now, those that are drawn in part are left out."""
     planned = [request.id for request in results.protocol().requests]
-    named = {run.entry.label for run in runs} - failed.keys()
+    named = {one.entry.label for one in runs} - failed.keys()
     entries = results.entries()
     if unknown := sorted(named - {entry.label for entry in entries}):
         raise LikenessError(f"nothing is drawn of {', '.join(unknown)}: run `--stage generate` first")
@@ -97,13 +96,13 @@ def _set_aside(fabric: Fabric, entry: Entry, failed: dict[str, str]) -> Iterator
         _say(fabric, f"left out {entry.label}: {error}")
 
 
-def _plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run]) -> None:
+def _plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> None:
     for note in make_plan(settings, results, runs):
         print(f"note: {note}")
 
 
 def _artists(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[Run]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]
 ) -> list[tuple[Entry, Callable[[], Artist]]]:
     """Every entry to draw, with what makes its artist when images are missing."""
     protocol, wanted = results.protocol(), settings.protocol
@@ -114,8 +113,7 @@ def _artists(
         return CeilingArtist(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
-        (run.entry, partial(model, partial(load_run, run.folder, wanted.backbone), trained_encoders(run.folder)))
-        for run in runs
+        (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_encoders(one.run))) for one in runs
     ]
     return [
         (FLOOR, partial(model, partial(PromptOnly, wanted.backbone))),

@@ -1,7 +1,7 @@
 """The same program in any number of processes: Lightning starts them, and they fail together."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import RLock
 from typing import TypeVar
@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.method_modules import import_methods, named_methods
 from contracts.settings import ProcessSettings
 from datamodules import processes
 
@@ -42,17 +43,18 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
         )
     except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise LikenessError(f"--trainer: {' '.join(str(error).split())}") from error
-    result, message = fabric.launch(partial(_guarded, work=work))
+    result, message = fabric.launch(partial(_guarded, work=work, methods=named_methods()))
     if message is not None:
         raise LikenessError(message)
     return result
 
 
-def _guarded(fabric: Fabric, work: Callable[[Fabric], T]) -> tuple[T | None, str | None]:
+def _guarded(fabric: Fabric, work: Callable[[Fabric], T], methods: Sequence[str]) -> tuple[T | None, str | None]:
     """The result, or the message of a ``LikenessError``, which would reach the parent wrapped in a traceback."""
     # tqdm's own lock is shared over a fork and stays taken for ever when a process is killed that holds it.
     tqdm.set_lock(RLock())
     try:
+        import_methods(methods)  # a process that was not forked knows nothing of them
         return work(fabric), None
     except LikenessError as error:
         return None, str(error)

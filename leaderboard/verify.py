@@ -10,7 +10,7 @@ from contracts.files import file_sha256
 from contracts.settings import EvaluationSettings
 from leaderboard.report.board import make_leaderboard, read_scored
 from leaderboard.results.folder import Entry, Results, read_json
-from lightning_modules.run import settings_hash
+from lightning_modules.run import Run
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 
 
@@ -91,7 +91,7 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
         raise LikenessError(f"{results.sources} is damaged ({type(error).__name__}: {error}): restore it") from error
     for entry in results.entries():
         if entry.weights:
-            known[entry.label] = (_adapter_hash, str(Path(entry.folder) / "adapter.safetensors"), entry.weights)
+            known[entry.label] = (_adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -107,15 +107,15 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
 
 
 def _check_settings(entry: Entry) -> Iterator[str]:
-    folder = Path(entry.folder)
-    if entry.settings and (folder / "config.yaml").is_file():
+    run = Run(entry.folder)
+    if entry.settings and run.config_file.is_file():
         try:
-            found = settings_hash(folder)
+            found = run.settings_hash
         except LikenessError as error:
             yield str(error)
             return
         if found != entry.settings:
-            yield f"{folder / 'config.yaml'} has other model settings than the images of {entry.label} were drawn with"
+            yield f"{run.config_file} has other model settings than the images of {entry.label} were drawn with"
 
 
 def _check_board(results: Results) -> Iterator[str]:

@@ -29,7 +29,7 @@ from networks.residual_attention import freeze_queries, install_residual_attenti
 from networks.wplus_mapper import Levels, WPlusMapper
 
 
-class PIDiff(PersonalisationModule):
+class PIDiff(PersonalisationModule[PairBatch]):
     """Identity tokens from a W+ code, one group of tokens for each level of it.
 
     ``code_rows`` and ``code_width`` are the shape of the encoder's codes. ``levels`` is ``three`` (coarse, middle,

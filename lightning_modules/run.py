@@ -1,89 +1,158 @@
-"""From a run folder back to the method it trained."""
+"""A run folder: what ``train.py`` leaves behind, and the way back from it to the method."""
 
 import hashlib
 import importlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
+from torch import Tensor
 
 from contracts.errors import LikenessError
+from contracts.files import file_sha256
+from contracts.method_modules import is_named
 from contracts.strict_json import parse
 from lightning_modules.base import PersonalisationModule
+from networks.adapter_file import read_adapter
 
 _MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
 
 
-def load_run(folder: str | Path, backbone: str | None = None) -> PersonalisationModule:
-    """The trained method of a run folder, in evaluation mode; ``backbone`` overrides where the base model lies.
+class Run:
+    """One run folder. Each file is read when something of it is first asked for, and then kept.
 
-    Raises :class:`LikenessError` when the folder is no run, or its adapter belongs to another backbone.
+    What is missing or damaged raises :class:`LikenessError` at that moment, on one line that names the file.
     """
-    folder = Path(folder)
-    method, arguments = run_settings(folder)
-    if backbone is not None:
-        arguments["backbone"] = backbone
-    try:
-        module = method(**arguments)
-    except TypeError as error:
-        raise LikenessError(f"{str(folder / 'config.yaml')!r}: model.init_args: {error}") from error
-    module.load_adapter(folder / "adapter.safetensors")
-    return module.eval()
 
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config_file = self.folder / "config.yaml"
+        self.manifest_file = self.folder / "manifest.json"
+        self.adapter_file = self.folder / "adapter.safetensors"
 
-def run_settings(folder: Path) -> tuple[type[PersonalisationModule], dict]:
-    """Class and constructor arguments of the run's method, from its ``config.yaml``.
+    def __str__(self) -> str:
+        return str(self.folder)
 
-    Raises :class:`LikenessError` when that file is missing or damaged, or names no method of this project.
-    """
-    file = folder / "config.yaml"
-    path, arguments = _model_settings(file)
-    module_name, _, class_name = path.rpartition(".")
-    method = None
-    if module_name.split(".")[0] == "lightning_modules":
-        with suppress(ModuleNotFoundError):
-            method = getattr(importlib.import_module(module_name), class_name, None)
-    if not (isinstance(method, type) and issubclass(method, PersonalisationModule)):
-        raise LikenessError(f"{str(file)!r}: model.class_path {path!r} is not one of this project's methods")
-    return method, arguments
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration that the run was trained with."""
+        try:
+            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise LikenessError(
+                f"{str(self.folder)!r} is not a run folder of train.py: it has no config.yaml"
+            ) from None
+        except UnicodeDecodeError:
+            self._damaged("it is not UTF-8 text")
+        except OSError as error:
+            self._damaged(f"it cannot be read: {error.strerror}")
+        except (yaml.YAMLError, ValueError) as error:  # the latter for a date that does not exist
+            self._damaged(f"it is no YAML: {' '.join(str(error).split())}")
+        if not isinstance(config, dict):
+            self._damaged("it holds no keys")
+        return config
 
+    @property
+    def class_path(self) -> str:
+        """Where the method's class lies, such as ``lightning_modules.SpotDiff``."""
+        path = self._part("model").get("class_path")
+        if not isinstance(path, str):
+            self._damaged("model.class_path is missing")
+        return path
 
-def settings_hash(folder: Path) -> str:
-    """SHA-256 of what ``config.yaml`` says of the method beside its weights, such as the strength it draws with.
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Constructor arguments of the method."""
+        arguments = self._part("model").get("init_args") or {}
+        if not isinstance(arguments, dict):
+            self._damaged("model.init_args holds no keys")
+        return arguments
 
-    Where the base model lies is left out: the adapter names its weights. Raises :class:`LikenessError` when that file
-    is missing or damaged.
-    """
-    path, arguments = _model_settings(folder / "config.yaml")
-    kept = {name: value for name, value in arguments.items() if name not in ("backbone", "revision")}
-    return hashlib.sha256(json.dumps([path, kept], sort_keys=True).encode()).hexdigest()
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """Arguments of the DataModule."""
+        data = self._part("data")
+        return data.get("init_args") or data
 
+    @cached_property
+    def settings_hash(self) -> str:
+        """SHA-256 of what the configuration says of the method beside its weights, such as its scale.
 
-def _model_settings(file: Path) -> tuple[str, dict]:
-    """Class path and constructor arguments."""
-    try:
-        config = yaml.safe_load(file.read_text())["model"]
-        return str(config["class_path"]), dict(config.get("init_args") or {})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise LikenessError(
-            f"{str(file.parent)!r} is not a run folder of train.py ({type(error).__name__}: {reason})"
-        ) from None
+        Where the base model lies is left out: the adapter names its weights.
+        """
+        kept = {name: value for name, value in self.arguments.items() if name not in ("backbone", "revision")}
+        try:
+            text = json.dumps([self.class_path, kept], sort_keys=True)
+        except TypeError as error:
+            self._damaged(f"model.init_args: {error}")
+        return hashlib.sha256(text.encode()).hexdigest()
 
+    @cached_property
+    def method(self) -> type[PersonalisationModule]:
+        """The method's class: one of this project, or one in a module that the user named with ``--methods``."""
+        path = self.class_path
+        module_name, _, class_name = path.rpartition(".")
+        ours = module_name.split(".")[0] == "lightning_modules"
+        found = None
+        if ours or is_named(module_name):
+            with suppress(ModuleNotFoundError):
+                found = getattr(importlib.import_module(module_name), class_name, None)
+        if isinstance(found, type) and issubclass(found, PersonalisationModule):
+            return found
+        wrong = f"{str(self.config_file)!r}: model.class_path {path!r} is not one of this project's methods"
+        if module_name and not ours and not is_named(module_name):
+            wrong += f"; if it is yours, name its module: --methods {module_name}"
+        raise LikenessError(wrong)
 
-def run_manifest(folder: Path) -> dict:
-    """The run's ``manifest.json``; empty when the run wrote none.
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the run cost and what it was made with; empty when it wrote none."""
+        if not self.manifest_file.exists():
+            return {}
+        name = repr(str(self.manifest_file))
+        try:
+            manifest = parse(self.manifest_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise LikenessError(f"{name} is damaged ({type(error).__name__}: {error}): {_MANIFEST_LOST}") from None
+        if not isinstance(manifest, dict):
+            raise LikenessError(f"{name} is damaged (it holds no object): {_MANIFEST_LOST}")
+        return manifest
 
-    Raises :class:`LikenessError` when it is damaged, or holds NaN or an infinity.
-    """
-    file = Path(folder) / "manifest.json"
-    if not file.exists():
-        return {}
-    try:
-        manifest = parse(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LikenessError(f"{str(file)!r} is damaged ({type(error).__name__}: {error}): {_MANIFEST_LOST}") from None
-    if not isinstance(manifest, dict):
-        raise LikenessError(f"{str(file)!r} is damaged (it holds no object): {_MANIFEST_LOST}")
-    return manifest
+    def adapter(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """What was trained, by name, and what its file says of itself: ``method``, the fingerprint of its ``backbone``,
+        and what a method adds. It may be large, so it is read anew each time."""
+        return read_adapter(self.adapter_file)
+
+    @cached_property
+    def adapter_sha256(self) -> str:
+        """SHA-256 of the adapter file."""
+        try:
+            return file_sha256(self.adapter_file)
+        except OSError as error:
+            raise LikenessError(f"no adapter at {str(self.adapter_file)!r}: {error.strerror}") from None
+
+    def load(self, backbone: str | None = None) -> PersonalisationModule:
+        """The trained method in evaluation mode; ``backbone`` overrides where the base model lies.
+
+        Raises :class:`LikenessError` also when the adapter belongs to another backbone.
+        """
+        arguments = {**self.arguments, **({} if backbone is None else {"backbone": backbone})}
+        try:
+            module = self.method(**arguments)
+        except TypeError as error:
+            raise LikenessError(f"{str(self.config_file)!r}: model.init_args: {error}") from error
+        module.load_adapter(self.adapter_file)
+        return module.eval()
+
+    def _part(self, name: str) -> dict[str, Any]:
+        part = self.config.get(name)
+        if not isinstance(part, dict):
+            self._damaged(f"{name} is missing or holds no keys")
+        return part
+
+    def _damaged(self, reason: str) -> NoReturn:
+        raise LikenessError(f"{str(self.folder)!r} is not a run folder of train.py: config.yaml is damaged ({reason})")

@@ -16,7 +16,9 @@ class ClipImageEncoder(nn.Module):
 
     def __init__(self, vision: CLIPVisionModel, processor: CLIPImageProcessorPil, fingerprint: str) -> None:
         super().__init__()
-        self.vision, self.processor, self.fingerprint = vision, processor, fingerprint
+        self.vision = vision
+        self.processor = processor
+        self.fingerprint = fingerprint
         self.requires_grad_(False).eval()
 
     @property

@@ -1,7 +1,10 @@
 """pyproject.toml is the one list of dependencies: the lock file and the conda environment follow it."""
 
 import re
+import subprocess
+import sys
 import tomllib
+import venv
 from importlib import metadata
 from pathlib import Path
 
@@ -80,3 +83,16 @@ def test_the_conda_environment_lists_the_same_dependencies() -> None:
     assert environment["name"] == PROJECT["name"]
     assert python == f"python{PROJECT['requires-python']}"
     assert sorted(pip["pip"]) == sorted(DECLARED)
+
+
+@pytest.mark.parametrize("way", [[], ["--editable"]], ids=["install", "editable"])
+def test_pip_refuses_to_install_the_checkout(way: list[str], tmp_path: Path) -> None:
+    """It would put modules named evaluate, metrics and train where other packages look for their own."""
+    venv.create(tmp_path)
+    python = tmp_path / "bin" / "python"
+    before = sorted(tmp_path.rglob("*"))
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-index", "--no-deps"]
+    done = subprocess.run([*pip, *way, str(ROOT)], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Likeness is not installed, it runs from its checkout: `make setup`" in done.stdout + done.stderr
+    assert sorted(tmp_path.rglob("*")) == before

@@ -18,13 +18,14 @@ from torch import Tensor
 
 import train
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from metrics.clip_score import ClipScore
 from metrics.functional.identity import gallery_mean
 from metrics.identity import IdentityPreservation
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from pocket.models.paths import WEIGHTS
+from tests.helpers.faults import fault
 from tests.helpers.tiny import SIDE, tiny_base
 from tests.helpers.training import TinyWorld
 
@@ -78,7 +79,7 @@ def test_a_run_folder_has_what_it_should(unbroken: Path, tiny_world: TinyWorld) 
 
 
 def test_the_adapter_is_what_was_trained_and_nothing_else(unbroken: Path) -> None:
-    module, saved = load_run(unbroken), adapter(unbroken)
+    module, saved = Run(unbroken).load(), adapter(unbroken)
     assert set(saved) == set(module.adapter().state_dict())
     assert not any("backbone" in name for name in saved)
     trained = json.loads((unbroken / "manifest.json").read_text())["trainable_parameters"]
@@ -94,7 +95,7 @@ def test_validation_logs_what_the_judges_say(unbroken: Path, tiny_world: TinyWor
         **tiny_world.data(), validation_prompts=tiny_world.prompts, validation_subjects=1, validation_batch_size=2
     )
     data.setup()
-    module, faces, clip = load_run(unbroken), FacePack(tiny_world.faces), ClipJudge(str(tiny_world.clip))
+    module, faces, clip = Run(unbroken).load(), FacePack(tiny_world.faces), ClipJudge(str(tiny_world.clip))
     galleries = {}
     for subject, photos in data.validation_held_out().items():
         judged = faces.judge(photos)
@@ -133,8 +134,7 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], step: int
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100)
-    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
-    assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    assert train.main([*arguments, *fault("Signal", name="SIGTERM", step=step)]) == 143
     assert "stopped: the state is saved" in capfd.readouterr().err
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"interrupted.ckpt"}
     assert not (tmp_path / "run" / "adapter.safetensors").exists()
@@ -149,8 +149,7 @@ def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, rank: str
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **{"trainer.devices": 2})
-    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
-    stop += [f"--trainer.callbacks.step={EXPERT_STEPS + 1}", f"--trainer.callbacks.rank={rank}"]
+    stop = fault("Signal", name="SIGTERM", step=EXPERT_STEPS + 1, rank=rank)
     start = [sys.executable, "train.py", *arguments]
     stopped = subprocess.run([*start, *stop], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert stopped.returncode == 143, stopped.stderr[-2000:]
@@ -165,11 +164,7 @@ def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     arguments = tiny_world.arguments(tmp_path / "run")
-    kill = [
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGKILL",
-        "--trainer.callbacks.step=5",
-    ]
+    kill = fault("Signal", name="SIGKILL", step=5)
     process = get_context("fork").Process(target=lambda: os._exit(train.main([*arguments, *kill])))
     process.start()
     process.join()
@@ -181,11 +176,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(unbroken: Path, tiny_worl
 
 
 def test_a_run_that_saves_at_other_steps_goes_on_in_the_same_checkpoint(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    stop = [
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGTERM",
-        "--trainer.callbacks.step=3",
-    ]
+    stop = fault("Signal", name="SIGTERM", step=3)
     assert train.main([*tiny_world.arguments(tmp_path / "run", checkpoint_every=1), *stop]) == 143
     assert train.main(tiny_world.arguments(tmp_path / "run", checkpoint_every=2)) == 0
     checkpoints = tmp_path / "run" / "checkpoints"
@@ -197,11 +188,7 @@ def test_sigterm_within_an_accumulated_step_waits_for_the_whole_of_it(tiny_world
     settings = {"trainer.accumulate_grad_batches": 2, "trainer.max_steps": 3, "data.expert_steps": 0}
     assert train.main(tiny_world.arguments(tmp_path / "whole", **settings)) == 0
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **settings)
-    stop = [
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGTERM",
-        "--trainer.callbacks.step=2",
-    ]
+    stop = fault("Signal", name="SIGTERM", step=2)
     assert train.main([*arguments, *stop]) == 143  # told in the first of the step's two batches
     assert train.main(arguments) == 0
     assert same(adapter(tmp_path / "run"), adapter(tmp_path / "whole"))
@@ -371,4 +358,4 @@ def test_every_pocket_configuration_runs(
     assert train.main([f"--config={config}", *(f"--{key}={value}" for key, value in small.items())]) == 0
     found = scalars(tmp_path / "run")
     assert {"val/identity_misses_zero", "val/clip_t", "val/images"} <= set(found)
-    assert load_run(tmp_path / "run")
+    assert Run(tmp_path / "run").load()

@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 import train
 from lightning_modules.pidiff import PIDiff
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from networks.face_alignment import VERSION
+from tests.helpers.faults import fault
 from tests.helpers.tiny import tiny_wplus
 from tests.helpers.training import TinyWorld
 
@@ -39,7 +40,7 @@ def test_the_manifest_names_the_encoder_and_the_aligner(unbroken: Path) -> None:
 
 
 def test_the_adapter_is_loaded_back(unbroken: Path) -> None:
-    module = load_run(unbroken)
+    module = Run(unbroken).load()
     assert isinstance(module, PIDiff)
     assert set(adapter(unbroken)) == set(module.adapter().state_dict())
 
@@ -49,8 +50,7 @@ def test_sigterm_in_either_stage_and_the_same_command_goes_on(
 ) -> None:
     for step in (1, 4):
         arguments = tiny_world.pidiff(tmp_path / str(step), checkpoint_every=100)
-        stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
-        assert train.main([*arguments, *stop, f"--trainer.callbacks.step={step}"]) == 143
+        assert train.main([*arguments, *fault("Signal", name="SIGTERM", step=step)]) == 143
         assert train.main(arguments) == 0
         found, expected = adapter(tmp_path / str(step)), adapter(unbroken)
         assert all(torch.equal(value, expected[name]) for name, value in found.items())
@@ -67,11 +67,7 @@ def test_sigterm_in_either_stage_and_the_same_command_goes_on(
 def test_a_run_that_was_stopped_goes_on_with_its_own_settings_only(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], change: dict, words: str
 ) -> None:
-    stop = [
-        "--trainer.callbacks+=tests.helpers.faults.Signal",
-        "--trainer.callbacks.name=SIGTERM",
-        "--trainer.callbacks.step=1",
-    ]
+    stop = fault("Signal", name="SIGTERM", step=1)
     assert train.main([*tiny_world.pidiff(tmp_path / "run", checkpoint_every=100), *stop]) == 143
     assert train.main(tiny_world.pidiff(tmp_path / "run", checkpoint_every=100, **change)) == 2
     line = capfd.readouterr().err.splitlines()[-1]
@@ -93,7 +89,7 @@ def test_a_centred_run_keeps_the_mean_code_in_its_adapter(tiny_world: TinyWorld,
     assert train.main(given) == 0
     mean = adapter(tmp_path / "run")["mapper.mean"]
     assert mean.shape == (10, 8) and mean.any()
-    module = load_run(tmp_path / "run")
+    module = Run(tmp_path / "run").load()
     assert torch.equal(module.mapper.mean, mean)  # type: ignore[union-attr]
 
 

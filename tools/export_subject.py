@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.subject_file import SubjectFile
-from networks.subject_vectors import missing_subjects
+from networks.subject_tensors import missing_subjects
 
 
 def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
@@ -22,12 +22,12 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
 
     Raises :class:`LikenessError` when the run is not one of SeFi-IDE or lacks the subject.
     """
-    module = load_run(run)
+    module = Run(run).load()
     if not isinstance(module, SefiIDE):
         raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
-    if subject not in module.vectors.known:
-        raise LikenessError(missing_subjects([subject], module.vectors.known, str(run)))
-    vectors, noun = module.scaled(subject), module.vectors.nouns[subject]
+    if subject not in module.subjects.known:
+        raise LikenessError(missing_subjects([subject], module.subjects.known, str(run)))
+    vectors, noun = module.scaled(subject), module.subjects.nouns[subject]
     SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
     if vectors.shape[:2] == (1, 1):
         return f'pipe.load_textual_inversion("{output}"), then write <{subject}> in a prompt'

@@ -1,12 +1,10 @@
 """The models behind the entries: a run's method, and the floor's base model, both fed by the same requests."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import torch
-import yaml
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,6 +12,7 @@ from torch import Tensor
 from contracts.batch import RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from contracts.prompts import spoken
 from contracts.protocol import Protocol
 from contracts.records import Request
@@ -21,11 +20,12 @@ from datamodules.features.cache import content_key
 from datamodules.features.encoders import IMAGE_FEATURES, Features, FrozenEncoders
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode
-from datamodules.sources import cache_folder
 from leaderboard.processes import together
 from leaderboard.results.folder import Results
+from leaderboard.results.galleries import left_out_photo
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.run import run_manifest
+from lightning_modules.run import Run
+from metrics.gallery import Gallery, SubjectPhotos
 from networks.sampler import SamplingSettings
 
 
@@ -111,23 +111,36 @@ class ModelArtist:
         return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
 
 
-def trained_encoders(run: Path) -> dict[str, str | None]:
+class CeilingArtist:
+    """Answers a request with another real photo of the subject."""
+
+    def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
+        self._protocol, self._galleries = protocol, galleries
+        self._held_out = {subject.id: subject.held_out for subject in subjects}
+
+    def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Held-out photos (B, H, W, 3)."""
+        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that the image is a photo, and which one."""
+        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
+
+
+def trained_encoders(run: Run) -> dict[str, str | None]:
     """The frozen encoders that a run was trained with, by its ``config.yaml``; ``None`` for those it did not use.
 
     Raises:
         LikenessError: the run has no readable ``config.yaml``, or an encoder (or its aligner) is another one by now.
     """
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        data = config["data"]
-        settings = data.get("init_args") or data
-        sources = {name: settings.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
-        resolution = settings.get("resolution", 512)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise LikenessError(f"--runs: {run / 'config.yaml'} is missing or damaged ({error})") from error
-    trained = run_manifest(run).get("encoders") or {}
+    sources = {name: run.data.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
+    resolution = run.data.get("resolution", 512)
+    trained = run.manifest.get("encoders") or {}
     if not isinstance(trained, dict):
-        raise LikenessError(f"--runs: {run / 'manifest.json'}: encoders is {trained!r}, not a fingerprint by feature")
+        raise LikenessError(f"--runs: {run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
     now = FrozenEncoders("", resolution=resolution, device=torch.device("cpu"), **sources)
     for name in IMAGE_FEATURES:
         if name in trained and trained[name] != now.fingerprint(name):

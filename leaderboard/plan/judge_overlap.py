@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import yaml
 from huggingface_hub import snapshot_download
 
-from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from contracts.settings import JudgeSettings
+from lightning_modules.run import Run
 from networks.face_analysis import recognises_faces
 
 _FACE_JUDGES = ("faces", "second_faces")
@@ -17,7 +16,7 @@ _FIND_ONLY = ("detector", "faces")
 _NETWORKS = (".onnx", ".safetensors")
 
 
-def own_judges(run: Path, judges: JudgeSettings) -> dict[str, str]:
+def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:
     """Configuration key of the method by judge, where both use the same network: ``{"clip": "data.image_encoder"}``.
 
     Networks are the same where a file of the one has the content of a file of the other. Of a face pack only the
@@ -26,11 +25,7 @@ def own_judges(run: Path, judges: JudgeSettings) -> dict[str, str]:
     Raises:
         LikenessError: the run has no readable ``config.yaml``.
     """
-    try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-        texts = [pair for part in ("model", "data") for pair in _texts(part, config.get(part))]
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise LikenessError(f"--runs: {run / 'config.yaml'} is missing or damaged ({error})") from error
+    texts = [pair for part in ("model", "data") for pair in _texts(part, run.config.get(part))]
     found = {}
     for judge, source in vars(judges).items():
         for key, text in texts:

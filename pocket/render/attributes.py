@@ -1,4 +1,4 @@
-"""Labels of the pocket world's photos, from the factors that they were drawn from.
+"""Labels of the pocket world's photos, from the factors that they were rendered from.
 
     python -m pocket.render.attributes --output runs/attributes.csv
 
@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import cache_folder, write_atomically
 from datamodules.index import Photo, load_photos
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from pocket.render.factors import BACKGROUNDS, POSES, Shot, Subject, draw_shot, draw_subject
 
 _LENGTH = {"bald": 0.0, "buzzed": 1.0, "short": 2.0, "parted": 2.0, "spiky": 2.0, "fringed": 2.0}

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 import train
 from callbacks.frozen import FrozenGuard, weights_digest
 from contracts.errors import LikenessError
+from tests.helpers.faults import fault
 from tests.helpers.training import TinyWorld
 
 
@@ -51,8 +52,7 @@ def test_a_backbone_that_holds_a_gradient_is_named_at_the_first_step() -> None:
 def test_a_frozen_weight_that_changed_fails_the_run_and_leaves_no_adapter(
     tiny_world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    faults = ["--trainer.callbacks+=tests.helpers.faults.Thaw", "--trainer.callbacks.step=2"]
-    assert train.main([*tiny_world.arguments(tmp_path / "run", trainer__max_steps=3), *faults]) == 2
+    assert train.main([*tiny_world.arguments(tmp_path / "run", trainer__max_steps=3), *fault("Thaw", step=2)]) == 2
     assert "error: rank 0: frozen backbone weights changed during training" in capsys.readouterr().err
     assert not (tmp_path / "run" / "adapter.safetensors").exists()
 

@@ -11,12 +11,12 @@ import train
 from callbacks.checkpoint_io import DurableCheckpointIO
 from callbacks.guards import FiniteLoss
 from contracts.errors import LikenessError
+from tests.helpers.faults import fault
 from tests.helpers.training import TinyWorld
 
 
-def run(world: TinyWorld, output: Path, fault: str, step: int, **changes: object) -> int:
-    faults = [f"--trainer.callbacks+=tests.helpers.faults.{fault}", f"--trainer.callbacks.step={step}"]
-    return train.main([*world.arguments(output, **changes), *faults])
+def run(world: TinyWorld, output: Path, name: str, step: int, **changes: object) -> int:
+    return train.main([*world.arguments(output, **changes), *fault(name, step=step)])
 
 
 @pytest.mark.parametrize(

@@ -34,20 +34,20 @@ def test_each_subject_has_its_one_reference_photo(tiny_world: TinyWorld) -> None
     assert enrolment is not None
     own = {name: [p for p in photos(tiny_world) if p.subject_id == name] for name in NAMES}
     assert enrolment.references == {name: reference_of(own[name]) for name in NAMES}
-    assert len(enrolment) == 3 and enrolment.waves == [NAMES]
+    assert len(enrolment) == 3 and enrolment.groups == [NAMES]
 
 
 def test_subjects_of_any_split_can_be_named(tiny_world: TinyWorld) -> None:
     some = sorted({p.subject_id for p in photos(tiny_world) if p.split == "train"})[:2]
     enrolment = data(tiny_world, [some[1], NAMES[0], some[0]], at_once=2).enrolment
-    assert enrolment is not None and enrolment.waves == [(some[0], some[1]), (NAMES[0],)]
+    assert enrolment is not None and enrolment.groups == [(some[0], some[1]), (NAMES[0],)]
     assert len(enrolment) == 6
 
 
 def test_a_row_depends_on_its_subject_alone(tiny_world: TinyWorld) -> None:
     together, alone = data(tiny_world), data(tiny_world, [NAMES[2]])
     for number, (one, three) in enumerate(zip(alone.train_dataloader(), together.train_dataloader(), strict=True)):
-        assert three.wave == three.subjects == NAMES and one.subjects == (NAMES[2],)
+        assert three.group == three.subjects == NAMES and one.subjects == (NAMES[2],)
         assert one.step == three.step == number
         for name in FIELDS:
             assert torch.equal(getattr(one, name)[0], getattr(three, name)[2]), name
@@ -66,7 +66,7 @@ def test_timesteps_are_spread_over_the_stages(tiny_world: TinyWorld) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: int) -> None:
+def test_processes_divide_a_group_without_padding(tiny_world: TinyWorld, count: int) -> None:
     module = data(tiny_world)
     assert module.enrolment is not None
     whole = module._stream[1]
@@ -74,7 +74,7 @@ def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: i
     assert sorted(name for part in parts for name in part.subjects) == list(NAMES)
     for part in parts:
         rows = [whole.subjects.index(name) for name in part.subjects]
-        assert part.wave == NAMES and len(part.sample_ids) == len(rows)
+        assert part.group == NAMES and len(part.sample_ids) == len(rows)
         for name in FIELDS:
             assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
 

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from datamodules.index import load_photos
 from datamodules.schema import COLUMNS, features
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from pocket.render.dataset import Grid, rows_of
 
 Change = Callable[[pa.Table], pa.Table]

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed
+from lightning.fabric import Fabric
+
+from contracts.method_modules import named_methods
 
 
 def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2, timeout: float = 60.0) -> list[Any]:
@@ -28,7 +31,8 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2, tim
     context = get_context("fork")
     results: dict[int, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        readers, processes = [], []
+        readers = []
+        processes = []
         for rank in range(ranks):
             reader, writer = context.Pipe(duplex=False)
             process = context.Process(
@@ -89,3 +93,8 @@ def _work(
     writer.close()
     # Skip the interpreter's shutdown: inherited thread pools of the parent cannot be joined here.
     os._exit(0)
+
+
+def count_who_know_methods(fabric: Fabric) -> int:
+    """In how many of the processes the user has named methods."""
+    return int(fabric.all_reduce(torch.tensor(float(bool(named_methods()))), reduce_op="sum"))  # type: ignore[arg-type]

@@ -10,12 +10,20 @@ import lightning as L
 import torch
 
 
+def fault(name: str, **settings: object) -> list[str]:
+    """What ``train.main`` must be told to add the callback ``name`` of this module."""
+    given = [f"--trainer.callbacks.{key}={value}" for key, value in settings.items()]
+    return [f"--methods={__name__}", f"--trainer.callbacks+={__name__}.{name}", *given]
+
+
 class Signal(L.Callback):
     """Sends this process a signal by name as the step begins after which ``step`` steps are done; with ``rank`` only
     the process of that rank."""
 
     def __init__(self, name: str, step: int, rank: int | None = None) -> None:
-        self.signal, self.step, self.rank = signal.Signals[name], step, rank
+        self.signal = signal.Signals[name]
+        self.step = step
+        self.rank = rank
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
         if trainer.global_step == self.step - 1 and self.rank in (None, trainer.global_rank):

@@ -10,7 +10,9 @@ from pocket.render.dataset import Grid, rows_of
 from tests.helpers.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
 
 GRID = Grid(subjects=40, poses=3, backgrounds=4)
-TRAINING, VALIDATION, TEST = range(8), range(33, 35), range(36, 39)
+TRAINING = range(8)
+VALIDATION = range(33, 35)
+TEST = range(36, 39)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class TinyWorld:
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
     def pidiff(self, output: Path, **changes: object) -> list[str]:
-        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole pictures."""
+        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole images."""
         others = {"--model.image_width", "--model.hidden", "--data.expert_steps"}
         settings: dict[str, object] = {
             "model": "lightning_modules.PIDiff",

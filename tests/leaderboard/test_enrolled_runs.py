@@ -9,9 +9,10 @@ import yaml
 
 import evaluate
 import train
+from contracts.files import cache_folder
 from contracts.settings import EvaluationSettings
 from datamodules.index import load_photos
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from leaderboard.plan.cards import planned_cards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter

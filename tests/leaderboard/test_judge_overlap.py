@@ -12,6 +12,7 @@ from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
 from evaluate import main
 from leaderboard.plan.judge_overlap import own_judges
+from lightning_modules.run import Run
 from tests.leaderboard.conftest import World
 
 
@@ -27,10 +28,10 @@ def test_the_same_face_network_is_found_under_any_name(world: World, tmp_path: P
     copy = Path(shutil.copytree(faces, tmp_path / "copy"))
     for pack in (faces, copy):
         run = write_run(tmp_path / "run", enrolment={"face_encoder": str(pack)}, source=str(world.root / "dataset"))
-        assert own_judges(run, settings) == {"faces": "data.enrolment.face_encoder"}
+        assert own_judges(Run(run), settings) == {"faces": "data.enrolment.face_encoder"}
     model = {"model": {"init_args": {"face_encoder": str(copy)}}, "judges": {"clip": str(clip)}}
     (run / "config.yaml").write_text(yaml.safe_dump(model))
-    assert own_judges(run, settings) == {"faces": "model.face_encoder"}, "the judges of the training do not count"
+    assert own_judges(Run(run), settings) == {"faces": "model.face_encoder"}, "the judges of the training do not count"
 
 
 def test_the_same_network_is_found_among_other_files(world: World, tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_the_same_network_is_found_among_other_files(world: World, tmp_path: Pat
     shutil.copy(clip / "model.safetensors", encoder / "clip.safetensors")
     run = write_run(tmp_path / "run", face_encoder=str(pack), image_encoder=str(encoder))
     settings = JudgeSettings(str(faces), str(clip), second_faces=str(faces), lpips=str(encoder / "clip.safetensors"))
-    assert own_judges(run, settings) == {
+    assert own_judges(Run(run), settings) == {
         "faces": "data.face_encoder",
         "second_faces": "data.face_encoder",
         "clip": "data.image_encoder",
@@ -64,9 +65,9 @@ def test_the_same_network_is_found_behind_a_hub_name(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     settings = JudgeSettings(str(world.root / "faces"), str(clip))
     for name, found in (("someone/clip", {"clip": "data.image_encoder"}), ("someone/else", {}), ("no/a name", {})):
-        assert own_judges(write_run(tmp_path / "run", image_encoder=name), settings) == found
+        assert own_judges(Run(write_run(tmp_path / "run", image_encoder=name)), settings) == found
     run = write_run(tmp_path / "run", image_encoder=str(clip))
-    assert own_judges(run, JudgeSettings(settings.faces, "someone/clip")) == {"clip": "data.image_encoder"}
+    assert own_judges(Run(run), JudgeSettings(settings.faces, "someone/clip")) == {"clip": "data.image_encoder"}
 
 
 def test_another_network_is_another_network(world: World, tmp_path: Path) -> None:
@@ -78,20 +79,20 @@ def test_another_network_is_another_network(world: World, tmp_path: Path) -> Non
     data[-1] ^= 1  # of the same size
     recogniser.write_bytes(data)
     run = write_run(tmp_path / "run", face_encoder=str(other), source="pocket10k", image_encoder="someone/clip")
-    assert own_judges(run, settings) == {}
+    assert own_judges(Run(run), settings) == {}
 
 
 def test_finding_faces_is_no_judgement_of_identity(world: World, tmp_path: Path) -> None:
     pack = str(world.root / "faces")
     run = write_run(tmp_path / "run", detector=pack, enrolment={"faces": pack})
-    assert own_judges(run, JudgeSettings(pack, "c", second_faces=pack)) == {}
+    assert own_judges(Run(run), JudgeSettings(pack, "c", second_faces=pack)) == {}
 
 
 def test_a_damaged_configuration_is_one_line(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / "config.yaml").write_text("- 1")
-    with pytest.raises(LikenessError, match=r"config\.yaml is missing or damaged"):
-        own_judges(run, JudgeSettings("f", "c"))
+    with pytest.raises(LikenessError, match=r"config\.yaml is damaged"):
+        own_judges(Run(run), JudgeSettings("f", "c"))
 
 
 def test_every_form_of_the_table_says_so(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from datasets import Dataset
 
+from contracts.files import cache_folder
 from datamodules.index import by_subject, load_photos, reference_of
 from datamodules.schema import features
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from evaluate import main
 from pocket.render.dataset import Grid, rows_of
 from tests.helpers.tiny import TEXT_LENGTH

@@ -13,7 +13,7 @@ from contracts.files import write_json
 from leaderboard.report.report import write_report
 from leaderboard.results.folder import Results
 from leaderboard.verify import verify
-from lightning_modules.run import settings_hash
+from lightning_modules.run import Run
 from networks.fingerprints import folder_fingerprint
 from tests.helpers.boards import make_results, page_of
 
@@ -40,7 +40,7 @@ def results(tmp_path: Path) -> Results:
         about = json.loads(path.read_text())
         weights = hashlib.sha256(label.encode()).hexdigest()
         (adapter.parent / "config.yaml").write_text(SETTINGS)
-        facts = {"weights": weights, "folder": str(adapter.parent), "settings": settings_hash(adapter.parent)}
+        facts = {"weights": weights, "folder": str(adapter.parent), "settings": Run(adapter.parent).settings_hash}
         write_json(path, about | facts)
     write_report(made)
     return made

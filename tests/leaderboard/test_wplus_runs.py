@@ -12,6 +12,7 @@ import evaluate
 from datamodules import face_crops as portraits
 from datamodules.features.encoders import FrozenEncoders
 from leaderboard.generate.generators import trained_encoders
+from lightning_modules.run import Run
 from tests.leaderboard.conftest import World
 from tests.tools.test_edit_faces import World as Editing
 
@@ -28,7 +29,7 @@ def write_manifest(editing: Editing, **encoders: str) -> None:
 def fingerprint(editing: Editing) -> str:
     import torch
 
-    sources = trained_encoders(editing.run)
+    sources = trained_encoders(Run(editing.run))
     return FrozenEncoders("", resolution=512, device=torch.device("cpu"), **sources).fingerprint("wplus")
 
 

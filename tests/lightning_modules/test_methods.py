@@ -13,7 +13,7 @@ from contracts.errors import LikenessError
 from contracts.files import write_atomically
 from leaderboard.generate.generators import PromptOnly
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.run import load_run, run_manifest, run_settings
+from lightning_modules.run import Run
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings
 from tests.helpers.batches import METHODS, build, request_batch, training_batch
@@ -128,7 +128,7 @@ def test_a_checkpoint_holds_no_frozen_weight_and_is_loaded_strictly(method: Meth
 
 def test_a_run_folder_gives_the_method_back(method: Method, base_folder: Path, tmp_path: Path) -> None:
     module = build(method, str(base_folder)).eval()
-    again = load_run(save_run(module, tmp_path / "run"))
+    again = Run(save_run(module, tmp_path / "run")).load()
     module.sampling = again.sampling = FEW
     assert type(again) is method and not again.training
     assert torch.equal(again.draw(request_batch(2)), module.draw(request_batch(2)))
@@ -138,7 +138,7 @@ def test_a_run_is_not_loaded_onto_another_base_model(method: Method, base_folder
     folder = save_run(build(method, str(base_folder)), tmp_path / "run")
     other = tiny_base(tmp_path / "other", seed=1)
     with pytest.raises(LikenessError, match="was trained for backbone"):
-        load_run(folder, backbone=str(other))
+        Run(folder).load(backbone=str(other))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_what_is_no_run_folder_is_one_line(method: Method, tmp_path: Path, confi
     if config is not None:
         (tmp_path / "config.yaml").write_text(config)
     with pytest.raises(LikenessError, match=message) as raised:
-        load_run(tmp_path)
+        Run(tmp_path).load()
     assert str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -166,21 +166,22 @@ def test_arguments_that_the_method_does_not_know_are_one_line(
 ) -> None:
     folder = save_run(build(method, str(base_folder)), tmp_path / "run", colour="blue")
     with pytest.raises(LikenessError, match=r"config.yaml.*colour") as raised:
-        load_run(folder)
+        Run(folder).load()
     assert "\n" not in str(raised.value)
 
 
 def test_settings_and_manifest_are_read_without_weights(method: Method, tmp_path: Path) -> None:
     path = f"lightning_modules.{method.__name__}"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {"class_path": path}}))
-    assert run_settings(tmp_path) == (method, {})
-    assert run_manifest(tmp_path) == {}
+    run = Run(tmp_path)
+    assert (run.method, run.arguments) == (method, {})
+    assert Run(tmp_path).manifest == {}
     (tmp_path / "manifest.json").write_text(json.dumps({"steps": 3}))
-    assert run_manifest(tmp_path) == {"steps": 3}
+    assert Run(tmp_path).manifest == {"steps": 3}
     for damaged in ("{", "[3]", '{"steps": NaN}'):
         (tmp_path / "manifest.json").write_text(damaged)
         with pytest.raises(LikenessError, match=r"manifest\.json' is damaged"):
-            run_manifest(tmp_path)
+            _ = Run(tmp_path).manifest
 
 
 def test_images_do_not_depend_on_their_batch(method: Method, backbone: Backbone) -> None:

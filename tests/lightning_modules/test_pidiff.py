@@ -10,7 +10,7 @@ from torch import Tensor
 from contracts.batch import PairBatch
 from contracts.errors import LikenessError
 from lightning_modules.pidiff import PIDiff
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from losses.attention_leak import attention_leak
 from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, identity_norms
@@ -258,10 +258,10 @@ def test_a_setting_of_a_run_that_is_text_is_one_line(backbone: Backbone, base_fo
     settings = {"backbone": str(base_folder), "code_rows": CODE_ROWS, "code_width": CODE_WIDTH}
     config = yaml.safe_dump({"model": {"class_path": "lightning_modules.PIDiff", "init_args": settings}})
     (tmp_path / "config.yaml").write_text(f"{config}    scale: 0.5\n")
-    assert load_run(tmp_path).scale == 0.5
+    assert Run(tmp_path).load().scale == 0.5
     (tmp_path / "config.yaml").write_text(f"{config}    scale: 1e6\n")
     with pytest.raises(LikenessError, match=r"model\.scale is '1e6', it must be a number, 0 or more"):
-        load_run(tmp_path)
+        Run(tmp_path).load()
 
 
 def test_a_base_model_without_the_layers_that_the_leak_reads_is_one_line(backbone: Backbone) -> None:

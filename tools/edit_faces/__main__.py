@@ -34,7 +34,6 @@ from contracts.prompts import PLACEHOLDER
 from leaderboard.report.statistics import Ratio, ratio_interval
 from leaderboard.results.folder import LineLog, read_json, read_lines
 from leaderboard.results.image_files import write_picture
-from lightning_modules.run import settings_hash
 from networks.sampler import SamplingSettings
 from tools.edit_faces.editor import UNEDITED, Editor, Person, people_of, person_in
 from tools.edit_faces.edits import parse_series
@@ -222,8 +221,8 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
         samples=samples,
         seed=given.seed,
         sampling=asdict(editor.module.sampling),
-        run=file_sha256(Path(given.run) / "adapter.safetensors"),
-        settings=settings_hash(Path(given.run)),
+        run=editor.run.adapter_sha256,
+        settings=editor.run.settings_hash,
         directions=file_sha256(given.directions) if given.directions else "",
         encoder=editor.fingerprint,
         faces=editor.faces.fingerprint,

@@ -17,7 +17,7 @@ from datamodules.subjects import load_subjects
 from leaderboard.generate.generators import trained_encoders
 from leaderboard.results.image_files import encode_picture
 from lightning_modules.pidiff import PIDiff
-from lightning_modules.run import load_run
+from lightning_modules.run import Run
 from metrics.functional.edit_change import edit_change
 from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
@@ -44,12 +44,13 @@ class Editor:
     """Draws and measures; raises ``LikenessError`` where a part is missing or does not fit."""
 
     def __init__(self, run: str, directions: Path | None, faces: str, sampling: SamplingSettings) -> None:
-        module = load_run(run)
+        self.run = Run(run)
+        module = self.run.load()
         if not isinstance(module, PIDiff):
             raise LikenessError(f"--run: {run} was trained with {type(module).__name__}, only PIDiff edits W+ codes")
         self.module, self.faces = module, FacePack(faces)
         self.module.sampling = sampling
-        sources = trained_encoders(Path(run)) | {"image_encoder": None}
+        sources = trained_encoders(self.run) | {"image_encoder": None}
         self.encoders = FrozenEncoders("", resolution=module.backbone.resolution, device=torch.device("cpu"), **sources)
         self.fingerprint = self.encoders.fingerprint("wplus")
         self.directions: Mapping[str, Direction] = {}

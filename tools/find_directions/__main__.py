@@ -24,11 +24,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 from datamodules.face_crops import portrait_of
 from datamodules.features.encoders import Features, FrozenEncoders
 from datamodules.index import Photo, load_photos, read_pictures
 from datamodules.processes import Processes
-from datamodules.sources import cache_folder, find_shards
+from datamodules.sources import find_shards
 from networks.wplus import load_wplus, wplus_fingerprint
 from networks.wplus_directions import Direction, check_name, check_writable, fit_directions, write_directions
 from tools.find_directions.rows import FOLDS, DrawnAttributes, told
