@@ -35,8 +35,12 @@ from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption, import_methods, methods_of, named_methods
 from contracts.settings import JudgeSettings
 from contracts.suggestions import with_suggestion
+from datamodules.batches.experts import ExpertStage
+from datamodules.batches.faces import FaceStage, PersonStage
+from datamodules.batches.pairs import Drops
 from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
+from datamodules.validation import ValidationSettings
 from lightning_modules import PersonalisationModule
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
@@ -197,7 +201,10 @@ def known_keys() -> list[str]:
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
     keys = [action.dest for action in parser._actions]
-    keys += [f"data.enrolment.{field.name}" for field in fields(EnrolmentSettings)]
+    for part, settings in (("enrolment", EnrolmentSettings), ("drops", Drops), ("validation", ValidationSettings)):
+        keys += [f"data.{part}.{field.name}" for field in fields(settings)]
+    for stage in (ExpertStage, FaceStage, PersonStage):
+        keys += [f"data.first_stage.init_args.{field.name}" for field in fields(stage)]
     for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
     return [

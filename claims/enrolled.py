@@ -39,7 +39,7 @@ def enrolled(work: Path, name: str, subjects: Sequence[str], settings: Mapping[s
     It is trained if it is not there yet. The name of its folder ends with a hash of all that decides the run. So a run
     of an older configuration or base model is never taken for it.
     """
-    changes = {**settings, "data.subjects": json.dumps(list(subjects)), "data.validation_prompts": "[]"}
+    changes = {**settings, "data.subjects": json.dumps(list(subjects)), "data.validation.prompts": "[]"}
     folder = work / f"{name}-{_deciding(changes)}"
     run = Run(folder)
     if not run.adapter_file.is_file():

@@ -41,7 +41,7 @@ def _deciding(config: Mapping[str, object]) -> dict[str, object]:
         key: value
         for part in DECIDING
         for key, value in _flat(part, config.get(part))
-        if not key.startswith(("data.validation_", "data.num_workers", "data.cache_dir", "data.download"))
+        if not key.startswith(("data.validation", "data.num_workers", "data.cache_dir", "data.download"))
         and (part != "trainer" or key in TRAINER)
     }
 

@@ -139,9 +139,7 @@ class PIDiff(PersonalisationModule[PairBatch]):
     def loss_terms(self, batch: PairBatch | FaceBatch | FactorBatch) -> dict[str, Tensor]:
         """Stage 1 on a :class:`FaceBatch`, stage 2 on a :class:`PairBatch`."""
         if isinstance(batch, FactorBatch):
-            raise LikenessError(
-                "PIDiff has no experts: take data.expert_steps away, its first stage is data.face_steps"
-            )
+            raise LikenessError("PIDiff has no experts: its data.first_stage is a FaceStage, see configs/pidiff.yaml")
         if isinstance(batch, FaceBatch):
             freeze_queries(self.attention, False)
             return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}

@@ -43,7 +43,7 @@ def load_clip_image(source: str, revision: str | None = None) -> ClipImageEncode
         vision = load_model(CLIPVisionModel, folder)
         processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
-        raise LikenessError(f"image_encoder: cannot load {source!r}: {first_line(error)}") from error
+        raise LikenessError(f"CLIP image encoder: cannot load {source!r}: {first_line(error)}") from error
     return ClipImageEncoder(vision, processor, folder_fingerprint(folder))
 
 

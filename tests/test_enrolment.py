@@ -210,7 +210,7 @@ def test_the_time_of_validation_is_not_that_of_enrolling(
     monkeypatch.setattr(per_subject, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(SefiIDE, "training_step", moving(1.0, SefiIDE.training_step))
     monkeypatch.setattr(SefiIDE, "validation_step", moving(100.0, SefiIDE.validation_step))
-    validation = {"data__validation_prompts": "[a photo of a <subject>]", "trainer__check_val_every_n_epoch": "null"}
+    validation = {"data__validation__prompts": "[a photo of a <subject>]", "trainer__check_val_every_n_epoch": "null"}
     more = {"trainer__val_check_interval": 3, "data__enrolment__at_once": 1}
     run = enrol(tiny_world, tmp_path / "run", NAMES[:2], **validation, **more)
     assert now[0] >= 2 * STEPS + 400
@@ -283,8 +283,8 @@ def test_validation_of_an_object_speaks_of_its_class(
 
     monkeypatch.setattr(ClipJudge, "text_features", text_features)
     prompts = f"['a photo of a <subject>', 'a <subject> and a <{NAMES[1]}>']"
-    validation = {"data__validation_prompts": prompts, "trainer__check_val_every_n_epoch": "null"}
-    validation["data__validation_subjects"] = 1
+    validation = {"data__validation__prompts": prompts, "trainer__check_val_every_n_epoch": "null"}
+    validation["data__validation__subjects"] = 1
     judges = {"judges__faces": tiny_world.faces, "judges__clip": tiny_world.clip, "trainer__val_check_interval": STEPS}
     enrol(tiny_world, tmp_path / "run", NAMES[:2], data__source=folder, **validation, **judges)
     assert heard == {"a photo of a hat", "a hat and a person"}
@@ -372,27 +372,27 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         "no brackets": ({"data__subjects": NAMES[0]}, ["data.subjects must be a list of names in brackets"]),
         "no subject": ({"data__subjects": "[]"}, ["data.subjects is empty", "null"]),
         "validation prompt": (
-            {"data__validation_prompts": "[a photo]"},
-            ["data.validation_prompts", "'a photo'", "must hold <subject> once"],
+            {"data__validation__prompts": "[a photo]"},
+            ["data.validation.prompts", "'a photo'", "must hold <subject> once"],
         ),
         "validation stranger": (
-            {"data__validation_prompts": "[a <subject> and a <nobody>]"},
+            {"data__validation__prompts": "[a <subject> and a <nobody>]"},
             ["'a <subject> and a <nobody>'", "<nobody> names no subject"],
         ),
         "validation later": (
-            {"data__validation_prompts": f"[a <subject> and a <{LAST}>]", "data__enrolment__at_once": 2},
+            {"data__validation__prompts": f"[a <subject> and a <{LAST}>]", "data__enrolment__at_once": 2},
             [f"<{LAST}> is not a subject of the first group", NAMES[0]],
         ),
         "validation twice": (
-            {"data__validation_prompts": f"[a <subject> and a <{NAMES[0]}>]"},
+            {"data__validation__prompts": f"[a <subject> and a <{NAMES[0]}>]"},
             [f"is drawn for {NAMES[0]} too"],
         ),
         "validation glued": (
-            {"data__validation_prompts": "[a photo of a super<subject>]", **validated},
+            {"data__validation__prompts": "[a photo of a super<subject>]", **validated},
             ["data.validation_prompts", "'a photo of a super<subject>'", "must stand alone"],
         ),
         "validation long": (
-            {"data__validation_prompts": f"['{22 * 'a '}<subject>']", **validated},
+            {"data__validation__prompts": f"['{22 * 'a '}<subject>']", **validated},
             ["data.validation_prompts", "<subject> reaches to token 23"],
         ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),

@@ -9,7 +9,7 @@ import torch
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
-from datamodules.features.encoders import Features
+from datamodules.features.store import Features
 from datamodules.image_io import read_square
 from datamodules.index import Photo, by_subject, read_pictures, reference_of
 from datamodules.samplers import share

@@ -11,15 +11,16 @@ from contracts.files import write_json
 from contracts.prompts import PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
 from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings, ProtocolSettings
-from datamodules.face_crops import Portrait, aligned
-from datamodules.features.encoders import PORTRAIT_FEATURES
+from datamodules.features.base import EncoderContext
+from datamodules.features.registry import make_features
+from datamodules.requests import reference_name
 from datamodules.subjects import load_subjects, photos_hash
-from leaderboard.generate.generators import trained_encoders
+from leaderboard.generate.generators import trained_features
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
 from leaderboard.results.galleries import load_galleries, save_galleries
-from leaderboard.results.image_files import write_picture
+from leaderboard.results.image_files import encode_picture, write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.per_subject import PerSubjectModule
@@ -73,7 +74,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         _check_run(one.run, protocol, wanted, tokenizer)
         drawn = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not drawn:
-            _check_portraits(one.run, subjects)
+            _check_references(one.run, subjects, wanted.backbone)
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
         check_photos(subjects, seen)
@@ -152,15 +153,16 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
         raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
 
 
-def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
-    """A method that reads aligned faces must find exactly one in every reference, with the detector of its training."""
-    if not set(run.method.needs) & set(PORTRAIT_FEATURES):
-        return
-    detector = trained_encoders(run)["detector"]
+def _check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
+    """The features that the method reads must be able to read every reference. Where one is of aligned faces, the
+    detector of the training must find exactly one face."""
+    context = EncoderContext(backbone, len(subjects[0].reference))
+    features = make_features(run.method.needs, trained_features(run), context).values()
     for subject in subjects:
-        portrait = Portrait(f"the reference photo of {subject.id}", subject.reference)
+        data, name = encode_picture(subject.cut_out, {}), reference_name(subject.id)
         try:
-            aligned(portrait, len(subject.reference), detector, background=True)
+            for feature in features:
+                feature.check(feature.crop.of_file(data, name, context.resolution))
         except LikenessError as error:
             raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
 

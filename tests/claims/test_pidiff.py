@@ -198,7 +198,7 @@ def test_one_subject_tells_nothing_apart() -> None:
 
 def config(folder: Path, **changes: object) -> Path:
     arguments = {"backbone": "b", "disentanglement_weight": 0.5} | changes.pop("model", {})  # type: ignore[operator]
-    data = {"seed": 0, "validation_prompts": ["a <subject>"]} | changes
+    data = {"seed": 0, "validation": {"prompts": ["a <subject>"]}} | changes
     folder.mkdir()
     settings = {"output": str(folder), "seed_everything": 0, "data": data, "trainer": {"max_steps": 9, "devices": 1}}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings | {"model": {"init_args": arguments}}))
@@ -209,7 +209,7 @@ def test_the_runs_that_are_compared_differ_in_the_weight_only(tmp_path: Path) ->
     run = config(tmp_path / "run")
     none = {"model": {"disentanglement_weight": 0.0}}
     claim = ("disentanglement_weight", 0)
-    check_pair(run, config(tmp_path / "without", **none, validation_prompts=[]), *claim)
+    check_pair(run, config(tmp_path / "without", **none, validation={"prompts": []}), *claim)
     with pytest.raises(LikenessError, match=r"differs from --run in data\.seed too: train it with --config"):
         check_pair(run, config(tmp_path / "seed", **none, seed=1), *claim)
     with pytest.raises(LikenessError, match=r"is 0\.5 in --run and 0\.5 in --without"):
