@@ -24,6 +24,8 @@ autoapi_add_toctree_entry = False
 autoapi_member_order = "bysource"
 autoapi_options = ["members", "undoc-members", "show-inheritance", "show-module-summary"]
 autoapi_python_class_content = "both"
+napoleon_use_ivar = True  # an attribute that a docstring and the class name would be documented twice
+suppress_warnings = ["autoapi.python_import_resolution"]  # names that a module only imports are not documented anyway
 add_module_names = False
 python_use_unqualified_type_names = True
 
