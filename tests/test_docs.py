@@ -195,7 +195,8 @@ def check_inline(code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         check_path(word.rstrip(",;:"))
 
 
-@pytest.mark.parametrize("command", list(in_a_block()), ids=str)
+# A command that stands on several pages is parsed once.
+@pytest.mark.parametrize("command", {command.text: command for command in in_a_block()}.values(), ids=str)
 @pytest.mark.usefixtures("stop_after_parsing")
 def test_commands(command: Text, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     check_command(command.text, monkeypatch, capsys)
