@@ -27,7 +27,7 @@ DEMO_EVALUATE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench lock
+.PHONY: help setup demo test lint format bench docs lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +65,16 @@ format: $(READY) ## Format the code and mend what ruff can mend
 
 bench: $(READY) ## Measure speed against references side by side, write performance/results.json
 	OMP_NUM_THREADS=1 $(RUN) -m performance $(ARGS)
+
+docs: build/docs-venv/.ready ## Build the documentation site, build/site/index.html; a broken link is an error
+	build/docs-venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs/site . build/site
+	@echo 'The site: build/site/index.html'
+
+build/docs-venv/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear build/docs-venv
+	$(PYTHON) -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["optional-dependencies"]["docs"], sep="\n")' > build/docs.in
+	build/docs-venv/bin/python -m pip install --quiet --requirement build/docs.in
+	@touch $@
 
 lock: ## Make requirements.lock again from pyproject.toml (needs a package index)
 	$(PYTHON) -m venv --clear build/lock
