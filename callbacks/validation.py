@@ -52,6 +52,8 @@ class ValidationScores(L.Callback):
         self._nouns = data.class_nouns
         self._requests = {request.id: request for request in data.validation_requests()}
         subjects = data.validation_photos()
+        if not subjects:  # there are no prompts, and so no validation
+            return
         for network in (self._judges.clip, self._judges.image, self._judges.lpips):
             if network is not None:
                 network.to(pl_module.device)

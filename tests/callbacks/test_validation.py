@@ -71,6 +71,10 @@ def test_a_subject_without_a_face_is_named_before_the_first_step(scores: Validat
     assert "\n" not in str(error.value)
 
 
+def test_a_run_without_validation_has_nothing_to_judge(scores: ValidationScores) -> None:
+    start(scores, {})
+
+
 def test_an_object_is_judged_by_its_prompt_and_has_no_identity(scores: ValidationScores) -> None:
     start(scores, {"s1": [90, 200], "h1": [DARK, DARK]}, {"s1": "person", "h1": "hat"})
     beside_an_object = validate(scores, ["s1.v00.00", "h1.v00.00"], [120, 120])
