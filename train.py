@@ -6,6 +6,7 @@ python train.py --config configs/spotdiff.yaml --trainer.devices 8 --model.ortho
 
 import inspect
 import os
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -39,6 +40,11 @@ from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.validation import ValidationSettings
 from lightning_modules import PersonalisationModule
+
+_STAGE_MISTAKE = re.compile(
+    r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None"""
+)
+"""What the parser finds wrong with a first stage, among its words about types."""
 
 
 class TrainCLI(LightningCLI):
@@ -155,7 +161,8 @@ def parsers_line(error: ArgumentError) -> str:
             "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "
             """YAML's such as on or null: --data.subjects '["s0225","10023"]'"""
         )
-    return with_suggestion(str(error), known_keys())
+    found = _STAGE_MISTAKE.search(" ".join(str(error).split()))
+    return with_suggestion(f"data.first_stage: {found['mistake']}" if found else str(error), known_keys())
 
 
 def users_mistake(error: BaseException) -> str | None:
