@@ -50,6 +50,11 @@ NAMEABLE = (*_OURS, "lightning", "pytorch_lightning", "torch")
 """What a configuration may name classes of; of anything else only where ``--methods`` names it on the command line."""
 _DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 
+_STAGE_MISTAKE = re.compile(
+    r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None"""
+)
+"""What the parser finds wrong with a first stage, among its words about types."""
+
 
 class TrainCLI(LightningCLI):
     """Lightning's command line without its subcommands, which let a checkpoint's settings beat the user's."""
@@ -175,7 +180,8 @@ def parsers_line(error: ArgumentError) -> str:
             "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "
             """YAML's such as on or null: --data.subjects '["s0225","10023"]'"""
         )
-    return with_suggestion(str(error), known_keys())
+    found = _STAGE_MISTAKE.search(" ".join(str(error).split()))
+    return with_suggestion(f"data.first_stage: {found['mistake']}" if found else str(error), known_keys())
 
 
 def users_mistake(error: BaseException) -> str | None:

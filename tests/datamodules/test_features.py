@@ -11,7 +11,14 @@ from PIL import Image
 
 from contracts.errors import LikenessError
 from datamodules.features.base import EncoderContext, Feature
-from datamodules.features.registry import FEATURES, check_settings, known_settings, make_features, run_features
+from datamodules.features.registry import (
+    FEATURES,
+    check_settings,
+    feature_class,
+    known_settings,
+    make_features,
+    run_features,
+)
 from datamodules.features.store import Features
 from datamodules.index import load_photos
 from datamodules.processes import Processes
@@ -23,13 +30,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def settings(world: TinyWorld) -> dict[str, dict]:
-    """Of every feature of the registry; a setting has the same meaning in all of them."""
-    clip, wplus = {"encoder": str(world.clip)}, {"encoder": str(world.wplus)}
-    own = {"clip": clip, "wplus": wplus, "wplus_background": wplus}
-    detector = {"detector": str(world.faces)}
-    return {
-        name: {**own.get(name, {}), **(detector if "detector" in known_settings(name) else {})} for name in FEATURES
-    }
+    """Of every feature of the registry; a setting has the same meaning in all features of one crop."""
+    found: dict[str, dict] = {}
+    for name in FEATURES:
+        sources = {"encoder": world.wplus if feature_class(name).crop.of_face else world.clip, "detector": world.faces}
+        found[name] = {setting: str(sources[setting]) for setting in known_settings(name)}
+    return found
 
 
 def make(world: TinyWorld) -> dict[str, Feature]:

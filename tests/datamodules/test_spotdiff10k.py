@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -257,6 +258,15 @@ def test_validation_is_a_grid_over_subjects_that_are_not_trained_on(ready: SpotD
     assert [name for b in batches for name in b.request_ids] == ["s0008.v00.00", "s0008.v01.00"]
     assert batches[0].reference["clip"].shape == (2, 32)
     assert batches[0].noise.shape == (2, 4, 16, 16)
+
+
+def test_validation_photos_are_the_reference_and_the_held_out_ones(ready: SpotDiff10kDataModule) -> None:
+    (subject,) = ready.validation_photos()
+    assert subject.id == "s0008" and subject.noun == "person"
+    others = {p.background_text for p in ready.photos["val"] if p.subject_id == "s0008"}
+    assert len(subject.held_out) == len(subject.poses) - 1 and set(subject.background_texts) <= others
+    assert np.array_equal(subject.held_out, ready.validation_held_out()["s0008"])
+    assert subject.mask is not None and 0 < (subject.mask == 255).mean() < 1
 
 
 def test_without_a_trainer_the_loader_gives_both_stages(ready: SpotDiff10kDataModule) -> None:
