@@ -28,7 +28,7 @@ def ship(run: Path, name: str, weights: Path = WEIGHTS) -> Path:
     folder = weights / "adapters" / name
     tensors, metadata = read_adapter(run / "adapter.safetensors")
     try:
-        config, told = ((run / file).read_text() for file in FILES)
+        config, told = ((run / file).read_text(encoding="utf-8") for file in FILES)
     except OSError as error:
         raise LikenessError(f"{run} is no finished run: {error.filename} cannot be read") from error
     # Where it was written tells of the machine that it was trained on.
@@ -38,7 +38,7 @@ def ship(run: Path, name: str, weights: Path = WEIGHTS) -> Path:
         save_file(halves, temporary, metadata=metadata)
     for file, text in zip(FILES, (config, told), strict=True):
         with atomic_path(folder / file) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     manifest.write(weights)
     return folder
 
