@@ -96,10 +96,12 @@ def pair_batch(size: int = 4, latent: tuple[int, int, int] = (4, 16, 16)) -> Pai
 
 
 def features(size: int, key: str) -> dict[str, Tensor]:
-    """What every method asks for of ``size`` photos."""
+    """What every method asks for of ``size`` photos; a feature is a vector unless its shape is known here."""
+    wanted = sorted({name for method in METHODS for name in method.needs})
+    keys = {"clip": key, "wplus": f"{key} face"}
+    shapes = {"wplus": (CODE_ROWS, CODE_WIDTH)}
     return {
-        "clip": normal(size, CLIP_WIDTH, key=key),
-        "wplus": normal(size, CODE_ROWS, CODE_WIDTH, key=f"{key} face"),
+        name: normal(size, *shapes.get(name, (CLIP_WIDTH,)), key=keys.get(name, f"{key} {name}")) for name in wanted
     }
 
 
