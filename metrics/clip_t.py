@@ -46,3 +46,6 @@ class EditMargin(Metric):
 
     def score(self, judged: JudgedImages) -> Tensor:
         return edit_margin(judged.features("clip"), judged.prompt_features, judged.neutral_features)
+
+
+METRICS: tuple[Metric, ...] = (ClipT(), EditMargin())

@@ -28,3 +28,6 @@ class CopyPaste(Metric):
     def score(self, judged: JudgedImages) -> Tensor:
         faces, references = judged.features("faces"), judged.references("faces")
         return where(judged.found, copy_paste_score(faces, references, judged.face_photos()))
+
+
+METRICS: tuple[Metric, ...] = (CopyPaste(),)

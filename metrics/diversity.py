@@ -109,3 +109,6 @@ class LpipsDiversity(Metric):
             rows = [i for i, other in enumerate(groups) if other == group]
             found[rows] = mean_distance_to_others(judged.judges.lpips.image_features(judged.images[rows])).cpu()
         return found
+
+
+METRICS: tuple[Metric, ...] = (Diversity(), Vendi(), LpipsDiversity())

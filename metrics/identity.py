@@ -102,3 +102,12 @@ class IdentityToReference(_OfFaces):
 
     def score(self, judged: JudgedImages) -> Tensor:
         return where(judged.found, judged.to_reference("faces"))
+
+
+METRICS: tuple[Metric, ...] = (
+    DetectionRate(),
+    IdentityGivenDetection(),
+    IdentityMissesZero(),
+    IdentitySecondOpinion(),
+    IdentityToReference(),
+)

@@ -53,3 +53,13 @@ class SimilarityToReference(ImageSimilarity):
 
     def score(self, judged: JudgedImages) -> Tensor:
         return judged.to_reference(self.view)
+
+
+METRICS: tuple[Metric, ...] = (
+    ImageSimilarity("clip", "clip", "clip_i", "CLIP-I"),
+    ForegroundSimilarity("clip", "clip", "clip_i_foreground", "CLIP-I, person"),
+    SimilarityToReference("clip", "clip", "clip_i_to_reference", "CLIP-I to reference"),
+    ImageSimilarity("image_backbone", "image", "image_similarity", "image similarity"),
+    ForegroundSimilarity("image_backbone", "image", "image_similarity_foreground", "image similarity, person"),
+    SimilarityToReference("image_backbone", "image", "image_similarity_to_reference", "image similarity to reference"),
+)

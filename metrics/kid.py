@@ -54,3 +54,6 @@ class KernelDistance(Metric):
         spread = np.unique(np.linspace(0, count - 1, min(count, IMAGES)).round().astype(int))
         images = torch.from_numpy(np.ascontiguousarray(rows.values[spread]))
         return float(kernel_distance(images, torch.from_numpy(photos)))
+
+
+METRICS: tuple[Metric, ...] = (KernelDistance(),)

@@ -74,3 +74,6 @@ class PoseLeakage(Metric):
         poses = landmark_shape(judged.seen.judged.landmarks) @ judged.galleries[0].pose_reader
         references = np.stack([gallery.pose for gallery in judged.galleries])
         return where(judged.found, pose_leakage(poses, references))
+
+
+METRICS: tuple[Metric, ...] = (BackgroundLeakage(), BackgroundCopied(), PoseLeakage())
