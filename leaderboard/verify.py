@@ -9,7 +9,8 @@ from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from contracts.settings import EvaluationSettings
 from leaderboard.report.board import make_leaderboard, read_scored
-from leaderboard.results.folder import Entry, Results, read_json
+from leaderboard.results.folder import Entry, Results
+from leaderboard.results.lines import read_json
 from lightning_modules.run import Run
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 

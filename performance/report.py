@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from contracts.files import write_json
 from contracts.settings import JudgeSettings
 from leaderboard.report.report import write_report
-from leaderboard.results.folder import Entry, Results, json_line
+from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import write_image
+from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
 from metrics.card import versions
 from metrics.registry import METRICS, list_cards

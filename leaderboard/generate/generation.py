@@ -17,8 +17,9 @@ from contracts.errors import LikenessError
 from contracts.protocol import Protocol
 from contracts.records import Request
 from leaderboard.processes import on_first, together
-from leaderboard.results.folder import Entry, EntryFolder, LineLog
+from leaderboard.results.folder import Entry, EntryFolder
 from leaderboard.results.image_files import write_image
+from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
 
 Batch = Sequence[Request]

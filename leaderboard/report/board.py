@@ -16,8 +16,9 @@ from leaderboard.report.comparisons import Pair, head_to_head, units_of
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.statistics import derived_interval, ratio_interval
 from leaderboard.results.costs import all_costs
-from leaderboard.results.folder import Entry, EntryFolder, Results, read_json
+from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.galleries import load_photo_features
+from leaderboard.results.lines import read_json
 from leaderboard.results.provenance import enrol_seconds, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions

@@ -12,11 +12,9 @@ leaderboard.*, grid.png  the report, a function of all of the above
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from safetensors import safe_open
 
@@ -24,8 +22,8 @@ from contracts.errors import LikenessError
 from contracts.files import write_atomically, write_json
 from contracts.protocol import Protocol
 from contracts.records import Record
-from contracts.strict_json import NoNumber, parse
 from leaderboard.results.costs import check_costs
+from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
 
 KINDS = ("method", "floor", "ceiling")
@@ -144,9 +142,6 @@ class Results:
             )
 
 
-_MEND = "remove the line and run the stage again"
-
-
 class EntryFolder:
     """Images and records of one entry of ``results``."""
 
@@ -188,7 +183,7 @@ class EntryFolder:
         """What every rank noted about the batches it generated: ``images`` and ``seconds``."""
         found = []
         for path in sorted(self.root.glob("timings/*.jsonl")):
-            for number, _, line in _numbered_lines(path):
+            for number, _, line in numbered_lines(path):
                 if any(type(line.get(name)) not in (int, float) for name in ("images", "seconds")):
                     raise LikenessError(f"{path}, line {number} lacks images or seconds: remove the line")
                 found.append(line)
@@ -210,11 +205,11 @@ class EntryFolder:
         reader = RecordReader(self._results.protocol().requests)
         found: dict[str, Record] = {}
         for path in self._record_files():
-            for number, _, line in _numbered_lines(path):
+            for number, _, line in numbered_lines(path):
                 try:
                     record = reader.read(line)
                 except ValueError as error:
-                    raise LikenessError(f"{path}, line {number}: {error}: {_MEND}") from error
+                    raise LikenessError(f"{path}, line {number}: {error}: {MEND}") from error
                 found[record.request_id] = record
         return found
 
@@ -255,81 +250,12 @@ class EntryFolder:
         places: dict[str, tuple[Path, int]] = {}
         for path in self._record_files():
             start = 0
-            for _, size, line in _numbered_lines(path):
+            for _, size, line in numbered_lines(path):
                 places[line["request_id"]] = (path, start)
                 start += size
         return places
 
     def _write_records(self, places: Iterable[tuple[Path, int]]) -> None:
-        write_atomically(self.root / "records.jsonl", _lines_at(places))
+        write_atomically(self.root / "records.jsonl", lines_at(places))
         for path in self.root.glob("shards/*.jsonl"):
             path.unlink()
-
-
-class LineLog:
-    """Appends JSON lines, each flushed at once; a line that a killed process left unfinished is cut off first."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        whole = self._file.read().rfind(b"\n") + 1
-        self._file.truncate(whole)
-
-    def append(self, rows: Iterable[Mapping]) -> None:
-        """Write one line per row."""
-        for row in rows:
-            self._file.write(json_line(row).encode())
-        self._file.flush()
-
-    def __enter__(self) -> "LineLog":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def json_line(row: Mapping) -> str:
-    """Compact JSON with a line break; NaN is refused."""
-    return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; raises ``LikenessError`` with the file's name where there is none."""
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LikenessError(f"{path} is damaged ({error}): remove it and run the stage again") from error
-
-
-def read_lines(path: Path) -> Iterator[dict]:
-    """The JSON lines of a file; an unfinished last line is left out."""
-    return (row for *_, row in _numbered_lines(path))
-
-
-def _numbered_lines(path: Path) -> Iterator[tuple[int, int, dict]]:
-    """Number, size in bytes and content of every finished line."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = parse(line.decode())
-            except NoNumber as error:
-                raise LikenessError(f"{path}, line {number} holds {error}: {_MEND}") from error
-            except ValueError as error:
-                raise LikenessError(f"{path}, line {number} is no JSON: {_MEND}") from error
-            if not isinstance(row, dict):
-                raise LikenessError(f"{path}, line {number} is no JSON object: {_MEND}")
-            yield number, len(line), row
-
-
-def _lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
-    """The lines that begin at bytes of files."""
-    with ExitStack() as stack:
-        files: dict[Path, BinaryIO] = {}
-        for path, start in places:
-            if path not in files:
-                files[path] = stack.enter_context(path.open("rb"))
-            files[path].seek(start)
-            yield files[path].readline()

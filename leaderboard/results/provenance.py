@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from leaderboard.results.folder import Entry, EntryFolder, read_json
+from leaderboard.results.folder import Entry, EntryFolder
+from leaderboard.results.lines import read_json
 
 PACKAGES = (
     "torch",

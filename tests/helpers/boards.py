@@ -11,8 +11,9 @@ from contracts.files import file_sha256, write_json
 from contracts.protocol import Protocol
 from leaderboard.report.board import make_leaderboard, read_scored
 from leaderboard.report.page.render import render_page
-from leaderboard.results.folder import Entry, Results, json_line
+from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import write_image
+from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
 from metrics.card import MetricCard, versions
 from tests.leaderboard.test_protocol import make_protocol

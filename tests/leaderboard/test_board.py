@@ -11,7 +11,8 @@ from contracts.errors import LikenessError
 from contracts.files import write_json
 from leaderboard.report.board import read_scored
 from leaderboard.report.report import write_report
-from leaderboard.results.folder import Entry, json_line
+from leaderboard.results.folder import Entry
+from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
 from tests.helpers import boards
 from tests.helpers.boards import KINDS, MANIFEST, board_of, make_board, make_results

@@ -32,8 +32,8 @@ from contracts.errors import LikenessError
 from contracts.files import file_sha256, write_atomically, write_json
 from contracts.prompts import PLACEHOLDER
 from leaderboard.report.statistics import Ratio, ratio_interval
-from leaderboard.results.folder import LineLog, read_json, read_lines
 from leaderboard.results.image_files import write_image
+from leaderboard.results.lines import LineLog, read_json, read_lines
 from networks.sampler import SamplingSettings
 from tools.edit_faces.editor import UNEDITED, Editor, Person, people_of, person_in
 from tools.edit_faces.edits import parse_series
