@@ -103,8 +103,6 @@ class SpotDiff10kDataModule(LightningDataModule):
                 raise LikenessError(f"data.{name} is {value}, it must be at least 1")
         if subjects is not None and not subjects:
             raise LikenessError("data.subjects is empty: name at least one subject, or give null for all of them")
-        if enrolment is not None and first_stage is not None:
-            raise LikenessError("data.enrolment has no data.first_stage: take one of them away")
         given = features or {}
         check_settings(given)
         self.enrolment: Enrolment | None = None
