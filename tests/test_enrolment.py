@@ -385,15 +385,15 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         ),
         "validation twice": (
             {"data__validation__prompts": f"[a <subject> and a <{NAMES[0]}>]"},
-            [f"is drawn for {NAMES[0]} too"],
+            [f"is generated for {NAMES[0]} too"],
         ),
         "validation glued": (
             {"data__validation__prompts": "[a photo of a super<subject>]", **validated},
-            ["data.validation_prompts", "'a photo of a super<subject>'", "must stand alone"],
+            ["data.validation.prompts", "'a photo of a super<subject>'", "must stand alone"],
         ),
         "validation long": (
             {"data__validation__prompts": f"['{22 * 'a '}<subject>']", **validated},
-            ["data.validation_prompts", "<subject> reaches to token 23"],
+            ["data.validation.prompts", "<subject> reaches to token 23"],
         ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),
         "face pack": ({"data__enrolment__face_classes": "[person]"}, ["data.enrolment.faces"]),

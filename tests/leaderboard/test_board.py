@@ -145,7 +145,7 @@ def test_an_entry_of_another_protocol_is_refused(tmp_path: Path) -> None:
     path = here.entry("copied").root / "entry.json"
     path.write_text(path.read_text().replace('"label": "theirs"', '"label": "copied"'))
     message = (
-        f"copied was drawn under protocol {other.protocol().hash}, .* is of {here.protocol().hash}: remove .*copied"
+        f"copied was generated under protocol {other.protocol().hash}, .* is of {here.protocol().hash}: remove .*copied"
     )
     with pytest.raises(LikenessError, match=message):
         board_of(here)

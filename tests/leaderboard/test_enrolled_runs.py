@@ -109,7 +109,7 @@ def test_a_prompt_that_a_run_cannot_place_stops_the_evaluation_before_it_begins(
     command = [f"--config={world.change(prompts=str(prompts))}", f"--runs={run}", f"--output={output}"]
     assert evaluate.main(command) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert line.startswith(f"error: --runs: {run} cannot draw all of {prompts}: ") and words in line
+    assert line.startswith(f"error: --runs: {run} cannot generate all of {prompts}: ") and words in line
     assert not output.exists()
 
 

@@ -50,7 +50,7 @@ def start_and_kill(world: World, output: Path, processes: int, pattern: str, man
 @pytest.mark.parametrize(
     ("pattern", "many", "first", "then"),
     [("entries/*/images/*.png", 15, 2, 1), ("entries/*/shards/*.jsonl", 1, 1, 2)],
-    ids=["while it draws", "while it scores"],
+    ids=["while it generates", "while it scores"],
 )
 def test_killed_and_rerun_with_another_process_count(
     world: World, tmp_path: Path, pattern: str, many: int, first: int, then: int

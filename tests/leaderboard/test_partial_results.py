@@ -57,7 +57,7 @@ def test_an_entry_that_is_drawn_in_part_blocks_nobody(
     capfd.readouterr()
     other = world.make_run(tmp_path / "other", seed=3)
     assert evaluate(world, output, "--runs", str(other), "--trainer.devices", processes) == 0
-    assert f"left out half: 3 of {IMAGES} images are drawn\n" in capfd.readouterr().out
+    assert f"left out half: 3 of {IMAGES} images are generated\n" in capfd.readouterr().out
     assert labels(output) == ["real-photo", "other", "prompt-only"]
     assert not list(Results(output).entry("half").root.glob("records.jsonl"))
 
@@ -87,7 +87,7 @@ def test_a_run_that_fails_while_it_draws_costs_the_others_nothing(
     assert evaluate(world, output, "--runs", str(bad), str(good), "--trainer.devices", processes) == 2
     out, line = error_line(capfd)
     assert line.startswith("error: bad: ") and f"left out {line.removeprefix('error: ')}" in out
-    assert f"left out bad: 0 of {IMAGES} images are drawn\n" in out
+    assert f"left out bad: 0 of {IMAGES} images are generated\n" in out
     assert labels(output) == ["real-photo", "good", "prompt-only"]
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_was_never_drawn_is_not_passed_over(
     output = tmp_path / "results"
     assert evaluate(world, output, "--stage", "generate") == 0
     assert evaluate(world, output, "--stage", "score", "--runs", f"new={world.run}") == 2
-    assert error_line(capfd)[1] == "error: nothing is drawn of new: run `--stage generate` first"
+    assert error_line(capfd)[1] == "error: nothing is generated of new: run `--stage generate` first"
 
 
 def test_an_image_of_one_colour_is_counted(world: World, tmp_path: Path) -> None:

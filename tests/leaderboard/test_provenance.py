@@ -90,7 +90,7 @@ def test_one_entry_is_never_drawn_with_two_precisions(
     given = ["--config", str(world.config), "--output", str(output), "--runs", str(world.run), "--stage", "generate"]
     assert main([*given, "--trainer.precision", "bf16-mixed"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "images drawn with precision 32-true, trainer.precision is bf16-mixed now" in line
+    assert "images generated with precision 32-true, trainer.precision is bf16-mixed now" in line
     assert not image.exists() and stages_of(folder) == [facts]
 
     old = {name: facts[name] for name in ("stage", "batch_size", "packages")}  # as earlier versions wrote it

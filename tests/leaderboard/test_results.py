@@ -69,7 +69,7 @@ def test_images_of_one_entry_never_mix_two_settings(tmp_path: Path) -> None:
     results.write_protocol(make_protocol())
     results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="a"))
     results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="a"))
-    with pytest.raises(LikenessError, match=r"drawn with other model settings than those in runs/x/config\.yaml"):
+    with pytest.raises(LikenessError, match=r"generated with other model settings than those in runs/x/config\.yaml"):
         results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="b"))
     results.entry("old").claim(Entry("old", "method", "w"))  # drawn before settings were noted
     results.entry("old").claim(Entry("old", "method", "w", settings="b"))
@@ -87,7 +87,7 @@ def test_an_entry_belongs_to_the_protocol_it_was_claimed_under(tmp_path: Path) -
         results.entry("x").claim(Entry("x", "method", "v"))
     other = make_protocol(steps=9)
     results.write_protocol(other)
-    with pytest.raises(LikenessError, match=f"x was drawn under protocol {entry.protocol}, .* is of {other.hash}"):
+    with pytest.raises(LikenessError, match=f"x was generated under protocol {entry.protocol}, .* is of {other.hash}"):
         results.entry("x").claim(entry)
 
 

@@ -102,7 +102,7 @@ def change_weights(results: Results) -> str:
 
 def change_settings(results: Results) -> str:
     (results.root.parent / "ours" / "config.yaml").write_text(SETTINGS.replace("1.0", "1.2"))
-    return "config.yaml has other model settings than the images of ours were drawn with"
+    return "config.yaml has other model settings than the images of ours were generated with"
 
 
 def break_settings(results: Results) -> str:
@@ -121,7 +121,7 @@ def copy_entry(results: Results) -> str:
     shutil.copytree(other.entry("theirs").root, results.entry("copied").root)
     path = results.entry("copied").root / "entry.json"
     write_json(path, {**json.loads(path.read_text()), "label": "copied"})
-    return f"copied was drawn under protocol {other.protocol().hash}"
+    return f"copied was generated under protocol {other.protocol().hash}"
 
 
 @pytest.mark.parametrize(
