@@ -21,8 +21,8 @@ DEMO_START ?= pocket/weights/adapters
 DEMO_RUNS ?= runs/demo
 DEMO_OUTPUT ?= results/demo
 DEMO_TRAIN ?= --trainer.max_steps $(DEMO_STEPS) --trainer.val_check_interval $(DEMO_STEPS)
-DEMO_TRAIN_spotdiff ?= --data.expert_steps 20
-DEMO_TRAIN_pidiff ?= --data.face_steps 0
+DEMO_TRAIN_spotdiff ?= --data.first_stage.init_args.steps 20
+DEMO_TRAIN_pidiff ?= --data.first_stage null
 DEMO_EVALUATE ?=
 
 .DEFAULT_GOAL := help

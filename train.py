@@ -35,9 +35,14 @@ from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption, import_methods, methods_of, named_methods
 from contracts.settings import JudgeSettings
 from contracts.suggestions import with_suggestion
+from datamodules.batches.experts import ExpertStage
+from datamodules.batches.faces import FaceStage, PersonStage
+from datamodules.batches.pairs import Drops
 from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
+from datamodules.validation import ValidationSettings
 from lightning_modules import PersonalisationModule
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 
 _OURS = ("callbacks", "contracts.settings", "datamodules", "lightning_modules", "networks")
@@ -79,7 +84,7 @@ class TrainCLI(LightningCLI):
             SaveOnSigterm(checkpoints),
         ]
         if judges is not None:
-            ours.append(ValidationScores(judges.faces, judges.clip))
+            ours.append(ValidationScores(**vars(judges)))
         if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
             raise LikenessError(
                 f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "
@@ -101,7 +106,7 @@ class TrainCLI(LightningCLI):
             trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
             if settings.trainer.strategy == "auto" and not self.model.enrols:
                 # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
-                # enrolment trains all of its vectors in every step.
+                # enrolment trains all of its tensors in every step.
                 trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
         return trainer
 
@@ -196,8 +201,11 @@ def known_keys() -> list[str]:
     parser.add_lightning_class_args(Trainer, "trainer")
     parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
     keys = [action.dest for action in parser._actions]
-    keys += [f"data.enrolment.{field.name}" for field in fields(EnrolmentSettings)]
-    for method in PersonalisationModule.__subclasses__():
+    for part, settings in (("enrolment", EnrolmentSettings), ("drops", Drops), ("validation", ValidationSettings)):
+        keys += [f"data.{part}.{field.name}" for field in fields(settings)]
+    for stage in (ExpertStage, FaceStage, PersonStage):
+        keys += [f"data.first_stage.init_args.{field.name}" for field in fields(stage)]
+    for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
     return [
         *keys,

@@ -111,8 +111,8 @@ class Throughput(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if isinstance(batch, SubjectBatch):  # processes may have unequal shares of a wave
-            self._images += len(batch.wave)
+        if isinstance(batch, SubjectBatch):  # processes may have unequal shares of a group
+            self._images += len(batch.group)
         else:  # every process gets the whole of a batch for the experts, and an equal share of any other
             self._images += len(batch.sample_ids) * (1 if isinstance(batch, FactorBatch) else trainer.world_size)
         if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]

@@ -1,57 +1,78 @@
-"""Identity and CLIP-T while training, on a small fixed grid, drawn and judged by all processes."""
+"""The leaderboard's metrics while training, on a small fixed grid, generated and judged by all processes."""
+
+from collections.abc import Mapping, Sequence
 
 import lightning as L
 import numpy as np
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
-from contracts.prompts import plain_prompt
-from metrics.clip_score import ClipScore
-from metrics.functional.identity import gallery_mean
-from metrics.identity import IdentityPreservation
-from metrics.judges import Judges
+from contracts.settings import JudgeSettings
+from metrics.base import Need
+from metrics.gallery import Gallery, SubjectPhotos, classes_with_faces, make_galleries
+from metrics.judged import JudgedImages
+from metrics.judges import Judges, Observation
+from metrics.registry import METRICS, metrics_of
+from metrics.state import MetricState
+
+_GIVEN: frozenset[Need] = frozenset({"image", "prompt", "reference", "gallery", "region"})
+"""What validation has for a metric: one sample of each prompt, and no set of photos to compare a whole set with."""
 
 
 class ValidationScores(L.Callback):
-    """Judges the images that ``validation_step`` draws, with the judges and metrics that ``evaluate.py`` uses.
+    """Judges the images that ``validation_step`` generates, with the judges and metrics that ``evaluate.py`` uses.
 
-    Logs ``val/detection_rate``, ``val/identity_given_detection``, ``val/identity_misses_zero`` and ``val/clip_t``,
-    exact over all processes, and a grid of images (subjects x prompts) to TensorBoard. ``faces`` and ``clip``
-    are the judges' folders. CLIP reads each subject's class noun in place of the placeholder. A class none of whose
-    photos shows a face has no identity; fitting does not start where a subject of another class shows none.
+    Logs ``val/NAME`` for every metric of single images that these judges measure, exact over all processes (the
+    progress bar shows those of the narrow table), and a grid of images (subjects x prompts) to TensorBoard. The
+    arguments are the judges' sources, see :class:`contracts.settings.JudgeSettings`. A class none of whose photos shows
+    a face has no identity; fitting does not start where a subject of another class shows none.
     """
 
-    def __init__(self, faces: str, clip: str) -> None:
+    def __init__(
+        self,
+        faces: str,
+        clip: str,
+        second_faces: str | None = None,
+        image_backbone: str | None = None,
+        lpips: str | None = None,
+    ) -> None:
         self._faces = faces
-        self._judges = Judges(faces, clip)  # here, as a missing one must not show after the data are encoded
-        self._identity, self._clip_t = IdentityPreservation(), ClipScore()
-        self._galleries: dict[str, Tensor] = {}
+        settings = JudgeSettings(faces, clip, second_faces, image_backbone, lpips)
+        self._judges = Judges(**vars(settings))  # here, as a missing one must not show after the data are encoded
+        self._metrics = metrics_of(settings, _GIVEN)
+        self._states: dict[str, MetricState] = {}
+        self._galleries: dict[str, Gallery] = {}
         self._images: dict[str, NDArray[np.uint8]] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._nouns = trainer.datamodule.class_nouns  # type: ignore[attr-defined]
-        held_out = trainer.datamodule.validation_held_out()  # type: ignore[attr-defined]
-        judged = {subject: self._judges.faces.judge(photos) for subject, photos in held_out.items()}
-        with_faces = {self._nouns[subject] for subject, faces in judged.items() if faces.found.any()}
-        self._galleries = {}
-        for subject, faces in judged.items():
-            if faces.found.any():
-                self._galleries[subject] = gallery_mean(torch.from_numpy(faces.embeddings[faces.found]))
-            elif self._nouns[subject] in with_faces:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        self._nouns = data.class_nouns
+        self._requests = {request.id: request for request in data.validation_requests()}
+        subjects = data.validation_photos()
+        for network in (self._judges.clip, self._judges.image, self._judges.lpips):
+            if network is not None:
+                network.to(pl_module.device)
+        seen = {subject.id: self._judges.observe(subject.photos) for subject in subjects}
+        self._check(subjects, seen)
+        self._galleries = make_galleries(subjects, seen)
+        requests = list(self._requests.values())
+        self._states = {m.name: MetricState(m, requests).to(pl_module.device) for m in self._metrics}
+
+    def _check(self, subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
+        faced = classes_with_faces(subjects, seen)
+        for subject in subjects:
+            if subject.noun in faced and not seen[subject.id].judged.found[1:].any():
                 raise LikenessError(
-                    f"no held-out photo of validation subject {subject} shows a face to the judge {self._faces}: "
+                    f"no held-out photo of validation subject {subject.id} shows a face to the judge {self._faces}: "
                     f"give the subject other photos, or take it out of the dataset's split val"
                 )
-        for part in (self._identity, self._clip_t, self._judges.clip):
-            part.to(pl_module.device)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._identity.reset()
-        self._clip_t.reset()
+        for state in self._states.values():
+            state.reset()
         self._images.clear()
 
     def on_validation_batch_end(
@@ -64,25 +85,19 @@ class ValidationScores(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         images = outputs.cpu().numpy()
-        seen = self._judges.observe(images)
-        known = [i for i, subject in enumerate(batch.subjects) if subject in self._galleries]
-        if known:
-            self._identity.update(
-                torch.from_numpy(seen.features["faces"][known]).to(pl_module.device),
-                torch.from_numpy(seen.judged.found[known]).to(pl_module.device),
-                torch.stack([self._galleries[batch.subjects[i]] for i in known]).to(pl_module.device),
-            )
-        texts = [plain_prompt(*both, self._nouns) for both in zip(batch.prompts, batch.subjects, strict=True)]
-        words, _ = self._judges.clip.text_features(texts)
-        self._clip_t.update(torch.from_numpy(seen.features["clip"]).to(pl_module.device), words)
+        requests = [self._requests[request_id] for request_id in batch.request_ids]
+        galleries = [self._galleries[request.subject] for request in requests]
+        judged = JudgedImages.judge(self._judges, images, requests, galleries, self._nouns)
+        for state in self._states.values():
+            state.update(judged)
         self._images.update(zip(batch.request_ids, images, strict=True))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # compute() is collective: every process calls it, also one that drew nothing.
-        values = {"clip_t": self._clip_t.compute(), **(self._identity.compute() if self._galleries else {})}
-        pl_module.log_dict(
-            {f"val/{name}": value.float() for name, value in values.items()}, prog_bar=True, rank_zero_only=True
-        )
+        # compute() is collective: every process calls it, also one that generated nothing.
+        for name, state in self._states.items():
+            value = state.compute()
+            if not value.isnan():  # as identity is where all subjects are objects
+                pl_module.log(f"val/{name}", value.float(), prog_bar=METRICS[name].headline, rank_zero_only=True)
         self._show(trainer)
 
     @rank_zero_only

@@ -1,10 +1,13 @@
-"""A claimed direction as a check, and directions that hold beyond the chance of which subjects were drawn."""
+"""Checks of claims: two numbers compared, or values of the same subjects by a paired test; and how they are printed."""
 
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.errors import LikenessError
 from leaderboard.report.statistics import Comparison, Ratio, compare
 
 
@@ -20,8 +23,11 @@ class Check:
 
 @dataclass(frozen=True)
 class Less(Check):
-    """``left`` is below ``right``, both means over subjects: it holds where the 95 % interval of the paired difference
-    lies below 0, is wrong where the interval lies above 0, and is open where the two cannot be told apart."""
+    """``left`` is below ``right``, both means over subjects.
+
+    The check holds where the 95 % interval of the paired difference lies below 0. It is wrong where the interval lies
+    above 0. It is open where the two cannot be told apart.
+    """
 
     difference: Comparison
 
@@ -43,23 +49,54 @@ class Less(Check):
 
 
 def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> Less:
-    """The check for values (S,) of the same subjects; subjects with a NaN on either side are left out."""
+    """The check that ``left`` (S,) is below ``right`` (S,), values of the same subjects.
+
+    Subjects with a NaN on either side are left out.
+    """
     kept = np.isfinite(left) & np.isfinite(right)
-    first, second = np.asarray(left, np.float64)[kept], np.asarray(right, np.float64)[kept]
+    first = np.asarray(left, np.float64)[kept]
+    second = np.asarray(right, np.float64)[kept]
     ones = np.ones(len(first))
     found = compare(Ratio(first, ones), Ratio(second, ones))
     lower, upper = (float(values.mean()) if len(values) else float("nan") for values in (first, second))
     return Less(claim, lower, upper, found.high is not None and found.high < 0, found)
 
 
+def equal(claim: str, left: float, right: float) -> Check:
+    """The check of two numbers that must be the same to the last bit."""
+    return Check(claim, left, right, left == right)
+
+
 def line(check: Check) -> str:
     """A check as it is printed."""
-    verdict, note = ("holds" if check.holds else "WRONG"), ""
+    verdict = "holds" if check.holds else "WRONG"
+    note = ""
     if isinstance(check, Less):
-        verdict, note = check.verdict, check.note
+        verdict = check.verdict
+        note = check.note
     return f"{verdict:<6} {check.claim}: {_number(check.left)} against {_number(check.right)}{note}"
 
 
 def _number(value: float) -> str:
-    """Six digits; a count has all of its own."""
+    """Six digits, or all digits of a whole number."""
     return f"{value:.0f}" if float(value).is_integer() else f"{value:.6g}"
+
+
+def report(checks: Sequence[Check], left_out: str) -> int:
+    """Print every check, and after them ``left_out``: the claims that were not checked, empty where all were.
+
+    Returns the exit code: 1 where a claim is wrong or open, else 0.
+    """
+    for check in checks:
+        print(line(check))
+    if left_out:
+        print(f"left out: {left_out}")
+    return 0 if all(check.holds for check in checks) else 1
+
+
+def require_positive(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises :class:`LikenessError` for an option among ``names`` whose number is below 1."""
+    for name in names:
+        value = getattr(arguments, name)
+        if value < 1:
+            raise LikenessError(f"--{name} is {value}, it must be at least 1")

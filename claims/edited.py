@@ -1,14 +1,15 @@
-"""What edits of a W+ code, identity's strength and its delay do to the images of test subjects."""
+"""Images of test subjects under edits of the W+ code, and under other strengths and delays of identity."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from claims.head_pose import PoseReader
+from claims.measurements import PoseReader, Values, identities, subject_means
 from lightning_modules.pidiff import PIDiff
 from metrics.functional.edit_change import HEAD, edit_change
 from metrics.regions import person_region
@@ -18,19 +19,22 @@ from tools.edit_faces.edits import draw_codes
 PROMPT = "a photo of a <subject>, in a garden"
 REWORDED = "a photo of a <subject>, in a red shirt, in a garden"
 """What :data:`PROMPT` says, and a word about the clothes."""
-Values = NDArray[np.float64]
 Edit = Callable[[Tensor, Tensor], Tensor]
-"""(own code, next subject's code), each (rows, width), to the code that is drawn."""
+"""(own code, next subject's code), each (rows, width), to the code that the image is generated from."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What each subject's samples show on average, (S,); NaN where none of them can be measured. Changes are to the
-    image that each one is compared with, in 0..1.
+class EditMeasurements:
+    """Means over each subject's samples, (S,); NaN where none of them can be measured.
 
-    ``identity`` is the cosine to the subject's other photos (misses 0), ``inside`` and ``outside`` the change of the
-    head and of the rest, ``colour`` the change of the head's mean colour, ``turn`` by how many degrees the
-    head turned.
+    A change is measured against the image that a sample is compared with, in 0..1.
+
+    Attributes:
+        identity: Cosine to the subject's other photos. An image without a face counts as 0.
+        inside: Change of the head.
+        outside: Change of the rest of the image.
+        colour: Change of the head's mean colour.
+        turn: Degrees by which the head turned.
     """
 
     identity: Values
@@ -45,14 +49,17 @@ class Shown:
         return float(known.mean()) if len(known) else float("nan")
 
 
-class Stage:
-    """The test subjects, their codes, and noise that is the same for everything that is compared."""
+class EditSampler:
+    """Generates and measures edits of test subjects. The noise is the same for everything that is compared."""
 
     def __init__(self, editor: Editor, people: Sequence[Person], samples: int, poses: PoseReader) -> None:
-        self.editor, self.people, self.samples, self.poses = editor, list(people), samples, poses
+        self.editor = editor
+        self.people = list(people)
+        self.samples = samples
+        self.poses = poses
         self.codes = [editor.code(person) for person in people]
 
-    def draw(self, run: PIDiff, edit: Edit, prompt: str = PROMPT) -> NDArray[np.uint8]:
+    def generate(self, run: PIDiff, edit: Edit, prompt: str = PROMPT) -> NDArray[np.uint8]:
         """Images (S * samples, H, W, 3), subject by subject."""
         images = []
         for i, person in enumerate(self.people):
@@ -61,29 +68,21 @@ class Stage:
             images += [draw_codes(run, code, prompt, person.noun, key) for key in keys]
         return np.concatenate(images)
 
-    def show(self, images: NDArray[np.uint8], base: NDArray[np.uint8], whose: int = 0) -> Shown:
+    def measure(self, images: NDArray[np.uint8], base: NDArray[np.uint8], whose: int = 0) -> EditMeasurements:
         """Measure ``images`` against ``base``; identity is that of the person ``whose`` places further on."""
-        before, after = self.editor.faces.judge(base), self.editor.faces.judge(images)
-        people = [
-            p for i in range(len(self.people)) for p in [self.people[(i + whose) % len(self.people)]] * self.samples
-        ]
-        found = {name: np.full(len(images), np.nan) for name in Shown.__dataclass_fields__}
-        found["identity"][:] = [float(e @ p.gallery) for e, p in zip(after.embeddings, people, strict=True)]
+        before = self.editor.faces.judge(base)
+        after = self.editor.faces.judge(images)
+        people = [self.people[(i + whose) % len(self.people)] for i in range(len(self.people))]
+        galleries = [torch.from_numpy(person.gallery) for person in people for _ in range(self.samples)]
+        found = {name: np.full(len(images), np.nan) for name in EditMeasurements.__dataclass_fields__}
+        found["identity"] = identities(after, galleries)
         for i in np.flatnonzero(before.found):
             found["inside"][i], found["outside"][i] = edit_change(base[i], images[i], before.boxes[i])
             found["colour"][i] = _colour_change(base[i], images[i], before.boxes[i])
         both = before.found & after.found
         if both.any():
             found["turn"][both] = self.poses.turn(before.landmarks[both], after.landmarks[both])
-        return Shown(**{name: _by_subject(values, self.samples) for name, values in found.items()})
-
-
-def _by_subject(values: Values, samples: int) -> Values:
-    """Means (S,) of the finite ones among (S * samples,) values; NaN where there is none."""
-    rows = values.reshape(-1, samples)
-    known = np.isfinite(rows)
-    sums, counts = np.where(known, rows, 0.0).sum(axis=1), known.sum(axis=1)
-    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+        return EditMeasurements(**{name: subject_means(values, self.samples) for name, values in found.items()})
 
 
 def _colour_change(before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDArray[np.floating]) -> float:
@@ -94,12 +93,15 @@ def _colour_change(before: NDArray[np.uint8], after: NDArray[np.uint8], box: NDA
 @contextmanager
 def settings(run: PIDiff, scale: float = 1.0, delay: float = 0.0) -> Iterator[None]:
     """Another strength or delay of identity inside the block."""
-    before = run.scale, run.delay
-    run.scale, run.delay = scale, delay
+    scale_before = run.scale
+    delay_before = run.delay
+    run.scale = scale
+    run.delay = delay
     try:
         yield
     finally:
-        run.scale, run.delay = before
+        run.scale = scale_before
+        run.delay = delay_before
 
 
 def unchanged(own: Tensor, other: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How far the reference's background and pose show up in what a method draws from it."""
+"""How far the reference's background and pose show up in the images that a method generates from it."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,18 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from contracts.batch import RequestBatch
+from claims.measurements import BATCH, Values, identities, subject_galleries
 from contracts.files import cache_folder
 from datamodules.image_io import read_square
 from datamodules.index import Photo, load_photos, read_pictures
+from datamodules.requests import request_batch
 from datamodules.sources import find_shards
 from lightning_modules.spotdiff import SpotDiff
 from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack
-from networks.keyed_noise import keyed_normal
 from pocket.models import paths
 
 PROMPT = "a photo of a person"
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -51,16 +50,19 @@ def load_test_set(resolution: int) -> TestSet:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A run at one scale: mean cosine to the subject's other photos (misses 0), and leakage by factor for each of S
-    subjects, (S,), whose mean is that of all images.
+class LeakageMeasurements:
+    """A run at one scale.
 
-    ``background``: share of images whose background is read as the reference's. ``pose``: correlation of the yaw
-    and pitch read from the images with the reference's, a subject's part being the mean product of its standard scores.
+    Attributes:
+        identity: Mean cosine to the subject's photos. An image without a face counts as 0.
+        leakage: Values by factor for each of S subjects, (S,); their mean is that of all images. ``background`` is the
+            share of images whose background is read as the reference's. ``pose`` is the correlation of the yaw and
+            pitch read from the images with the reference's; a subject's part is the mean product of its standard
+            scores.
     """
 
     identity: float
-    leakage: dict[str, NDArray[np.float64]]
+    leakage: dict[str, Values]
 
 
 class FactorReader:
@@ -82,23 +84,26 @@ class FactorReader:
         return self._background.predict(features), self._pose.predict(features)
 
 
-def drawn_from(
+def measure_leakage(
     run: SpotDiff, scale: float, data: TestSet, reader: FactorReader, faces: FacePack, samples: int
-) -> Drawn:
-    """Draw every test subject ``samples`` times, from references of varied pose and background, and read the images."""
+) -> LeakageMeasurements:
+    """Generate every test subject ``samples`` times, from references of varied pose and background; read the images."""
     subjects = sorted({p.subject_id for p in data.photos})
-    picks = []
-    for s, subject in enumerate(subjects):
-        mine = [i for i, p in enumerate(data.photos) if p.subject_id == subject]
-        picks += [(subject, mine[(7 * s + 11 * k) % len(mine)], k) for k in range(samples)]
-    images = np.concatenate([_draw(run, scale, data, picks[i : i + BATCH]) for i in range(0, len(picks), BATCH)])
+    rows = {name: [i for i, p in enumerate(data.photos) if p.subject_id == name] for name in subjects}
+    picks = [
+        (name, rows[name][(7 * s + 11 * k) % len(rows[name])], k)
+        for s, name in enumerate(subjects)
+        for k in range(samples)
+    ]
+    images = np.concatenate([_generate(run, scale, data, picks[i : i + BATCH]) for i in range(0, len(picks), BATCH)])
     references = [data.photos[i] for _, i, _ in picks]
     background, pose = reader.read(images)
-    wanted = np.array([r.pose[:2] for r in references])
     copied = background == np.array([r.background_id for r in references])
+    wanted = np.array([r.pose[:2] for r in references])
     products = (_standard(pose) * _standard(wanted)).mean(axis=1)
-    return Drawn(
-        identity=_identity(images, [subject for subject, _, _ in picks], data, faces),
+    galleries = subject_galleries(faces, {name: data.images[rows[name]] for name in subjects})
+    return LeakageMeasurements(
+        identity=float(identities(faces.judge(images), [galleries[name] for name, _, _ in picks]).mean()),
         leakage={
             "background": copied.reshape(len(subjects), samples).mean(axis=1),
             "pose": products.reshape(len(subjects), samples).mean(axis=1),
@@ -111,26 +116,20 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
-def _draw(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str, int, int]]) -> NDArray[np.uint8]:
-    before, run.scale = run.scale, scale
-    names = tuple(f"{subject}/{k}" for subject, _, k in picks)
-    batch = RequestBatch(
+def _generate(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str, int, int]]) -> NDArray[np.uint8]:
+    """Images (B, H, W, 3) of ``picks``: subject, index of the reference, sample."""
+    names = [f"{subject}/{k}" for subject, _, k in picks]
+    batch = request_batch(
         request_ids=names,
-        subjects=tuple(subject for subject, _, _ in picks),
-        prompts=(PROMPT,) * len(picks),
-        noise=torch.stack([keyed_normal(run.backbone.latent_shape, "leakage", name) for name in names]),
+        subjects=[subject for subject, _, _ in picks],
+        prompts=[PROMPT] * len(picks),
+        noise_keys=[("leakage", name) for name in names],
+        latent_shape=run.backbone.latent_shape,
         text_states=run.backbone.encode_text([PROMPT]).expand(len(picks), -1, -1),
         reference={"clip": data.clip[[i for _, i, _ in picks]]},
     )
+    before = run.scale
+    run.scale = scale
     images = run.draw(batch).numpy()
     run.scale = before
     return images
-
-
-def _identity(images: NDArray[np.uint8], subjects: list[str], data: TestSet, faces: FacePack) -> float:
-    galleries = {}
-    for subject in dict.fromkeys(subjects):
-        judged = faces.judge(data.images[[i for i, p in enumerate(data.photos) if p.subject_id == subject]])
-        galleries[subject] = judged.embeddings[judged.found].mean(axis=0)
-    judged = faces.judge(images)
-    return float(np.mean([e @ galleries[s] for e, s in zip(judged.embeddings, subjects, strict=True)]))

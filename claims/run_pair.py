@@ -1,4 +1,4 @@
-"""Whether two runs differ in the one setting that a claim is about, as their configurations say."""
+"""Whether the configurations of two runs differ in the one setting that a claim is about."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from contracts.errors import LikenessError
 from lightning_modules.run import Run
 
 DECIDING = ("seed_everything", "start_from", "model", "data", "trainer")
-"""The parts of a run's configuration that decide its weights; of the trainer's the keys below."""
+"""The parts of a run's configuration that decide its weights. Of ``trainer`` only the keys below count."""
 TRAINER = tuple(
     f"trainer.{name}"
     for name in ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
@@ -41,7 +41,7 @@ def _deciding(config: Mapping[str, object]) -> dict[str, object]:
         key: value
         for part in DECIDING
         for key, value in _flat(part, config.get(part))
-        if not key.startswith(("data.validation_", "data.num_workers", "data.cache_dir", "data.download"))
+        if not key.startswith(("data.validation", "data.num_workers", "data.cache_dir", "data.download"))
         and (part != "trainer" or key in TRAINER)
     }
 

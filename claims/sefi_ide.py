@@ -3,9 +3,9 @@
 python -m claims.sefi_ide --work runs/claims/sefi_ide --subjects 6 --steps 300
 
 F1, F2, F3, F4 and F7 are exact and need the base model only. F5 (the weight of the attention loss), F6 (pairs of key
-and value) and F8 (focus of attention) compare runs that differ in one setting; what is not in the work folder yet is
-enrolled there first, so the command can be stopped and goes on. What compares two runs is a paired test over subjects;
-two that cannot be told apart leave the claim open. Prints a table and exits 1 when a claim is wrong or open.
+and value) and F8 (focus of attention) compare runs that differ in one setting. Runs that are not in the work folder yet
+are trained into it first, so a command that was stopped goes on. Two runs are compared by a paired test over subjects.
+A claim is open where they cannot be told apart. Prints a table and exits 1 when a claim is wrong or open.
 """
 
 import argparse
@@ -19,11 +19,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 
-from claims.checks import Check, less, line
-from claims.enrolled import Shown, Studio, Values, enrolled
-from claims.focus import attention_focus
+from claims.attention_focus import attention_focus
+from claims.checks import Check, less, report, require_positive
+from claims.enrolled import ProtocolSampler, RunMeasurements, enrolled
+from claims.measurements import Values
 from claims.stage_reductions import exact_checks
-from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.index import load_photos
 from datamodules.sources import find_shards
@@ -41,23 +41,23 @@ SLACK = 0.01
 
 @dataclass(frozen=True)
 class Sweep:
-    """What the runs of a sweep show, in its order."""
+    """The runs of a sweep, in its order."""
 
     names: list[str]
-    shown: list[Shown]
+    measured: list[RunMeasurements]
 
     @property
     def identity(self) -> list[Values]:
-        return [one.identity for one in self.shown]
+        return [one.identity for one in self.measured]
 
     @property
     def prompt(self) -> list[Values]:
-        return [one.prompt["all"] for one in self.shown]
+        return [one.prompt["all"] for one in self.measured]
 
     @property
     def edits(self) -> list[Values]:
         """Prompt fit where something at the face is asked for."""
-        return [np.mean([one.prompt[name] for name in EDITS], axis=0) for one in self.shown]
+        return [np.mean([one.prompt[name] for name in EDITS], axis=0) for one in self.measured]
 
     def __str__(self) -> str:
         head = f"{'run':<26}{'identity':>10}{'prompt':>10}{'edits':>10}"
@@ -67,8 +67,10 @@ class Sweep:
 
 def weight_checks(sweep: Sweep) -> list[Check]:
     """F5: with the weight, prompt fit rises and identity falls; the ends are far apart."""
-    identity, prompt = sweep.identity, sweep.prompt
-    gained, lost = _largest_rise(_means(identity)), _largest_rise(_means(prompt)[::-1])
+    identity = sweep.identity
+    prompt = sweep.prompt
+    gained = _largest_rise(_means(identity))
+    lost = _largest_rise(_means(prompt)[::-1])
     return [
         Check("F5 identity never rises with the weight", gained, SLACK, gained < SLACK),
         Check("F5 prompt fit never falls with the weight", lost, SLACK, lost < SLACK),
@@ -110,14 +112,14 @@ def test_subjects(count: int) -> list[str]:
 def trained_checks(work: Path, count: int, steps: int, samples: int) -> list[Check]:
     """F5, F6 and F8, on the runs in ``work``."""
     subjects = test_subjects(count)
-    studio = Studio(subjects, samples, resolution=64)
+    sampler = ProtocolSampler(subjects, samples, resolution=64)
     base = {"data.enrolment.steps": steps}
 
     def run(name: str, **settings: object) -> SefiIDE:
         return enrolled(work, name, subjects, base | {f"model.{key}": value for key, value in settings.items()})
 
     def sweep(runs: dict[str, SefiIDE]) -> Sweep:
-        return Sweep(list(runs), [studio.show(module) for module in runs.values()])
+        return Sweep(list(runs), [sampler.measure(module) for module in runs.values()])
 
     weighted = {f"weight {weight}": run(f"weight-{weight}", attention_weight=weight) for weight in WEIGHTS}
     ours = weighted["weight 0.003"]  # the configuration's own weight, with its five pairs
@@ -145,9 +147,7 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=1, help="images per subject, prompt and run")
     arguments = parser.parse_args()
     try:
-        for name in ("subjects", "steps", "samples"):
-            if (value := getattr(arguments, name)) < 1:
-                raise LikenessError(f"--{name} is {value}, it must be at least 1")
+        require_positive(arguments, ("subjects", "steps", "samples"))
         checks = exact_checks(str(paths.BASE))
         if arguments.work:
             checks += trained_checks(arguments.work, arguments.subjects, arguments.steps, arguments.samples)
@@ -156,11 +156,7 @@ def main() -> int:
             raise
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    for check in checks:
-        print(line(check))
-    if not arguments.work:
-        print("left out: F5, F6, F8 (--work)")
-    return 0 if all(check.holds for check in checks) else 1
+    return report(checks, "" if arguments.work else "F5, F6, F8 (--work)")
 
 
 if __name__ == "__main__":

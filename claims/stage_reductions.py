@@ -1,4 +1,4 @@
-"""SeFi-IDE's exact checks: what it reduces to, which stage is used when, what may differ, what is kept."""
+"""SeFi-IDE's exact checks: what it reduces to, which denoising stage is used when, what may differ, what is kept."""
 
 from copy import deepcopy
 
@@ -11,12 +11,13 @@ from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone, load_backbone
 from networks.keyed_noise import keyed_normal
+from networks.subject_tensors import VECTORS
 
 PROMPT = "a photo of a <subject>, in a garden"
 NOUN = "person"
 STAGES = 5
 EXACT = 1e-5
-"""Largest difference that the order of additions may leave between two ways of computing one number."""
+"""Largest difference between two ways of computing one number that the order of additions may cause."""
 
 
 def exact_checks(backbone: str) -> list[Check]:
@@ -26,12 +27,12 @@ def exact_checks(backbone: str) -> list[Check]:
 
 
 def _subject(base: Backbone, **arguments: object) -> SefiIDE:
-    """The method with one subject ``s``, which is still its class noun."""
+    """The method with one subject ``s``, whose vectors are still those of its class noun."""
     side = base.latent_shape[1] // 2
     module = SefiIDE(base, attention_side=side, **arguments)  # type: ignore[arg-type]
     module.prepare({"s": NOUN}, 1, seed=0)
-    module.begin_wave(("s",))
-    module.harvest()
+    module.start_group(("s",))
+    module.collect()
     return module
 
 
@@ -39,7 +40,7 @@ def _batch(base: Backbone, t: int) -> SubjectBatch:
     channels, *grid = base.latent_shape
     noise = keyed_normal((1, channels, *grid), "claims", "noise")
     return SubjectBatch(
-        wave=("s",),
+        group=("s",),
         step=0,
         subjects=("s",),
         prompts=(PROMPT,),
@@ -58,7 +59,7 @@ def _furthest(module: SefiIDE, first: Conditioning, second: Conditioning) -> flo
     return max(_distance(module.denoise(z, t, first), module.denoise(z, t, second)) for t in times)
 
 
-def _drawn(module: SefiIDE) -> Conditioning:
+def _conditioning(module: SefiIDE) -> Conditioning:
     keys, values = module.encode_prompt(PROMPT, "s")
     return Conditioning(keys[None], values[None])
 
@@ -66,8 +67,11 @@ def _drawn(module: SefiIDE) -> Conditioning:
 @torch.no_grad()
 def _inverted(base: Backbone, vector: Tensor) -> Conditioning:
     """The prompt as textual inversion reads it: ``vector`` (D,) is the embedding of a new token of the vocabulary.
-    Copies of tokenizer and text encoder read it, and nothing of the method."""
-    tokenizer, encoder = deepcopy(base.tokenizer), deepcopy(base.text_encoder)
+
+    Only copies of the tokenizer and of the text encoder are used, nothing of the method.
+    """
+    tokenizer = deepcopy(base.tokenizer)
+    encoder = deepcopy(base.text_encoder)
     tokenizer.add_tokens("<learnt>")
     encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     encoder.get_input_embeddings().weight[-1] = vector
@@ -80,15 +84,16 @@ def _reductions(base: Backbone) -> list[Check]:
     """F1: vectors of the class noun are the plain prompt. F2: one vector everywhere is textual inversion."""
     module = _subject(base)
     plain = Conditioning.from_text(base.encode_text([PROMPT.replace("<subject>", NOUN)]))
-    still = _furthest(module, _drawn(module), plain)
+    still = _furthest(module, _conditioning(module), plain)
     with torch.no_grad():
         loss = max(float(module.loss_terms(_batch(base, t))["attention"]) for t in (100, 500, 900))
     vector = keyed_normal((module.width,), "claims", "vector") * module.noun_embedding(NOUN).std()
-    stock, inversion = _inverted(base, vector), 0.0
+    stock = _inverted(base, vector)
+    inversion = 0.0
     for stages, key_value in ((STAGES, "split"), (1, "shared")):
         one = _subject(base, stages=stages, key_value=key_value)
-        one.vectors.put(["s"], vector.expand(1, *one.shape))
-        inversion = max(inversion, _furthest(module, _drawn(one), stock))
+        one.subjects.store(["s"], {VECTORS: vector.expand(1, *one.shape)})
+        inversion = max(inversion, _furthest(module, _conditioning(one), stock))
     return [
         Check("F1 with the class noun's vectors the prediction is the plain prompt's", still, EXACT, still < EXACT),
         Check("F1 and the attention loss is 0", loss, EXACT, loss < EXACT),
@@ -97,7 +102,7 @@ def _reductions(base: Backbone) -> list[Check]:
 
 
 def _routing(base: Backbone) -> list[Check]:
-    """F3: timestep t reads stage floor(5 t / 1000)."""
+    """F3: timestep t reads denoising stage floor(5 t / 1000)."""
     marked = torch.arange(STAGES, dtype=torch.float32).view(1, STAGES, 1, 1).expand(1000, -1, -1, -1)
     read = Conditioning(marked, 10 + marked).at(torch.arange(1000))
     expected = torch.arange(1000) // (1000 // STAGES)
@@ -108,11 +113,12 @@ def _routing(base: Backbone) -> list[Check]:
 def _causality(base: Backbone) -> list[Check]:
     """F4: the text transformer is causal, so tokens before the subject's have the keys of the reference prompt."""
     module = _subject(base)
-    module.vectors.put(["s"], keyed_normal((1, *module.shape), "claims", "vectors"))
+    module.subjects.store(["s"], {VECTORS: keyed_normal((1, *module.shape), "claims", "vectors")})
     keys, _ = module.encode_prompt(PROMPT, "s")
     plain = base.encode_text([PROMPT.replace("<subject>", NOUN)])
     place = 1 + len(base.tokenizer(PROMPT.split("<")[0], add_special_tokens=False).input_ids)
-    before, after = _distance(keys[:, :place], plain[:, :place]), float((keys - plain)[:, place:].abs().amax(-1).min())
+    before = _distance(keys[:, :place], plain[:, :place])
+    after = float((keys - plain)[:, place:].abs().amax(-1).min())
     return [
         Check("F4 tokens before the subject's have the reference prompt's states", before, EXACT, before < EXACT),
         Check("F4 the subject's and all later ones differ", after, EXACT, after > EXACT),
@@ -120,7 +126,7 @@ def _causality(base: Backbone) -> list[Check]:
 
 
 def _frozen(base: Backbone) -> list[Check]:
-    """F7: no gradient outside of what is trained; a subject is 2 x stages vectors."""
+    """F7: frozen weights get no gradient, and a subject is 2 x stages vectors."""
     module = _subject(base)
     torch.stack(list(module.loss_terms(_batch(base, 500)).values())).sum().backward()
     touched = sum(parameter.grad is not None for parameter in base.parameters())

@@ -98,16 +98,17 @@ class FactorBatch(_Movable):
 class SubjectBatch(_Movable):
     """One optimisation step of several subjects, each from its one reference photo: a row per subject.
 
-    A wave is optimised together from step 0 to the last one. Under several processes each has a share of the wave's
-    subjects, which may be empty; everything random in a row is keyed by its subject, so its company does not matter.
+    The subjects of a group are optimised together from step 0 to the last one. Under several processes each has a share
+    of the group, which may be empty. Everything random in a row is keyed by its subject, so the other rows do not
+    matter.
     """
 
-    wave: tuple[str, ...]
-    """All subjects of the wave, over all processes."""
+    group: tuple[str, ...]
+    """All subjects of the group, over all processes."""
     step: int
-    """Step of the wave, from 0."""
+    """Step of the group, from 0."""
     subjects: tuple[str, ...]
-    """The B subjects of this process."""
+    """The subject of each of the B rows of this process."""
     prompts: tuple[str, ...]
     """What each photo shows, with the placeholder for its subject."""
     moments: Tensor

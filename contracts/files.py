@@ -1,4 +1,4 @@
-"""Files that are either whole under their name or not there, what a file's content is called, and where caches go."""
+"""Files that are either whole under their name or not there, their hash, and the folder of caches."""
 
 import hashlib
 import json
@@ -7,6 +7,11 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def cache_folder(cache_dir: str | Path | None = None) -> Path:
+    """``cache_dir``, or ``$LIKENESS_CACHE``, or ``~/.cache/likeness``."""
+    return Path(cache_dir or os.environ.get("LIKENESS_CACHE") or "~/.cache/likeness").expanduser()
 
 
 @contextmanager
@@ -45,8 +50,3 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def cache_folder(cache_dir: str | Path | None = None) -> Path:
-    """``cache_dir``, or ``$LIKENESS_CACHE``, or ``~/.cache/likeness``."""
-    return Path(cache_dir or os.environ.get("LIKENESS_CACHE") or "~/.cache/likeness").expanduser()

@@ -4,9 +4,9 @@ Batch k is the same for every process count, and a run that was stopped after ba
 So there is no sampler state: the trainer's own count of batches is the position.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -102,3 +102,31 @@ class _Items(Dataset[Batch]):
 
     def __getitem__(self, number: int) -> Batch:
         return self._stream[number]
+
+
+def check_same_batches(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Compare what decides the training batches here with what a checkpoint holds of it.
+
+    Raises:
+        LikenessError: they differ; the message names the first setting that does.
+    """
+    ours, theirs = _flat(ours), _flat(theirs)
+    for name in sorted({**ours, **theirs}, key=_hashed):  # settings say more than the data that follow from them
+        if theirs.get(name) != ours.get(name):
+            shown = "" if _hashed(name) else f" ({theirs.get(name)} there, {ours.get(name)} here)"
+            raise LikenessError(
+                f"the checkpoint was trained with other batches: `{name}` differs{shown}; take another --output, "
+                "or the settings it was made with"
+            )
+
+
+def _hashed(name: str) -> bool:
+    return name == "data" or name.startswith("encoder.")
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with the entries of a part on their own: ``part.name``."""
+    flat: dict[str, Any] = {}
+    for name, value in state.items():
+        flat |= {f"{name}.{part}": v for part, v in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat

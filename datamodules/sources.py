@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
@@ -25,7 +26,7 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
     if source == "pocket10k":
         from pocket.render.dataset import pocket10k
 
-        folder = pocket10k(cache_dir)
+        folder = pocket10k(cache_folder(cache_dir))
     elif Path(source).expanduser().is_dir():
         folder = Path(source).expanduser()
     elif hub := _HUB_NAME.fullmatch(source):

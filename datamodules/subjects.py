@@ -2,46 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from contracts.protocol import check_name
 from datamodules.image_io import read_square, read_square_mask
-from datamodules.index import by_subject, held_out_of, load_photos, read_pictures, reference_of
+from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_pictures, reference_of
 from datamodules.sources import find_shards
-
-
-@dataclass(frozen=True)
-class SubjectPhotos:
-    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
-
-    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees,
-    ``backgrounds`` (1 + K,), which are ids, and the words for each of these.
-    """
-
-    id: str
-    noun: str
-    reference: NDArray[np.uint8]
-    held_out: NDArray[np.uint8]
-    poses: NDArray[np.float32]
-    backgrounds: NDArray[np.int64]
-    background_texts: tuple[str, ...]
-    mask: NDArray[np.uint8] | None = None
-    """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
-
-    @property
-    def cut_out(self) -> NDArray[np.uint8]:
-        """The reference as methods see it: (H, W, 4) with the mask as alpha where it is known, else (H, W, 3)."""
-        return self.reference if self.mask is None else np.dstack([self.reference, self.mask])
-
-    @property
-    def photos(self) -> NDArray[np.uint8]:
-        """All photos (1 + K, H, W, 3), the reference first."""
-        return np.concatenate([self.reference[None], self.held_out])
+from metrics.gallery import SubjectPhotos
 
 
 def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) -> list[SubjectPhotos]:
@@ -56,20 +26,32 @@ def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) ->
     """
     photos = load_photos(find_shards(dataset), cache_folder())
     groups = by_subject(photo for photo in photos if photo.split == "test")
-    rows = {name: (reference_of(groups[name]), held_out_of(groups[name])) for name in _choose(groups, wanted)}
+    return subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
+
+
+def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> list[SubjectPhotos]:
+    """The subjects whose photos are given by name, in the order given.
+
+    Args:
+        resolution: Side of the photos in pixels.
+
+    Raises:
+        LikenessError: a subject has no held-out photo, or a photo cannot be read.
+    """
+    rows = {name: (reference_of(photos), held_out_of(photos)) for name, photos in groups.items()}
     needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
     pictures = {p.photo.id: p for p in read_pictures(needed)}
-    pixels = {name: read_square(p.image, name, resolution) for name, p in pictures.items()}
+    pixels = {name: read_square(p.image, f"image {name}", resolution) for name, p in pictures.items()}
     return [
         SubjectPhotos(
-            name,
-            reference.subject_class,
-            pixels[reference.id],
-            np.stack([pixels[p.id] for p in held_out]),
-            np.array([p.pose for p in (reference, *held_out)], np.float32),
-            np.array([p.background_id for p in (reference, *held_out)], np.int64),
-            tuple(p.background_text for p in (reference, *held_out)),
-            read_square_mask(pictures[reference.id].mask, f"the mask of {reference.id}", resolution),
+            id=name,
+            noun=reference.subject_class,
+            reference=pixels[reference.id],
+            held_out=np.stack([pixels[p.id] for p in held_out]),
+            poses=np.array([p.pose for p in (reference, *held_out)], np.float32),
+            backgrounds=np.array([p.background_id for p in (reference, *held_out)], np.int64),
+            background_texts=tuple(p.background_text for p in (reference, *held_out)),
+            mask=read_square_mask(pictures[reference.id].mask, f"the mask of image {reference.id}", resolution),
         )
         for name, (reference, held_out) in rows.items()
     ]

@@ -11,8 +11,8 @@ from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import Artist, generate
-from leaderboard.generate.generators import ModelArtist, PromptOnly, trained_encoders
-from leaderboard.plan.entries import CEILING, FLOOR, CeilingArtist, RunEntry, find_runs
+from leaderboard.generate.generators import CeilingArtist, ModelArtist, PromptOnly, trained_features
+from leaderboard.plan.entries import CEILING, FLOOR, RunEntry, find_runs
 from leaderboard.plan.judge_overlap import own_judges
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
@@ -113,7 +113,7 @@ def _artists(
         return CeilingArtist(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
-        (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_encoders(one.run))) for one in runs
+        (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_features(one.run))) for one in runs
     ]
     return [
         (FLOOR, partial(model, partial(PromptOnly, wanted.backbone))),

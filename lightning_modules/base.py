@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import lightning as L
 import torch
@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
-from contracts.batch import FaceBatch, PairBatch, RequestBatch
+from contracts.batch import FaceBatch, PairBatch, RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from losses.diffusion import diffusion_loss
@@ -22,8 +22,11 @@ from networks.sampler import SamplingSettings, build_sampler, sample
 _NOT_TRAINED_WITH = {"backbone", "revision", "scale", "delay"}
 """Arguments that decide no step of training: where the base model lies, and how a method draws."""
 
+Batch = TypeVar("Batch", bound=PairBatch | SubjectBatch)
+"""What a method trains on: pairs of photos, or subjects that are optimised."""
 
-class PersonalisationModule(L.LightningModule):
+
+class PersonalisationModule(L.LightningModule, Generic[Batch]):
     """Base of the methods. A method says what it trains (:meth:`adapter`), what its loss terms are
     (:meth:`loss_terms`) and what the UNet is conditioned on (:meth:`train_conditioning`, :meth:`conditioning`).
 
@@ -55,7 +58,7 @@ class PersonalisationModule(L.LightningModule):
         """Everything the method trains, by name; this and nothing else goes into ``adapter.safetensors``."""
         raise NotImplementedError
 
-    def train_conditioning(self, batch: PairBatch) -> Conditioning:
+    def train_conditioning(self, batch: Batch) -> Conditioning:
         """What the UNet is conditioned on for a training batch."""
         raise NotImplementedError
 
@@ -67,7 +70,7 @@ class PersonalisationModule(L.LightningModule):
         """The unconditional branch of guidance for the same requests."""
         raise NotImplementedError
 
-    def loss_terms(self, batch: PairBatch) -> dict[str, Tensor]:
+    def loss_terms(self, batch: Batch) -> dict[str, Tensor]:
         """Named loss terms, weighted; their sum is minimised."""
         return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}
 
@@ -103,7 +106,7 @@ class PersonalisationModule(L.LightningModule):
             z, t, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}, return_dict=False
         )[0]
 
-    def noisy_and_target(self, batch: PairBatch | FaceBatch) -> tuple[Tensor, Tensor]:
+    def noisy_and_target(self, batch: PairBatch | FaceBatch | SubjectBatch) -> tuple[Tensor, Tensor]:
         """Noisy latents (B, C, h, w) and what the UNet should predict for them: noise or velocity, as the base model
         was trained."""
         z = self.backbone.latents_from_moments(batch.moments, batch.latent_noise)
@@ -112,12 +115,12 @@ class PersonalisationModule(L.LightningModule):
             return noisy, self.noising.get_velocity(z, batch.noise, batch.timestep)
         return noisy, batch.noise
 
-    def denoising_error(self, batch: PairBatch | FaceBatch, conditioning: Conditioning) -> Tensor:
+    def denoising_error(self, batch: PairBatch | FaceBatch | SubjectBatch, conditioning: Conditioning) -> Tensor:
         """Squared error per sample (B,) of the prediction for the batch's noisy latents."""
         noisy, target = self.noisy_and_target(batch)
         return diffusion_loss(self.denoise(noisy, batch.timestep, conditioning), target)
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self.loss_terms(batch)
         total = torch.stack(list(terms.values())).sum()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]

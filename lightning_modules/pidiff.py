@@ -29,7 +29,7 @@ from networks.residual_attention import freeze_queries, install_residual_attenti
 from networks.wplus_mapper import Levels, WPlusMapper
 
 
-class PIDiff(PersonalisationModule):
+class PIDiff(PersonalisationModule[PairBatch]):
     """Identity tokens from a W+ code, one group of tokens for each level of it.
 
     ``code_rows`` and ``code_width`` are the shape of the encoder's codes. ``levels`` is ``three`` (coarse, middle,
@@ -139,9 +139,7 @@ class PIDiff(PersonalisationModule):
     def loss_terms(self, batch: PairBatch | FaceBatch | FactorBatch) -> dict[str, Tensor]:
         """Stage 1 on a :class:`FaceBatch`, stage 2 on a :class:`PairBatch`."""
         if isinstance(batch, FactorBatch):
-            raise LikenessError(
-                "PIDiff has no experts: take data.expert_steps away, its first stage is data.face_steps"
-            )
+            raise LikenessError("PIDiff has no experts: its data.first_stage is a FaceStage, see configs/pidiff.yaml")
         if isinstance(batch, FaceBatch):
             freeze_queries(self.attention, False)
             return {"diffusion": self.denoising_error(batch, self.train_conditioning(batch)).mean()}

@@ -23,7 +23,7 @@ from networks.decoupled_attention import install_decoupled_attention
 from networks.spotdiff_heads import Alignment, Expert, FeatureStandardiser, SubjectHead, remove_directions
 
 
-class SpotDiff(PersonalisationModule):
+class SpotDiff(PersonalisationModule[PairBatch]):
     """Subject tokens from a CLIP image feature that is kept free of pose and background.
 
     ``subject_weight`` is how much more the subject's cells count in the denoising loss (ours; 0 is the plain mean).

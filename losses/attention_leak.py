@@ -10,8 +10,8 @@ def attention_leak(norms: Tensor, face: Tensor) -> Tensor:
     """L_att per sample, (B,), in 0..1: the share of the identity branch's output that lies outside the face.
 
     ``norms`` (B, Q) is the length of that output at each pixel of a square grid, ``face`` (B, 1, h, w) the soft mask in
-    0..1. With A = norms / sum(norms), L_att = |A - A m|_1. PIDiff-R, our reconstruction: softmax weights would not do,
-    because over identity tokens alone they add up to 1 at every pixel.
+    0..1. With A = norms / sum(norms), L_att = |A - A m|_1. This is PIDiff-R, our reconstruction. Softmax weights cannot
+    be used: over identity tokens alone they add up to 1 at every pixel.
     """
     side = math.isqrt(norms.shape[1])
     if side * side != norms.shape[1]:

@@ -1,4 +1,4 @@
-"""Supervised InfoNCE, which spots a nuisance factor in stage 1 of SpotDiff-R."""
+"""Supervised InfoNCE, by which an expert learns its nuisance factor in training stage 1 of SpotDiff-R."""
 
 import torch
 import torch.nn.functional as F

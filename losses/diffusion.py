@@ -17,7 +17,7 @@ def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
 def subject_weighted_loss(prediction: Tensor, target: Tensor, mask: Tensor, weight: float) -> Tensor:
     """Squared error per sample, (B,), in which the subject's cells count 1 + ``weight`` times, the others once.
 
-    ``mask`` (B, 1, h, w) in 0..1 is the subject. What makes a subject itself covers few cells, and a plain mean hardly
-    sees them. With ``weight`` 0 it is :func:`diffusion_loss`.
+    ``mask`` (B, 1, h, w) in 0..1 is the subject. A subject covers few cells, so it hardly counts in a plain mean. With
+    ``weight`` 0 it is :func:`diffusion_loss`.
     """
     return masked_mean((prediction.float() - target.float()) ** 2, 1 + weight * mask.float())

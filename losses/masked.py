@@ -1,4 +1,4 @@
-"""A mean over a part of the picture."""
+"""A mean over a part of the image."""
 
 from torch import Tensor
 

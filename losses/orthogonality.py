@@ -8,8 +8,8 @@ from torch import Tensor
 def orthogonality_loss(subject: Tensor, nuisances: list[Tensor]) -> Tensor:
     """L_orth per sample, (B,): the sum of cos(z_s, sg[z])^2 over the experts' features z, each (B, D).
 
-    The experts are targets, never pushed. The squared cosine is our reconstruction (the paper's exact formula is
-    not known). Without experts it is 0.
+    The experts' features are targets and get no gradient. The squared cosine is our reconstruction, as the paper's
+    exact formula is not known. Without experts the loss is 0.
     """
     total = torch.zeros(len(subject), device=subject.device)
     for z in nuisances:

@@ -1,25 +1,47 @@
-"""CLIP-T and the margin of an edit as torchmetrics classes."""
+"""CLIP-T, and how much better an image fits its prompt than a prompt without the edit."""
 
 from torch import Tensor
 
+from metrics.base import Metric
+from metrics.conventions import PresetColumn, over_images
 from metrics.functional.clip_score import clip_similarity, edit_margin
-from metrics.mean import MeanScore
+from metrics.judged import JudgedImages
 
 
-class ClipScore(MeanScore):
-    """Mean raw cosine of image and prompt, from features."""
+class ClipT(Metric):
+    """Raw cosine of image and prompt."""
 
-    def scores(self, image_features: Tensor, text_features: Tensor) -> Tensor:  # type: ignore[override]
-        """Unit image features (B, D) and the unit features (B, D) of their prompts."""
-        return clip_similarity(image_features, text_features)
+    name = "clip_t"
+    title = "CLIP-T"
+    group = "text"
+    judge = "clip"
+    rule = "cos|x1|noun|trunc-eos"
+    about = "cosine of image and prompt, with the class noun for the subject"
+    needs = frozenset({"image", "prompt"})
+    source = "CLIPScore, arXiv 2104.08718, without its factor and clamp"
+    headline = True
+    presets = (
+        PresetColumn("fastcomposer", "prompt", "CLIP-T", over_images),
+        PresetColumn("celeb_basis", "prompt", "CLIP-T", over_images),
+        PresetColumn("dreambench", "clip_t", "CLIP-T", over_images),
+    )
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return clip_similarity(judged.features("clip"), judged.prompt_features)
 
 
-class EditMargin(MeanScore):
-    """Mean gain in cosine of a prompt over a neutral one; one metric for each prompt class tells edits apart."""
+class EditMargin(Metric):
+    """Cosine to the prompt less the cosine to a neutral prompt; read by prompt class, it tells edits apart."""
 
-    plot_lower_bound = -2.0
-    plot_upper_bound = 2.0
+    name = "edit_margin"
+    title = "edit margin"
+    group = "text"
+    judge = "clip"
+    rule = "cos(prompt)-cos(a photo of a noun)|x1|trunc-eos"
+    about = "how much better the image fits its prompt than a prompt without the edit"
+    needs = frozenset({"image", "prompt"})
+    low = -2.0
+    high = 2.0
 
-    def scores(self, image_features: Tensor, text_features: Tensor, neutral_features: Tensor) -> Tensor:  # type: ignore[override]
-        """Unit features (B, D) of images, of their prompts, and of their neutral prompts."""
-        return edit_margin(image_features, text_features, neutral_features)
+    def score(self, judged: JudgedImages) -> Tensor:
+        return edit_margin(judged.features("clip"), judged.prompt_features, judged.neutral_features)

@@ -1,17 +1,30 @@
-"""The copy-paste score as a torchmetrics class."""
+"""Copy-paste: is a face nearer to the photo that was seen than to other photos of the subject?"""
 
-import torch
 from torch import Tensor
 
+from metrics.base import Metric
+from metrics.conventions import PresetColumn, outliers_removed_one_face
 from metrics.functional.copy_paste import copy_paste_score
-from metrics.mean import MeanScore
+from metrics.judged import JudgedImages, where
+
+_FORMULA = "(angle(held-out)-angle(reference))/angle(held-out,reference)"
+_PRESET = "copy-paste score, mean over the held-out photos, images with one face"
 
 
-class CopyPaste(MeanScore):
-    """Mean copy-paste score of the images with a face: 1 is a copy of the reference, -1 the held-out photo."""
+class CopyPaste(Metric):
+    """1 is a copy of the reference, 0 as near to it as to other photos, -1 is a held-out photo."""
 
+    name = "copy_paste"
+    title = "copy-paste"
+    group = "identity"
+    judge = "faces"
+    rule = f"{_FORMULA}|mean-over-held-out|arccos of the cosine|found-only"
+    about = "1 is a copy of the reference, 0 as near to it as to other photos, -1 is a held-out photo"
+    needs = frozenset({"image", "reference", "gallery"})
     higher_is_better = False
+    source = "MultiID-Bench (WithAnyone, arXiv 2510.14975), its angles averaged over several other photos"
+    presets = (PresetColumn("multiid", "copy_paste", _PRESET, outliers_removed_one_face),)
 
-    def scores(self, faces: Tensor, found: Tensor, references: Tensor, held_out: Tensor) -> Tensor:  # type: ignore[override]
-        """Unit embeddings (B, D), ``found`` (B,) bool, references (B, D), photos (B, K, D) with zeros for none."""
-        return torch.where(found, copy_paste_score(faces, references, held_out), torch.nan)
+    def score(self, judged: JudgedImages) -> Tensor:
+        faces, references = judged.features("faces"), judged.references("faces")
+        return where(judged.found, copy_paste_score(faces, references, judged.face_photos()))

@@ -1,55 +1,111 @@
-"""Sample diversity as a torchmetrics class."""
+"""How different the samples of one subject and prompt are: mean pairwise distances and the Vendi score."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
+from metrics.base import Judge, Metric, Need, Ratio, Rows, sums_by_subject
+from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.functional.diversity import diversity_compute, diversity_update
+from metrics.functional.lpips import mean_distance_to_others
+from metrics.functional.vendi import vendi_score
+from metrics.judged import JudgedImages
 
 
-class SampleDiversity(Metric):
-    """Mean pairwise feature distance of the samples of one subject and prompt, averaged over such groups.
+class _OfGroups(Metric):
+    """A metric of the CLIP features of each group, the samples of one subject and prompt; a mean over groups."""
 
-    Memory is O(groups x width) whatever the number of samples; states are float64 sums, so samples of one
-    group may be spread over processes.
-    """
+    group = "diversity"
+    judge: Judge = "clip"
+    needs: frozenset[Need] = frozenset({"image", "samples"})
+    feature = "clip"
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound: float | None = 2.0
-    count: Tensor
-    squares: Tensor
-    vectors: Tensor
+    def score(self, judged: JudgedImages) -> Tensor:
+        return judged.features(self.feature)
 
-    def __init__(self, groups: int, width: int) -> None:
-        """``groups`` is the number of (subject, prompt) pairs, ``width`` the feature width."""
-        super().__init__()
-        self.groups = groups
-        for name, shape in (("count", (groups,)), ("squares", (groups,)), ("vectors", (groups, width))):
-            self.add_state(name, default=torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+    def group_scores(self, vectors: Tensor, group: Tensor, samples: int) -> Tensor:
+        """Scores (G,) of the groups 0..G-1 from vectors (N, D) and the group of each (N,), NaN where not defined."""
+        raise NotImplementedError
 
-    def update(self, features: Tensor, group: Tensor) -> None:
-        """Count samples: unit features (B, D) and the index of their group (B,) int64."""
-        count, squares, vectors = diversity_update(features, group, self.groups)
-        self.count += count
-        self.squares += squares
-        self.vectors += vectors
-
-    def compute(self) -> Tensor:
-        """Mean over groups of two samples or more; NaN if there is none."""
-        return diversity_compute(self.count, self.squares, self.vectors).nanmean()
+    def by_subject(self, rows: Rows) -> Ratio:
+        _, first, group = np.unique(rows.group, return_index=True, return_inverse=True)
+        vectors = torch.from_numpy(np.ascontiguousarray(rows.values))
+        scores = self.group_scores(vectors, torch.from_numpy(group), rows.samples).numpy()
+        known = np.isfinite(scores)
+        return sums_by_subject(np.where(known, scores, 0.0), known, rows.subject[first], rows.subjects)
 
 
-class LpipsDiversity(SampleDiversity):
-    """Mean pairwise LPIPS of the samples of one subject and prompt, averaged over such groups.
+class Diversity(_OfGroups):
+    """Mean pairwise cosine distance; a group of one sample has none."""
 
-    Takes the scaled features of ``networks.lpips``, whose squared Euclidean distance is LPIPS.
-    """
+    name = "diversity"
+    title = "diversity"
+    rule = "mean-pairwise-cos-distance|per-subject-and-prompt"
+    about = "mean pairwise distance of the samples of one prompt"
+    low = 0.0
+    high = 2.0
+    headline = True
 
-    plot_upper_bound = None
+    def group_scores(self, vectors: Tensor, group: Tensor, samples: int) -> Tensor:
+        groups = int(group.max()) + 1 if len(group) else 0
+        return diversity_compute(*diversity_update(vectors, group, groups))
 
-    def compute(self) -> Tensor:
-        """Mean over groups of two samples or more; NaN if there is none."""
-        return 2 * super().compute()  # the base class takes half of the squared distance
+
+class Vendi(_OfGroups):
+    """Effective number of distinct samples, of complete groups only, as it grows with their number."""
+
+    name = "vendi"
+    title = "Vendi"
+    rule = "cosine-kernel|q1"
+    about = "effective number of distinct images among the samples of one prompt"
+    low = 1.0
+    source = "Vendi score, arXiv 2210.02410"
+
+    def card(self, networks: Mapping[str, JudgeNetwork], size: PlanSize) -> MetricCard:
+        n = size.samples
+        card = super().card(networks, size)
+        return replace(
+            card,
+            title=f"{self.title}, n = {n}",
+            version=f"{card.version}|n{n}|per-subject-and-prompt",
+            about=f"effective number of distinct images among the {n} of one prompt",
+            high=float(n),
+        )
+
+    def group_scores(self, vectors: Tensor, group: Tensor, samples: int) -> Tensor:
+        members = torch.bincount(group)
+        order = torch.argsort(group, stable=True)
+        complete = members == samples
+        scores = torch.full((len(members),), torch.nan, dtype=torch.float64)
+        if bool(complete.any()):
+            rows = order[complete[group[order]]].view(-1, samples)
+            scores[complete] = vendi_score(vectors[rows])
+        return scores
+
+
+class LpipsDiversity(Metric):
+    """Mean LPIPS distance of an image to the other samples of its group; the mean over a group is that of its pairs."""
+
+    name = "lpips_diversity"
+    title = "LPIPS diversity"
+    group = "diversity"
+    judge = "lpips"
+    rule = "mean-pairwise|per-subject-and-prompt"
+    about = "mean pairwise LPIPS distance of the samples of one prompt"
+    needs = frozenset({"image", "samples"})
+    low = 0.0
+    high = None
+    source = "LPIPS, arXiv 1801.03924"
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        """One group's features are in memory at a time."""
+        assert judged.judges.lpips is not None
+        groups = [(request.subject, request.prompt_id) for request in judged.requests]
+        found = torch.full((len(groups),), torch.nan, dtype=torch.float64)
+        for group in dict.fromkeys(groups):
+            rows = [i for i, other in enumerate(groups) if other == group]
+            found[rows] = mean_distance_to_others(judged.judges.lpips.image_features(judged.images[rows])).cpu()
+        return found

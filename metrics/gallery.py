@@ -1,10 +1,44 @@
-"""What is known of a subject from its real photos: all that its images are judged against."""
+"""A subject's real photos, and what the judges see in them: all that its images are judged against."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from metrics.functional.leakage import fit_pose_reader
+from metrics.judges import Observation
+
+NO_BACKGROUND = -1
+
+
+@dataclass(frozen=True)
+class SubjectPhotos:
+    """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
+
+    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees,
+    ``backgrounds`` (1 + K,), which are ids, and the words for each of these.
+    """
+
+    id: str
+    noun: str
+    reference: NDArray[np.uint8]
+    held_out: NDArray[np.uint8]
+    poses: NDArray[np.float32]
+    backgrounds: NDArray[np.int64]
+    background_texts: tuple[str, ...]
+    mask: NDArray[np.uint8] | None = None
+    """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
+
+    @property
+    def cut_out(self) -> NDArray[np.uint8]:
+        """The reference as methods see it: (H, W, 4) with the mask as alpha where it is known, else (H, W, 3)."""
+        return self.reference if self.mask is None else np.dstack([self.reference, self.mask])
+
+    @property
+    def photos(self) -> NDArray[np.uint8]:
+        """All photos (1 + K, H, W, 3), the reference first."""
+        return np.concatenate([self.reference[None], self.held_out])
 
 
 @dataclass(frozen=True)
@@ -48,3 +82,57 @@ class Gallery:
     def without(self, photo: int) -> "Gallery":
         """The gallery for judging its own held-out photo of index ``photo``."""
         return replace(self, held_out={name: np.delete(rows, photo, axis=0) for name, rows in self.held_out.items()})
+
+
+def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
+    """Galleries by subject, of what the judges see (``seen``, by subject) in its photos, the reference first."""
+    faced = classes_with_faces(subjects, seen)
+    pose_reader = _pose_reader(subjects, seen)
+    classes, means = _background_classes(subjects, seen)
+    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
+    galleries = {}
+    for i, subject in enumerate(subjects):
+        features = seen[subject.id].features
+        own = int(subject.backgrounds[0])
+        galleries[subject.id] = Gallery(
+            reference={name: rows[0] for name, rows in features.items()},
+            held_out={name: rows[1:] for name, rows in features.items()},
+            other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
+            background=classes.index(own) if subject.noun in faced and own in classes else NO_BACKGROUND,
+            background_text=subject.background_texts[0],
+            background_means=means,
+            pose=subject.poses[0],
+            pose_reader=pose_reader,
+        )
+    return galleries
+
+
+def classes_with_faces(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> set[str]:
+    """Class nouns of which a photo shows a face; the others are objects."""
+    return {subject.noun for subject in subjects if seen[subject.id].judged.found.any()}
+
+
+def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of those of the vectors (N, D) that are not 0; 0 if none is."""
+    return features.sum(axis=0) / max(1, int(np.any(features != 0, axis=1).sum()))
+
+
+def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
+    judged = [(seen[subject.id].judged, subject.poses) for subject in subjects]
+    return fit_pose_reader(
+        np.concatenate([faces.landmarks[faces.found] for faces, _ in judged]),
+        np.concatenate([poses[faces.found] for faces, poses in judged]),
+    )
+
+
+def _background_classes(
+    subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Ids of the backgrounds that photos with a face have, and the mean feature of each."""
+    ids = np.concatenate([subject.backgrounds[seen[subject.id].judged.found] for subject in subjects])
+    rows = np.concatenate(
+        [seen[subject.id].features["clip_background"][seen[subject.id].judged.found] for subject in subjects]
+    )
+    classes = sorted({int(i) for i in ids})
+    means = [rows[ids == i].mean(axis=0) for i in classes]
+    return classes, np.stack(means) if means else np.zeros((0, rows.shape[1]), np.float32)

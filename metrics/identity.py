@@ -1,39 +1,104 @@
-"""Identity preservation as a torchmetrics class."""
+"""Identity as three columns: how often a face is found, how alike it is where found, and both in one.
 
-import torch
+A raw cosine is never clamped: unrelated faces average to about 0 only if the negative ones count too. An object has no
+face to miss, so none of these metrics is defined for it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
 from torch import Tensor
-from torchmetrics import Metric
 
-from metrics.functional.identity import gallery_similarity, identity_compute, identity_update
+from metrics.base import Judge, Metric, Need
+from metrics.card import JudgeNetwork, MetricCard, PlanSize
+from metrics.conventions import PresetColumn, clamped_misses_zero, outliers_removed, over_groups
+from metrics.judged import JudgedImages, where
+
+_PHOTOS = "mean cosine of the face drawn to the subject's held-out photos"
 
 
-class IdentityPreservation(Metric):
-    """Detection rate, similarity given detection, and similarity with misses counted as 0.
+class _OfFaces(Metric):
+    group = "identity"
+    judge: Judge = "faces"
+    needs: frozenset[Need] = frozenset({"image", "gallery"})
 
-    States are float64 sums, so every process count gives the same values.
-    """
 
-    higher_is_better = True
-    is_differentiable = False
-    full_state_update = False
-    plot_lower_bound = -1.0
-    plot_upper_bound = 1.0
-    similarity_sum: Tensor
-    found: Tensor
-    total: Tensor
+class DetectionRate(_OfFaces):
+    """1 where a face was found, 0 where the subject has one and none was found."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("similarity_sum", "found", "total"):
-            self.add_state(name, default=torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+    name = "detection_rate"
+    title = "detection rate"
+    rule = "share"
+    about = "share of images with a face"
+    low = 0
+    high = 1
+    headline = True
 
-    def update(self, embeddings: Tensor, found: Tensor, galleries: Tensor) -> None:
-        """Count images: unit embeddings (B, D), ``found`` (B,) bool, gallery means (B, D) of their subjects."""
-        similarity, found_count, total = identity_update(gallery_similarity(embeddings, galleries), found)
-        self.similarity_sum += similarity
-        self.found += found_count
-        self.total += total
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.has_face, judged.found.double())
 
-    def compute(self) -> dict[str, Tensor]:
-        """The three columns by name; NaN where nothing was counted."""
-        return identity_compute(self.similarity_sum, self.found, self.total)
+
+class IdentityGivenDetection(_OfFaces):
+    """Mean cosine to the held-out photos where a face was found."""
+
+    name = "identity_given_detection"
+    title = "identity, found"
+    rule = "cos-mean-held-out|x1|found-only"
+    about = f"{_PHOTOS}, where found"
+    presets: tuple[PresetColumn, ...] = (
+        PresetColumn("multiid", "target_similarity", "similarity to the held-out photos", outliers_removed),
+    )
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.found, judged.to_photos("faces"))
+
+
+class IdentityMissesZero(IdentityGivenDetection):
+    """The same, and 0 where the subject has a face and none was found."""
+
+    name = "identity_misses_zero"
+    title = "identity, misses 0"
+    rule = "cos-mean-held-out|x1|miss-0"
+    about = f"{_PHOTOS}, 0 where no face was found"
+    headline = True
+    presets = ()
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.has_face, super().score(judged).nan_to_num(0.0))
+
+
+class IdentitySecondOpinion(_OfFaces):
+    """Identity where found, on the same faces, by the recogniser of a second pack."""
+
+    name = "identity_second_opinion"
+    title = "identity, second network"
+    judge = "second_faces"
+    rule = "same-faces|cos-mean-held-out|x1|found-only"
+    about = "as identity where found, on the same faces, by another network"
+
+    def card(self, networks: Mapping[str, JudgeNetwork], size: PlanSize) -> MetricCard:
+        """The first pack finds the faces, so the version names both."""
+        finder, second = networks["faces"], networks["second_faces"]
+        version = f"{self.name}@{finder.tag}|{second.tag}|{self.rule}"
+        return replace(super().card(networks, size), version=version, preprocessing=finder.preprocessing)
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.found, judged.to_photos("second"))
+
+
+class IdentityToReference(_OfFaces):
+    """Cosine to the photo that the method saw."""
+
+    name = "identity_to_reference"
+    title = "identity to reference"
+    rule = "cos|x1|found-only"
+    about = "cosine to the photo that the method saw; far above the held-out one it means copying"
+    needs = frozenset({"image", "reference"})
+    presets = (
+        PresetColumn("fastcomposer", "identity", "similarity to the reference, clamped, misses 0", clamped_misses_zero),
+        PresetColumn("celeb_basis", "identity", "similarity to the reference, misses left out", over_groups),
+        PresetColumn("multiid", "reference_similarity", "similarity to the reference", outliers_removed),
+    )
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.found, judged.to_reference("faces"))

@@ -1,15 +1,58 @@
-"""CLIP-I, DINO and their kind as a torchmetrics class."""
+"""CLIP-I, DINO and their kind: likeness of whole images to the subject's photos, by a frozen image network."""
 
-import torch
 from torch import Tensor
 
-from metrics.functional.identity import gallery_similarity
-from metrics.mean import MeanScore
+from metrics.base import Judge, Metric, Need
+from metrics.conventions import PresetColumn, over_images
+from metrics.judged import JudgedImages, where
 
 
-class ImageSimilarity(MeanScore):
-    """Mean raw cosine of images to photos of their subject, by the features of any frozen image network."""
+class ImageSimilarity(Metric):
+    """Mean raw cosine to the held-out photos.
 
-    def scores(self, features: Tensor, galleries: Tensor) -> Tensor:  # type: ignore[override]
-        """Unit features (B, D), all 0 for an image without a foreground, and means (B, D) of the photos' features."""
-        return torch.where(features.any(dim=-1), gallery_similarity(features, galleries), torch.nan)
+    ``judge`` is the key of the network, ``view`` its name in :class:`metrics.judges.Observation`. ``name`` and
+    ``title`` are the column's.
+    """
+
+    group = "image"
+    rule = "cos-mean-held-out|x1"
+    about = "mean cosine of whole image and held-out photos"
+    needs: frozenset[Need] = frozenset({"image", "gallery"})
+    source = "DreamBooth, arXiv 2208.12242, with held-out photos in place of the method's own"
+
+    def __init__(self, judge: Judge, view: str, name: str, title: str) -> None:
+        self.judge = judge
+        self.view = view
+        self.name = name
+        self.title = title
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return judged.to_photos(self.view)
+
+
+class ForegroundSimilarity(ImageSimilarity):
+    """The same of the person alone, the background grey."""
+
+    rule = "cos-mean-held-out|x1|person region from the face's box, the rest grey|found-only"
+    about = "the same of the person alone, background greyed out"
+    needs = frozenset({"image", "gallery", "region"})
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.found, judged.to_photos(f"{self.view}_foreground"))
+
+
+class SimilarityToReference(ImageSimilarity):
+    """Raw cosine to the photo that the method saw."""
+
+    rule = "cos-reference|x1"
+    about = "cosine of whole image and the photo that the method saw"
+    needs = frozenset({"image", "reference"})
+    source = "DreamBooth, arXiv 2208.12242"
+
+    def __init__(self, judge: Judge, view: str, name: str, title: str, column: str, about: str) -> None:
+        """``column`` and ``about`` are the metric's in DreamBench's table."""
+        super().__init__(judge, view, name, title)
+        self.presets = (PresetColumn("dreambench", column, about, over_images),)
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return judged.to_reference(self.view)

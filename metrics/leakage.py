@@ -1,52 +1,76 @@
-"""Leakage of background and head pose from the reference as torchmetrics classes."""
+"""Leakage: how far background and head pose, which are not identity, come over from the reference photo."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.functional.leakage import background_copied, background_leakage, pose_leakage
-from metrics.mean import MeanScore
+from metrics.base import Metric
+from metrics.functional.leakage import background_copied, background_leakage, landmark_shape, pose_leakage
+from metrics.judged import JudgedImages, where
+
+_HIDDEN = "person region grey|found-only"
 
 
-class BackgroundLeakage(MeanScore):
-    """How much nearer backgrounds are to the own reference's than to those of other subjects; 0 is no leakage."""
+class BackgroundLeakage(Metric):
+    """Cosine to the own reference's background less the mean cosine to those of other subjects; 0 is no leakage."""
 
+    name = "background_leakage"
+    title = "background leakage"
+    group = "leakage"
+    judge = "clip"
+    rule = f"cos(own-reference)-cos(other-references)|{_HIDDEN}"
+    about = "how much nearer the background is to the reference's than to those of other subjects' references"
+    needs = frozenset({"image", "reference", "region"})
     higher_is_better = False
+    low = -2.0
+    high = 2.0
 
-    def scores(self, features: Tensor, own: Tensor, others: Tensor) -> Tensor:  # type: ignore[override]
-        """Unit features (B, D) of backgrounds, all 0 for none, of the references, and means (B, D) of the others'."""
-        known = features.any(dim=-1) & others.any(dim=-1)
-        return torch.where(known, background_leakage(features, own, others), torch.nan)
+    def score(self, judged: JudgedImages) -> Tensor:
+        others = torch.from_numpy(np.stack([gallery.other_backgrounds for gallery in judged.galleries]))
+        own = judged.references("clip_background")
+        leaked = background_leakage(judged.features("clip_background"), own, others)
+        return where(judged.found & others.any(dim=1), leaked)
 
 
-class BackgroundCopied(MeanScore):
-    """Share of images whose background is read as the reference's, of those that were not asked for it."""
+class BackgroundCopied(Metric):
+    """1 where the nearest class of backgrounds is the reference's, of prompts that do not ask for it."""
 
+    name = "background_copied"
+    title = "background copied"
+    group = "leakage"
+    judge = "clip"
+    rule = f"nearest-class-mean|{_HIDDEN}|not-asked-for"
+    about = "share of images before the background of the reference, of prompts that do not ask for it"
+    needs = frozenset({"image", "prompt", "reference", "region"})
     higher_is_better = False
-    plot_lower_bound = 0.0
-    means: Tensor
+    low = 0.0
+    high = 1.0
 
-    def __init__(self, means: Tensor) -> None:
-        """``means`` (C, D): the mean feature of each class of backgrounds, two at least to tell any apart."""
-        super().__init__()
-        self.register_buffer("means", means.double())
-
-    def scores(self, features: Tensor, own: Tensor, asked: Tensor) -> Tensor:  # type: ignore[override]
-        """Unit features (B, D) of backgrounds, all 0 for none; ``own`` (B,) the classes of the references'; ``asked``
-        (B,) bool, where the prompt names the reference's own."""
-        known = features.any(dim=-1) & ~asked
-        return torch.where(known, background_copied(features, own, self.means), torch.nan)
+    def score(self, judged: JudgedImages) -> Tensor:
+        galleries = judged.galleries
+        texts = [gallery.background_text for gallery in galleries]
+        asked = torch.tensor([bool(t) and t in prompt for t, prompt in zip(texts, judged.prompts, strict=True)])
+        own = torch.tensor([gallery.background for gallery in galleries])
+        means = torch.from_numpy(galleries[0].background_means)
+        copied = background_copied(judged.features("clip_background"), own, means)
+        return where(judged.found & ~asked, copied)
 
 
-class PoseLeakage(MeanScore):
-    """How near head poses are to the reference's: 1 is the same pose, 0 is 45 degrees or more away."""
+class PoseLeakage(Metric):
+    """1 is the head pose of the reference, 0 is 45 degrees or more away from it."""
 
+    name = "pose_leakage"
+    title = "pose leakage"
+    group = "leakage"
+    judge = "faces"
+    rule = "1-angle/45|ridge-on-landmarks|known-reference-pose|found-only"
+    about = "1 is the head pose of the reference, 0 is 45 degrees or more away from it"
+    needs = frozenset({"image", "reference"})
     higher_is_better = False
-    plot_lower_bound = 0.0
+    low = 0.0
+    high = 1.0
 
-    def scores(self, poses: Tensor, references: Tensor) -> Tensor:  # type: ignore[override]
-        """Yaw, pitch, roll (B, 3) in degrees of images and of references; NaN for an image without a face."""
-        known = poses.isfinite().all(dim=-1)
-        values = pose_leakage(poses[known].cpu().numpy(), references[known].cpu().numpy())
-        return torch.full_like(poses[:, 0], torch.nan, dtype=torch.float64).masked_scatter(
-            known, values.to(poses.device)
-        )
+    def score(self, judged: JudgedImages) -> Tensor:
+        poses = landmark_shape(judged.seen.judged.landmarks) @ judged.galleries[0].pose_reader
+        references = np.stack([gallery.pose for gallery in judged.galleries])
+        return where(judged.found, pose_leakage(poses, references))

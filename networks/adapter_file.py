@@ -1,4 +1,4 @@
-"""``adapter.safetensors``: what a method trained and nothing else, with where it belongs in the metadata."""
+"""``adapter.safetensors``: only what a method trained. The metadata says which method and backbone it belongs to."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from contracts.files import write_atomically
 
 
 def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> None:
-    """Write the adapter's weights and ``metadata`` so that no half-written file ever has the final name.
+    """Write the adapter's weights and ``metadata``, whole or not at all.
 
     ``metadata`` must name the ``method`` and the ``backbone`` fingerprint. Raises :class:`LikenessError` when the file
-    cannot be written; one that was there before is then as it was.
+    cannot be written. A file that was there before then stays as it was.
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
     try:
@@ -65,8 +65,7 @@ def apply_adapter(path: Path, adapter: nn.Module, method: str, backbone: str) ->
 
 
 def misfit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    """What the first entry is that one of two states lacks or has in another shape, in words; empty if there is
-    none."""
+    """Says which entry one of two states lacks or has in another shape, the first by name; empty where they agree."""
     ours, theirs = ({name: _shape(value) for name, value in state.items()} for state in (expected, found))
     wrong = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
     if not wrong:
@@ -76,5 +75,5 @@ def misfit(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    """A tensor's; of what a module keeps besides tensors, none."""
+    """The shape of a tensor; empty for anything else that a module's state holds."""
     return tuple(value.shape) if isinstance(value, Tensor) else ()

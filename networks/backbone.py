@@ -30,12 +30,16 @@ class Backbone(nn.Module):
         fingerprint: str,
     ) -> None:
         super().__init__()
-        self.vae, self.text_encoder, self.unet = vae, text_encoder, unet
-        self.tokenizer, self.scheduler, self.fingerprint = tokenizer, scheduler, fingerprint
+        self.vae = vae
+        self.text_encoder = text_encoder
+        self.unet = unet
+        self.tokenizer = tokenizer
+        self.scheduler = scheduler
+        self.fingerprint = fingerprint
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Stays in evaluation mode whatever the trainer says."""
+        """Keep evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     @property
@@ -68,7 +72,7 @@ class Backbone(nn.Module):
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def latents_from_moments(self, moments: Tensor, noise: Tensor) -> Tensor:
-        """A draw from the posterior, scaled; ``noise`` is standard normal of the latents' shape."""
+        """A sample of the posterior, scaled; ``noise`` is standard normal of the latents' shape."""
         mean, log_variance = moments.chunk(2, dim=1)
         std = (0.5 * log_variance.clamp(-30.0, 20.0)).exp()
         return (mean + std * noise) * self.vae.config.scaling_factor
@@ -123,6 +127,6 @@ def backbone_latent_shape(source: str, revision: str | None = None) -> tuple[int
 
 
 def backbone_resolution(source: str) -> int:
-    """Side in pixels of the images that a backbone draws, from the configuration alone."""
+    """Side in pixels of the images that a backbone generates, from the configuration alone."""
     vae = AutoencoderKL.load_config(resolve_source(source) / "vae")
     return backbone_latent_shape(source)[1] * 2 ** (len(vae["block_out_channels"]) - 1)

@@ -16,7 +16,9 @@ class ClipImageEncoder(nn.Module):
 
     def __init__(self, vision: CLIPVisionModel, processor: CLIPImageProcessorPil, fingerprint: str) -> None:
         super().__init__()
-        self.vision, self.processor, self.fingerprint = vision, processor, fingerprint
+        self.vision = vision
+        self.processor = processor
+        self.fingerprint = fingerprint
         self.requires_grad_(False).eval()
 
     @property
@@ -41,7 +43,7 @@ def load_clip_image(source: str, revision: str | None = None) -> ClipImageEncode
         vision = load_model(CLIPVisionModel, folder)
         processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
-        raise LikenessError(f"image_encoder: cannot load {source!r}: {first_line(error)}") from error
+        raise LikenessError(f"CLIP image encoder: cannot load {source!r}: {first_line(error)}") from error
     return ClipImageEncoder(vision, processor, folder_fingerprint(folder))
 
 

@@ -1,4 +1,4 @@
-"""The judge of prompts: a CLIP with its own preprocessing, in fp32, apart from any CLIP that a method looks through."""
+"""The CLIP that judges prompts, in fp32 with its own preprocessing. Methods have a CLIP of their own."""
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from networks.pretrained import UNREADABLE, first_line, load_model, load_tokeniz
 class ClipJudge(nn.Module):
     """Unit features of images and texts from a ``CLIPModel`` with its tokenizer and image processor.
 
-    Images go through the model's own PIL pipeline. A text that is too long is cut with its end token kept, for
-    that is where CLIP reads the text out.
+    Images go through the model's own PIL pipeline. A text that is too long is cut, and its end token is kept: CLIP
+    takes the feature of the text from that token.
     """
 
     def __init__(self, source: str) -> None:

@@ -15,54 +15,61 @@ from torch import Tensor, nn
 from contracts.errors import LikenessError
 
 IR_SE50 = ((64, 3), (128, 4), (256, 14), (512, 3))
-"""Channels and residual units of the four stages of the published encoder."""
+"""Channels and residual units of the four blocks of the published encoder."""
 INPUT_SIZE = 256
-COARSE_ROWS, MIDDLE_ROWS = 3, 7
+COARSE_ROWS = 3
+MIDDLE_ROWS = 7
 """Rows before the first read the coarsest features, rows before the second the middle ones, the others the finest."""
 
 
 class E4E(nn.Module):
-    """Aligned faces of side ``input_size`` to codes of ``rows`` x ``width``; ``stages`` as in :data:`IR_SE50`."""
+    """Aligned faces of side ``input_size`` to codes of ``rows`` x ``width``; ``blocks`` as in :data:`IR_SE50`."""
 
     def __init__(
         self,
         rows: int,
         width: int = 512,
         input_size: int = INPUT_SIZE,
-        stages: Sequence[tuple[int, int]] = IR_SE50,
+        blocks: Sequence[tuple[int, int]] = IR_SE50,
     ) -> None:
         super().__init__()
-        if len(stages) != 4 or input_size < 32 or input_size & (input_size - 1):
+        if len(blocks) != 4 or input_size < 32 or input_size & (input_size - 1):
             raise LikenessError(
-                f"encoder: {len(stages)} stages for inputs of side {input_size}: it takes four stages and a power of "
+                f"encoder: {len(blocks)} blocks for inputs of side {input_size}: it takes four blocks and a power of "
                 "two, 32 or more"
             )
-        self.rows, self.width, self.input_size = rows, width, input_size
-        self.stages = tuple((channels, units) for channels, units in stages)
-        first = self.stages[0][0]
+        self.rows = rows
+        self.width = width
+        self.input_size = input_size
+        self.blocks = tuple((channels, units) for channels, units in blocks)
+        first = self.blocks[0][0]
         self.input_layer = nn.Sequential(_conv(3, first), nn.BatchNorm2d(first), nn.PReLU(first))
-        self.body, before = nn.ModuleList(), first
-        for channels, units in self.stages:
+        self.body = nn.ModuleList()
+        before = first
+        for channels, units in self.blocks:
             self.body.extend(
                 _Unit(before if i == 0 else channels, channels, stride=2 if i == 0 else 1) for i in range(units)
             )
             before = channels
-        fine, middle, coarse = (channels for channels, _ in self.stages[1:])
+        fine, middle, coarse = (channels for channels, _ in self.blocks[1:])
         self.latlayer1 = nn.Conv2d(middle, coarse, 1)
         self.latlayer2 = nn.Conv2d(fine, coarse, 1)
-        depth = (
-            input_size.bit_length() - 5
-        )  # halvings from the coarsest features, a sixteenth of the input, to one cell
+        # Halvings from the coarsest features, a sixteenth of the input, to one cell.
+        depth = input_size.bit_length() - 5
         self.styles = nn.ModuleList(
             _Head(coarse, width, depth + (i >= COARSE_ROWS) + (i >= MIDDLE_ROWS)) for i in range(rows)
         )
 
     def pyramid(self, images: Tensor) -> dict[str, Tensor]:
-        """Features by name: c1, c2, c3 after stages 2, 3, 4 (1/4, 1/8, 1/16 of a side), and p2, p1 of
-        the pyramid, where the coarser level is enlarged onto c2 and c1."""
-        x, ends = self.input_layer(images), []
+        """Features by name.
+
+        c1, c2 and c3 come after blocks 2, 3 and 4, at 1/4, 1/8 and 1/16 of a side. p2 and p1 are the pyramid's: the
+        coarser level is enlarged and added to c2 and c1.
+        """
+        x = self.input_layer(images)
+        ends = []
         units = iter(self.body)
-        for _, count in self.stages:
+        for _, count in self.blocks:
             for _ in range(count):
                 x = next(units)(x)
             ends.append(x)
@@ -70,19 +77,19 @@ class E4E(nn.Module):
         p2 = _onto(c3, self.latlayer1(c2))
         return {"c1": c1, "c2": c2, "c3": c3, "p2": p2, "p1": _onto(p2, self.latlayer2(c1))}
 
-    def forward(self, images: Tensor, stage: int | None = None) -> Tensor:
+    def forward(self, images: Tensor, last_delta: int | None = None) -> Tensor:
         """RGB (B, 3, input_size, input_size) in -1..1 to offsets from the mean code, (B, rows, width).
 
-        Row 0 is w; row i is w plus a delta of its own, never a sum of deltas. With ``stage`` only rows 1 to ``stage``
-        have theirs, as in the paper's progressive training; all of them without. Raises :class:`LikenessError` for
-        images of another size.
+        Row 0 is w. Row i is w plus a delta of its own, never a sum of deltas. Only rows 1 to ``last_delta`` get their
+        delta, as in the paper's progressive training; without it all rows do. Raises :class:`LikenessError` for images
+        of another size.
         """
         if images.shape[2:] != (self.input_size, self.input_size):
             raise LikenessError(
                 f"encoder input is {tuple(images.shape[2:])} pixels, it takes squares of {self.input_size}"
             )
         features = self.pyramid(images)
-        last = self.rows - 1 if stage is None else stage
+        last = self.rows - 1 if last_delta is None else last_delta
         w = self.styles[0](features["c3"])
         deltas = [torch.zeros_like(w)]
         for i in range(1, self.rows):

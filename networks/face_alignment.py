@@ -12,14 +12,15 @@ from contracts.errors import LikenessError
 
 VERSION = "five-point-ffhq-1"
 
-EYE_FACTOR, MOUTH_FACTOR = 2.0, 1.8
+EYE_FACTOR = 2.0
+MOUTH_FACTOR = 1.8
 """Half a crop's side is the larger of 2.0 eye distances and 1.8 distances from the eyes to the mouth, as in FFHQ."""
 DOWN = 0.1
 """The centre lies that share of the way from the eyes to the mouth below the eyes."""
 
 
 def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]:
-    """The (2, 3) similarity that maps pixels of a photo to pixels of its crop of side ``size``.
+    """The (2, 3) similarity that maps pixels of an image to pixels of its crop of side ``size``.
 
     ``landmarks`` (5, 2): the viewer's left eye, right eye, nose tip, left and right corner of the mouth, x, y pixels.
     The horizontal axis follows the eyes and, at right angles, the line from the eyes to the mouth, so a turned head is
@@ -29,12 +30,14 @@ def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]
     points = np.asarray(landmarks, np.float64)
     if points.shape != (5, 2) or not np.isfinite(points).all():
         raise LikenessError(f"face alignment takes five finite landmarks (5, 2), not {points.shape}")
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    across, down = points[1] - points[0], mouth - eyes
+    eyes = points[:2].mean(axis=0)
+    mouth = points[3:].mean(axis=0)
+    across = points[1] - points[0]
+    down = mouth - eyes
     axis = across + np.array([down[1], -down[0]])
     half = max(EYE_FACTOR * np.hypot(*across), MOUTH_FACTOR * np.hypot(*down))
     if np.hypot(*axis) < 1e-6 or half < 1e-6:
-        raise LikenessError("face alignment: the landmarks coincide or stand on their head, no upright crop exists")
+        raise LikenessError("face alignment: the landmarks coincide or show a face upside down, no upright crop exists")
     cos, sin = axis / np.hypot(*axis)
     scale = size / (2 * half)
     turn = scale * np.array([[cos, sin], [-sin, cos]])
@@ -46,7 +49,7 @@ def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]
 def align_face(image: NDArray[np.uint8], landmarks: NDArray[np.floating], size: int) -> NDArray[np.uint8]:
     """The crop (size, size, 3) of an image (H, W, 3), or (size, size) of a mask (H, W).
 
-    What lies outside the photo is its reflection, as in FFHQ. A large photo is first averaged down to less than twice
+    What lies outside the image is its reflection, as in FFHQ. A large image is first averaged down to less than twice
     the crop's scale, so that nothing aliases. Raises :class:`LikenessError` as :func:`alignment` does.
     """
     transform = alignment(landmarks, size)

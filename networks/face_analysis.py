@@ -1,14 +1,14 @@
 """Face detection and face embeddings through stock insightface, in batches, with every choice written down.
 
-Which face is judged: the one with the largest box. All faces of a picture are returned, largest first, so their
-number is known and a crowd is visible.
+The face with the largest box is judged. All faces of an image are returned, largest first: a crowd stays visible.
 
-The retry ladder: a picture in which nothing is found is tried once more. Rung ``plain`` is the picture as it is;
-rung ``padded`` is the picture with a black border of half its size on each side, so that a face that fills the frame
-takes half as much of the detector's input. Each face says which rung found it. Embeddings are always cut from the
-original pixels, so a retry never lowers their resolution. The ladder is off unless ``retry`` asks for it: a detector
-that never saw such borders without a face in them may take the border for one, even around noise, and then a detection
-rate says nothing. The pocket detector was trained on both.
+Detection makes one attempt or two. Attempt ``plain`` reads the image as it is. Attempt ``padded`` follows where
+nothing was found and ``retry`` allows it. It reads the image with a black border of half its size on each side. A face
+that fills the frame then takes half as much of the detector's input. Each face says which attempt found it. Crops for
+embeddings are always cut from the original pixels, so a second attempt never lowers their resolution.
+
+``retry`` is off by default. A detector that never saw such borders without a face may take the border for one, even
+around noise; a detection rate then says nothing. The pocket detector was trained on both.
 """
 
 import hashlib
@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from contracts.errors import LikenessError
 
 DETECTION_SIDE = 128
-"""Side of the square that pictures are fitted into for detection.
+"""Side of the square that images are fitted into for detection.
 
-128 is the smaller of insightface's own two defaults and twice the side of a pocket picture; faces of 30 to 110 pixels
-there are found best. For pictures of 512 pixels with small faces use 640.
+128 is the smaller of insightface's own two defaults and twice the side of a pocket image. Faces of 30 to 110 pixels in
+that square are found best. For images of 512 pixels with small faces use 640.
 """
 SCORE_THRESHOLD = 0.5
 
@@ -40,37 +40,52 @@ _loaded: dict[tuple[Any, ...], Any] = {}
 
 @dataclass(frozen=True)
 class Face:
-    """One face: ``bbox`` (4,) x0, y0, x1, y1 and ``landmarks`` (5, 2) x, y in pixels of the picture, ``score`` in
-    0..1, ``embedding`` (512,) float32 of length 1, and the ``rung`` of the ladder that found it."""
+    """One face of an image."""
 
     bbox: NDArray[np.float32]
+    """(4,): x0, y0, x1, y1 in pixels of the image."""
     landmarks: NDArray[np.float32]
+    """(5, 2): x, y in pixels of the image."""
     score: float
+    """The detector's confidence, 0..1."""
     embedding: NDArray[np.float32]
-    rung: Literal["plain", "padded"]
+    """(512,), of length 1."""
+    attempt: Literal["plain", "padded"]
+    """Which attempt found the face."""
 
 
 @dataclass(frozen=True)
 class JudgedFaces:
-    """The judged face of each of B pictures: ``found`` (B,) bool, ``embeddings`` (B, 512) float32 of length 1 or all 0
-    where nothing was found, ``counts`` (B,) int64 faces in the picture, ``rungs`` B names or None; ``boxes`` (B, 4) x0,
-    y0, x1, y1 and ``landmarks`` (B, 5, 2) in pixels, all 0 where nothing was found."""
+    """The largest face of each of B images. Where no face was found, numbers are 0."""
 
     found: NDArray[np.bool_]
+    """(B,): whether there is a face."""
     embeddings: NDArray[np.float32]
+    """(B, 512), of length 1."""
     counts: NDArray[np.int64]
-    rungs: list[str | None]
+    """(B,): how many faces were found."""
+    attempts: list[str | None]
+    """B names of the attempt that found the face; ``None`` without a face."""
     boxes: NDArray[np.float32]
+    """(B, 4): x0, y0, x1, y1 in pixels."""
     landmarks: NDArray[np.float32]
+    """(B, 5, 2): x, y in pixels."""
 
 
 class FacePack:
-    """A folder of insightface models, used for detection and recognition only and never downloaded.
+    """A folder of insightface models, used for detection and recognition. Nothing is downloaded.
 
-    Sessions are made on first use, once per process, and are not pickled. Arguments: ``source`` an existing folder with
-    a detector and a recogniser as ONNX files; ``det_size`` side of the detector's input, a multiple of 32; ``device``
-    must really be used, there is no silent fallback; ``threads`` of one ONNX Runtime session; ``retry`` switches the
-    second rung of the ladder. Raises LikenessError for a missing or unusable folder and for a device that is absent.
+    ONNX sessions are made on first use, once per process, and are not pickled.
+
+    Args:
+        source: An existing folder with a detector and a recogniser as ONNX files.
+        det_size: Side of the detector's input in pixels, a multiple of 32.
+        device: Where the models run. There is no silent fallback to another device.
+        threads: Threads of one ONNX Runtime session.
+        retry: Whether a second attempt follows where the first finds no face, see the module's text.
+
+    Raises:
+        LikenessError: the folder is missing or unusable, or the device is not there.
     """
 
     def __init__(
@@ -96,7 +111,10 @@ class FacePack:
             raise LikenessError(f"det_size is {det_size}: it must be a positive multiple of 32")
         if device not in _PROVIDERS:
             raise LikenessError(f"device '{device}' is unknown to face packs: use one of {', '.join(_PROVIDERS)}")
-        self.det_size, self.device, self.threads, self.retry = det_size, device, threads, retry
+        self.det_size = det_size
+        self.device = device
+        self.threads = threads
+        self.retry = retry
 
     @cached_property
     def fingerprint(self) -> str:
@@ -116,53 +134,60 @@ class FacePack:
         return _loaded[key]
 
     def analyse(self, images: NDArray[np.uint8] | torch.Tensor) -> list[list[Face]]:
-        """Faces of each picture of (B, H, W, 3) uint8 RGB, largest box first."""
-        pictures = _bgr(images)
-        found = [self._find(picture) for picture in pictures]
-        crops = [_crop(pictures[i], marks) for i, faces in enumerate(found) for _, marks, _, _ in faces]
+        """Faces of each image of (B, H, W, 3) uint8 RGB, largest box first."""
+        bgr = _bgr(images)
+        found = [self._find(image) for image in bgr]
+        crops = [_crop(bgr[i], marks) for i, faces in enumerate(found) for _, marks, _, _ in faces]
         embeddings = iter(self._embed(crops))
         return [
-            [Face(box, marks, score, next(embeddings), rung) for box, marks, score, rung in faces] for faces in found
+            [Face(box, marks, score, next(embeddings), attempt) for box, marks, score, attempt in faces]
+            for faces in found
         ]
 
     def judge(self, images: NDArray[np.uint8] | torch.Tensor) -> JudgedFaces:
-        """The largest face of each picture of (B, H, W, 3) uint8 RGB."""
+        """The largest face of each image of (B, H, W, 3) uint8 RGB."""
         faces = self.analyse(images)
         embeddings = np.zeros((len(faces), 512), np.float32)
-        boxes, landmarks = np.zeros((len(faces), 4), np.float32), np.zeros((len(faces), 5, 2), np.float32)
+        boxes = np.zeros((len(faces), 4), np.float32)
+        landmarks = np.zeros((len(faces), 5, 2), np.float32)
         for i, here in enumerate(faces):
             if here:
-                embeddings[i], boxes[i], landmarks[i] = here[0].embedding, here[0].bbox, here[0].landmarks
+                embeddings[i] = here[0].embedding
+                boxes[i] = here[0].bbox
+                landmarks[i] = here[0].landmarks
         return JudgedFaces(
             found=np.array([bool(f) for f in faces], np.bool_),
             embeddings=embeddings,
             counts=np.array([len(f) for f in faces], np.int64),
-            rungs=[f[0].rung if f else None for f in faces],
+            attempts=[f[0].attempt if f else None for f in faces],
             boxes=boxes,
             landmarks=landmarks,
         )
 
     def embed(self, images: NDArray[np.uint8] | torch.Tensor, judged: JudgedFaces) -> NDArray[np.float32]:
         """This pack's embeddings (B, 512) of the faces that another pack judged, all 0 where it found none."""
-        pictures, rows = _bgr(images), np.flatnonzero(judged.found)
-        embeddings = np.zeros((len(pictures), 512), np.float32)
-        embeddings[rows] = self._embed([_crop(pictures[i], judged.landmarks[i]) for i in rows])
+        bgr = _bgr(images)
+        rows = np.flatnonzero(judged.found)
+        embeddings = np.zeros((len(bgr), 512), np.float32)
+        embeddings[rows] = self._embed([_crop(bgr[i], judged.landmarks[i]) for i in rows])
         return embeddings
 
-    def _find(self, picture: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.float32], float, Any]]:
-        """Box, landmarks, score and rung of each face of one BGR picture, largest box first."""
+    def _find(self, image: NDArray[np.uint8]) -> list[tuple[NDArray[np.float32], NDArray[np.float32], float, Any]]:
+        """Box, landmarks, score and attempt of each face of one BGR image, largest box first."""
         detector = self.app.det_model
         size = detector.static_input_size or (self.det_size, self.det_size)
         detector.det_thresh = SCORE_THRESHOLD
-        rung, shift = "plain", np.zeros(2, np.float32)
-        boxes, marks = detector.detect(picture, input_size=size)
+        attempt = "plain"
+        shift = np.zeros(2, np.float32)
+        boxes, marks = detector.detect(image, input_size=size)
         if len(boxes) == 0 and self.retry:
-            h, w = picture.shape[0] // 2, picture.shape[1] // 2
-            padded = cv2.copyMakeBorder(picture, h, h, w, w, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-            rung, shift = "padded", np.array([w, h], np.float32)
+            h, w = image.shape[0] // 2, image.shape[1] // 2
+            padded = cv2.copyMakeBorder(image, h, h, w, w, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+            attempt = "padded"
+            shift = np.array([w, h], np.float32)
             boxes, marks = detector.detect(padded, input_size=size)
         faces = [
-            (box[:4] - np.tile(shift, 2), points - shift, float(box[4]), rung)
+            (box[:4] - np.tile(shift, 2), points - shift, float(box[4]), attempt)
             for box, points in zip(boxes, marks, strict=True)
         ]
         return sorted(faces, key=lambda face: float(np.prod(face[0][2:] - face[0][:2])), reverse=True)
@@ -181,9 +206,9 @@ class FacePack:
 
 
 def recognises_faces(file: Path) -> bool:
-    """Whether insightface takes an ONNX file for a recogniser, which it tells by inputs and outputs alone.
+    """Whether insightface takes an ONNX file for a recogniser. It looks at inputs and outputs only.
 
-    A file that is no ONNX is none.
+    False for a file that is no ONNX.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -204,20 +229,20 @@ def _is_recognisers_side(side: int) -> bool:
 
 
 def _bgr(images: NDArray[np.uint8] | torch.Tensor) -> list[NDArray[np.uint8]]:
-    """What insightface reads: one contiguous BGR picture each. A wrong shape or type is a mistake of the caller."""
+    """What insightface reads: one contiguous BGR image each. A wrong shape or type is a mistake of the caller."""
     array = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] != 3:
-        raise ValueError(f"pictures must be (B, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}")
-    return [np.ascontiguousarray(picture[..., ::-1]) for picture in array]
+        raise ValueError(f"images must be (B, H, W, 3) uint8 RGB, not {array.shape} {array.dtype}")
+    return [np.ascontiguousarray(image[..., ::-1]) for image in array]
 
 
-def _crop(picture: NDArray[np.uint8], marks: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _crop(image: NDArray[np.uint8], marks: NDArray[np.float32]) -> NDArray[np.uint8]:
     from insightface.utils.face_align import norm_crop
 
     with warnings.catch_warnings():
         # insightface 2.1 calls a method that scikit-image has deprecated.
         warnings.simplefilter("ignore", FutureWarning)
-        return norm_crop(picture, landmark=marks, image_size=112)
+        return norm_crop(image, landmark=marks, image_size=112)
 
 
 def _load(source: Path, device: str, threads: int) -> Any:
@@ -230,7 +255,8 @@ def _load(source: Path, device: str, threads: int) -> Any:
             f"face pack on '{device}': this onnxruntime has no {provider}; install onnxruntime-gpu or use device cpu"
         )
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
         app = FaceAnalysis(

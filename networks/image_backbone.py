@@ -10,8 +10,7 @@ from transformers import AutoImageProcessor, AutoModel
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
 from networks.precision import full_precision
-from networks.pretrained import UNREADABLE, first_line
-from networks.quiet import quiet_loading
+from networks.pretrained import UNREADABLE, first_line, quiet_loading
 
 
 class ImageBackbone(nn.Module):

@@ -1,4 +1,4 @@
-"""Random numbers keyed by what they are for, never by the process that draws them."""
+"""Random numbers keyed by what they are for, never by the process that samples them."""
 
 import hashlib
 
@@ -18,5 +18,5 @@ def keyed_generator(*parts: object) -> torch.Generator:
 
 
 def keyed_normal(shape: tuple[int, ...], *parts: object) -> Tensor:
-    """Standard normal noise of ``shape``, drawn on the CPU in float32."""
+    """Standard normal noise of ``shape``, sampled on the CPU in float32."""
     return torch.randn(shape, generator=keyed_generator(*parts))

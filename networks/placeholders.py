@@ -1,4 +1,4 @@
-"""Prompts with subjects in them: where a subject's token stands, and text states with other vectors put there."""
+"""Prompts with subjects in them: which tokens are a subject's, and text states with other vectors in those places."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ from contracts.prompts import ANY_PLACEHOLDER, plain_text
 
 @dataclass(frozen=True)
 class PlacedPrompt:
-    """A prompt's tokens (L,), with the class noun where a subject stands, and the positions of each subject's
-    tokens, the placeholders in the order of the prompt."""
+    """A prompt's tokens, and where its subjects are."""
 
     ids: Tensor
+    """(L,): the tokens, with the class noun in the places of a subject."""
     positions: dict[str, tuple[int, ...]]
+    """Positions of each subject's tokens by placeholder, in the order of the prompt."""
 
     @property
     def every_position(self) -> list[int]:
@@ -28,7 +29,8 @@ class PlacedPrompt:
 def single_token(tokenizer: CLIPTokenizer, noun: str) -> int:
     """The token of a class noun.
 
-    Raises :class:`LikenessError` when the noun is more than one token: what a subject learns is told apart from one.
+    Raises :class:`LikenessError` when the noun is more than one token: a subject's vectors start from the embedding of
+    a single one.
     """
     ids = tokenizer(noun, add_special_tokens=False).input_ids
     if len(ids) != 1:
@@ -45,11 +47,12 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
     Each subject takes ``tokens`` places, one after the other, and its class noun is in all of them.
 
     Raises:
-        LikenessError: no placeholder, one that names nobody, two of one name, one that is glued to other letters, or
-            one behind the last token that the text encoder reads.
+        LikenessError: there is no placeholder, or one names no subject, occurs twice, touches other letters, or lies
+            behind the last token that the text encoder reads.
     """
     found = list(ANY_PLACEHOLDER.finditer(prompt))
-    names, spoken = [match[1] for match in found], {name: " ".join([noun] * tokens) for name, noun in nouns.items()}
+    names = [match[1] for match in found]
+    spoken = {name: " ".join([noun] * tokens) for name, noun in nouns.items()}
     if not names:
         raise LikenessError(f"the prompt {prompt!r} has no placeholder: write <{next(iter(nouns))}> for the subject")
     for name in names:
@@ -77,7 +80,7 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
 def encode_placed(text_encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
     """Text states (B, L, D) of the last layer, with other token embeddings in some places.
 
-    ``ids`` (B, L), ``positions`` (B, P) and the ``vectors`` (B, P, D) that replace the embeddings there. The gradient
+    ``vectors`` (B, P, D) replace the embeddings of the tokens ``ids`` (B, L) at ``positions`` (B, P). The gradient
     reaches the vectors. With the tokens' own embeddings the states are those of ``Backbone.encode_text``, bit for bit.
     """
     rows = torch.arange(len(ids), device=ids.device)[:, None]

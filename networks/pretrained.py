@@ -1,15 +1,17 @@
-"""Parts of models from folders: loaded whole, or refused."""
+"""Load parts of models from folders, complete or not at all."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import diffusers
 import torch
+import transformers
 from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTokenizer
-
-from networks.quiet import quiet_loading
 
 UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
 """What the libraries raise for files that are missing, damaged or of other shapes."""
@@ -20,7 +22,7 @@ Model = TypeVar("Model", bound=nn.Module)
 def load_model(kind: type[Model], folder: Path, subfolder: str = "") -> Model:
     """A diffusers or transformers model in float32, from safetensors.
 
-    Raises one of :data:`UNREADABLE`; also where a weight is missing, which the libraries would make up at random.
+    Raises one of :data:`UNREADABLE`, also where a weight is missing: the libraries would fill it with random numbers.
     """
     precision = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": torch.float32}
     with quiet_loading():
@@ -37,8 +39,26 @@ def load_model(kind: type[Model], folder: Path, subfolder: str = "") -> Model:
     return model
 
 
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Only errors, and no progress bars, from transformers and diffusers inside the block.
+
+    Without it, loading a part of a checkpoint prints a page of notes about the rest of it.
+    """
+    levels = [(library, library.utils.logging.get_verbosity()) for library in (transformers, diffusers)]
+    for library, _ in levels:
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library, level in levels:
+            library.utils.logging.set_verbosity(level)
+            library.utils.logging.enable_progress_bar()
+
+
 def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:
-    """A CLIP tokenizer. Raises one of :data:`UNREADABLE`; also without files, where the library gives an empty one."""
+    """A CLIP tokenizer. Raises one of :data:`UNREADABLE`, also without files: the library would give an empty one."""
     with quiet_loading():
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder=subfolder, local_files_only=True)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -47,5 +67,5 @@ def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:
 
 
 def first_line(error: BaseException) -> str:
-    """The message for a line of its own; the libraries write paragraphs."""
+    """The first line of an error's message. Errors of ours take one line, the libraries write paragraphs."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -5,7 +5,7 @@
     out = W_o f''                                                 frozen
 
 The query of the identity tokens w is made from the text-attended values f', not from the hidden state f. That PIDiff's
-block (arXiv 2505.05081) is this one is our reading: its formula is not known.
+block (arXiv 2505.05081) has this form is our reconstruction: its formula is not known.
 """
 
 import torch.nn.functional as F
@@ -13,13 +13,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from networks.decoupled_attention import (
-    DecoupledCrossAttention,
-    IdentityProjections,
-    install_decoupled_attention,
-    join_heads,
-    split_heads,
-)
+from networks.attention import join_heads, split_heads
+from networks.decoupled_attention import DecoupledCrossAttention, IdentityProjections, install_decoupled_attention
 
 
 class ResidualProjections(IdentityProjections):
@@ -57,7 +52,7 @@ def install_residual_attention(unet: UNet2DConditionModel) -> nn.ModuleDict:
 
 
 def freeze_queries(projections: nn.ModuleDict, frozen: bool) -> None:
-    """Let the gradient reach W_q+ of every layer, or not; the decoupled form has none."""
+    """Let the gradient reach W_q+ of every layer, or not. The decoupled form has no W_q+."""
     for layer in projections.values():
         if isinstance(layer, ResidualProjections):
             layer.query_frozen = frozen

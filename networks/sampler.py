@@ -20,12 +20,13 @@ _SAMPLERS: dict[str, tuple[Any, dict]] = {
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How images are drawn: ``sampler`` is ``ddim`` (eta 0) or ``dpm-solver++`` (second order, multistep), both
-    deterministic given the starting noise; ``guidance`` 1 leaves the unconditional branch out."""
+    """How images are generated."""
 
     sampler: str = "dpm-solver++"
+    """``ddim`` (eta 0) or ``dpm-solver++`` (second order, multistep). Both are deterministic given the noise."""
     steps: int = 12
     guidance: float = 3.0
+    """Scale of classifier-free guidance; 1 leaves the unconditional branch out."""
 
     def __post_init__(self) -> None:
         if self.sampler not in _SAMPLERS:

@@ -1,8 +1,8 @@
 """Cross-attention that reads keys and values apart, and shows its probabilities where a loss asks for them.
 
-Keys come from C^K, values from C^V (arXiv 2402.00631, framework figure). In the layers of one resolution the
-probabilities of the prompt and of a reference prompt are computed for the same query; all other layers, and every
-layer while drawing, keep the fused kernel.
+Keys come from C^K, values from C^V (arXiv 2402.00631, framework figure). In training, the layers of one resolution
+compute the probabilities of the prompt and of a reference prompt for the same query. All other layers keep the fused
+kernel, and so does every layer when an image is generated.
 """
 
 from dataclasses import dataclass, field
@@ -13,8 +13,13 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from contracts.conditioning import Conditioning, StepConditioning
-from networks.attention_kernels import attention
-from networks.decoupled_attention import SelfAttention, cross_attention_layers, join_heads, split_heads
+from networks.attention import (
+    CrossAttention,
+    attention,
+    cross_attention_layers,
+    install_cross_attention,
+    split_heads,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,36 +55,19 @@ class ComparedConditioning(Conditioning):
         )
 
 
-class StageCrossAttention:
-    """The processor of a cross-attention layer; it has no weights of its own.
+class StageCrossAttention(CrossAttention):
+    """The processor of a cross-attention layer; it has no weights of its own."""
 
-    ``encoder_hidden_states`` is not read: keys and values come from ``conditioning``, which tells them apart.
-    """
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-        conditioning: StepConditioning | None = None,
-    ) -> Tensor:
-        """(B, Q, h) to (B, Q, h)."""
-        if conditioning is None:
-            raise ValueError("cross-attention needs the conditioning; call the UNet through denoise")
-        query = split_heads(attn, attn.to_q(hidden_states))
+    def read(self, attn: Attention, query: Tensor, conditioning: StepConditioning) -> Tensor:
         key = split_heads(attn, attn.to_k(conditioning.text_keys))
         value = split_heads(attn, attn.to_v(conditioning.text_values))
-        if isinstance(conditioning, ComparedStep) and query.shape[2] == conditioning.side**2:
-            probabilities = attention_probabilities(query, key)
-            with torch.no_grad():
-                wanted = attention_probabilities(query, split_heads(attn, attn.to_k(conditioning.reference)))
-            conditioning.maps.append((probabilities, wanted))
-            out = probabilities.to(value.dtype) @ value
-        else:
-            out = attention(query, key, value)
-        return attn.to_out[1](attn.to_out[0](join_heads(out).to(query.dtype)))
+        if not isinstance(conditioning, ComparedStep) or query.shape[2] != conditioning.side**2:
+            return attention(query, key, value)
+        probabilities = attention_probabilities(query, key)
+        with torch.no_grad():
+            wanted = attention_probabilities(query, split_heads(attn, attn.to_k(conditioning.reference)))
+        conditioning.maps.append((probabilities, wanted))
+        return probabilities.to(value.dtype) @ value
 
 
 def attention_probabilities(query: Tensor, key: Tensor) -> Tensor:
@@ -89,7 +77,4 @@ def attention_probabilities(query: Tensor, key: Tensor) -> Tensor:
 
 def install_stage_attention(unet: UNet2DConditionModel) -> None:
     """Put the processors into ``unet``; with keys equal to values it computes what it computed before, bit for bit."""
-    processors: dict[str, object] = {name: SelfAttention() for name in unet.attn_processors}
-    for name in cross_attention_layers(unet):
-        processors[f"{name}.processor"] = StageCrossAttention()
-    unet.set_attn_processor(processors)
+    install_cross_attention(unet, {name: StageCrossAttention() for name in cross_attention_layers(unet)})

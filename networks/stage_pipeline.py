@@ -1,11 +1,11 @@
-"""Stage vectors in a stock ``StableDiffusionPipeline``.
+"""Vectors of denoising stages in a stock ``StableDiffusionPipeline``.
 
     with stage_prompt(pipe, "a photo of a <subject> on a beach", {"subject": "s0225.safetensors"}) as prompt:
         images = pipe(**prompt, num_inference_steps=30).images
 
-Schedulers, guidance and seeds are the pipeline's own, and a fine-tuned UNet may take the place of the one that the
-subject was learnt with. Inside of the block the pipeline draws this prompt and no other; outside of it, it is what it
-was.
+Schedulers, guidance and seeds are the pipeline's own. A fine-tuned UNet may take the place of the one that the subject
+was learnt with. Inside the block the pipeline generates images for this prompt only. After the block the pipeline is as
+it was before.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,15 +29,17 @@ from networks.subject_file import SubjectFile, read_subject_file, same_embedding
 def stage_prompt(
     pipe: StableDiffusionPipeline, prompt: str, subjects: Mapping[str, str | Path], negative: str = ""
 ) -> Iterator[dict[str, Tensor]]:
-    """What to call ``pipe`` with, while its UNet reads the subjects' own keys and values at every stage.
+    """Yields the arguments to call ``pipe`` with. Inside the block its UNet reads the subjects' own keys and values at
+    every denoising stage.
 
     ``subjects`` maps placeholders (``subject`` for ``<subject>``) to subject files; several may stand in one prompt.
-    The block's end empties what was yielded: outside of it the pipeline would draw its text states without stages.
+    What is yielded is emptied when the block ends: outside of it the pipeline would read the text states without their
+    denoising stages.
 
     Raises:
-        LikenessError: a file was learnt for another text encoder or with other stages than the rest, stands for two
-            placeholders or is none, or a placeholder is missing, repeated or unknown; inside of the block, when the
-            pipeline is called with another prompt.
+        LikenessError: a file is no subject file, was learnt for another text encoder, or has other denoising stages
+            than the rest; two placeholders are one subject; a placeholder is missing, repeated or unknown; or, inside
+            the block, the pipeline is called with another prompt.
     """
     if not subjects:
         raise LikenessError("stage_prompt got no subjects; give a file for each placeholder, as {'subject': FILE}")
@@ -53,8 +55,8 @@ def stage_prompt(
         guided = states[len(unguided) :]
         if not torch.equal(guided, ours.to(guided).expand(len(guided), -1, -1)):
             raise LikenessError(
-                f"inside of stage_prompt the pipeline draws {prompt!r} only: call it with what stage_prompt yields, "
-                "and with other prompts outside of the block"
+                f"inside stage_prompt the pipeline generates {prompt!r} only: call it with what stage_prompt yields, "
+                "and give other prompts outside the block"
             )
         step = conditioning.at(torch.as_tensor(arguments[1], device=states.device).reshape(1).long())
         keys, values = (
@@ -77,7 +79,7 @@ def stage_prompt(
 
 @torch.no_grad()
 def _encode(pipe: StableDiffusionPipeline, prompt: str, files: Mapping[str, SubjectFile]) -> Conditioning:
-    """Text states of every stage, for one image."""
+    """Text states of every denoising stage, for one image."""
     for (first, one), (second, other) in combinations(files.items(), 2):
         if one.name == other.name and torch.equal(one.vectors, other.vectors):
             raise LikenessError(f"<{first}> and <{second}> are one subject, {one.name!r}: one placeholder is allowed")

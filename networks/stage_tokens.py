@@ -1,16 +1,18 @@
 """The token vectors of SeFi-IDE: one (key, value) pair for each stage of denoising (arXiv 2402.00631).
 
-A subject's token has n = stages x 2 vectors, or n = stages where a key is its value. Two parametrisations: the
-self-attention module that emits all of them, and free vectors. Both begin at the class noun's embedding, so that the
-first step is that of the base model; the paper does not say how they begin, this is our reconstruction.
+A subject's token has n = stages x 2 vectors, or n = stages where key and value are one vector. There are two
+parametrisations: a self-attention module that emits all vectors, and free vectors. Both begin at the class noun's
+embedding, so that the first step is that of the base model. The paper does not say how they begin; this is our
+reconstruction.
 """
 
-from collections.abc import Callable
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+
+from networks.subject_tensors import VECTORS
 
 
 class TokenEmitter(nn.Module):
@@ -49,7 +51,8 @@ class _SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int = 8, head_width: int = 64) -> None:
         super().__init__()
-        self.heads, inner = heads, heads * head_width
+        self.heads = heads
+        inner = heads * head_width
         self.to_q = nn.Linear(width, inner, bias=False)
         self.to_k = nn.Linear(width, inner, bias=False)
         self.to_v = nn.Linear(width, inner, bias=False)
@@ -79,58 +82,24 @@ class FreeVectors(nn.Module):
         return self.vectors
 
 
-class SubjectSlots(nn.Module):
-    """Independent copies of a token module, one per subject that is optimised at the same time.
-
-    Every parameter is stacked along a first dimension of S slots. What happens in one slot depends on no other one,
-    as long as the optimiser works element by element and gradients are clipped by :func:`clip_each`.
+class StageTokens(nn.Module):
+    """What SeFi-IDE trains for one subject: its token vectors (stages, sides, tokens, D) = ``shape``; a side is key or
+    value. ``kind`` is their parametrisation.
     """
 
     initial: Tensor
 
-    def __init__(self, make: Callable[[], nn.Module], slots: int, width: int) -> None:
+    def __init__(self, kind: type[TokenEmitter] | type[FreeVectors], shape: tuple[int, int, int, int]) -> None:
         super().__init__()
-        with torch.device("meta"):
-            # Kept out of the registered parts: it has shapes and no weights.
-            self._one = (make(),)
-        device = torch.get_default_device()
-        self.stacked = nn.ParameterDict(
-            {
-                name.replace(".", "/"): nn.Parameter(torch.zeros(slots, *value.shape, device=device))
-                for name, value in self._one[0].named_parameters()
-            }
-        )
-        self.register_buffer("initial", torch.zeros(slots, width))
-
-    def __len__(self) -> int:
-        return len(self.initial)
+        *self.places, width = shape
+        self.tokens = kind(width, math.prod(self.places))
+        self.register_buffer("initial", torch.zeros(width))
 
     @torch.no_grad()
-    def fill(self, slot: int, module: nn.Module, initial: Tensor) -> None:
-        """Put a subject's module and the embedding (D,) of its class noun into a slot."""
-        self.initial[slot] = initial
-        for name, value in module.named_parameters():
-            self.stacked[name.replace(".", "/")][slot] = value.to(self.initial.device)
+    def start_at(self, vectors: Tensor, noun: Tensor) -> None:
+        """Begin at ``vectors`` (stages, sides, tokens, D), with the embedding (D,) of the class ``noun`` as input."""
+        self.tokens.start_at(vectors.flatten(0, -2))
+        self.initial.copy_(noun)
 
-    def forward(self, slots: Tensor) -> Tensor:
-        """The vectors (B, n, D) of ``slots`` (B,)."""
-        parameters = {name.replace("/", "."): value[slots] for name, value in self.stacked.items()}
-
-        def one(values: dict[str, Tensor], initial: Tensor) -> Tensor:
-            return functional_call(self._one[0], values, (initial,))
-
-        return vmap(one)(parameters, self.initial[slots])
-
-
-def clip_each(parameters: list[nn.Parameter], limit: float) -> None:
-    """Scale gradients so that in each slot (first dimension) their norm over all parameters is at most ``limit``.
-
-    The norm over all slots, which is usually clipped, would couple subjects.
-    """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return
-    norms = torch.stack([g.flatten(1).pow(2).sum(dim=1) for g in gradients]).sum(dim=0).sqrt()
-    factors = (limit / (norms + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factors.view(-1, *[1] * (gradient.ndim - 1)))
+    def forward(self) -> dict[str, Tensor]:
+        return {VECTORS: self.tokens(self.initial).unflatten(0, self.places)}

@@ -2,7 +2,7 @@
 
 Names and shapes of all entries are those of the generator inside public e4e and pSp checkpoints, so these load
 strictly.
-Which row of a W+ code feeds what, for a picture of side 2^m and 2m - 2 rows:
+Which row of a W+ code feeds what, for an image of side 2^m and 2m - 2 rows:
 
     row 0          the convolution at 4 x 4                      row 1           colour at 4 x 4
     row 2k + 1     the upsampling convolution to 2^(k + 3)       row 2k + 2      the second convolution there
@@ -26,7 +26,7 @@ _EPSILON = 1e-8
 
 
 def row_count(size: int) -> int:
-    """Rows of a W+ code of a generator for pictures of side ``size``.
+    """Rows of a W+ code of a generator for images of side ``size``.
 
     Raises :class:`LikenessError` unless ``size`` is a power of two, 8 at least.
     """
@@ -54,22 +54,25 @@ def truncate(codes: Tensor, centre: Tensor, strength: float) -> Tensor:
 
 
 def fir_kernel() -> Tensor:
-    """The (4, 4) binomial low-pass of up-sampling; its sum is 4, which makes up for the zeros put between samples."""
+    """The (4, 4) binomial low-pass of up-sampling; its sum is 4, because three of four samples are zeros."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
     return torch.outer(taps, taps) / 16
 
 
 class StyleGAN2(nn.Module):
-    """Latents z or codes w, W+ to pictures of side ``size``; ``channels`` at 4, 8, ... ``size`` pixels.
+    """The mapping network (z to w) and the synthesis network (W+ codes to images of side ``size``).
 
-    ``width`` is the size of z and of one row of codes, ``rows`` their number.
+    ``channels`` are those at 4, 8, ... ``size`` pixels. ``width`` is the size of z and of one row of a code, ``rows``
+    the number of rows.
     """
 
     def __init__(self, size: int, width: int = 512, mapping_layers: int = 8, channels: Sequence[int] = ()) -> None:
         super().__init__()
         if width < 1:
             raise LikenessError(f"generator width is {width}: it must be at least 1")
-        self.size, self.width, self.rows = size, width, row_count(size)
+        self.size = size
+        self.width = width
+        self.rows = row_count(size)
         self.channels = tuple(channels) or published_channels(size)
         if len(self.channels) != self.rows // 2:
             raise LikenessError(
@@ -80,7 +83,8 @@ class StyleGAN2(nn.Module):
         self.input = _Constant(first)
         self.conv1 = _StyledConv(first, first, width)
         self.to_rgb1 = _ToRGB(first, width)
-        self.convs, self.to_rgbs = nn.ModuleList(), nn.ModuleList()
+        self.convs = nn.ModuleList()
+        self.to_rgbs = nn.ModuleList()
         for before, after in zip(self.channels, self.channels[1:], strict=False):
             self.convs.append(_StyledConv(before, after, width, upsample=True))
             self.convs.append(_StyledConv(after, after, width))
@@ -102,7 +106,7 @@ class StyleGAN2(nn.Module):
         return [self.noises.get_buffer(f"noise_{i}") for i in range(self.rows - 1)]
 
     def draw_noise(self, batch: int, generator: torch.Generator | None = None) -> list[Tensor]:
-        """Fresh maps (batch, 1, side, side), drawn on ``generator``'s device (the CPU without one)."""
+        """Fresh maps (batch, 1, side, side), sampled on ``generator``'s device (the CPU without one)."""
         device = self.input.input.device
         source = generator.device if generator is not None else torch.device("cpu")
         return [
@@ -113,7 +117,8 @@ class StyleGAN2(nn.Module):
     def forward(self, codes: Tensor, noise: Sequence[Tensor] | None = None) -> Tensor:
         """W+ codes (B, rows, width) to RGB (B, 3, size, size), about -1..1 and not clamped.
 
-        ``noise`` holds one map per convolution, broadcast over pictures and channels; the registered maps without it.
+        ``noise`` holds one map per convolution, broadcast over images and channels. Without it the registered maps are
+        taken.
         Raises :class:`LikenessError` for codes of another shape.
         """
         if codes.shape[1:] != (self.rows, self.width):
@@ -164,7 +169,7 @@ class _Modulation(nn.Module):
 
 
 class _Kernel(nn.Module):
-    """The low-pass as it stands in the checkpoint. It is symmetric, so convolution and correlation are one."""
+    """The low-pass as it stands in the checkpoint. It is symmetric, so convolution and correlation are the same."""
 
     kernel: Tensor
 
@@ -187,7 +192,7 @@ class _Kernel(nn.Module):
 class _ModulatedConv(nn.Module):
     """Equations 1 and 3 of the paper, with the factors on the input and the norm on the output.
 
-    That equals scaling the weight for each picture, and leaves one ordinary convolution for the whole batch.
+    That equals scaling the weight for each image, and leaves one ordinary convolution for the whole batch.
     """
 
     def __init__(self, before: int, after: int, side: int, width: int, demodulate: bool, upsample: bool) -> None:

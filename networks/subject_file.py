@@ -1,9 +1,9 @@
 """One subject in a file of its own, for use outside of this framework.
 
-A subject with a single stage whose key is its value is a textual-inversion embedding: ``{"<NAME>": (tokens, D)}``, or
-``(D,)`` for a single token, which stock diffusers loads with ``pipe.load_textual_inversion(FILE)``. Every other one is
-``{"vectors": (stages, sides, tokens, D), "noun": (D,)}``, which :func:`networks.stage_pipeline.stage_prompt` puts into
-a ``StableDiffusionPipeline``.
+A subject with a single denoising stage whose key is its value is a textual-inversion embedding. The file is
+``{"<NAME>": (tokens, D)}``, or ``{"<NAME>": (D,)}`` for a single token. Stock diffusers loads it with
+``pipe.load_textual_inversion(FILE)``. Every other subject is ``{"vectors": (stages, sides, tokens, D), "noun": (D,)}``,
+which :func:`networks.stage_pipeline.stage_prompt` puts into a ``StableDiffusionPipeline``.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,15 @@ _MAKE_ONE = "make one from a run of SeFi-IDE with python -m tools.export_subject
 
 @dataclass(frozen=True)
 class SubjectFile:
-    """``vectors`` (stages, sides, tokens, D) of a subject, and the embedding (D,) of its class ``noun``, by which text
-    encoders are told apart."""
+    """One subject, and what tells whether it fits a text encoder."""
 
     name: str
     noun: str
+    """The class noun."""
     vectors: Tensor
+    """(stages, sides, tokens, D): one vector for each denoising stage, for key and value or both in one, and token."""
     noun_embedding: Tensor
+    """(D,): the class noun's embedding, by which another text encoder is noticed."""
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; raises :class:`LikenessError` when it cannot be written."""
@@ -46,7 +48,7 @@ class SubjectFile:
 
 
 def read_subject_file(path: Path) -> SubjectFile:
-    """A subject of several stages.
+    """A subject with vectors for several denoising stages, or for keys and values apart.
 
     Raises :class:`LikenessError` when the file is missing or holds something else.
     """
@@ -57,7 +59,7 @@ def read_subject_file(path: Path) -> SubjectFile:
                 raise LikenessError(f"{str(path)!r} is no exported subject; {_MAKE_ONE}")
             if "vectors" not in file.keys():  # noqa: SIM118 - not a dict
                 raise LikenessError(
-                    f"{str(path)!r} holds no stage vectors; a textual-inversion embedding is loaded with "
+                    f"{str(path)!r} holds no vectors of denoising stages; a textual-inversion embedding is loaded with "
                     "pipe.load_textual_inversion"
                 )
             return SubjectFile(
@@ -70,5 +72,5 @@ def read_subject_file(path: Path) -> SubjectFile:
 
 
 def same_embedding(first: Tensor, second: Tensor) -> bool:
-    """Whether two embeddings (D,) are one, up to the rounding of half precision."""
+    """Whether two embeddings (D,) are equal up to the rounding of half precision."""
     return first.shape == second.shape and torch.allclose(first.float(), second.float(), rtol=1e-2, atol=1e-3)

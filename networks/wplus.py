@@ -1,4 +1,4 @@
-"""The frozen pair of e4e and StyleGAN2 that W+ methods stand on, from a folder or from a public checkpoint."""
+"""The frozen pair of e4e and StyleGAN2 behind W+ methods, loaded from a folder or from a public checkpoint."""
 
 import json
 import pickle
@@ -22,7 +22,8 @@ from networks.pretrained import first_line
 from networks.stylegan2 import StyleGAN2, row_count
 from networks.weight_manifest import verify_if_listed
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
 CHECKPOINT_ENCODER = "Encoder4Editing"
 """What a checkpoint's options call e4e. pSp's own encoder has the same entry names and another meaning."""
 CHECKPOINT_WIDTH = 512
@@ -36,22 +37,30 @@ _BEGINNINGS = b"PK\x03\x04", pickle.dumps(torch.serialization.MAGIC_NUMBER, prot
 class WPlusEncoder(nn.Module):
     """e4e and its generator, frozen: aligned faces to W+ codes and back.
 
-    ``rows`` and ``width`` are the shape of a code, ``size`` the side of a generated picture in pixels, ``latent_avg``
-    (rows, width) the mean code that codes start from (zeros where the checkpoint's option ``start_from_latent_avg`` is
-    false), and ``fingerprint`` names the weights; caches of codes carry it.
+    Attributes:
+        rows: Rows of a code.
+        width: Channels of a row.
+        size: Side of a generated image in pixels.
+        latent_avg: The mean code (rows, width) that codes start from. It is zero where the checkpoint's option
+            ``start_from_latent_avg`` is false.
+        fingerprint: Names the weights; caches of codes carry it.
     """
 
     latent_avg: Tensor
 
     def __init__(self, encoder: E4E, generator: StyleGAN2, latent_avg: Tensor, fingerprint: str) -> None:
         super().__init__()
-        self.encoder, self.decoder, self.fingerprint = encoder, generator, fingerprint
+        self.encoder = encoder
+        self.decoder = generator
+        self.fingerprint = fingerprint
         self.register_buffer("latent_avg", latent_avg.float())
-        self.rows, self.width, self.size = generator.rows, generator.width, generator.size
+        self.rows = generator.rows
+        self.width = generator.width
+        self.size = generator.size
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "WPlusEncoder":
-        """Stays in evaluation mode whatever the trainer says."""
+        """Keep evaluation mode, whatever ``mode`` is."""
         return super().train(False)
 
     @torch.no_grad()
@@ -65,7 +74,7 @@ class WPlusEncoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """W+ codes (B, rows, width) to pictures (B, size, size, 3) uint8, with the registered noise.
+        """W+ codes (B, rows, width) to images (B, size, size, 3) uint8, with the registered noise.
 
         Raises :class:`LikenessError` for codes of another shape.
         """
@@ -76,8 +85,8 @@ class WPlusEncoder(nn.Module):
 def load_wplus(source: str) -> WPlusEncoder:
     """A folder that :func:`save_wplus` wrote, or a public e4e checkpoint (``.pt``), on the CPU in float32.
 
-    A checkpoint is read without running code from it. Raises :class:`LikenessError` where it is of another size or kind
-    or has entries that are missing, extra, no floating-point numbers or not finite, which are named.
+    A checkpoint is read without running code from it. Raises :class:`LikenessError` where it is of another size or
+    kind. The error names entries that are missing, extra, no floating-point numbers or not finite.
     """
     path = _existing(source)
     if path.is_dir():
@@ -86,7 +95,8 @@ def load_wplus(source: str) -> WPlusEncoder:
     else:
         state, size = _read_checkpoint(path)
         with torch.device("meta"):
-            encoder, generator = E4E(row_count(size)), StyleGAN2(size)
+            encoder = E4E(row_count(size))
+            generator = StyleGAN2(size)
     latent_avg = _fill(source, encoder, generator, state)
     return WPlusEncoder(encoder, generator, latent_avg, wplus_fingerprint(source))
 
@@ -108,7 +118,7 @@ def save_wplus(
             "mapping_layers": len(generator.style) - 1,
             "channels": generator.channels,
         },
-        "encoder": {"input_size": encoder.input_size, "stages": encoder.stages},
+        "encoder": {"input_size": encoder.input_size, "stages": encoder.blocks},
     }
     state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     state |= {f"decoder.{k}": v for k, v in generator.state_dict().items()} | {"latent_avg": latent_avg}
@@ -137,7 +147,9 @@ def _from_config(folder: Path) -> tuple[E4E, StyleGAN2]:
         settings = json.loads((folder / CONFIG_FILE).read_text())
         with torch.device("meta"):
             generator = StyleGAN2(**settings["generator"])
-            return E4E(generator.rows, generator.width, **settings["encoder"]), generator
+            # The file calls the encoder's blocks stages.
+            sizes = {"blocks" if name == "stages" else name: value for name, value in settings["encoder"].items()}
+            return E4E(generator.rows, generator.width, **sizes), generator
     except LikenessError as error:
         raise LikenessError(f"wplus: {file!r}: {error}") from error
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, OverflowError) as error:
@@ -159,7 +171,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
     options = file.get("opts") or {}
     if not isinstance(options, Mapping):
         raise LikenessError(f"wplus: {str(path)!r}: opts is a {type(options).__name__}, expected names with values")
-    kind, size = options.get("encoder_type", CHECKPOINT_ENCODER), options.get("stylegan_size", 1024)
+    kind = options.get("encoder_type", CHECKPOINT_ENCODER)
+    size = options.get("stylegan_size", 1024)
     if kind != CHECKPOINT_ENCODER:
         raise LikenessError(f"wplus: {str(path)!r} holds an encoder of type {kind}, only {CHECKPOINT_ENCODER} is read")
     if type(size) is not int or size not in CHECKPOINT_SIZES:
@@ -168,7 +181,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
             f"{CHECKPOINT_SIZES[0]} to {CHECKPOINT_SIZES[-1]}"
         )
     if (data := str(options.get("dataset_type", ""))).startswith("cars"):
-        # Its pictures are cropped to 4:3 on both sides of the networks.
+        # Its images are cropped to 4:3 on both sides of the networks.
         raise LikenessError(f"wplus: {str(path)!r} is of {data}, only encoders of square aligned faces are read")
     for name, value in file["state_dict"].items():
         if not isinstance(name, str):
@@ -185,7 +198,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], int]:
 def _load_plainly(path: Path) -> Any:
     """What ``torch.save`` wrote, of tensors and plain values only.
 
-    torch's own words are kept from the user: they recommend to load such a file by running what is in it.
+    torch's own message is not shown to the user: it recommends to load such a file by running the code in it.
     """
     try:
         with path.open("rb") as file:
@@ -205,14 +218,16 @@ def _load_plainly(path: Path) -> Any:
 
 
 def _fill(source: str, encoder: E4E, generator: StyleGAN2, state: Mapping[str, Tensor]) -> Tensor:
-    """Put the entries into both networks and return the mean code; all must be there, in these shapes and finite, no
-    others."""
+    """Put the entries into both networks and return the mean code.
+
+    Raises :class:`LikenessError` unless ``state`` has exactly the networks' entries, in their shapes and finite.
+    """
     entries = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     entries |= {f"decoder.{k}": v for k, v in generator.state_dict().items()}
     entries["latent_avg"] = torch.empty(generator.rows, generator.width)
     wanted = {name: tuple(value.shape) for name, value in entries.items()}
     found = {name: tuple(value.shape) for name, value in state.items()}
-    # Before the lists of names: a file of another size has hundreds of entries too few or too many.
+    # Checked before the lists of names: a file of another size has hundreds of entries too few or too many.
     wrong = sorted(name for name in wanted.keys() & found.keys() if wanted[name] != found[name])
     if wrong:
         name = wrong[0]

@@ -1,8 +1,7 @@
-"""Attribute directions in W+: the file that holds them, and how a code is edited with one.
+"""Attribute directions in W+: how they are fitted, the file that holds them, and how a code is edited with one.
 
-An edit is w' = w + s * vector on the direction's rows (InterFaceGAN and GANSpace edit so; W+ Adapter, arXiv 2311.17461,
-hands w' to its mapper as it would w). The strength s counts in steps of one unit of the attribute, see
-:func:`fit_directions`.
+An edit is w' = w + s * vector on the direction's rows as in InterFaceGAN and GANSpace. W+ Adapter (arXiv
+2311.17461) gives w' to its mapper in place of w. The strength s is a number of steps, see :func:`label_steps`.
 """
 
 import json
@@ -23,20 +22,20 @@ from networks.pretrained import first_line
 
 FORMAT = "likeness-directions-1"
 LIMIT = 6.0
-"""Largest strength either way: further off no code of a face is left."""
-
-
+"""Largest strength in both directions. Codes that are moved further are no longer codes of faces."""
 RESERVED = {"mix": "edits mix two people by that name", "__metadata__": "safetensors keeps that name for itself"}
 """Names that no direction can have, each with the reason."""
 
 
 @dataclass(frozen=True)
 class Direction:
-    """``vector`` (n, width) moves the n rows ``rows`` = (first, last), half-open; one row alone moves all of them."""
+    """One attribute's direction."""
 
     name: str
     rows: tuple[int, int]
+    """(first, last), half-open: the rows of a code that it moves."""
     vector: Tensor
+    """(last - first, width), or (1, width) for the same step in every row."""
 
     def apply(self, codes: Tensor, strength: float) -> Tensor:
         """Edited copy of W+ codes (B, rows, width).
@@ -99,7 +98,7 @@ def check_writable(path: Path) -> None:
 def write_directions(path: Path, directions: Sequence[Direction], encoder: str) -> None:
     """Save directions; ``encoder`` is the fingerprint of the W+ encoder in whose space they lie.
 
-    Raises :class:`LikenessError` when the file cannot be written; one that was there before is then as it was.
+    Raises :class:`LikenessError` when the file cannot be written. A file that was there before then stays as it was.
     """
     rows = {direction.name: list(direction.rows) for direction in directions}
     tensors = {direction.name: direction.vector.detach().float().cpu().contiguous() for direction in directions}
@@ -151,18 +150,20 @@ def _whole_rows(path: Path, name: str, given: Any) -> tuple[int, int]:
 
 
 def label_steps(labels: Tensor) -> Tensor:
-    """One step (A,) of each column of ``labels`` (N, A): between its values where it has two, else its standard
-    deviation."""
+    """One step (A,) of each column of ``labels`` (N, A).
+
+    It is the distance between the two values of a column that has two, and the standard deviation of any other.
+    """
     two = torch.tensor([len(column.unique()) <= 2 for column in labels.T])
     steps = torch.where(two, labels.double().amax(0) - labels.double().amin(0), labels.double().std(0))
     return steps.clamp(min=1e-12)
 
 
 def fit_directions(codes: Tensor, labels: Tensor) -> Tensor:
-    """What each attribute adds to a code when the others stay: (A, rows, width) from codes (N, rows, width).
+    """What one step of each attribute adds to a code while the others stay: (A, rows, width).
 
-    Least squares of the code on all columns of ``labels`` (N, A) and a constant. A strength of 1 is one of
-    :func:`label_steps` of the attribute.
+    Least squares of codes (N, rows, width) on all columns of ``labels`` (N, A) and a constant. :func:`label_steps` says
+    what one step is.
     """
     x = labels.double() - labels.double().mean(0)
     y = codes.double().flatten(1)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from contracts.errors import LikenessError
 
 Levels = Literal["three", "four"]
-COARSE, MIDDLE = (0, 4), (4, 8)
+COARSE = (0, 4)
+MIDDLE = (4, 8)
 
 
 def level_rows(rows: int, levels: Levels) -> dict[str, tuple[int, int]]:
@@ -36,11 +37,12 @@ def level_rows(rows: int, levels: Levels) -> dict[str, tuple[int, int]]:
 class WPlusMapper(nn.Module):
     """F_w: one map without bias per level, then one LayerNorm that all tokens share.
 
-    The map is linear as in W+ Adapter; with ``hidden`` it is two linear maps with a GELU and that many channels between
-    them (ours). ``tokens_per_level`` above 1 gives each level that many tokens (ours; the W+ Adapter has one).
-    ``tokens`` is their number N over all levels. ``mean`` (rows, width) is taken off every code first; it is zero as in
-    the W+ Adapter unless it is set, which is ours: codes share a large common part, and a map without bias is slow to
-    unlearn it.
+    The map is linear as in W+ Adapter. With ``hidden`` it is two linear maps with a GELU and that many channels between
+    them, which is ours. ``tokens_per_level`` gives each level so many tokens; W+ Adapter has one, more are ours.
+
+    ``tokens`` is the number N of tokens over all levels. ``mean`` (rows, width) is subtracted from every code first. It
+    is zero as in W+ Adapter unless it is set, which is ours: codes share a large common part, and a map without bias
+    unlearns it slowly.
     """
 
     mean: Tensor
@@ -68,7 +70,8 @@ class WPlusMapper(nn.Module):
         )
         self.norm = nn.LayerNorm(token_width)
         self.register_buffer("mean", torch.zeros(rows, width))
-        self.token_width, self.tokens = token_width, len(self.ranges) * tokens_per_level
+        self.token_width = token_width
+        self.tokens = len(self.ranges) * tokens_per_level
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, rows, width) to (B, N, token width), coarse tokens first."""
@@ -80,12 +83,12 @@ class WPlusMapper(nn.Module):
         return self.norm(torch.cat(parts, dim=1))
 
     def nobody(self, batch: int) -> Tensor:
-        """F_w(0), the tokens (B, N, token width) of no code at all: N copies of the norm's bias."""
+        """F_w(0), the tokens (B, N, token width) of a code of zeros: N copies of the norm's bias."""
         return self.norm.bias.expand(batch, self.tokens, -1)
 
 
 def _level_map(before: int, hidden: int | None, after: int) -> nn.Module:
-    """Without biases, so that nobody's code gives nobody's tokens."""
+    """The map of one level. It has no bias, so a code of zeros gives zeros, whatever was trained."""
     if hidden is None:
         return nn.Linear(before, after, bias=False)
     return nn.Sequential(nn.Linear(before, hidden, bias=False), nn.GELU(), nn.Linear(hidden, after, bias=False))

@@ -1,6 +1,6 @@
-"""Enrolling 8 subjects in one batch against one after the other, a row each: seconds per step and subject.
+"""Enrolling 8 subjects in one batch against one after the other: seconds per step and subject.
 
-On the small base model of :mod:`performance.models`, because the gain depends on the network.
+It runs on the small base model of :mod:`performance.models`, because the gain depends on the network.
 """
 
 import torch
@@ -10,7 +10,8 @@ from contracts.batch import SubjectBatch
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
-from networks.stage_tokens import clip_each
+from networks.subject_slots import clip_each
+from networks.subject_tensors import VECTORS
 from performance.models import small_backbone
 from performance.timing import Result, Rounds, compare
 
@@ -22,10 +23,11 @@ GOAL = 3.3
 def measure(rounds: Rounds | None = None) -> Result:
     """Milliseconds per step and subject, text encoder, attention loss and update included; reference / ours."""
     backbone = small_backbone()
-    together, alone = fresh(backbone, SUBJECTS), [fresh(backbone, (name,)) for name in SUBJECTS]
+    together = fresh(backbone, SUBJECTS)
+    alone = [fresh(backbone, (name,)) for name in SUBJECTS]
     rounds = compare(
-        lambda: enrol(together, SUBJECTS),
-        lambda: [enrol(model, (name,)) for model, name in zip(alone, SUBJECTS, strict=True)],
+        lambda: optimise(together, SUBJECTS),
+        lambda: [optimise(model, (name,)) for model, name in zip(alone, SUBJECTS, strict=True)],
         rounds,
         warmup=1,
     )
@@ -42,9 +44,9 @@ def fresh(backbone: Backbone, subjects: tuple[str, ...]) -> SefiIDE:
     return model
 
 
-def enrol(model: SefiIDE, subjects: tuple[str, ...]) -> Tensor:
+def optimise(model: SefiIDE, subjects: tuple[str, ...]) -> Tensor:
     """Optimise for ``STEPS`` steps from the beginning and return the vectors (S, stages, sides, tokens, D)."""
-    model.begin_wave(subjects)
+    model.start_group(subjects)
     parameters = [p for group in model.parameter_groups() for p in group["params"]]
     optimiser = torch.optim.AdamW(parameters, lr=model.learning_rate, fused=True)
     for step in range(STEPS):
@@ -53,8 +55,8 @@ def enrol(model: SefiIDE, subjects: tuple[str, ...]) -> Tensor:
         total.backward()
         clip_each(parameters, 1.0)
         optimiser.step()
-    model.harvest()
-    return torch.stack([model.vectors[name] for name in subjects])
+    model.collect()
+    return torch.stack([model.subjects[name][VECTORS] for name in subjects])
 
 
 def batch(model: SefiIDE, subjects: tuple[str, ...], step: int) -> SubjectBatch:
@@ -65,7 +67,7 @@ def batch(model: SefiIDE, subjects: tuple[str, ...], step: int) -> SubjectBatch:
         return torch.stack([keyed_normal(shape, what, name, step) for name in subjects])
 
     return SubjectBatch(
-        wave=subjects,
+        group=subjects,
         step=step,
         subjects=subjects,
         prompts=("a photo of a <subject>",) * len(subjects),

@@ -36,7 +36,8 @@ def measure(rounds: Rounds | None = None) -> Result:
         online, cached = fills(backbone, images, Path(folder))
         flops = _flops(lambda: step(online(batch))) / _flops(lambda: step(cached(batch)))
         rounds = compare(lambda: step(cached(batch)), lambda: step(online(batch)), rounds)
-    ours, reference = 1000 * rounds.ours, 1000 * rounds.reference
+    ours = 1000 * rounds.ours
+    reference = 1000 * rounds.reference
     share = reference / ours / flops
     return Result(
         "cached encoders, share of FLOP ratio", ours, reference, share, GOAL, "higher", "ms/step", rounds.self_ratio
@@ -44,24 +45,25 @@ def measure(rounds: Rounds | None = None) -> Result:
 
 
 def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[Fill, Fill]:
-    """(online, cached): two ways of putting the features of the same pictures and captions into a batch.
+    """(online, cached): two ways of putting the features of the same images and captions into a batch.
 
     The cache holds ``STORED`` of each, in random order, as a data set's cache does.
     """
-    draws = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
     side = backbone.resolution
-    pictures = torch.randint(256, (STORED, side, side, 3), generator=draws, dtype=torch.uint8)
+    pixels = torch.randint(256, (STORED, side, side, 3), generator=generator, dtype=torch.uint8)
     captions = [f"a photo of a person, number {number}" for number in range(STORED)]
     encoders = {
-        "moments": lambda rows: backbone.encode_moments(pictures[rows]),
+        "moments": lambda rows: backbone.encode_moments(pixels[rows]),
         "text": lambda rows: backbone.encode_text([captions[row] for row in rows]),
-        "clip": lambda rows: images.encode(pictures[rows]),
+        "clip": lambda rows: images.encode(pixels[rows]),
     }
     caches = {name: FeatureCache(folder, name, "benchmark") for name in encoders}
     for name, cache in caches.items():
         cache.append([str(row) for row in range(STORED)], encoders[name](list(range(STORED))))
-    targets, references = torch.randperm(STORED, generator=draws).split([BATCH_SIZE, STORED - BATCH_SIZE])
-    target, reference = targets.tolist(), references[:BATCH_SIZE].tolist()
+    targets, references = torch.randperm(STORED, generator=generator).split([BATCH_SIZE, STORED - BATCH_SIZE])
+    target = targets.tolist()
+    reference = references[:BATCH_SIZE].tolist()
 
     def fill(read: Callable[[str, list[int]], torch.Tensor], batch: PairBatch) -> PairBatch:
         return replace(
@@ -79,7 +81,7 @@ def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[F
 
 
 def training_step(model: SpotDiff) -> Callable[[PairBatch], None]:
-    """Forward, backward and update of stage 2."""
+    """Forward, backward and update of training stage 2."""
     optimiser = torch.optim.AdamW(model.parameter_groups(), lr=model.learning_rate, fused=True)
 
     def step(batch: PairBatch) -> None:

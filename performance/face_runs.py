@@ -1,7 +1,7 @@
 """ONNX runs per image for identity against ``FaceAnalysis.get`` with the five models of insightface's default pack.
 
-Both sides are counted, not timed: every ``run`` of every session, on the same pictures. The three models that
-insightface's default pack has besides detector and recogniser are stand-ins of the right shapes, as a run is a run.
+Both sides are counted, not timed: every ``run`` of every session, on the same images. The three models that
+insightface's default pack has besides detector and recogniser are stand-ins of the right shapes: only runs count.
 """
 
 import shutil
@@ -21,7 +21,8 @@ from performance.timing import Result
 from pocket.models.bank import collect, render_bank
 from pocket.models.paths import FACES_B
 
-IMAGES, GOAL = 16, 0.45
+IMAGES = 16
+GOAL = 0.45
 _OTHERS = {"1k3d68": (192, 3309), "2d106det": (192, 212), "genderage": (96, 3)}
 """Name, side of the input and width of the output of the further models."""
 
@@ -43,7 +44,8 @@ def measure() -> Result:
 
 def count_runs(work: Callable[[], object]) -> int:
     """How often ``work`` runs a session of ONNX Runtime."""
-    runs, run = 0, onnxruntime.InferenceSession.run
+    runs = 0
+    run = onnxruntime.InferenceSession.run
 
     def counted(self: onnxruntime.InferenceSession, *arguments: object, **more: object) -> object:
         nonlocal runs

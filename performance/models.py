@@ -68,18 +68,18 @@ def spotdiff(backbone: Backbone, image_width: int) -> SpotDiff:
 def pair_batch(model: SpotDiff, size: int, image_width: int) -> PairBatch:
     """A batch of noise with the shapes of cached features."""
     channels, height, width = model.backbone.latent_shape
-    draws = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     latents = (size, channels, height, width)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draws)
+        return torch.randn(shape, generator=generator)
 
     return PairBatch(
         sample_ids=tuple(f"b{i:04d}" for i in range(size)),
         moments=normal(size, 2 * channels, height, width),
         latent_noise=normal(*latents),
         noise=normal(*latents),
-        timestep=torch.randint(1000, (size,), generator=draws),
+        timestep=torch.randint(1000, (size,), generator=generator),
         text_states=normal(size, *_text_shape(model.backbone)),
         drop_identity=torch.arange(size) % 8 == 7,
         reference={"clip": normal(size, image_width)},
@@ -90,27 +90,27 @@ def pair_batch(model: SpotDiff, size: int, image_width: int) -> PairBatch:
 
 def request_batch(model: SpotDiff, size: int, image_width: int) -> RequestBatch:
     """Requests with noise in place of text states and features."""
-    draws = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
     return RequestBatch(
         request_ids=tuple(f"b{i:04d}" for i in range(size)),
         subjects=("s0000",) * size,
         prompts=("a photo of <subject>",) * size,
-        noise=torch.randn((size, *model.backbone.latent_shape), generator=draws),
-        text_states=torch.randn((size, *_text_shape(model.backbone)), generator=draws),
-        reference={"clip": torch.randn((size, image_width), generator=draws)},
+        noise=torch.randn((size, *model.backbone.latent_shape), generator=generator),
+        text_states=torch.randn((size, *_text_shape(model.backbone)), generator=generator),
+        reference={"clip": torch.randn((size, image_width), generator=generator)},
     )
 
 
-def part(batch: RequestBatch, index: int) -> RequestBatch:
+def one_request(batch: RequestBatch, index: int) -> RequestBatch:
     """Request ``index`` as a batch of its own."""
     one = slice(index, index + 1)
     return RequestBatch(
-        batch.request_ids[one],
-        batch.subjects[one],
-        batch.prompts[one],
-        batch.noise[one],
-        batch.text_states[one],
-        {name: value[one] for name, value in batch.reference.items()},
+        request_ids=batch.request_ids[one],
+        subjects=batch.subjects[one],
+        prompts=batch.prompts[one],
+        noise=batch.noise[one],
+        text_states=batch.text_states[one],
+        reference={name: value[one] for name, value in batch.reference.items()},
     )
 
 

@@ -12,19 +12,23 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from contracts.files import write_json
-from contracts.protocol import Prompt, Protocol
 from contracts.settings import JudgeSettings
-from leaderboard.plan.cards import list_cards, versions
-from leaderboard.plan.prompts import PROMPT_CLASSES
 from leaderboard.report.report import write_report
 from leaderboard.results.folder import Entry, Results, json_line
 from leaderboard.results.image_files import write_picture
 from leaderboard.results.vectors import encode_vector
+from metrics.card import versions
+from metrics.registry import list_cards
+from performance.protocol import made_up_protocol
 from performance.timing import Result, seconds
 
 LIMIT = 3.0
 ROUNDS = 12
-SUBJECTS, PROMPTS, SAMPLES, WIDTH, SIDE = 50, 25, 2, 64, 64
+SUBJECTS = 50
+PROMPTS = 25
+SAMPLES = 2
+WIDTH = 64
+SIDE = 64
 ENTRIES = {"real-photo": "ceiling", "prompt-only": "floor", "a": "method", "b": "method"}
 _SCORES_OF_IDENTITY = {"detection_rate", "identity_given_detection", "identity_misses_zero"}
 _NO_SCORES = {"diversity", "vendi", "kid"}
@@ -51,20 +55,11 @@ def measure() -> Result:
 def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     """Results with 200 records for each subject, of random scores; all images are one file under many names."""
     cards = list_cards(JudgeSettings("pocket/weights/faces_b", "pocket/weights/clip"), SAMPLES, subjects * PROMPTS)
-    protocol = Protocol(
+    protocol = made_up_protocol(
         subjects={f"s{i:03d}": "person" for i in range(subjects)},
-        prompts=tuple(
-            Prompt(f"p{i:02d}", PROMPT_CLASSES[i % len(PROMPT_CLASSES)], "a photo of a <subject>")
-            for i in range(PROMPTS)
-        ),
+        prompts=["a photo of a <subject>"] * PROMPTS,
         samples=SAMPLES,
-        sampler="ddim",
-        steps=1,
-        guidance=1.0,
         resolution=SIDE,
-        seed=0,
-        backbone="0" * 64,
-        photos="0" * 64,
         metrics=versions(cards),
     )
     rng = np.random.default_rng(0)
@@ -73,22 +68,23 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     write_json(results.cards, [card.to_json() for card in cards])
     photos = rng.standard_normal((subjects, 10, WIDTH)).astype(np.float32)
     save_file({f"{s}/held_out/clip": photos[i] for i, s in enumerate(protocol.subjects)}, results.galleries)
-    picture = root / "picture.png"
-    write_picture(picture, rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8), {})
+    image = root / "image.png"
+    write_picture(image, rng.integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8), {})
     for subject in protocol.subjects:
-        _link(picture, results.reference(subject))
+        _link(image, results.reference(subject))
     scores = ({card.name for card in cards} | {"identity"}) - _SCORES_OF_IDENTITY - _NO_SCORES
     about = {
-        "image_sha256": hashlib.sha256(picture.read_bytes()).hexdigest(),
+        "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
         "metric_versions": dict(protocol.metrics),
         "details": {"faces": 1, "tokens_cut": 0, "blank": False},
     }
     for label, kind in ENTRIES.items():
         folder = results.entry(label)
         folder.claim(Entry(label, kind, label if kind == "method" else ""))
-        lines, means = [], {"identity": 0.0} if kind == "floor" else {}
+        lines = []
+        means = {"identity": 0.0} if kind == "floor" else {}
         for request in protocol.requests:
-            _link(picture, folder.image(request.id))
+            _link(image, folder.image(request.id))
             record = {
                 "request_id": request.id,
                 "subject": request.subject,
@@ -104,6 +100,6 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     return results
 
 
-def _link(picture: Path, path: Path) -> None:
+def _link(image: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.hardlink_to(picture)
+    path.hardlink_to(image)

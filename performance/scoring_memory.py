@@ -1,7 +1,7 @@
 """Peak memory of a process that scores 1,000 images against one that scores 100: ours / reference.
 
-Each count is a process of its own, with all networks of the pocket judges in it, as memory that was freed stays with
-its process. The images are one set of files under many names.
+Each count of images has a process of its own, with all networks of the pocket judges in it: a process keeps memory that
+it has freed. The images are one set of files under many names.
 """
 
 import resource
@@ -12,8 +12,13 @@ from pathlib import Path
 
 from performance.timing import Result
 
-FEW, MANY, GOAL = 100, 1000, 1.05
-SUBJECTS, SAMPLES, PHOTOS, BATCH = 5, 2, 3, 16
+FEW = 100
+MANY = 1000
+GOAL = 1.05
+SUBJECTS = 5
+SAMPLES = 2
+PHOTOS = 3
+BATCH = 16
 SIDE = 256  # pixels: 1,000 such images that were kept by mistake would be a fifth of the process
 
 
@@ -44,41 +49,32 @@ def score_images(root: Path, images: int) -> int:
     """Score ``images`` images of a new results folder and return how many records there are."""
     from lightning.fabric import Fabric
 
-    from contracts.protocol import Prompt, Protocol
     from contracts.settings import JudgeSettings
-    from leaderboard.plan.cards import list_cards, versions
-    from leaderboard.plan.prompts import PROMPT_CLASSES
     from leaderboard.results.folder import Entry, Results
-    from leaderboard.results.galleries import make_galleries, save_galleries
+    from leaderboard.results.galleries import save_galleries
     from leaderboard.results.image_files import write_picture
     from leaderboard.score.scoring import load_judges, score
+    from metrics.card import versions
+    from metrics.gallery import make_galleries
+    from metrics.registry import list_cards
+    from performance.protocol import made_up_protocol
     from pocket.models.paths import CLIP, FACES_A, FACES_B
 
     settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A))
     subjects = render_subjects()
-    protocol = Protocol(
+    protocol = made_up_protocol(
         subjects={subject.id: subject.noun for subject in subjects},
-        prompts=tuple(
-            Prompt(f"p{i}", PROMPT_CLASSES[i % len(PROMPT_CLASSES)], f"a photo of a <subject>, number {i}")
-            for i in range(images // (SUBJECTS * SAMPLES))
-        ),
+        prompts=[f"a photo of a <subject>, number {i}" for i in range(images // (SUBJECTS * SAMPLES))],
         samples=SAMPLES,
-        sampler="ddim",
-        steps=1,
-        guidance=1.0,
         resolution=SIDE,
-        seed=0,
-        backbone="0" * 64,
-        photos="0" * 64,
         metrics=versions(list_cards(settings, SAMPLES, images)),
     )
-    results, entry, judges = (
-        Results(root),
-        Entry("method", "method", "0" * 64, protocol=protocol.hash),
-        load_judges(settings),
-    )
+    results = Results(root)
+    entry = Entry("method", "method", "0" * 64, protocol=protocol.hash)
+    judges = load_judges(settings)
     results.write_protocol(protocol)
-    save_galleries(results.galleries, make_galleries(judges, subjects), protocol.hash)
+    seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+    save_galleries(results.galleries, make_galleries(subjects, seen), protocol.hash)
     folder = results.entry(entry.label)
     folder.claim(entry)
     files: dict[tuple[str, int], Path] = {}
@@ -101,7 +97,7 @@ def render_subjects() -> list:
     """Subjects with a reference and ``PHOTOS`` held-out photos each, the pocket world's enlarged to ``SIDE``."""
     import numpy as np
 
-    from datamodules.subjects import SubjectPhotos
+    from metrics.gallery import SubjectPhotos
     from pocket.models.bank import collect, render_bank
 
     bank = collect(render_bank("memory", SUBJECTS, 1 + PHOTOS, plain=True))

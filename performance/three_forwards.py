@@ -1,4 +1,4 @@
-"""Stage 2 of PIDiff, three forwards of the UNet and one backward, against a step of one forward: time over FLOPs.
+"""Training stage 2 of PIDiff, with three forwards of the UNet, against a step with one: time over FLOPs.
 
 The two steps do different work, so their ratio is divided by that of their FLOPs: 1 means that the two targets cost
 what their arithmetic costs and nothing else.
@@ -29,7 +29,8 @@ def measure(rounds: Rounds | None = None) -> Result:
     three, one = steps()
     flops = _flops(three) / _flops(one)
     rounds = compare(three, one, rounds)
-    ours, reference = 1000 * rounds.ours, 1000 * rounds.reference
+    ours = 1000 * rounds.ours
+    reference = 1000 * rounds.reference
     share = ours / reference / flops
     return Result(
         "three forwards, time over FLOPs", ours, reference, share, GOAL, "lower", "ms/step", rounds.self_ratio
@@ -37,7 +38,7 @@ def measure(rounds: Rounds | None = None) -> Result:
 
 
 def steps() -> tuple[Step, Step]:
-    """(three, one): the training step of stage 2, and one that has the face's loss only; each with the update."""
+    """(three, one): the step of training stage 2, and a step with the face's loss only. Both update the weights."""
     torch.manual_seed(0)
     model = PIDiff(load_backbone(str(BASE)), *CODE)
     batch = noise_batch(model)
@@ -52,12 +53,12 @@ def steps() -> tuple[Step, Step]:
         return step
 
     whole = update(lambda: torch.stack(list(model.loss_terms(batch).values())).sum())
-    whole()  # freezes the queries for both, as stage 2 does, and makes the optimiser's state
+    whole()  # freezes the queries for both, as training stage 2 does, and makes the optimiser's state
     return whole, update(lambda: one_forward(model, batch))
 
 
 def one_forward(model: PIDiff, batch: PairBatch) -> torch.Tensor:
-    """Stage 2's loss on the face alone, which needs no target of the other forwards."""
+    """The loss of training stage 2 on the face alone, which needs no target of the other forwards."""
     noisy, target = model.noisy_and_target(batch)
     with torch.no_grad():
         tokens = model.identity_tokens(batch.reference["wplus"], batch.drop_identity)

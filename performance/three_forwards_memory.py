@@ -20,7 +20,9 @@ GOAL = 1.1
 def measure(rounds: Rounds | None = None) -> Result:
     """MB above what is held between steps. A count of bytes needs no rounds; two runs of the reference must agree."""
     three, one = steps()
-    ours, reference, again = peak_bytes(three), peak_bytes(one), peak_bytes(one)
+    ours = peak_bytes(three)
+    reference = peak_bytes(one)
+    again = peak_bytes(one)
     ratio = ours / reference
     return Result(
         "three forwards, peak memory", ours / 1e6, reference / 1e6, ratio, GOAL, "lower", "MB", again / reference

@@ -1,4 +1,4 @@
-"""Time two ways of doing the same work side by side, and say honestly what came out."""
+"""Time two ways of doing the same work side by side, and say whether the machine was quiet enough to tell."""
 
 import gc
 import os
@@ -18,13 +18,13 @@ AA_TOLERANCE = 0.05
 class Rounds:
     """Seconds of rounds that alternated between ours and the reference, of the same amount of work each.
 
-    Rounds alternate so that a slow phase of the machine hits both sides, and the fastest one counts because noise only
-    adds. ``least`` of 14 leave 7 in each half of the reference; while its halves disagree more rounds follow, ``most``
-    at the most.
+    Rounds alternate, so that a slow phase of the machine hits both sides. The fastest one counts, because noise only
+    adds. After ``least`` rounds, more follow while the two halves of the reference disagree, up to ``most`` in all.
     """
 
     def __init__(self, least: int = 14, most: int = 42) -> None:
-        self.least, self.most = least, most
+        self.least = least
+        self.most = most
         self._ours: list[float] = []
         self._reference: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Stage 2 of SpotDiff under Lightning against the same step written by hand: seconds per step, ours / reference.
+"""Training stage 2 of SpotDiff under Lightning against the same step by hand: seconds per step, ours / reference.
 
 Both sides train in one process and take turns: the loader that feeds Lightning runs the reference's steps between two
 chunks of batches. Ours includes Lightning's loop, the loss terms' log and TensorBoard as ``train.py`` sets them up.
@@ -57,7 +57,8 @@ def fit(model: SpotDiff, batches: Iterable[PairBatch]) -> None:
 class _Feed(L.LightningDataModule):
     def __init__(self, batches: Iterable[PairBatch], mean: Tensor) -> None:
         super().__init__()
-        self._batches, self._mean = batches, mean
+        self._batches = batches
+        self._mean = mean
 
     def feature_mean(self, name: str) -> Tensor:
         return self._mean
@@ -68,7 +69,8 @@ class _Feed(L.LightningDataModule):
 
 def hand_written(model: SpotDiff, batch: PairBatch) -> Callable[[], None]:
     """One training step as a script would have it, on the networks of ``model``."""
-    backbone, weight = model.backbone, model.orthogonality_weight
+    backbone = model.backbone
+    weight = model.orthogonality_weight
     optimiser = torch.optim.AdamW(
         model.parameter_groups(), lr=model.learning_rate, weight_decay=model.weight_decay, fused=True
     )
@@ -115,7 +117,9 @@ class TakingTurns:
     """
 
     def __init__(self, batch: PairBatch, reference: Callable[[], None], rounds: Rounds) -> None:
-        self._batch, self._reference, self._rounds = batch, reference, rounds
+        self._batch = batch
+        self._reference = reference
+        self._rounds = rounds
 
     def __iter__(self) -> Iterator[PairBatch]:
         for _ in range(STEPS_PER_ROUND):

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from contracts.errors import LikenessError
 from pocket.models import paths
 from pocket.models.bank import load_bank
-from pocket.models.base_model import train_base
+from pocket.models.base_model import TrainingData, train_base
 from pocket.models.clip import train_clip
 from pocket.models.export import export_base, export_clip
 from pocket.models.faces import train_packs
@@ -41,9 +41,8 @@ def train_parts(parts: list[str], work: Path) -> None:
         moments = encode_bank(vae, bank, work)
         train_decoder(vae, bank, moments, work, steps=5000)
         tokenizer = build_tokenizer([*bank.captions, *bank.descriptions()], work / "tokenizer_base")
-        text_encoder, unet = train_base(
-            moments, bank, bank_masks(bank, work), vae.config.scaling_factor, tokenizer, work
-        )
+        data = TrainingData(bank, moments, bank_masks(bank, work), vae.config.scaling_factor, tokenizer)
+        text_encoder, unet = train_base(data, work)
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
         train_packs(bank, work, paths.WEIGHTS)

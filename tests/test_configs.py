@@ -87,7 +87,8 @@ def test_no_method_is_tuned_on_a_prompt_that_it_is_tested_on() -> None:
     for path in PROMPTS:
         tested[path.stem.startswith("pocket")] |= {words(prompt.text) for prompt in read_prompts(str(path))}
     assert all(tested.values())
-    validated = {path: yaml.safe_load(path.read_text())["data"].get("validation_prompts", []) for path in METHODS}
+    data = {path: yaml.safe_load(path.read_text())["data"] for path in METHODS}
+    validated = {path: part.get("validation", {}).get("prompts", []) for path, part in data.items()}
     assert any(validated.values())
     for path, prompts in validated.items():
         assert not {words(prompt) for prompt in prompts} & tested[path.parent.name == "pocket"], path

@@ -1,4 +1,4 @@
-"""Enrolling subjects with ``train.py`` end to end: alone and together, in waves, in two processes, interrupted."""
+"""Enrolling subjects with ``train.py`` end to end: alone and together, in groups, in two processes, interrupted."""
 
 import hashlib
 import io
@@ -25,11 +25,11 @@ import train
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from datamodules.schema import features
-from lightning_modules import sefi_ide
+from lightning_modules import per_subject
 from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.clip_judge import ClipJudge
-from networks.subject_vectors import missing_subjects
+from networks.subject_tensors import VECTORS, missing_subjects
 from pocket.render.dataset import rows_of
 from tests.helpers.batches import request_batch
 from tests.helpers.enrolment import NAMES, STEPS, arguments, enrol, vectors
@@ -69,8 +69,8 @@ def test_all_test_subjects_are_enrolled_and_nothing_else_is_kept(together: Path,
     assert manifest["steps"] == STEPS
     assert manifest["trainable_parameters"] == 5 * 2 * 32
     assert 0 < 3 * manifest["enrol_seconds"] <= manifest["seconds"] + ROUNDING
-    assert [wave["at_once"] for wave in manifest["enrolment"].values()] == [3, 3, 3]
-    seconds = {wave["seconds"] for wave in manifest["enrolment"].values()}
+    assert [timing["at_once"] for timing in manifest["enrolment"].values()] == [3, 3, 3]
+    seconds = {timing["seconds"] for timing in manifest["enrolment"].values()}
     assert len(seconds) == 1 and seconds.pop() == pytest.approx(3 * manifest["enrol_seconds"], abs=0.03)
 
 
@@ -129,24 +129,24 @@ def test_subjects_are_independent_in_double_precision(
     for subjects in ([LAST], [*NAMES, further]):
         run = enrol(tiny_world, tmp_path / str(len(subjects)), subjects, **more)
         state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        found.append(state["vectors.values"][list(state["vectors._extra_state"]["nouns"]).index(LAST)])
+        found.append(state["subjects.values/vectors"][list(state["subjects._extra_state"]["nouns"]).index(LAST)])
     alone, company = found
     assert alone.dtype == torch.float64
     torch.testing.assert_close(alone, company, rtol=0, atol=1e-10)
 
 
-def test_waves_end_where_one_wave_does(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
+def test_groups_end_where_one_group_does(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     run = enrol(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
     assert_same(vectors(together), vectors(run))
     manifest = json.loads((run / "manifest.json").read_text())
     assert (manifest["steps"], manifest["subjects"], manifest["subjects_at_once"]) == (2 * STEPS, 3, 2)
-    waves = manifest["enrolment"]
-    assert tuple(waves) == NAMES and [waves[name]["at_once"] for name in NAMES] == [2, 2, 1]
-    first, second, third = (waves[name]["seconds"] for name in NAMES)
+    timings = manifest["enrolment"]
+    assert tuple(timings) == NAMES and [timings[name]["at_once"] for name in NAMES] == [2, 2, 1]
+    first, second, third = (timings[name]["seconds"] for name in NAMES)
     assert first == second and first + third <= manifest["seconds"] + ROUNDING
 
 
-@pytest.mark.parametrize("at_once", [3, 2], ids=["one wave", "a process without a subject"])
+@pytest.mark.parametrize("at_once", [3, 2], ids=["one group", "a process without a subject"])
 def test_two_processes_divide_the_subjects(at_once: int, together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     both = {"trainer__devices": 2, "trainer__strategy": "ddp_fork", "data__enrolment__at_once": at_once}
     run = enrol(tiny_world, tmp_path / "run", **both)
@@ -154,21 +154,21 @@ def test_two_processes_divide_the_subjects(at_once: int, together: Path, tiny_wo
     assert json.loads((run / "manifest.json").read_text())["processes"] == 2
 
 
-@pytest.mark.parametrize("step", [STEPS - 1, STEPS, STEPS + 3], ids=["first wave", "between", "second wave"])
+@pytest.mark.parametrize("step", [STEPS - 1, STEPS, STEPS + 3], ids=["first group", "between", "second group"])
 def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
     step: int, together: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
     given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
     assert train.main([*given, *fault("Signal", name="SIGTERM", step=step)]) == 143
     kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
-    assert kept["vectors._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
-    noted = kept["vectors._extra_state"]["waves"]
+    assert kept["subjects._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
+    noted = kept["subjects._extra_state"]["timings"]
     assert train.main(given) == 0
     assert_same(vectors(together), vectors(tmp_path / "run"))
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["steps_of_this_start"] == 2 * STEPS - step
-    for name, wave in noted.items():
-        assert manifest["enrolment"][name]["seconds"] > wave["seconds"] - 0.005, "the time before counts too"
+    for name, timing in noted.items():
+        assert manifest["enrolment"][name]["seconds"] > timing["seconds"] - 0.005, "the time before counts too"
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
@@ -207,15 +207,15 @@ def test_the_time_of_validation_is_not_that_of_enrolling(
 
         return moved
 
-    monkeypatch.setattr(sefi_ide, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(per_subject, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(SefiIDE, "training_step", moving(1.0, SefiIDE.training_step))
     monkeypatch.setattr(SefiIDE, "validation_step", moving(100.0, SefiIDE.validation_step))
-    validation = {"data__validation_prompts": "[a photo of a <subject>]", "trainer__check_val_every_n_epoch": "null"}
+    validation = {"data__validation__prompts": "[a photo of a <subject>]", "trainer__check_val_every_n_epoch": "null"}
     more = {"trainer__val_check_interval": 3, "data__enrolment__at_once": 1}
     run = enrol(tiny_world, tmp_path / "run", NAMES[:2], **validation, **more)
     assert now[0] >= 2 * STEPS + 400
-    waves = json.loads((run / "manifest.json").read_text())["enrolment"]
-    assert waves == {name: {"seconds": float(STEPS), "at_once": 1} for name in NAMES[:2]}
+    timings = json.loads((run / "manifest.json").read_text())["enrolment"]
+    assert timings == {name: {"seconds": float(STEPS), "at_once": 1} for name in NAMES[:2]}
 
 
 class Bar(ProgressBar):
@@ -229,7 +229,7 @@ class Bar(ProgressBar):
         self.shown.append(self.get_metrics(trainer, pl_module).get("enrolled"))  # type: ignore[arg-type]
 
 
-def test_the_progress_bar_counts_a_waves_subjects_with_its_last_step(
+def test_the_progress_bar_counts_a_groups_subjects_with_its_last_step(
     together: Path, tiny_world: TinyWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also in a run that starts from vectors of all of them."""
@@ -249,8 +249,8 @@ def test_subjects_may_be_called_like_parts_of_a_module(tiny_world: TinyWorld, tm
     Dataset.from_list(rows, features=features()).to_parquet(folder / "test.parquet")
     run = enrol(tiny_world, tmp_path / "run", data__source=folder)
     module = Run(run).load()
-    assert isinstance(module, SefiIDE) and sorted(module.vectors.known) == sorted(names.values())
-    assert all(torch.equal(module.vectors[name], value) for name, value in vectors(run).items())
+    assert isinstance(module, SefiIDE) and sorted(module.subjects.known) == sorted(names.values())
+    assert all(torch.equal(module.subjects[name][VECTORS], value) for name, value in vectors(run).items())
 
 
 def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_an_object_is_enrolled_like_a_person(tiny_world: TinyWorld, tmp_path: Pa
     faces = {"data__enrolment__faces": tiny_world.faces, "data__enrolment__face_classes": "[person]"}
     run = enrol(tiny_world, tmp_path / "run", data__source=folder, **faces)
     module = Run(run).load()
-    assert isinstance(module, SefiIDE) and module.vectors.nouns == {NAMES[0]: "hat"}
+    assert isinstance(module, SefiIDE) and module.subjects.nouns == {NAMES[0]: "hat"}
     noun = module.noun_embedding("hat")
-    assert (module.vectors[NAMES[0]] - noun).norm(dim=-1).min() > 20 * by_decay(module, noun)
+    assert (module.subjects[NAMES[0]][VECTORS] - noun).norm(dim=-1).min() > 20 * by_decay(module, noun)
 
 
 def test_validation_of_an_object_speaks_of_its_class(
@@ -283,8 +283,8 @@ def test_validation_of_an_object_speaks_of_its_class(
 
     monkeypatch.setattr(ClipJudge, "text_features", text_features)
     prompts = f"['a photo of a <subject>', 'a <subject> and a <{NAMES[1]}>']"
-    validation = {"data__validation_prompts": prompts, "trainer__check_val_every_n_epoch": "null"}
-    validation["data__validation_subjects"] = 1
+    validation = {"data__validation__prompts": prompts, "trainer__check_val_every_n_epoch": "null"}
+    validation["data__validation__subjects"] = 1
     judges = {"judges__faces": tiny_world.faces, "judges__clip": tiny_world.clip, "trainer__val_check_interval": STEPS}
     enrol(tiny_world, tmp_path / "run", NAMES[:2], data__source=folder, **validation, **judges)
     assert heard == {"a photo of a hat", "a hat and a person"}
@@ -359,7 +359,7 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         "accumulation": ({"trainer__accumulate_grad_batches": 2}, ["accumulate_grad_batches must be 1"]),
         "too short": (
             {"trainer__max_steps": STEPS, "data__enrolment__at_once": 2},
-            ["trainer.max_steps 6", "2 waves", "at_once"],
+            ["trainer.max_steps 6", "2 groups", "at_once"],
         ),
         "too long": ({"trainer__max_steps": STEPS + 2}, ["trainer.max_steps 8", "6 steps", "data.enrolment.steps"]),
         "epochs": ({"trainer__max_epochs": 2}, ["trainer.max_epochs is 2", "must be 1"]),
@@ -372,27 +372,27 @@ def mistakes(world: TinyWorld, folder: Path, alone: Path) -> dict[str, tuple[dic
         "no brackets": ({"data__subjects": NAMES[0]}, ["data.subjects must be a list of names in brackets"]),
         "no subject": ({"data__subjects": "[]"}, ["data.subjects is empty", "null"]),
         "validation prompt": (
-            {"data__validation_prompts": "[a photo]"},
-            ["data.validation_prompts", "'a photo'", "must hold <subject> once"],
+            {"data__validation__prompts": "[a photo]"},
+            ["data.validation.prompts", "'a photo'", "must hold <subject> once"],
         ),
         "validation stranger": (
-            {"data__validation_prompts": "[a <subject> and a <nobody>]"},
+            {"data__validation__prompts": "[a <subject> and a <nobody>]"},
             ["'a <subject> and a <nobody>'", "<nobody> names no subject"],
         ),
         "validation later": (
-            {"data__validation_prompts": f"[a <subject> and a <{LAST}>]", "data__enrolment__at_once": 2},
-            [f"<{LAST}> is nobody who is enrolled in the first wave", NAMES[0]],
+            {"data__validation__prompts": f"[a <subject> and a <{LAST}>]", "data__enrolment__at_once": 2},
+            [f"<{LAST}> is not a subject of the first group", NAMES[0]],
         ),
         "validation twice": (
-            {"data__validation_prompts": f"[a <subject> and a <{NAMES[0]}>]"},
+            {"data__validation__prompts": f"[a <subject> and a <{NAMES[0]}>]"},
             [f"is drawn for {NAMES[0]} too"],
         ),
         "validation glued": (
-            {"data__validation_prompts": "[a photo of a super<subject>]", **validated},
+            {"data__validation__prompts": "[a photo of a super<subject>]", **validated},
             ["data.validation_prompts", "'a photo of a super<subject>'", "must stand alone"],
         ),
         "validation long": (
-            {"data__validation_prompts": f"['{22 * 'a '}<subject>']", **validated},
+            {"data__validation__prompts": f"['{22 * 'a '}<subject>']", **validated},
             ["data.validation_prompts", "<subject> reaches to token 23"],
         ),
         "misspelt key": ({"data__enrolment__stepz": 3}, ["data.enrolment", "stepz", "did you mean"]),

@@ -13,7 +13,7 @@ from lightning_modules.run import Run
 from networks.face_alignment import VERSION
 from tests.helpers.faults import fault
 from tests.helpers.tiny import tiny_wplus
-from tests.helpers.training import TinyWorld
+from tests.helpers.training import TinyWorld, stage
 
 STEPS = 6
 
@@ -23,9 +23,14 @@ def unbroken(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) ->
     """A run that nothing disturbed, validated once."""
     output = tmp_path_factory.mktemp("pidiff") / "unbroken"
     judged = {"judges.faces": tiny_world.faces, "judges.clip": tiny_world.clip}
-    validated = {"data.validation_prompts": list(tiny_world.prompts), "trainer.val_check_interval": STEPS}
+    validated = {"data.validation.prompts": list(tiny_world.prompts), "trainer.val_check_interval": STEPS}
     assert train.main(tiny_world.pidiff(output, **validated, **judged)) == 0
     return output
+
+
+def alone(subject: str) -> dict[str, object]:
+    """A phase on one person in place of aligned faces and pairs."""
+    return {"data.first_stage": stage("faces.PersonStage", subject=subject)}
 
 
 def adapter(run: Path) -> dict[str, torch.Tensor]:
@@ -59,7 +64,7 @@ def test_sigterm_in_either_stage_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"data.face_steps": 0}, "other batches: `face_steps` differs (2 there, 0 here)"),
+        ({"data.first_stage": "null"}, "other batches: `first_stage.kind` differs (FaceStage there, None here)"),
         ({"model.levels": "four"}, "the checkpoint was made with model.levels 'three', here it is 'four'"),
     ],
     ids=["batches", "model"],
@@ -96,7 +101,7 @@ def test_a_centred_run_keeps_the_mean_code_in_its_adapter(tiny_world: TinyWorld,
 def test_a_short_phase_on_one_person_tunes_keys_and_values_only(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
-    person = {"data.person": "s0033", "start_from": unbroken, "trainer.max_steps": 2}
+    person = {**alone("s0033"), "start_from": unbroken, "trainer.max_steps": 2}
     assert train.main(tiny_world.pidiff(tmp_path / "run", **person)) == 0
     before, after = adapter(unbroken), adapter(tmp_path / "run")
     for name, value in after.items():
@@ -119,7 +124,10 @@ def test_an_encoder_that_does_not_fit_is_one_line(
     file = tiny_wplus(tmp_path / "wplus") / "model.safetensors"
     tensors = {key: tensor for key, tensor in load_file(file).items() if key != name}
     save_file(tensors | ({} if value is None else {name: value}), file, metadata={"format": "pt"})
-    changes = {"data.wplus_encoder": tmp_path / "wplus", "data.cache_dir": tmp_path / "cache"}
+    changes = {
+        "data.features": tiny_world.wplus_feature(encoder=str(tmp_path / "wplus")),
+        "data.cache_dir": tmp_path / "cache",
+    }
     assert train.main(tiny_world.pidiff(tmp_path / "run", **changes)) == 2
     line = capfd.readouterr().err.splitlines()[-1]
     assert line.startswith("error: ") and words in line, line
@@ -137,13 +145,14 @@ def test_an_encoder_that_does_not_fit_is_one_line(
         ({"model.scale": -5}, ["model.scale is -5.0", "0 or more"]),
         ({"model.background_weight": ".nan"}, ["model.background_weight is nan", "0 or more"]),
         ({"model.levels": "five"}, ["levels", "five"]),
-        ({"data.wplus_encoder": "null"}, ["'wplus'", "set wplus_encoder"]),
-        ({"data.wplus_encoder": "no-such-folder"}, ["no-such-folder"]),
-        ({"data.detector": "no-such-pack"}, ["no-such-pack"]),
-        ({"data.face_texts": "[]"}, ["face_texts"]),
-        ({"data.features": "[clip]"}, ["add wplus to data.features"]),
-        ({"data.features": "[clip]", "data.face_steps": 0}, ["data.features is ['clip']", "needs 'wplus'"]),
-        ({"data.person": "s0099"}, ["data.person 's0099' has no photo"]),
+        ({"data.features": "{wplus: {detector: null}}"}, ["data.features.wplus.encoder is missing", "detector: ..."]),
+        ({"data.features": "{wplus: {encoder: no-such-folder, detector: null}}"}, ["no-such-folder"]),
+        ({"data.features.wplus": "{encoder: pocket/weights/style, detector: no-such-pack}"}, ["no-such-pack"]),
+        ({"data.first_stage.init_args.texts": "[]"}, ["data.first_stage.texts is empty"]),
+        ({"data.first_stage.init_args.steps": 0}, ["data.first_stage.steps is 0", "data.first_stage null"]),
+        ({"data.features": "{}"}, ["add wplus to data.features"]),
+        ({"data.features": "{}", "data.first_stage": "null"}, ["data.features has no feature", "needs 'wplus'"]),
+        (alone("s0099"), ["data.first_stage.subject 's0099' has no photo"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

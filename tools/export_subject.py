@@ -14,7 +14,7 @@ from contracts.errors import LikenessError
 from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.subject_file import SubjectFile
-from networks.subject_vectors import missing_subjects
+from networks.subject_tensors import missing_subjects
 
 
 def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
@@ -25,9 +25,9 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     module = Run(run).load()
     if not isinstance(module, SefiIDE):
         raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
-    if subject not in module.vectors.known:
-        raise LikenessError(missing_subjects([subject], module.vectors.known, str(run)))
-    vectors, noun = module.scaled(subject), module.vectors.nouns[subject]
+    if subject not in module.subjects.known:
+        raise LikenessError(missing_subjects([subject], module.subjects.known, str(run)))
+    vectors, noun = module.scaled(subject), module.subjects.nouns[subject]
     SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
     if vectors.shape[:2] == (1, 1):
         return f'pipe.load_textual_inversion("{output}"), then write <{subject}> in a prompt'

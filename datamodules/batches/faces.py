@@ -1,17 +1,78 @@
-"""The batches of PIDiff's other stages: aligned faces drawn from their own W+ codes, and one person's only photo."""
+"""The other stages of PIDiff: aligned faces with their own W+ codes first, or one person's only photo at the end."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from contracts.batch import FaceBatch
 from contracts.errors import LikenessError
-from datamodules.batches.pairs import TIMESTEPS, Drops, PairStream
-from datamodules.features.cache import content_key
-from datamodules.features.encoders import Features
-from datamodules.index import Photo
-from datamodules.samplers import global_batch, per_process, share
-from networks.keyed_noise import keyed_generator, keyed_normal
+from datamodules.batches.pairs import TIMESTEPS, PairStream, TrainingData
+from datamodules.batches.stage import Stage, check_steps
+from datamodules.features.registry import Settings
+from datamodules.index import Photo, reference_of
+from datamodules.samplers import Stream, per_process
+from networks.keyed_noise import keyed_generator
+
+
+@dataclass
+class FaceStage(Stage):
+    """Batches of aligned faces, which a method learns to generate from their own codes.
+
+    Args:
+        steps: Number of batches.
+        texts: What is said of any aligned face; one of them is drawn for each.
+    """
+
+    steps: int
+    texts: list[str]
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+        if not self.texts:
+            raise LikenessError("data.first_stage.texts is empty: give at least one text that is true of any face")
+
+    def features(self, given: Settings) -> Settings:
+        """The codes with background, and the latents of the same crops, by the settings of ``wplus``."""
+        if "wplus" not in given:
+            raise LikenessError(
+                "data.first_stage is of aligned faces: add wplus to data.features, or give data.first_stage null"
+            )
+        wplus = given["wplus"]
+        return {"wplus_background": wplus, "face_moments": {"detector": wplus["detector"]}}
+
+    def stream(self, data: TrainingData) -> "FaceStream":
+        return FaceStream(data, self.texts)
+
+
+@dataclass
+class PersonStage(Stage):
+    """A short phase on one person in place of the pairs (PIDiff-R, our reading of "identity-tailored").
+
+    Args:
+        subject: Tune on the reference photo of this subject alone, of any split.
+    """
+
+    subject: str
+
+    def own_photos(self, dataset: Sequence[Photo]) -> list[Photo]:
+        """The subject's reference photo.
+
+        Raises:
+            LikenessError: the subject has no photo.
+        """
+        photos = [photo for photo in dataset if photo.subject_id == self.subject]
+        if not photos:
+            raise LikenessError(f"data.first_stage.subject {self.subject!r} has no photo in the dataset")
+        return [reference_of(photos)]
+
+    def stream(self, data: TrainingData) -> "PersonStream":
+        (photo,) = self.own_photos(data.dataset)
+        return PersonStream(photo, data)
+
+    def training(self, data: TrainingData) -> tuple[Stream, int]:
+        stream = self.stream(data)
+        return stream, len(stream)
 
 
 class FaceStream:
@@ -22,75 +83,48 @@ class FaceStream:
     random in a sample is keyed by (seed, epoch, sample id).
 
     Raises:
-        LikenessError: there are no texts, or the batch cannot be divided over the processes.
+        LikenessError: the batch cannot be divided over the processes.
     """
 
-    def __init__(
-        self,
-        photos: Sequence[Photo],
-        features: Features,
-        texts: Sequence[str],
-        batch_size: int,
-        seed: int,
-        drops: Drops,
-        rank: int = 0,
-        count: int = 1,
-    ) -> None:
-        if not texts:
-            raise LikenessError("face_steps asks for a stage on aligned faces: set face_texts, what to say of any face")
-        per_process(batch_size, count)
-        self._photos, self._features, self._texts = photos, features, tuple(texts)
-        self._batch_size, self._seed, self._drops, self._rank, self._count = batch_size, seed, drops, rank, count
+    def __init__(self, data: TrainingData, texts: Sequence[str]) -> None:
+        per_process(data.batch_size, data.count)
+        self._data = data
+        self._texts = tuple(texts)
 
     def __getitem__(self, number: int) -> FaceBatch:
-        everything = global_batch(number, self._batch_size, len(self._photos), self._seed)
-        samples = [(epoch, self._photos[i]) for epoch, i in share(everything, self._rank, self._count)]
+        data, features = self._data, self._data.features
+        samples = data.samples(number, data.photos)
         timesteps, no_identity, texts = [], [], []
         for epoch, photo in samples:
-            draws = keyed_generator("face", self._seed, epoch, photo.id)
+            draws = keyed_generator("face", data.seed, epoch, photo.id)
             timesteps.append(int(torch.randint(TIMESTEPS, (), generator=draws)))
-            without_identity, without_text = self._drops.decide(float(torch.rand((), generator=draws)))
+            without_identity, without_text = data.drops.decide(float(torch.rand((), generator=draws)))
             no_identity.append(without_identity)
             text = self._texts[int(torch.randint(len(self._texts), (), generator=draws))]
             texts.append("" if without_text else text)
-        keys = [photo.face_sha256 for _, photo in samples]
-        moments = self._features["face_moments"].rows(keys)
+        photos = [photo for _, photo in samples]
+        moments = features.of_photos("face_moments", photos)
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         return FaceBatch(
-            sample_ids=tuple(photo.id for _, photo in samples),
+            sample_ids=tuple(photo.id for photo in photos),
             moments=moments,
-            latent_noise=self._noise("face latent", samples, latent),
-            noise=self._noise("face diffusion", samples, latent),
+            latent_noise=data.noise("face latent", samples, latent),
+            noise=data.noise("face diffusion", samples, latent),
             timestep=torch.tensor(timesteps),
-            text_states=self._features["text"].rows([content_key(text) for text in texts]),
+            text_states=features.of_texts(texts),
             drop_identity=torch.tensor(no_identity),
-            reference={"wplus": self._features["wplus_background"].rows(keys)},
+            reference={"wplus": features.of_photos("wplus_background", photos)},
         )
-
-    def _noise(self, what: str, samples: list[tuple[int, Photo]], shape: tuple[int, ...]) -> torch.Tensor:
-        return torch.stack([keyed_normal(shape, what, self._seed, epoch, photo.id) for epoch, photo in samples])
 
 
 class PersonStream(PairStream):
     """Batch k of one photo over and over, target and reference at once, with noise and timestep of its own each time.
 
-    For a short phase on one person (PIDiff-R, our reading of "identity-tailored"). ``others`` are the photos that other
-    people are taken from. The rest is as in :class:`~datamodules.batches.pairs.PairStream`.
+    Other people are taken from the training photos. The rest is as in :class:`PairStream`.
     """
 
-    def __init__(
-        self,
-        photo: Photo,
-        others: Sequence[Photo],
-        features: Features,
-        reference_features: Sequence[str],
-        batch_size: int,
-        seed: int,
-        drops: Drops,
-        rank: int = 0,
-        count: int = 1,
-    ) -> None:
-        super().__init__(others, features, reference_features, batch_size, seed, drops, rank, count)
+    def __init__(self, photo: Photo, data: TrainingData) -> None:
+        super().__init__(data)
         self.targets = [photo]
 
     def views(self, photo: Photo) -> list[Photo]:

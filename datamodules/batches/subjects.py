@@ -1,4 +1,4 @@
-"""Enrolling subjects by optimisation: one reference photo each, many at once, wave after wave."""
+"""Enrolling subjects by optimisation: one reference photo each, many at once, one group after another."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import torch
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
-from datamodules.features.encoders import Features
+from datamodules.features.store import Features
 from datamodules.image_io import read_square
 from datamodules.index import Photo, by_subject, read_pictures, reference_of
 from datamodules.samplers import share
@@ -26,7 +26,7 @@ class EnrolmentSettings:
 
     Args:
         steps: Optimisation steps for each subject.
-        at_once: Subjects that are optimised together, over all processes; further ones follow in waves.
+        at_once: Subjects that are optimised together, over all processes; further ones follow in groups.
         prompts: What the photos show, with the placeholder, taken in turn step by step; ``None`` among them is each
             photo's own caption.
         face_classes: Class nouns whose photos must show a face.
@@ -59,7 +59,7 @@ class EnrolmentSettings:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """Who is enrolled in a run, from which photo, and in which waves."""
+    """Who is enrolled in a run, from which photo, and in which groups."""
 
     references: dict[str, Photo]
     """The one reference photo of each subject, in sorted order."""
@@ -89,11 +89,11 @@ class Enrolment:
         return plan
 
     def __len__(self) -> int:
-        """Batches of all waves."""
-        return len(self.waves) * self.settings.steps
+        """Batches of all groups."""
+        return len(self.groups) * self.settings.steps
 
     @property
-    def waves(self) -> list[tuple[str, ...]]:
+    def groups(self) -> list[tuple[str, ...]]:
         """The subjects that are optimised together."""
         names, size = list(self.references), self.settings.at_once
         return [tuple(names[i : i + size]) for i in range(0, len(names), size)]
@@ -112,10 +112,10 @@ class Enrolment:
 
 
 class EnrolmentStream:
-    """Batch k of an enrolment: this process's subjects of wave k // steps, at step k % steps.
+    """Batch k of an enrolment: this process's subjects of group k // steps, at step k % steps.
 
-    Noise and timestep are keyed by (seed, subject, step), and subject i of a wave belongs to process i modulo their
-    number: nothing is padded, and a subject sees the same whatever its company.
+    Noise and timestep are keyed by (seed, subject, step), and subject i of a group belongs to process i modulo their
+    number: nothing is padded, and a subject's rows do not depend on the other subjects.
     """
 
     def __init__(self, plan: Enrolment, features: Features, rank: int = 0, count: int = 1) -> None:
@@ -123,14 +123,14 @@ class EnrolmentStream:
 
     def __getitem__(self, number: int) -> SubjectBatch:
         steps, seed = self._plan.settings.steps, self._plan.seed
-        wave, step = self._plan.waves[number // steps], number % steps
-        mine = share(wave, self._rank, self._count)
+        group, step = self._plan.groups[number // steps], number % steps
+        mine = share(group, self._rank, self._count)
         photos = [self._plan.references[subject] for subject in mine]
-        # Of the whole wave: a process without a subject takes the shape from the others'.
-        moments = self._features["moments"].rows([self._plan.references[subject].sha256 for subject in wave])
+        # Of the whole group: a process without a subject takes the shape from the others'.
+        moments = self._features["moments"].rows([self._plan.references[subject].sha256 for subject in group])
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         return SubjectBatch(
-            wave=wave,
+            group=group,
             step=step,
             subjects=tuple(mine),
             prompts=tuple(prompts[step % len(prompts)] for prompts in map(self._plan.prompts, photos)),

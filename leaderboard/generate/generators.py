@@ -16,14 +16,18 @@ from contracts.files import cache_folder
 from contracts.prompts import spoken
 from contracts.protocol import Protocol
 from contracts.records import Request
+from datamodules.features.base import EncoderContext
 from datamodules.features.cache import content_key
-from datamodules.features.encoders import IMAGE_FEATURES, Features, FrozenEncoders
+from datamodules.features.registry import Settings, make_features, run_features
+from datamodules.features.store import Features
 from datamodules.processes import Processes
-from datamodules.requests import RequestLoader, fill_references, fill_texts, seconds_to_encode
+from datamodules.requests import RequestLoader, reference_name, seconds_to_encode
 from leaderboard.processes import together
 from leaderboard.results.folder import Results
+from leaderboard.results.galleries import left_out_photo
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
+from metrics.gallery import Gallery, SubjectPhotos
 from networks.sampler import SamplingSettings
 
 
@@ -54,7 +58,7 @@ class ModelArtist:
         results: Results,
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
-        encoders: Mapping[str, str | None] = MappingProxyType({}),
+        features: Settings = MappingProxyType({}),
     ) -> None:
         self._fabric, self._protocol = fabric, protocol
 
@@ -73,20 +77,19 @@ class ModelArtist:
         photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
-        sources = {"image_encoder": None, **encoders}
-        frozen = FrozenEncoders(backbone, resolution=protocol.resolution, device=fabric.device, **sources)
-        self._encoders, self._photos, self._latent_shape = frozen, photos, frozen.latent_shape
-        self._features = Features(frozen, cache_folder() / "features", _processes(fabric))
-        fill_texts(self._features, [spoken(r.prompt, r.subject, protocol.subjects) for r in protocol.requests])
-        references = {keys[subject]: (subject, data) for subject, data in photos.items()}
-        fill_references(self._features, module.needs, references, protocol.resolution)
+        context = EncoderContext(backbone, protocol.resolution, fabric.device)
+        folder, names = cache_folder() / "features", ["text", *module.needs]
+        self._photos = photos
+        self._features = Features(names, features, context, folder, _processes(fabric))
+        self._features.fill_texts([spoken(r.prompt, r.subject, protocol.subjects) for r in protocol.requests])
+        files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
+        self._features.fill_files(module.needs, files)
 
     def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3)."""
         loader = RequestLoader(
             batch,
             self._features,
-            self._latent_shape,
             self._keys,
             self._protocol.subjects,
             self._module.needs,
@@ -99,8 +102,8 @@ class ModelArtist:
 
     def enrol_seconds(self) -> float | None:
         """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
-        needs, side = self._module.needs, self._protocol.resolution
-        return seconds_to_encode(self._encoders, needs, self._photos, side) if needs else None
+        needs = self._module.needs
+        return seconds_to_encode(self._features, needs, self._photos) if needs else None
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model drew the image, and how."""
@@ -109,25 +112,44 @@ class ModelArtist:
         return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
 
 
-def trained_encoders(run: Run) -> dict[str, str | None]:
-    """The frozen encoders that a run was trained with, by its ``config.yaml``; ``None`` for those it did not use.
+class CeilingArtist:
+    """Answers a request with another real photo of the subject."""
+
+    def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
+        self._protocol, self._galleries = protocol, galleries
+        self._held_out = {subject.id: subject.held_out for subject in subjects}
+
+    def draw(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Held-out photos (B, H, W, 3)."""
+        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that the image is a photo, and which one."""
+        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
+
+
+def trained_features(run: Run) -> Settings:
+    """The settings of the features that a run was trained with, by its ``config.yaml``.
 
     Raises:
         LikenessError: the run has no readable ``config.yaml``, or an encoder (or its aligner) is another one by now.
     """
-    sources = {name: run.data.get(name) for name in ("image_encoder", "wplus_encoder", "detector")}
-    resolution = run.data.get("resolution", 512)
+    settings = run_features(run.data)
     trained = run.manifest.get("encoders") or {}
     if not isinstance(trained, dict):
         raise LikenessError(f"--runs: {run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
-    now = FrozenEncoders("", resolution=resolution, device=torch.device("cpu"), **sources)
-    for name in IMAGE_FEATURES:
-        if name in trained and trained[name] != now.fingerprint(name):
+    known = [name for name in settings if name in trained]
+    context = EncoderContext("", run.data.get("resolution", 512))
+    for name, feature in make_features(known, settings, context).items():
+        if trained[name] != feature.fingerprint:
             raise LikenessError(
                 f"--runs: {run} was trained on {name!r} features of another encoder or aligner than "
-                f"{sources['wplus_encoder' if name == 'wplus' else 'image_encoder']} is now: train it again"
+                f"{', '.join(map(str, settings[name].values()))} is now: train it again"
             )
-    return sources
+    return settings
 
 
 def _processes(fabric: Fabric) -> Processes:

@@ -1,36 +1,39 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is drawn."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from transformers import CLIPTokenizer
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from contracts.prompts import OWN, PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
+from contracts.prompts import PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
 from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings, ProtocolSettings
-from datamodules.face_crops import Portrait, aligned
-from datamodules.features.encoders import PORTRAIT_FEATURES
-from datamodules.subjects import SubjectPhotos, load_subjects, photos_hash
-from leaderboard.generate.generators import trained_encoders
-from leaderboard.plan.cards import list_cards, versions
+from datamodules.features.base import EncoderContext
+from datamodules.features.registry import make_features
+from datamodules.requests import reference_name
+from datamodules.subjects import load_subjects, photos_hash
+from leaderboard.generate.generators import trained_features
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.folder import Results
-from leaderboard.results.galleries import load_galleries, make_galleries, save_galleries
-from leaderboard.results.image_files import write_picture
+from leaderboard.results.galleries import load_galleries, save_galleries
+from leaderboard.results.image_files import encode_picture, write_picture
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
-from metrics.judges import Judges
+from metrics.card import versions
+from metrics.gallery import SubjectPhotos, classes_with_faces, make_galleries
+from metrics.judges import Judges, Observation
+from metrics.registry import list_cards
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import resolve_source
-from networks.placeholders import place_subjects
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
 from networks.sampler import SamplingSettings
-from networks.subject_vectors import missing_subjects, subjects_of
+from networks.subject_tensors import missing_subjects, subjects_of
 
 
 def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> list[str]:
@@ -71,9 +74,11 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         _check_run(one.run, protocol, wanted, tokenizer)
         drawn = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not drawn:
-            _check_portraits(one.run, subjects)
+            _check_references(one.run, subjects, wanted.backbone)
     if not results.cards.is_file():  # written last
-        galleries = make_galleries(judges, subjects)
+        seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+        check_photos(subjects, seen)
+        galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
         for s in subjects:
             write_picture(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
@@ -140,25 +145,48 @@ def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer
         return
     if missing := sorted(set(protocol.subjects) - enrolled.keys()):
         raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
-    _, _, tokens, _ = next(iter(tensors.values())).shape
-    for prompt, noun in dict.fromkeys((request.prompt, enrolled[request.subject]) for request in protocol.requests):
-        try:
-            place_subjects(tokenizer, prompt, {**enrolled, OWN: noun}, tokens)
-        except LikenessError as error:
-            raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
-
-
-def _check_portraits(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
-    """A method that reads aligned faces must find exactly one in every reference, with the detector of its training."""
-    if not set(run.method.needs) & set(PORTRAIT_FEATURES):
+    if not issubclass(run.method, PerSubjectModule):
         return
-    detector = trained_encoders(run)["detector"]
+    try:
+        run.method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
+    except LikenessError as error:
+        raise LikenessError(f"--runs: {run.folder} cannot draw all of {wanted.prompts}: {error}") from None
+
+
+def _check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
+    """The features that the method reads must be able to read every reference. Where one is of aligned faces, the
+    detector of the training must find exactly one face."""
+    context = EncoderContext(backbone, len(subjects[0].reference))
+    features = make_features(run.method.needs, trained_features(run), context).values()
     for subject in subjects:
-        portrait = Portrait(f"the reference photo of {subject.id}", subject.reference)
+        data, name = encode_picture(subject.cut_out, {}), reference_name(subject.id)
         try:
-            aligned(portrait, len(subject.reference), detector, background=True)
+            for feature in features:
+                feature.check(feature.crop.of_file(data, name, context.resolution))
         except LikenessError as error:
             raise LikenessError(f"--runs: {run.folder} cannot draw all subjects: {error}") from None
+
+
+def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
+    """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
+
+    Objects need no face: those of a class none of whose photos shows one.
+    """
+    faced = classes_with_faces(subjects, seen)
+    for subject in subjects:
+        found = seen[subject.id].judged.found
+        if subject.noun not in faced:
+            if (count := len(subject.held_out)) < 2:
+                raise LikenessError(
+                    f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
+                )
+        elif not found[0]:
+            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: leave the subject out")
+        elif found[1:].sum() < 2:
+            raise LikenessError(
+                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: "
+                "leave the subject out"
+            )
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
-from leaderboard.plan.cards import derived_cards, versions
-from leaderboard.report.columns import counts, set_columns, subject_columns
+from leaderboard.report.columns import RecordTable, counts
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
 from leaderboard.report.presets import PRESETS, preset_values
-from leaderboard.report.statistics import Ratio, identity_recovered, prompt_kept, ratio_interval
+from leaderboard.report.statistics import derived_interval, ratio_interval
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results, read_json
 from leaderboard.results.galleries import load_photo_features
 from leaderboard.results.provenance import enrol_seconds, stages_of
-from metrics.card import MetricCard
+from metrics.base import Ratio
+from metrics.card import MetricCard, versions
+from metrics.derived import DERIVED, derived_cards
+from metrics.registry import METRICS
 
 DECIMALS = 6
 STRANGERS = 0.2
@@ -41,27 +43,33 @@ class Scored:
     photos: NDArray[np.float32] | None
     """CLIP features (M, D) of the held-out photos; ``None`` for the ceiling."""
 
+    def table(self, records: Sequence[Record]) -> RecordTable:
+        """Some of the records as rows of metrics."""
+        return RecordTable(records, tuple(self.protocol.subjects), self.protocol.samples)
+
     @cached_property
     def by_class(self) -> dict[str, Columns]:
         """Sums by subject, for each class of prompts."""
-        subjects, names = tuple(self.protocol.subjects), tuple(self.protocol.metrics)
         classes: dict[str, list[Record]] = {prompt.prompt_class: [] for prompt in self.protocol.prompts}
         for record in self.records:
             classes[record.prompt_class].append(record)
-        return {
-            name: subject_columns(records, subjects, names, self.protocol.samples) for name, records in classes.items()
-        }
+        return {name: self.table(records).columns(self.protocol.metrics) for name, records in classes.items()}
 
     @cached_property
     def columns(self) -> Columns:
         """Sums by subject over all records: no image and no prompt is in two classes."""
         classes = list(self.by_class.values())
+        parts = ("numerator", "denominator")
         return {
-            name: Ratio(
-                *(np.sum([getattr(c[name], part) for c in classes], axis=0) for part in ("numerator", "denominator"))
-            )
+            name: Ratio(*(np.sum([getattr(columns[name], part) for columns in classes], axis=0) for part in parts))
             for name in classes[0]
         }
+
+    def intervals(self) -> dict[str, Interval]:
+        """The value and interval of every measured metric."""
+        table = self.table(self.records)
+        whole = {name: table.whole(name, self.photos) for name in self.protocol.metrics if name not in self.columns}
+        return whole | {name: ratio_interval(column) for name, column in self.columns.items()}
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,11 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
         measured = {card["name"]: MetricCard(**card) for card in read_json(results.cards)}
     except (KeyError, TypeError) as error:
         raise LikenessError(f"{results.cards} was written by another version of Likeness: {error}") from error
-    described = versions(tuple(measured.values()))
+    if unknown := sorted(measured.keys() - METRICS.keys()):
+        raise LikenessError(
+            f"{results.cards} was written by another version of Likeness: there is no metric {unknown[0]} here"
+        )
+    described = versions(measured.values())
     if odd := sorted(n for n in {*planned, *described} if planned.get(n) != described.get(n)):
         raise LikenessError(
             f"{results.cards} does not describe what {results.root / 'protocol.json'} measures: "
@@ -178,10 +190,10 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
 
 def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, MetricCard]) -> dict:
     entry = scored.entry
-    overall = _intervals(scored.columns, floor.columns, ceiling.columns)
-    overall |= set_columns(scored.records, scored.photos)
+    overall = scored.intervals() | _derived(scored.columns, floor.columns, ceiling.columns)
     by_class = {
-        name: _intervals(columns, floor.by_class[name], ceiling.by_class[name])
+        name: {n: ratio_interval(column) for n, column in columns.items()}
+        | _derived(columns, floor.by_class[name], ceiling.by_class[name])
         for name, columns in scored.by_class.items()
     }
     return {
@@ -214,12 +226,11 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
     }
 
 
-def _intervals(columns: Columns, floor: Columns, ceiling: Columns) -> dict[str, Interval]:
-    identity, fit = "identity_misses_zero", "clip_t"
-    found: dict[str, Interval] = {name: ratio_interval(column) for name, column in columns.items()}
-    found["identity_recovered"] = identity_recovered(columns[identity], floor[identity], ceiling[identity])
-    found["prompt_kept"] = prompt_kept(columns[fit], floor[fit])
-    return found
+def _derived(columns: Columns, floor: Columns, ceiling: Columns) -> dict[str, Interval]:
+    return {
+        name: derived_interval(metric, columns[metric.base], floor[metric.base], ceiling[metric.base])
+        for name, metric in DERIVED.items()
+    }
 
 
 def _of_subject(column: Ratio, i: int) -> float | None:

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
-from leaderboard.report.statistics import Comparison, Ratio, compare, holm, ratio_interval, tie_groups
+from leaderboard.report.statistics import Comparison, compare, holm, ratio_interval, tie_groups
+from metrics.base import Ratio
 from metrics.card import MetricCard
-
-BASE_OF = {"identity_recovered": "identity_misses_zero", "prompt_kept": "clip_t"}
-"""Columns that floor and ceiling only rescale: their order and their tests are those of the column behind them."""
+from metrics.derived import DERIVED
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ def in_units(found: Comparison, unit: float | None) -> Comparison:
 
 
 def units_of(floor: Mapping[str, Ratio], ceiling: Mapping[str, Ratio]) -> dict[str, float | None]:
-    """What 1 in a rescaled column is worth in the column behind it: ceiling - floor, or the floor's value."""
-    identity, fit = BASE_OF["identity_recovered"], BASE_OF["prompt_kept"]
-    low, high = (ratio_interval(columns[identity]).value for columns in (floor, ceiling))
-    reach = None if low is None or high is None else high - low
-    return {"identity_recovered": reach, "prompt_kept": ratio_interval(floor[fit]).value}
+    """By derived column: what a difference of 1 there is in the column behind it."""
+    return {
+        name: metric.unit(ratio_interval(floor[metric.base]).value, ratio_interval(ceiling[metric.base]).value)
+        for name, metric in DERIVED.items()
+    }
 
 
 def rank_and_tie(columns: Mapping[str, Ratio], pairs: list[Pair], higher_is_better: bool) -> dict[str, int]:
@@ -60,14 +59,14 @@ def head_to_head(
     Args:
         methods: {label: {column: sums by subject}} of the entries that are methods.
         cards: The board's columns. Those without sums by subject (KID) are left out.
-        units: For each rescaled column what :func:`units_of` says.
+        units: For each derived column what :func:`units_of` says.
     """
     pairs: dict[str, list[Pair]] = {}
     ties: dict[str, dict[str, int]] = {}
     for name, card in cards.items():
-        base = BASE_OF.get(name, name)
+        base = DERIVED[name].base if name in DERIVED else name
         columns = {label: found[base] for label, found in methods.items() if base in found}
         if columns:
-            pairs[name] = compare_pairs(columns, units[name] if name in BASE_OF else 1.0)
+            pairs[name] = compare_pairs(columns, units[name] if name in DERIVED else 1.0)
             ties[name] = rank_and_tie(columns, pairs[name], card.higher_is_better)
     return pairs, ties

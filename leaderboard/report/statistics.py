@@ -11,26 +11,15 @@ from functools import lru_cache
 
 import numpy as np
 import scipy.stats
-from numpy.typing import NDArray
 
 from contracts.records import Interval
+from metrics.base import Floats, Ratio
+from metrics.derived import DerivedMetric
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05  # adjusted p at or below it tells two entries apart
 RESAMPLES = 9_999
 SEED = 0  # of the resampling, so that a table is a function of its records
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A column by subject: ``numerator`` (S,) over ``denominator`` (S,), in the protocol's order of subjects.
-
-    The column's value is the sum of the one over the sum of the other. A subject whose denominator is 0 says nothing.
-    """
-
-    numerator: Floats
-    denominator: Floats
 
 
 @dataclass(frozen=True)
@@ -52,18 +41,9 @@ def ratio_interval(column: Ratio) -> Interval:
     return _bootstrap(lambda ours: ours, column)
 
 
-def identity_recovered(method: Ratio, floor: Ratio, ceiling: Ratio) -> Interval:
-    """(method - floor) / (ceiling - floor): 0 is the base model, 1 a real photo; undefined where ceiling <= floor."""
-
-    def statistic(ours: Floats, low: Floats, high: Floats) -> Floats:
-        return np.where(high > low, (ours - low) / (high - low), np.nan)
-
-    return _bootstrap(statistic, method, floor, ceiling)
-
-
-def prompt_kept(method: Ratio, floor: Ratio) -> Interval:
-    """CLIP-T of the method / CLIP-T of the floor; undefined where the floor's is not positive."""
-    return _bootstrap(lambda ours, base: np.where(base > 0, ours / base, np.nan), method, floor)
+def derived_interval(metric: DerivedMetric, ours: Ratio, floor: Ratio, ceiling: Ratio) -> Interval:
+    """The value and interval of a derived metric; subjects are resampled jointly in all three."""
+    return _bootstrap(metric.statistic, ours, floor, ceiling)
 
 
 def _bootstrap(statistic: Callable[..., Floats], first: Ratio, *others: Ratio) -> Interval:

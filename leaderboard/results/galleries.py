@@ -1,98 +1,23 @@
-"""The subjects' real photos as the judges see them, made once when the plan is made and read by every process."""
+"""The file of galleries: written once when the plan is made, read by every process."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
-from datamodules.subjects import SubjectPhotos
-from metrics.functional.leakage import fit_pose_reader
+from contracts.protocol import Protocol
+from contracts.records import Request
 from metrics.gallery import Gallery
-from metrics.judges import Judges, Observation
+from networks.keyed_noise import keyed_generator
 
 _GLOBAL = ("background_means", "pose_reader")
-NO_BACKGROUND = -1
-
-
-def make_galleries(judges: Judges, subjects: Sequence[SubjectPhotos]) -> dict[str, Gallery]:
-    """Look at all photos.
-
-    Raises:
-        LikenessError: a reference shows no face, or fewer than two held-out photos of its subject do (the ceiling
-            judges one against the others). Objects need no face: those of a class none of whose photos shows one.
-    """
-    seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
-    faced = {subject.noun for subject in subjects if seen[subject.id].judged.found.any()}
-    for subject in subjects:
-        _check(subject, seen[subject.id], subject.noun in faced)
-    pose_reader = _pose_reader(subjects, seen)
-    classes, means = _background_classes(subjects, seen)
-    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
-    galleries = {}
-    for i, subject in enumerate(subjects):
-        features = seen[subject.id].features
-        galleries[subject.id] = Gallery(
-            reference={name: rows[0] for name, rows in features.items()},
-            held_out={name: rows[1:] for name, rows in features.items()},
-            other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
-            background=classes.index(int(subject.backgrounds[0])) if subject.noun in faced else NO_BACKGROUND,
-            background_text=subject.background_texts[0],
-            background_means=means,
-            pose=subject.poses[0],
-            pose_reader=pose_reader,
-        )
-    return galleries
-
-
-def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of those of the vectors (N, D) that are not 0; 0 if none is."""
-    return features.sum(axis=0) / max(1, int(np.any(features != 0, axis=1).sum()))
-
-
-def _check(subject: SubjectPhotos, seen: Observation, faced: bool) -> None:
-    """``faced`` says that subjects of this class have faces."""
-    found = seen.judged.found
-    if not faced:
-        count = len(subject.held_out)
-        if count < 2:
-            raise LikenessError(
-                f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
-            )
-        return
-    if not found[0]:
-        raise LikenessError(f"the reference photo of subject {subject.id} shows no face: leave the subject out")
-    if found[1:].sum() < 2:
-        raise LikenessError(
-            f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: "
-            f"leave the subject out"
-        )
-
-
-def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
-    judged = [(seen[subject.id].judged, subject.poses) for subject in subjects]
-    return fit_pose_reader(
-        np.concatenate([faces.landmarks[faces.found] for faces, _ in judged]),
-        np.concatenate([poses[faces.found] for faces, poses in judged]),
-    )
-
-
-def _background_classes(
-    subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
-) -> tuple[list[int], NDArray[np.float32]]:
-    """Ids of the backgrounds that photos with a face have, and the mean feature of each."""
-    ids = np.concatenate([subject.backgrounds[seen[subject.id].judged.found] for subject in subjects])
-    rows = np.concatenate(
-        [seen[subject.id].features["clip_background"][seen[subject.id].judged.found] for subject in subjects]
-    )
-    classes = sorted({int(i) for i in ids})
-    means = [rows[ids == i].mean(axis=0) for i in classes]
-    return classes, np.stack(means) if means else np.zeros((0, rows.shape[1]), np.float32)
 
 
 def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: str) -> None:
@@ -143,3 +68,14 @@ def load_photo_features(path: Path) -> NDArray[np.float32]:
         return np.concatenate([tensors[name] for name in sorted(tensors) if name.endswith("/held_out/clip")])
     except (OSError, SafetensorError, ValueError) as error:
         raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
+
+
+def left_out_photo(protocol: Protocol, galleries: Mapping[str, Gallery], request: Request) -> int:
+    """Which held-out photo stands in for a request in the ceiling: it is judged against the others.
+
+    The photos of a subject are dealt out in an order of their own, so that they repeat as late as possible.
+    """
+    usable = galleries[request.subject].usable
+    order = torch.randperm(len(usable), generator=keyed_generator("ceiling", protocol.seed, request.subject))
+    prompt = [p.id for p in protocol.prompts].index(request.prompt_id)
+    return int(usable[int(order[(prompt * protocol.samples + request.sample) % len(usable)])])

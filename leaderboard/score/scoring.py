@@ -17,25 +17,20 @@ from tqdm import tqdm
 
 from contracts.errors import LikenessError
 from contracts.files import file_sha256
-from contracts.prompts import plain_prompt
 from contracts.protocol import Protocol
 from contracts.records import Record, Request
 from contracts.settings import JudgeSettings
-from leaderboard.plan.entries import left_out_photo
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, LineLog, Results
-from leaderboard.results.galleries import load_galleries
+from leaderboard.results.galleries import left_out_photo, load_galleries
 from leaderboard.results.image_files import read_picture
+from leaderboard.results.legacy import HIDDEN, to_old
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
 from metrics.gallery import Gallery
-from metrics.judges import Judges, leakage, likeness
-
-DECIMALS = 7  # as precise as the networks' float32
-FEATURE = "clip"
-"""The feature that metrics of whole sets compare: diversity, Vendi, KID."""
-NEUTRAL = "a photo of a {noun}"
-"""What the edit margin compares a prompt with."""
+from metrics.judged import JudgedImages
+from metrics.judges import Judges
+from metrics.registry import METRICS
 
 
 def load_judges(settings: JudgeSettings, device: torch.device | str = "cpu") -> Judges:
@@ -81,18 +76,18 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
     mine = unfinished[fabric.global_rank :: fabric.world_size]
     total = sum(r.id in lacking for batch in mine for r in batch)
 
-    def judge_share() -> None:
+    def score_share() -> None:
         with (
             LineLog(folder.record_log(fabric.global_rank)) as log,
             tqdm(total=total, desc=f"score {entry.label}", unit="image", disable=fabric.global_rank > 0) as bar,
         ):
             for batch in mine:
-                records = _judge(protocol, entry, folder, galleries, judges, batch)
+                records = _score(protocol, entry, folder, galleries, judges, batch)
                 new = [record.to_json() for record in records if record.request_id in lacking]
                 log.append(new)
                 bar.update(len(new))
 
-    together(fabric, judge_share)
+    together(fabric, score_share)
     on_first(fabric, lambda: folder.merge_records(planned))
     return len(lacking)
 
@@ -117,7 +112,7 @@ def _is_scored(protocol: Protocol, folder: EntryFolder, record: Record | None, r
     )
 
 
-def _judge(
+def _score(
     protocol: Protocol,
     entry: Entry,
     folder: EntryFolder,
@@ -125,25 +120,29 @@ def _judge(
     judges: Judges,
     batch: Sequence[Request],
 ) -> list[Record]:
+    """The records of a batch of whole groups."""
     files = [folder.image(request.id).read_bytes() for request in batch]
     names = [str(folder.image(request.id)) for request in batch]
     images = np.stack([read_picture(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
     if entry.kind == "ceiling":
         mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
-    nouns = [protocol.subjects[request.subject] for request in batch]
-    texts = [plain_prompt(request.prompt, request.subject, protocol.subjects) for request in batch]
-    seen = judges.observe(images)
-    fit, cut = judges.fit(seen, texts)
-    columns = {
-        **likeness(seen, mine),
-        "clip_t": fit,
-        "edit_margin": judges.margin(seen, texts, [NEUTRAL.format(noun=noun) for noun in nouns]),
-        **leakage(seen, mine, texts),
-    }
-    if judges.lpips:
-        columns["lpips_diversity"] = judges.distances(images, [(r.subject, r.prompt_id) for r in batch])
-    scores = {name: [_number(value) for value in values.tolist()] for name, values in columns.items()}
+    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects)
+    return make_records(judged, [hashlib.sha256(file).hexdigest() for file in files], protocol.metrics)
+
+
+def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[str, str]) -> list[Record]:
+    """The records of judged images: what the metrics named in ``versions`` score, and what explains it.
+
+    Args:
+        hashes: SHA-256 of each image's file.
+        versions: Version string by metric name.
+    """
+    hidden = [name for name in HIDDEN if judged.judges.image or name.startswith("clip")]
+    rows = {name: METRICS[name].rows(judged) for name in (*versions, *hidden)}
+    scores = {name: values.tolist() for name, values in rows.items() if not METRICS[name].feature}
+    features = {METRICS[name].feature: rows[name] for name in versions if METRICS[name].feature}
+    faces = judged.seen.judged
     return [
         Record(
             request_id=request.id,
@@ -151,21 +150,17 @@ def _judge(
             prompt_id=request.prompt_id,
             prompt_class=request.prompt_class,
             sample=request.sample,
-            image_sha256=hashlib.sha256(files[i]).hexdigest(),
-            metric_versions=dict(protocol.metrics),
-            scores={name: values[i] for name, values in scores.items()},
+            image_sha256=hashes[i],
+            metric_versions=dict(versions),
+            scores=to_old({name: None if math.isnan(values[i]) else values[i] for name, values in scores.items()}),
             details={
-                "faces": int(seen.judged.counts[i]),
-                "subject_has_face": mine[i].has_face,
-                "detector_rung": seen.judged.rungs[i],
-                "tokens_cut": cut[i],
-                "blank": bool(images[i].min() == images[i].max()),
+                "faces": int(faces.counts[i]),
+                "subject_has_face": judged.galleries[i].has_face,
+                "detector_rung": faces.attempts[i],
+                "tokens_cut": judged.tokens_cut[i],
+                "blank": bool(judged.images[i].min() == judged.images[i].max()),
             },
-            features={FEATURE: encode_vector(seen.features[FEATURE][i])},
+            features={name: encode_vector(vectors[i]) for name, vectors in features.items()},
         )
-        for i, request in enumerate(batch)
+        for i, request in enumerate(judged.requests)
     ]
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, DECIMALS)

@@ -8,11 +8,6 @@ def clip_similarity(image_features: Tensor, text_features: Tensor) -> Tensor:
     return (image_features.double() * text_features.double()).sum(dim=-1)
 
 
-def clip_score(image_features: Tensor, text_features: Tensor) -> Tensor:
-    """Mean of :func:`clip_similarity`; NaN without images."""
-    return clip_similarity(image_features, text_features).mean()
-
-
 def edit_margin(image_features: Tensor, text_features: Tensor, neutral_features: Tensor) -> Tensor:
     """How much better an image fits its prompt than a neutral one: the difference of two cosines (B,), in float64.
 

@@ -24,17 +24,24 @@ _CHUNK = 500
 
 @dataclass(frozen=True)
 class Bank:
-    """``images`` (N, 64, 64, 3) uint8; ``landmarks`` (N, 5, 2); ``boxes`` (N, 4); ``pose`` (N, 3) degrees;
-    ``subject``, ``background``, ``style`` (N,) int; ``captions`` N strings. Pixels for landmarks and boxes."""
+    """N renders and what is known of them."""
 
     images: NDArray[np.uint8]
+    """(N, 64, 64, 3), RGB."""
     landmarks: NDArray[np.float32]
+    """(N, 5, 2): x, y in pixels."""
     boxes: NDArray[np.float32]
+    """(N, 4): x0, y0, x1, y1 in pixels."""
     pose: NDArray[np.float32]
+    """(N, 3): yaw, pitch, roll in degrees."""
     subject: NDArray[np.int64]
+    """(N,): number of the subject."""
     background: NDArray[np.int64]
+    """(N,): index into ``BACKGROUNDS``."""
     style: NDArray[np.int64]
+    """(N,): index into ``STYLES``."""
     captions: list[str]
+    """N captions."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,11 +65,11 @@ def render_bank(
         for j in range(shots):
             key = f"{prefix}/{i}/{j}"
             shot = draw_shot(key, style="photo", accessories=False) if plain else draw_shot(key)
-            drawn = render(subject, shot)
+            rendered = render(subject, shot)
             yield {
-                "image": drawn.image,
-                "landmarks": drawn.landmarks,
-                "box": drawn.bbox,
+                "image": rendered.image,
+                "landmarks": rendered.landmarks,
+                "box": rendered.bbox,
                 "pose": (shot.yaw, shot.pitch, shot.roll),
                 "subject": i,
                 "background": BACKGROUNDS.index(shot.background),

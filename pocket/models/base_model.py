@@ -76,26 +76,31 @@ def assemble(
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training: steps, images a step, peak rate, how much more a latent cell of the face counts, and one
-    near an eye, the nose or a corner of the mouth; the share of captions that describe the face, and of timesteps from
-    ``_FORMING``; the weight of :func:`grounding_loss`."""
+    """One stretch of training."""
 
     name: str
     steps: int
     batch: int
+    """Images per step."""
     rate: float
+    """Peak learning rate."""
     face: float
+    """How much more a latent cell of the face counts than any other."""
     features: float = 0.0
+    """How much more a latent cell near an eye, the nose or a corner of the mouth counts."""
     described: float = 0.0
+    """Share of captions that describe the face."""
     forming: float = 0.0
+    """Share of timesteps from ``_FORMING``."""
     grounding: float = 0.0
+    """Weight of :func:`grounding_loss`."""
 
 
 # The timesteps at which a face takes its shape: before, there is only colour; after, only texture.
 _FORMING = (150, 650)
-# The whole picture first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
-# An adapter can ask the frozen UNet only for what some words could ask it for, hence words for the parts of a face.
-# The noun learns last to look at the person.
+# The whole image first. Eyes and mouths are a few cells of 256, so faces stay lopsided until those count for more.
+# An adapter can ask the frozen UNet only for what words can ask it for. Hence the words for the parts of a face.
+# Last, the noun learns to attend to the person.
 PHASES = (
     Phase("base", 11829, 16, 1e-3, face=0.0),
     Phase("base_faces", 5000, 32, 8e-4, face=3.0),
@@ -105,19 +110,27 @@ PHASES = (
 )
 
 
-def train_base(
-    moments: NDArray[np.float16],
-    bank: Bank,
-    masks: NDArray[np.uint8],
-    scaling_factor: float,
-    tokenizer: CLIPTokenizer,
-    folder: Path,
-) -> tuple[CLIPTextModel, UNet2DConditionModel]:
+@dataclass(frozen=True)
+class TrainingData:
+    """What the base model is trained on: N images of S subjects."""
+
+    bank: Bank
+    moments: NDArray[np.float16]
+    """(N, 2C, h, w): mean and log-variance of the VAE's posterior, unscaled."""
+    masks: NDArray[np.uint8]
+    """(S, M, H, W): masks of the first M shots of each subject."""
+    scaling_factor: float
+    """Factor of the latents."""
+    tokenizer: CLIPTokenizer
+
+
+def train_base(data: TrainingData, folder: Path) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """The phases of ``PHASES`` one after the other, each from the averaged weights of the one before."""
     torch.manual_seed(0)
-    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    unet = build_unet()
+    text_encoder = build_text_encoder(data.tokenizer)
     for number, phase in enumerate(PHASES):
-        train_phase(unet, text_encoder, moments, bank, masks, scaling_factor, tokenizer, folder, number, phase)
+        train_phase(unet, text_encoder, data, folder, number, phase)
     unet.set_attn_processor(AttnProcessor2_0())
     return text_encoder.eval().requires_grad_(False), unet.eval().requires_grad_(False)
 
@@ -125,19 +138,19 @@ def train_base(
 def train_phase(
     unet: UNet2DConditionModel,
     text_encoder: CLIPTextModel,
-    moments: NDArray[np.float16],
-    bank: Bank,
-    masks: NDArray[np.uint8],
-    scaling_factor: float,
-    tokenizer: CLIPTokenizer,
+    data: TrainingData,
     folder: Path,
     number: int,
     phase: Phase,
 ) -> None:
-    """Velocity MSE at timesteps that are uniform but for ``phase.forming``, 10 % empty captions, weights averaged.
+    """Velocity MSE with 10 % empty captions, weights averaged. Timesteps are uniform except for ``phase.forming``.
 
-    ``masks`` (S, M, H, W) are of the first M shots of each subject; a phase with ``grounding`` sees those shots only.
+    A phase with ``grounding`` sees only shots that have a mask.
     """
+    bank = data.bank
+    moments = data.moments
+    masks = data.masks
+    tokenizer = data.tokenizer
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
     watched = WatchedAttention()
@@ -147,7 +160,8 @@ def train_phase(
     noising = DDPMScheduler(**_SCHEDULE)
     shots = len(bank) // len(masks)
     noun = noun_id(tokenizer)
-    ids, described = token_ids(tokenizer, bank.captions), token_ids(tokenizer, bank.descriptions())
+    ids = token_ids(tokenizer, bank.captions)
+    described = token_ids(tokenizer, bank.descriptions())
     empty = torch.tensor(tokenizer("", padding="max_length")["input_ids"], dtype=torch.int32)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
@@ -158,7 +172,7 @@ def train_phase(
         else:
             pick = torch.randint(len(moments), (phase.batch,), generator=g)
         mean, log_var = torch.from_numpy(moments[pick.numpy()]).float().chunk(2, dim=1)
-        z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * scaling_factor
+        z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * data.scaling_factor
         noise = torch.randn(z.shape, generator=g)
         t = torch.randint(1000, (phase.batch,), generator=g)
         forming = torch.rand(phase.batch, generator=g) < phase.forming
@@ -179,7 +193,8 @@ def train_phase(
             covered = torch.from_numpy(masks[subject.numpy(), shot.numpy()]).float()[:, None] / 255
             grounding = grounding_loss(watched.maps, (text == noun).float(), covered).mean()
             watched.maps.clear()
-            value, shown = value + phase.grounding * grounding, {**shown, "grounding": grounding.item()}
+            value = value + phase.grounding * grounding
+            shown = {**shown, "grounding": grounding.item()}
         return value, shown
 
     state = folder / f"{phase.name}.pt"
@@ -197,7 +212,7 @@ def noun_id(tokenizer: CLIPTokenizer) -> int:
 
 
 def inside(boxes: Tensor, side: int) -> Tensor:
-    """(B, 1, side, side): 1 where a cell's centre lies in its picture's box (B, 4: left, top, right, bottom; cells)."""
+    """(B, 1, side, side): 1 where a cell's centre lies in the box (B, 4) of left, top, right, bottom in cells."""
     at = torch.arange(side) + 0.5
     left, top, right, bottom = (edge[:, None, None] for edge in boxes.unbind(1))
     across = (at >= left) & (at < right)
@@ -206,7 +221,7 @@ def inside(boxes: Tensor, side: int) -> Tensor:
 
 
 def near(points: Tensor, side: int) -> Tensor:
-    """(B, 1, side, side): 1 where a cell's centre lies within 1.5 cells of one of its picture's points (B, K, 2)."""
+    """(B, 1, side, side): 1 where a cell's centre lies within 1.5 cells of one of its image's points (B, K, 2)."""
     at = torch.arange(side) + 0.5
     across, down = points.unbind(-1)
     squared = (at - across[..., None])[:, :, None, :] ** 2 + (at - down[..., None])[:, :, :, None] ** 2

@@ -1,7 +1,7 @@
-"""The pocket CLIP: captions against pictures, plus an auxiliary reading of the factors from the pooled feature.
+"""The pocket CLIP: captions against images, plus an auxiliary reading of the factors from the pooled feature.
 
 On a few hundred thousand renders, contrast alone leaves the vision tower nearly blind to identity. Linear heads
-on the pooled feature, dropped after training, are asked to read the factors a picture was drawn from; so the
+on the pooled feature, dropped after training, are asked to read the factors an image was rendered from; so the
 feature carries identity, pose and background, as the features of a large CLIP do.
 """
 
@@ -25,7 +25,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training: its steps, peak rate, and the weights of the losses of numbers and of geometry."""
+    """One stretch of training: steps, peak learning rate, and the weights of the losses of numbers and of geometry."""
 
     name: str
     steps: int
@@ -34,7 +34,7 @@ class Phase:
     geometry: float
 
 
-# Captions and classes first; then pose and landmarks, which a picture shows only faintly; then the proportions of the
+# Captions and classes first; then pose and landmarks, which an image shows only faintly; then the proportions of the
 # face, which tell one subject from another and show most faintly of all.
 PHASES = (
     Phase("clip", 1500, 1e-3, 1.0, 0.0),
@@ -73,13 +73,16 @@ def normalise(images: np.ndarray) -> Tensor:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the auxiliary heads read: ``classes`` name -> (N,) int64 (-1 where hidden), ``numbers`` (N, M) and
-    ``geometry`` (N, 13: pose, landmarks) standardised."""
+    """What the auxiliary heads read from N images."""
 
     classes: dict[str, Tensor]
+    """(N,) int64 by factor; -1 where an image does not show the factor."""
     numbers: Tensor
+    """(N, M), standardised."""
     geometry: Tensor
+    """(N, 13): pose and landmarks, standardised."""
     sizes: dict[str, int]
+    """Number of classes by factor."""
 
 
 _NUMBERS = (
@@ -110,8 +113,8 @@ def _options() -> dict[str, tuple]:
     }
 
 
-def _spoken(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
-    """The class of every factor in one picture, ``None`` where the picture cannot show it."""
+def _factor_classes(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
+    """The class of every factor in one image, ``None`` where the image cannot show it."""
     grey = shot.style == "pencil sketch"
     return {
         "hair_style": s.hair_style,
@@ -133,7 +136,7 @@ def _spoken(s: factors.Subject, shot: factors.Shot) -> dict[str, object]:
 
 
 def bank_targets(bank: Bank, shots: int) -> Targets:
-    """The factors behind the bank's pictures, drawn again from their keys."""
+    """The factors behind the bank's images, sampled again from their keys."""
     options = _options()
     rows: dict[str, list[int]] = {name: [] for name in options}
     numbers = []
@@ -141,7 +144,7 @@ def bank_targets(bank: Bank, shots: int) -> Targets:
         s = factors.draw_subject(f"bank/{i}/0")
         for j in range(shots):
             shot = factors.draw_shot(f"bank/{i}/0/{j}")
-            values = _spoken(s, shot)
+            values = _factor_classes(s, shot)
             for name, value in values.items():
                 rows[name].append(-1 if value is None else options[name].index(value))
             colours = [c / 40 for c in (*s.skin, *s.hair_colour, *s.eye_colour)]
@@ -166,7 +169,8 @@ class Readers(nn.Module):
 
     def __init__(self, clip: CLIPModel, targets: Targets) -> None:
         super().__init__()
-        self.clip, self.targets = clip, targets
+        self.clip = clip
+        self.targets = targets
         width = clip.config.vision_config.hidden_size
         self.readers = nn.ModuleDict({name: nn.Linear(width, size) for name, size in targets.sizes.items()})
         self.numbers = nn.Linear(width, targets.numbers.shape[1])
@@ -184,7 +188,8 @@ def train_clip(bank: Bank, shots: int, tokenizer: CLIPTokenizer, folder: Path) -
 
 def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Path, number: int, phase: Phase) -> None:
     """Contrastive loss over batches of 96 plus the weighted mean losses of the readers."""
-    batch, targets = 96, model.targets
+    batch = 96
+    targets = model.targets
     model.clip.set_attn_implementation("eager")  # on a CPU in bfloat16 the fused kernel is twice as slow
     ids = torch.tensor(tokenizer(bank.captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
 
@@ -198,7 +203,8 @@ def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Pa
             image = model.clip.visual_projection(pooled)
             words = model.clip.text_projection(model.clip.text_model(input_ids=text).pooler_output)
             guesses = {name: reader(pooled) for name, reader in model.readers.items()}
-            numbers, geometry = model.numbers(pooled), model.geometry(pooled)
+            numbers = model.numbers(pooled)
+            geometry = model.geometry(pooled)
         scale = model.clip.logit_scale.clamp(max=4.6).exp()
         scores = F.normalize(image.float(), dim=-1) @ F.normalize(words.float(), dim=-1).T * scale
         same = torch.arange(batch)

@@ -53,9 +53,11 @@ class Votes(nn.Module):
 
     def __init__(self, stride: int, radius: int) -> None:
         super().__init__()
-        self.step, self.radius = stride // SPOT_STRIDE, radius
+        self.step = stride // SPOT_STRIDE
+        self.radius = radius
         along = torch.arange(-radius, radius + 1.0)
-        one, zero = torch.ones(len(along), len(along)), torch.zeros(len(along), len(along))
+        one = torch.ones(len(along), len(along))
+        zero = torch.zeros(len(along), len(along))
         x, y = one * along, one * along[:, None]
         kernel = torch.stack([torch.stack(k) for k in ((one, zero, zero), (x, one, zero), (y, zero, one))])
         self.register_buffer("kernel", kernel.repeat(5, 1, 1, 1), persistent=False)
@@ -80,8 +82,10 @@ class Detector(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        fine, widths, towers = 32, (64, 96, 96), (32, 64, 64)
-        # A pocket picture is enlarged twice on its way in, so averaging pairs of pixels first loses next to nothing.
+        fine = 32
+        widths = (64, 96, 96)
+        towers = (32, 64, 64)
+        # A pocket image is enlarged twice on its way in, so averaging pairs of pixels first loses next to nothing.
         self.stem = nn.Sequential(nn.AvgPool2d(2), conv(3, fine, 2), Residual(fine))
         self.stages = nn.ModuleList(
             nn.Sequential(conv(i, o, 2), Residual(o)) for i, o in zip((fine, *widths), widths, strict=False)
@@ -127,7 +131,9 @@ class Detector(nn.Module):
 
 def anchors(side: int = CANVAS) -> tuple[Tensor, Tensor, Tensor]:
     """Points (A, 2), strides (A,) and sides (A,) of all anchors of a square canvas, in the order of the outputs."""
-    points, strides, sides = [], [], []
+    points = []
+    strides = []
+    sides = []
     for stride in STRIDES:
         at = torch.arange(side // stride) * float(stride)
         y, x = torch.meshgrid(at, at, indexing="ij")
@@ -165,7 +171,10 @@ def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
     """Loss of outputs (B, A, 15) against boxes and landmarks in canvas pixels, and the parts to show."""
     at, strides, anchor_sides = anchors()
-    rows, columns, boxes, marks = [], [], [], []
+    rows = []
+    columns = []
+    boxes = []
+    marks = []
     left_out = torch.zeros(out.shape[:2], dtype=torch.bool)
     for i, (face_boxes, face_marks) in enumerate(faces):
         index, left_out[i] = assign(face_boxes, at, strides, anchor_sides)
@@ -174,8 +183,10 @@ def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Ten
         columns.append(chosen)
         boxes.append(face_boxes[index[chosen]])
         marks.append(face_marks[index[chosen]])
-    row, column = torch.cat(rows), torch.cat(columns)
-    here, unit = at[column], strides[column, None]
+    row = torch.cat(rows)
+    column = torch.cat(columns)
+    here = at[column]
+    unit = strides[column, None]
     wanted = torch.cat(boxes)
     got = out[row, column]
     distances = got[:, 1:5]
@@ -214,7 +225,7 @@ def spot_loss(spots: Tensor, faces: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32, rate: float = 2e-3) -> Detector:
-    """Train on canvases of the bank's pictures; state is kept in ``folder``, so a stopped run goes on."""
+    """Train on canvases of the bank's images; state is kept in ``folder``, so a stopped run goes on."""
     torch.manual_seed(0)
     detector = Detector()
     canvases = Canvases(
@@ -223,9 +234,9 @@ def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32,
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((17, step))
-        drawn = [canvases.draw(rng) for _ in range(batch)]
-        images = torch.from_numpy(np.stack([d[0] for d in drawn])).permute(0, 3, 1, 2).float()
-        faces = [(torch.from_numpy(d[1]).float(), torch.from_numpy(d[2]).float()) for d in drawn]
+        views = [canvases.draw(rng) for _ in range(batch)]
+        images = torch.from_numpy(np.stack([d[0] for d in views])).permute(0, 3, 1, 2).float()
+        faces = [(torch.from_numpy(d[1]).float(), torch.from_numpy(d[2]).float()) for d in views]
         with torch.autocast("cpu", torch.bfloat16):
             found, spots = detector.features(((images - 127.5) / 128).contiguous(memory_format=torch.channels_last))
         total, shown = detection_loss(torch.cat(found, dim=1), faces)

@@ -33,14 +33,14 @@ def export_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None
 
 
 def _load_as_float32(config: Path) -> None:
-    """transformers takes the type to compute in from the configuration; on a CPU it must not be float16."""
+    """Write float32 into the configuration. transformers computes in its type, and float16 does not suit a CPU."""
     settings = json.loads(config.read_text())
     settings["dtype"] = str(torch.float32).removeprefix("torch.")
     config.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def _forget_origin(config: Path) -> None:
-    """diffusers notes where a model was loaded from; weights must not depend on that."""
+    """Remove the folder that diffusers noted as a model's origin: the files must not depend on it."""
     settings = json.loads(config.read_text())
     settings.pop("_name_or_path", None)
     config.write_text(json.dumps(settings, indent=2) + "\n")

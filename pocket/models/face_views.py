@@ -1,7 +1,7 @@
-"""Training views for the face models: degraded pictures, detector canvases and aligned crops.
+"""Training views for the face models: degraded images, detector canvases and aligned crops.
 
-A judge sees pictures that came out of an autoencoder and a sampler, so training pictures are now and then
-blurred, halved in resolution, made noisy or moved in colour.
+A judge sees images that came out of an autoencoder and a sampler. So some training images are blurred, reduced in
+resolution, made noisy or changed in colour.
 """
 
 import cv2
@@ -14,7 +14,7 @@ from pocket.render.renderer import SIDE
 
 Image = NDArray[np.uint8]
 
-CANVAS = 2 * SIDE  # side of the detector's training input: a picture at twice its size
+CANVAS = 2 * SIDE  # side of the detector's training input: an image at twice its size
 CROP = 112
 # Where the ArcFace family puts eyes, nose tip and corners of the mouth in a 112 x 112 crop.
 TEMPLATE = np.array(
@@ -23,7 +23,7 @@ TEMPLATE = np.array(
 
 
 def degrade(image: Image, rng: np.random.Generator, colour: float = 0.12) -> Image:
-    """``image``, half the time through some of four degradations; ``colour`` bounds the gain per channel."""
+    """``image``, in half of the calls after some of four degradations. ``colour`` bounds the gain per channel."""
     if rng.random() < 0.5:
         return image
     if rng.random() < 0.4:
@@ -70,22 +70,25 @@ def aligned(image: Image, points: NDArray, rng: np.random.Generator, jitter: flo
 
 
 class Canvases:
-    """Draws detector canvases from pictures with one face each.
+    """Makes detector canvases from images with one face each.
 
-    Most hold a single picture at the standard size; some a smaller, a larger or a padded one, or two side by side. One
-    picture in six has no face: noise, flat shapes, a bare place, a small part of an enlarged face, a picture cut into
+    Most hold a single image at the standard size; some a smaller, a larger or a padded one, or two side by side. One
+    image in six has no face: noise, flat shapes, a bare place, a small part of an enlarged face, an image cut into
     shuffled tiles, a face cut out. They are laid out like the others, or the frame alone would give a face away.
-    Coordinates follow the standard case, a 64 x 64 picture enlarged twice, whose pixel centres a detector's client maps
+    Coordinates follow the standard case, a 64 x 64 image enlarged twice, whose pixel centres a detector's client maps
     back without the half-pixel shift.
     """
 
     def __init__(self, images: Image, boxes: NDArray, points: NDArray) -> None:
-        self.images, self.boxes, self.points = images, boxes, points
+        self.images = images
+        self.boxes = boxes
+        self.points = points
 
     def draw(self, rng: np.random.Generator) -> tuple[Image, NDArray, NDArray]:
         """Canvas (128, 128, 3), boxes (F, 4) and landmarks (F, 5, 2) in canvas pixels, F in 0..2."""
         canvas = np.zeros((CANVAS, CANVAS, 3), np.uint8)
-        boxes, points = [], []
+        boxes = []
+        points = []
         for scale, left, top in _layout(rng):
             side = round(SIDE * scale)
             if rng.random() < 1 / 6:
@@ -104,13 +107,15 @@ class Canvases:
 
     def _one(self, rng: np.random.Generator) -> tuple[Image, NDArray, NDArray]:
         i = int(rng.integers(len(self.images)))
-        image, box, marks = np.asarray(self.images[i]), self.boxes[i], self.points[i]
+        image = np.asarray(self.images[i])
+        box = self.boxes[i]
+        marks = self.points[i]
         if rng.random() < 0.5:
             image, box, marks = mirrored(image, box, marks)
         return degrade(image, rng), box, marks
 
     def _faceless(self, rng: np.random.Generator) -> Image:
-        """A (64, 64, 3) picture."""
+        """A (64, 64, 3) image."""
         kind = rng.random()
         if kind < 0.15:
             coarse = rng.integers(0, 256, (int(rng.integers(3, SIDE + 1)),) * 2 + (3,), np.uint8)
@@ -135,7 +140,7 @@ class Canvases:
 
 
 def _layout(rng: np.random.Generator) -> list[tuple[float, int, int]]:
-    """Scale, left and top of each picture of a canvas."""
+    """Scale, left and top of each image of a canvas."""
     kind = rng.random()
     if kind < 0.70:
         return [(2.0, 0, 0)]
@@ -149,7 +154,7 @@ def _layout(rng: np.random.Generator) -> list[tuple[float, int, int]]:
 
 
 def _flat_shapes(rng: np.random.Generator) -> Image:
-    """A flat (64, 64, 3) picture, often black, with up to three flat boxes or ellipses."""
+    """A flat (64, 64, 3) image, often black, with up to three flat boxes or ellipses."""
     canvas = np.zeros((SIDE, SIDE, 3), np.uint8)
     if rng.random() < 0.7:
         canvas[:] = rng.integers(0, 256, 3)

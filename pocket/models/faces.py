@@ -26,7 +26,7 @@ _SMALL = 256  # tensors of fewer numbers stay in single precision: they are bias
 
 
 class _OneImage(nn.Module):
-    """The detector for one picture, its outputs without the batch axis, as SCRFD exports have them."""
+    """The detector for one image, its outputs without the batch axis, as SCRFD exports have them."""
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def _export(module: nn.Module, example: torch.Tensor, file: Path, outputs: list[
 
 
 def halve_weights(model: onnx.ModelProto) -> None:
-    """Store large weights in half precision; a Cast node widens each again, which a runtime does once at load."""
+    """Store large weights in half precision. A Cast node makes each float32 again, once, when a runtime loads it."""
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < _SMALL:

@@ -1,7 +1,7 @@
 """The class noun learns where its thing is, by the token loss of TokenCompose (arXiv 2312.03626).
 
-In large text-to-image models a noun attends to what it names. Here every picture shows a person and every caption says
-so: the noun carries no news, and left to itself its attention lies nowhere in particular.
+In large text-to-image models a noun attends to what it names. Here every image shows a person and every caption says
+so. The noun tells the model nothing new, and without this loss its attention lies nowhere in particular.
 """
 
 import math
@@ -13,7 +13,10 @@ from torch import Tensor
 
 
 class WatchedAttention:
-    """Plain attention; that to the text, (B, Q, L) as the mean over the heads, is added to ``maps`` in every layer."""
+    """Plain attention that records where queries look in the text.
+
+    Every cross-attention layer appends its probabilities (B, Q, L), the mean over the heads, to ``maps``.
+    """
 
     def __init__(self) -> None:
         self.maps: list[Tensor] = []
@@ -24,11 +27,12 @@ class WatchedAttention:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
     ) -> Tensor:
         """(B, Q, h) to (B, Q, h)."""
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        query = attn.to_q(hidden_states)
+        key = attn.to_k(context)
+        value = attn.to_v(context)
         query, key, value = (attn.head_to_batch_dim(x) for x in (query, key, value))
         shares = attn.get_attention_scores(query, key)
         if encoder_hidden_states is not None:
@@ -37,7 +41,7 @@ class WatchedAttention:
 
 
 def grounding_loss(maps: list[Tensor], nouns: Tensor, masks: Tensor) -> Tensor:
-    """(B,): the square of the share of the noun's attention that lies outside the mask, the mean over the layers.
+    """(B,): the share of the noun's attention that lies outside the mask, squared; the mean over the layers.
 
     ``maps`` are attention probabilities (B, Q, L) of each layer, ``nouns`` (B, L) is 1 at the noun, ``masks``
     (B, 1, H, W) in 0..1. 0 for a text without the noun.

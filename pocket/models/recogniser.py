@@ -1,6 +1,6 @@
 """The pocket face recognisers: ArcFace's interface (112 x 112 RGB crop to 512 numbers) on small residual networks.
 
-A source picture holds a face in about 45 pixels, so the crop is averaged to 56 x 56 before the first
+A source image holds a face in about 45 pixels, so the crop is averaged to 56 x 56 before the first
 convolution: nothing is lost and three quarters of the work is saved. The two recognisers differ in width, seed and
 objective, so that a method that was conditioned on one can be judged by the other.
 """
@@ -87,7 +87,7 @@ def appearance(subject: Subject) -> NDArray[np.float32]:
 
 
 class Views:
-    """Endless aligned views of the bank's subjects: three in four are photos, the rest in any picture style."""
+    """Endless aligned views of the bank's subjects: three in four are photos, the others have any style."""
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank

@@ -1,6 +1,6 @@
 """Put a finished run among the shipped adapters, its weights in float16: ``python -m pocket.models.ship RUN NAME``.
 
-Configuration and manifest go with it; the manifest of all shipped weights is written anew.
+Its configuration and manifest are copied too. Then the manifest of all shipped weights is written again.
 """
 
 import argparse

@@ -4,12 +4,12 @@ No discriminator takes part: the generator is the decoder of an autoencoder, wit
 explains nothing there. What adversarial training with style mixing gives a StyleGAN, a meaning for each level of rows,
 comes from pairs of views instead: with A a warped and B a recoloured view of a face, the rows of A before a random
 crossover and the rows of B from there on must give the face that is both warped as A and coloured as B. So the layout
-moves into the coarse rows and colour into the fine ones. Some steps reconstruct from the first row alone, which gives
-single codes w a meaning; the mapping network is then fitted to the distribution of these w.
+moves into the coarse rows and the colour into the fine ones. Some steps reconstruct from the first row alone, which
+gives single codes w a meaning. The mapping network is then fitted to the distribution of these w.
 
 A second phase asks besides that a recogniser takes the reconstruction for the person, as pSp and e4e do with ArcFace
 (arXiv 2008.00951, 2102.02766): in pixels, what tells two people apart is next to nothing. Its recogniser is that of
-``faces_a``; judged is by ``faces_b``.
+``faces_a``; the models are judged by ``faces_b``.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,13 @@ from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops
 from pocket.models.training import fit, generator
 from pocket.models.vae import to_pixels
 
-SIZE, WIDTH = 64, 64
+SIZE = 64
+WIDTH = 64
 CHANNELS = (160, 160, 128, 64, 32)  # at 4, 8, 16, 32, 64 pixels
-STAGES = ((16, 1), (32, 1), (48, 2), (96, 1))
-COARSE, FINE = 4, 8  # levels begin at these rows: 4 and 8 pixels, 16 and 32, 64
+BLOCKS = ((16, 1), (32, 1), (48, 2), (96, 1))
+# levels begin at these rows: 4 and 8 pixels, 16 and 32, 64
+COARSE = 4
+FINE = 8
 CODE_WEIGHT = 1e-3  # of the codes' mean square; without it the rows of one level grow a hundred times above the others
 IDENTITY_WEIGHT = 0.3
 _SEED = 51
@@ -46,7 +49,7 @@ class StyleAutoencoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.decoder = StyleGAN2(SIZE, WIDTH, 2, CHANNELS)
-        self.encoder = E4E(self.decoder.rows, WIDTH, SIZE, STAGES)
+        self.encoder = E4E(self.decoder.rows, WIDTH, SIZE, BLOCKS)
         for name, parameter in self.decoder.named_parameters():
             parameter.requires_grad_(not name.startswith("style.") and ".noise." not in name)
             if name.endswith("conv.weight"):
@@ -68,8 +71,8 @@ def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, float]:
 def identity_loss(recogniser: Recogniser, y: Tensor, x: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
     """1 minus the mean cosine of the embeddings of ``y`` and ``x``, (B, 3, S, S) in -1..1 with ``landmarks``
     (B, 5, 2)."""
-    drawn, own = recogniser(recogniser_crops(torch.cat([y, x]), np.tile(landmarks, (2, 1, 1)))).float().chunk(2)
-    return 1 - F.cosine_similarity(drawn, own.detach()).mean()
+    generated, own = recogniser(recogniser_crops(torch.cat([y, x]), np.tile(landmarks, (2, 1, 1)))).float().chunk(2)
+    return 1 - F.cosine_similarity(generated, own.detach()).mean()
 
 
 def train_style(
@@ -88,15 +91,19 @@ def train_style(
     """
     torch.manual_seed(_SEED)
     model = StyleAutoencoder()
-    faces, recogniser = AlignedFaces(bank, bank_masks(bank, folder), SIZE), recogniser.eval().requires_grad_(False)
+    faces = AlignedFaces(bank, bank_masks(bank, folder), SIZE)
+    recogniser = recogniser.eval().requires_grad_(False)
 
     def loss(first: int, judged: bool, step: int) -> tuple[Tensor, dict[str, float]]:
         rng = np.random.default_rng((_SEED, first + step))
         crops, landmarks = faces.draw(batch, rng)
         x = to_pixels(crops)
-        plain, paired = x[: batch // 2], x[batch // 2 :]
-        moves, coloured = warps(len(paired), rng), recolour(paired, rng)
-        crossover, alone = int(rng.integers(COARSE, FINE + 1)), rng.random() < 0.1
+        plain = x[: batch // 2]
+        paired = x[batch // 2 :]
+        moves = warps(len(paired), rng)
+        coloured = recolour(paired, rng)
+        crossover = int(rng.integers(COARSE, FINE + 1))
+        alone = rng.random() < 0.1
         with torch.autocast("cpu", torch.bfloat16):
             # One batch for all views: evaluation will know only one mean and spread of them.
             codes = model.encoder(torch.cat([plain, warp(recolour(paired, rng), moves), coloured]))
@@ -111,7 +118,8 @@ def train_style(
         if judged and not alone:
             with torch.autocast("cpu", torch.bfloat16):
                 unlike = identity_loss(recogniser, y[: batch // 2], plain, landmarks[: batch // 2])
-            total, shown["identity"] = total + IDENTITY_WEIGHT * unlike, 1 - unlike.item()
+            total = total + IDENTITY_WEIGHT * unlike
+            shown["identity"] = 1 - unlike.item()
         return total, shown
 
     judged_phases = [(f"style_identity_{i}", count, rate / 3, True) for i, count in enumerate(identity_steps)]
@@ -144,7 +152,8 @@ def fit_mapping(decoder: StyleGAN2, w: Tensor, folder: Path, steps: int = 1500, 
     The loss is the sliced Wasserstein distance (Bonneel et al. 2015): the squared distance between the two samples,
     sorted along random directions. Whitened first, so that every direction of the code counts.
     """
-    spread, mean = w.std(dim=0), w.mean(dim=0)
+    spread = w.std(dim=0)
+    mean = w.mean(dim=0)
     mapping = decoder.style.requires_grad_(True)
 
     def loss(step: int) -> tuple[Tensor, dict[str, float]]:

@@ -9,7 +9,8 @@ from tokenizers import pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 TEXT_LENGTH = 64
-_START, _END = "<|startoftext|>", "<|endoftext|>"
+_START = "<|startoftext|>"
+_END = "<|endoftext|>"
 
 
 def build_tokenizer(captions: Iterable[str], folder: Path) -> CLIPTokenizer:

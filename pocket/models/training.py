@@ -27,7 +27,8 @@ class Averaged:
     """Exponential moving average of a module's parameters (decay ramps up as (1 + n) / (10 + n))."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+        self.decay = decay
+        self.updates = 0
         self.shadow = {k: v.detach().clone() for k, v in module.state_dict().items()}
 
     def update(self, module: nn.Module) -> None:
@@ -41,7 +42,8 @@ class Averaged:
         return {"updates": self.updates, "shadow": self.shadow}
 
     def load_state_dict(self, state: dict) -> None:
-        self.updates, self.shadow = state["updates"], state["shadow"]
+        self.updates = state["updates"]
+        self.shadow = state["shadow"]
 
 
 def fit(
@@ -65,7 +67,8 @@ def fit(
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=peak_rate, weight_decay=weight_decay, betas=(0.9, 0.99), fused=True)
     average = Averaged(module, decay)
-    rate, first = cosine_rate(peak_rate, steps), 0
+    rate = cosine_rate(peak_rate, steps)
+    first = 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         module.load_state_dict(state["module"])

@@ -90,7 +90,7 @@ def train_decoder(
     batch: int = 8,
     rate: float = 1e-3,
 ) -> AutoencoderKL:
-    """The decoder alone; the latents stay what they are, so a UNet can be trained on them meanwhile."""
+    """Train the decoder alone. The latents do not change, so a UNet can be trained on them at the same time."""
     decoder = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}).requires_grad_(True)
 
     def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:

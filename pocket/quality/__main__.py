@@ -16,8 +16,8 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
+from datamodules.requests import request_batch
 from leaderboard.generate.generators import PromptOnly
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import load_clip_image
@@ -39,7 +39,7 @@ _WIDTH = 75  # of the longest name in the table
 
 
 def unseen_bank(n: int) -> Bank:
-    """``n`` renders of as many unseen subjects, captions with everything spoken."""
+    """``n`` renders of ``n`` unseen subjects, with captions that say everything."""
     return collect(render_bank("unseen", n, 1, appearance=1.0, detail=1.0))
 
 
@@ -57,13 +57,13 @@ def retrieval(judge: ClipJudge, images: NDArray[np.uint8], captions: list[str], 
     """Share of captions whose own image scores highest among ``group`` images."""
     hits = []
     for first in range(0, len(images) - group + 1, group):
-        pictures = judge.image_features(images[first : first + group])
+        features = judge.image_features(images[first : first + group])
         words, _ = judge.text_features(captions[first : first + group])
-        hits.append(((words @ pictures.T).argmax(1) == torch.arange(group)).float().mean().item())
+        hits.append(((words @ features.T).argmax(1) == torch.arange(group)).float().mean().item())
     return float(np.mean(hits))
 
 
-def draw_samples(
+def generate_samples(
     backbone: Backbone, prompts: list[str], settings: SamplingSettings, batch: int = 16
 ) -> NDArray[np.uint8]:
     """One sample (64, 64, 3) for each prompt from the base model alone."""
@@ -72,35 +72,46 @@ def draw_samples(
     images = []
     for first in range(0, len(prompts), batch):
         some = prompts[first : first + batch]
-        ids = tuple(f"quality{first + i}" for i in range(len(some)))
-        noise = torch.stack([keyed_normal(backbone.latent_shape, "quality", name) for name in ids])
-        request = RequestBatch(ids, ids, tuple(some), noise, backbone.encode_text(some), {})
-        images.append(floor.draw(request).numpy())
+        ids = [f"quality{first + i}" for i in range(len(some))]
+        requests = request_batch(
+            request_ids=ids,
+            subjects=ids,
+            prompts=some,
+            noise_keys=[("quality", name) for name in ids],
+            latent_shape=backbone.latent_shape,
+            text_states=backbone.encode_text(some),
+        )
+        images.append(floor.draw(requests).numpy())
     return np.concatenate(images)
 
 
 def own_prompt_is_best(judge: ClipJudge, images: NDArray[np.uint8], prompts: list[str], among: int = 8) -> float:
     """Share of samples whose own prompt beats the ``among - 1`` prompts that follow it in the list."""
-    pictures = judge.image_features(images)
+    features = judge.image_features(images)
     words, _ = judge.text_features(prompts)
-    n, hits = len(prompts), 0
+    n = len(prompts)
+    hits = 0
     for i in range(n):
         rivals = torch.tensor([(i + k) % n for k in range(among)])
-        hits += int((words[rivals] @ pictures[i]).argmax()) == 0
+        hits += int((words[rivals] @ features[i]).argmax()) == 0
     return hits / n
 
 
 @torch.no_grad()
-def noun_focus(backbone: Backbone, drawn: Sequence[Render]) -> tuple[float, float]:
-    """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover;
-    means over all layers (``claims.focus`` reads those of one grid), photos and five noise levels."""
-    images, prompt = np.stack([d.image for d in drawn]), f"a photo of a {CLASS_NOUN}"
-    masks = torch.from_numpy(np.stack([d.mask for d in drawn]))[:, None].float() / 255
+def noun_attention_focus(backbone: Backbone, renders: Sequence[Render]) -> tuple[float, float]:
+    """The share of the class noun's attention that lies on the person in noised photos, and the share that they cover.
+
+    Both are means over all layers, photos and five noise levels; ``claims.attention_focus`` reads one grid's layers.
+    """
+    images = np.stack([d.image for d in renders])
+    prompt = f"a photo of a {CLASS_NOUN}"
+    masks = torch.from_numpy(np.stack([d.mask for d in renders]))[:, None].float() / 255
     nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)
     text = backbone.encode_text([prompt]).expand(len(images), -1, -1)
     moments = backbone.encode_moments(images)
     latents = backbone.latents_from_moments(moments, torch.zeros(len(images), *backbone.latent_shape))
-    noising, watched = DDPMScheduler.from_config(backbone.scheduler.config), WatchedAttention()
+    noising = DDPMScheduler.from_config(backbone.scheduler.config)
+    watched = WatchedAttention()
     before = backbone.unet.attn_processors
     backbone.unet.set_attn_processor(watched)
     for step in (100, 300, 500, 700, 900):
@@ -141,7 +152,9 @@ def probe_set(subjects: int = 40) -> tuple[NDArray[np.uint8], dict[str, NDArray[
 def measure(n: int) -> Iterator[Row]:
     """The rows of the table, each as soon as it is known; ``n`` renders, a fifth as many samples of the base model."""
     verify(paths.WEIGHTS)
-    bank, backbone, judge = unseen_bank(n), load_backbone(str(paths.BASE)), ClipJudge(str(paths.CLIP))
+    bank = unseen_bank(n)
+    backbone = load_backbone(str(paths.BASE))
+    judge = ClipJudge(str(paths.CLIP))
     yield _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0)
     yield _row("CLIP caption-to-image retrieval, 1 in 100", retrieval(judge, bank.images, bank.captions), 0.85)
     for name, accuracy, chance in probe_rows(*probe_set()):
@@ -150,10 +163,10 @@ def measure(n: int) -> Iterator[Row]:
         yield from face_floors(pack, n)
     yield from style_floors(paths.STYLE, paths.FACES_B, n)
     prompts = bank.captions[: max(16, n // 5)]
-    images = draw_samples(backbone, prompts, SamplingSettings(guidance=3.0))
+    images = generate_samples(backbone, prompts, SamplingSettings(guidance=3.0))
     yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
-    looks, covered = noun_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
-    yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", looks, 0.70)
+    share, covered = noun_attention_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
+    yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", share, 0.70)
 
 
 def _row(name: str, value: float, floor: float) -> Row:
@@ -166,11 +179,11 @@ def _batches(images: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]
 
 
 def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
-    """A picture of samples of the base model at guidance 3, for the README."""
+    """An image of samples of the base model at guidance 3, for the README."""
     prompts = [
         caption(draw_subject(f"unseen/{i}"), draw_shot(f"unseen/{i}/0"), f"grid/{i}") for i in range(columns * rows)
     ]
-    images = draw_samples(load_backbone(str(paths.BASE)), prompts, SamplingSettings(guidance=3.0))
+    images = generate_samples(load_backbone(str(paths.BASE)), prompts, SamplingSettings(guidance=3.0))
     tiles = images.reshape(rows, columns, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 64, columns * 64, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tiles).resize((columns * 128, rows * 128), Image.Resampling.NEAREST).save(path)
@@ -179,7 +192,7 @@ def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pocket.quality", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--renders", type=int, default=1000, help="renders of unseen subjects")
-    parser.add_argument("--grid", type=Path, help="also write a picture of samples there")
+    parser.add_argument("--grid", type=Path, help="also write an image of samples there")
     arguments = parser.parse_args()
     try:
         good = True

@@ -14,7 +14,7 @@ from pocket.render.renderer import Render, render
 Row = tuple[str, float, float, bool]
 """Name, measured value, floor, and whether the floor holds."""
 
-SHOTS = 5  # pictures of one subject
+SHOTS = 5  # images of one subject
 FOUND_FLOOR = 0.99
 LANDMARK_LIMIT = 0.03  # of the face's width
 VERIFICATION_FLOOR = 0.90
@@ -25,7 +25,7 @@ PARTS_LEAD = 0.1  # of a person with one part exchanged over strangers
 
 
 def unseen_photos(n: int, accessories: bool) -> tuple[list[Render], NDArray[np.int64]]:
-    """``n`` photo-style renders of ``n / 5`` unseen subjects in free pose and background, and whose each is (n,)."""
+    """``n`` renders in photo style of ``n / 5`` unseen subjects in any pose and background, and their subjects (n,)."""
     subject = np.arange(n) // SHOTS
     shots = (
         draw_shot(f"unseen/{i}/{j}", style="photo", accessories=accessories)
@@ -34,10 +34,10 @@ def unseen_photos(n: int, accessories: bool) -> tuple[list[Render], NDArray[np.i
     return [render(draw_subject(f"unseen/{i}"), shot) for i, shot in zip(subject, shots, strict=True)], subject
 
 
-def landmark_errors(drawn: Iterable[Render], found: Iterable[list[Face]]) -> NDArray[np.float64]:
-    """Mean landmark error of the largest face over the true face's width, per picture; infinite where none is found."""
+def landmark_errors(renders: Iterable[Render], found: Iterable[list[Face]]) -> NDArray[np.float64]:
+    """Mean landmark error of the largest face over the true face's width, per image; infinite where none is found."""
     errors = []
-    for truth, faces in zip(drawn, found, strict=True):
+    for truth, faces in zip(renders, found, strict=True):
         if not faces:
             errors.append(np.inf)
             continue
@@ -64,9 +64,11 @@ def true_accept_rate(
 
 
 def parts_of_likeness(pack: FacePack, n: int) -> dict[str, float]:
-    """Mean cosine over ``n`` unseen subjects of a photo to another one: of the same person (``own``), with skin, hair
-    and eye colours of the next person (``colours``), with all but these of the next person (``shape``), of the next
-    person (``other``). A face that is not found counts as 0.
+    """Mean cosine, over ``n`` unseen subjects, of a photo to another one.
+
+    The other photo is of the same person (``own``), has the next person's colours of skin, hair and eyes
+    (``colours``), has all but the colours from the next person (``shape``), or is of the next person (``other``). A
+    face that is not found counts as 0.
     """
     people = [draw_subject(f"unseen/{i}") for i in range(n)]
     shape = [field.name for field in fields(Subject) if field.name not in COLOURS]
@@ -76,7 +78,8 @@ def parts_of_likeness(pack: FacePack, n: int) -> dict[str, float]:
         shots = (draw_shot(f"unseen/{i}/{i * SHOTS + photo}", style="photo", accessories=False) for i in range(n))
         return pack.judge(np.stack([render(*pair).image for pair in zip(people, shots, strict=True)])).embeddings
 
-    first, found = embeddings(people, 0), {}
+    first = embeddings(people, 0)
+    found = {}
     for name, parts in exchanged.items():
         mixed = (
             replace(person, **{part: getattr(people[(i + 1) % n], part) for part in parts})
@@ -89,18 +92,19 @@ def parts_of_likeness(pack: FacePack, n: int) -> dict[str, float]:
 def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:
     """Detector and recogniser of one pack on ``n`` renders, through insightface's own detection and alignment.
 
-    Detection counts a face when it is found with a mean landmark error within the limit, and is measured with hats and
-    glasses as well as without; verification has the floor on photos without them, as a passport office would. A judge
-    that looks at colours only, or at shape only, is below one of the last two floors.
+    Detection counts a face that is found with a mean landmark error within the limit. Both detection and verification
+    are measured with hats and glasses, and without. A judge that looks at colours only, or at shape only, is below one
+    of the last two floors.
     """
-    pack, rows = FacePack(pack_folder, retry=False), []
+    pack = FacePack(pack_folder, retry=False)
+    rows = []
     for accessories in (True, False):
-        drawn, subject = unseen_photos(n, accessories)
+        renders, subject = unseen_photos(n, accessories)
         attire = "any attire" if accessories else "no hat or glasses"
         faces = [
-            found for i in range(0, n, 100) for found in pack.analyse(np.stack([d.image for d in drawn[i : i + 100]]))
+            found for i in range(0, n, 100) for found in pack.analyse(np.stack([d.image for d in renders[i : i + 100]]))
         ]
-        share = float((landmark_errors(drawn, faces) <= LANDMARK_LIMIT).mean())
+        share = float((landmark_errors(renders, faces) <= LANDMARK_LIMIT).mean())
         rows.append(
             (
                 f"{pack.source.name}: found with landmarks within 3 % ({attire})",
@@ -116,7 +120,8 @@ def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:
         )
     found = parts_of_likeness(pack, n // SHOTS)
     for part in ("colours", "shape"):
-        value, floor = found[part], found["other"] + PARTS_LEAD
+        value = found[part]
+        floor = found["other"] + PARTS_LEAD
         name = f"{pack.source.name}: similarity with another's {part} (own {found['own']:.3f})"
         rows.append((name, value, floor, value >= floor))
     return rows

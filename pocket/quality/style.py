@@ -19,14 +19,14 @@ LEVELS = {"coarse": (0, 4), "middle": (4, 8), "fine": (8, 10)}
 
 
 def unseen_faces(n: int, size: int, background: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """``n`` aligned faces (n, size, size, 3) of photos with hats and glasses, and whose each is (n,)."""
-    drawn, subject = unseen_photos(n, accessories=True)
-    portraits = [Portrait(f"render {i}", d.image, d.landmarks, d.mask) for i, d in enumerate(drawn)]
+    """``n`` aligned faces (n, size, size, 3) of photos with hats and glasses, and the subject of each, (n,)."""
+    renders, subject = unseen_photos(n, accessories=True)
+    portraits = [Portrait(f"render {i}", d.image, d.landmarks, d.mask) for i, d in enumerate(renders)]
     return np.stack([aligned(p, size, None, background) for p in portraits]), subject
 
 
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Mean over pictures of the PSNR in dB."""
+    """Mean over images of the PSNR in dB."""
     mse = ((a.astype(np.float64) - b) ** 2).mean(axis=(1, 2, 3))
     return float(np.mean(10 * np.log10(255**2 / np.maximum(mse, 1e-9))))
 
@@ -43,7 +43,7 @@ def similarities(
 
 
 def layout_change(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """1 minus the correlation of the edges of two pictures (S, S, 3), so 0 where only colours differ."""
+    """1 minus the correlation of the edges of two images (S, S, 3), so 0 where only colours differ."""
     edges = []
     for image in (a, b):
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
@@ -53,7 +53,7 @@ def layout_change(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 
 def colour_change(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
-    """Mean distance in 0..1 of the sorted values of each channel of two pictures, so 0 where pixels changed places."""
+    """Mean distance in 0..1 of the sorted values of each channel of two images, so 0 where pixels changed places."""
     first, second = (np.sort(image.reshape(-1, 3).astype(np.float64), axis=0) for image in (a, b))
     return float(np.abs(first - second).mean() / 255)
 
@@ -76,8 +76,10 @@ def mixing_changes(wplus: WPlusEncoder, faces: NDArray[np.uint8], subject: NDArr
 
 
 def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
-    """Reconstruction with the background and before white, likeness to the recogniser, and what each level changes."""
-    wplus, pack, rows = load_wplus(str(folder)), FacePack(pack_folder), []
+    """Reconstruction with background and in front of white, similarity to the recogniser, and what a level changes."""
+    wplus = load_wplus(str(folder))
+    pack = FacePack(pack_folder)
+    rows = []
     for background in (True, False):
         faces, subject = unseen_faces(n, wplus.size, background)
         back = np.concatenate([wplus.decode(wplus.encode(faces[i : i + 50])).numpy() for i in range(0, n, 50)])
@@ -91,6 +93,7 @@ def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
     orders = (("layout", "coarse", ("fine",)), ("colour", "fine", ("coarse", "middle")))
     for i, (what, most, less) in enumerate(orders):
         shown = ", ".join(f"{level} {change[i]:.3f}" for level, change in changes.items() if level != most)
-        value, floor = changes[most][i], max(changes[level][i] for level in less)
+        value = changes[most][i]
+        floor = max(changes[level][i] for level in less)
         rows.append((f"W+ {what} change by {most} rows ({shown})", value, floor, value > floor))
     return rows

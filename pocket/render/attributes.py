@@ -1,4 +1,4 @@
-"""Labels of the pocket world's photos, from the factors that they were drawn from.
+"""Labels of the pocket world's photos, from the factors that they were rendered from.
 
     python -m pocket.render.attributes --output runs/attributes.csv
 

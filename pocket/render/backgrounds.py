@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
-MARGIN = 0.25  # a place is painted this much wider than the picture, as room for the shift
+MARGIN = 0.25  # a place is painted this much wider than the image, as room for the shift
 
 
 def crop_background(kind: str, side: int, shift: float) -> Image:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pocket.render.factors import Shot
 
-SIDE = 64  # pixels of a finished picture
+SIDE = 64  # pixels of a finished image
 OVERSAMPLING = 3
 FRACTION_BITS = 4  # polygon corners are given to OpenCV in sixteenths of a pixel
 Colour = tuple[int, int, int]

@@ -1,7 +1,7 @@
-"""Words for pictures of the pocket world, built from the factors they were drawn from.
+"""Captions for images of the pocket world, built from the factors that the images are rendered from.
 
-Every caption reads ``a photo of a person`` plus clauses. Which clauses are spoken is drawn from the caption's
-own key, so that a model sees short and long prompts; appearance words are spoken in a part of the samples only.
+Every caption reads ``a photo of a person`` plus clauses. The caption's own key decides which clauses it has, so that a
+model sees short and long prompts. Only a part of the captions has words of the appearance.
 """
 
 from pocket.render.factors import Draws, Shot, Subject
@@ -31,7 +31,7 @@ def place_words(background: str) -> str:
 
 
 def style_words(style: str) -> str:
-    """The phrase for a picture style, such as ``a pencil sketch``."""
+    """The phrase for an image style, such as ``a pencil sketch``."""
     return _STYLES[style]
 
 
@@ -54,7 +54,7 @@ def appearance_words(subject: Subject) -> str:
 
 
 def _told(low: str, high: str, value: float, bounds: tuple[float, float]) -> str:
-    """The word for a value in the lowest or the highest third of its range; what is ordinary goes unsaid."""
+    """The word for a value in the lowest or the highest third of its range; empty for the middle third."""
     share = (value - bounds[0]) / (bounds[1] - bounds[0])
     return low if share < 1 / 3 else high if share > 2 / 3 else ""
 
@@ -140,9 +140,10 @@ def caption(
     detail: float = 0.85,
     face: bool = False,
 ) -> str:
-    """The caption called ``key``; ``appearance``, ``pose`` and ``detail`` (the rest) are chances of being spoken.
+    """The caption called ``key``.
 
-    With ``face``, what is said of the appearance goes on with :func:`face_words`.
+    ``appearance``, ``pose`` and ``detail`` (for all other clauses) are the probabilities that a clause is there. With
+    ``face``, the clause of the appearance goes on with :func:`face_words`.
     """
     d = Draws("caption", key)
     who = f"{style_words(shot.style)} of a {CLASS_NOUN}"

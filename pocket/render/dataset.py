@@ -1,8 +1,8 @@
-"""``pocket10k``: 10,000 pictures of the pocket world, 250 subjects x 8 poses x 5 backgrounds.
+"""``pocket10k``: 10,000 images of the pocket world, 250 subjects x 8 poses x 5 backgrounds.
 
 They are rendered on first use, into Parquet shards of the dataset schema (``datamodules/schema.py``). Every
-picture is a function of its name, so the bytes depend on the OpenCV version only. The first 80 % of the subjects
-train, the next 10 % validate, the last 10 % test. Training pictures vary in style, hat and glasses; those of the
+image is a function of its name, so the bytes depend on the OpenCV version only. The first 80 % of the subjects
+train, the next 10 % validate, the last 10 % test. Training images vary in style, hat and glasses; those of the
 other two splits are plain photos, so that they can serve as references and as held-out photos.
 
     python -m pocket.render.dataset            # render into the cache, print the folder and the content's hash
@@ -72,10 +72,10 @@ class Grid:
 
 
 def fingerprint(grid: Grid) -> str:
-    """What the pictures depend on: the grid, the OpenCV version and the renderer's code, comments aside."""
+    """What the images depend on: the grid, the OpenCV version and the renderer's code, comments aside."""
     digest = hashlib.sha256(f"{grid}/{cv2.__version__}".encode())
     for name in _SOURCES:
-        source = (Path(__file__).parent / name).read_text()
+        source = Path(__file__).with_name(name).read_text()
         digest.update(ast.dump(ast.parse(source)).encode())
     return digest.hexdigest()
 
@@ -119,8 +119,10 @@ def verify(folder: Path) -> None:
 def rows_of(subject: int, grid: Grid) -> list[Row]:
     """All rows of one subject: poses in order, for each pose its backgrounds."""
     cv2.setNumThreads(1)
-    name, split = f"s{subject:04d}", grid.split(subject)
-    who, draws = draw_subject(name), Draws("dataset", "backgrounds", name)
+    name = f"s{subject:04d}"
+    split = grid.split(subject)
+    who = draw_subject(name)
+    draws = Draws("dataset", "backgrounds", name)
     left = list(BACKGROUNDS)
     kinds = [left.pop(left.index(draws.choice(tuple(left)))) for _ in range(grid.backgrounds)]
     rows = []
@@ -129,12 +131,12 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
             key = f"{name}/{pose_id}/{kind}"
             plain = split != "train"
             shot = draw_shot(key, pose, kind, style="photo" if plain else None, accessories=not plain)
-            drawn = render(who, shot)
-            image = _png(drawn.image[..., ::-1])
+            rendered = render(who, shot)
+            image = _png(rendered.image[..., ::-1])
             rows.append(
                 {
                     "image": {"bytes": image, "path": None},
-                    "mask": {"bytes": _png(drawn.mask), "path": None},
+                    "mask": {"bytes": _png(rendered.mask), "path": None},
                     "subject_id": name,
                     "subject_class": CLASS_NOUN,
                     "pose_id": pose_id,
@@ -142,8 +144,8 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                     "background_id": BACKGROUNDS.index(kind),
                     "background_text": place_words(kind),
                     "caption": caption(who, shot, key, appearance=APPEARANCE, pose=0.0, detail=1.0),
-                    "landmarks": drawn.landmarks.tolist(),
-                    "bbox": drawn.bbox.tolist(),
+                    "landmarks": rendered.landmarks.tolist(),
+                    "bbox": rendered.bbox.tolist(),
                     "split": split,
                     "source": "Likeness pocket renderer",
                     "licence": "Apache-2.0",
@@ -268,7 +270,7 @@ def _check_sizes(folder: Path) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold a lock on the file; the system lets go of it when the process ends, however it ends."""
+    """Hold a lock on the file. The system releases it when the process ends, however it ends."""
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

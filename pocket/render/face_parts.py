@@ -1,4 +1,4 @@
-"""What a face is drawn from: contour, ears, marks, beard, mouth, nose and eyes, on the surface of the head."""
+"""The parts of a face: contour, ears, marks, beard, mouth, nose and eyes, on the surface of the head."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,8 +1,8 @@
-"""What can vary in the pocket world: who somebody is, and how a picture of them was taken.
+"""What can vary in the pocket world: who somebody is, and how an image of them was taken.
 
-A :class:`Subject` holds everything that makes one person recognisable and nothing else; a :class:`Shot`
-holds every nuisance of one picture. Both are drawn from keyed random numbers, so a subject or a shot is a
-function of its name and never of the process that asked for it.
+A :class:`Subject` holds everything that makes one person recognisable and nothing else. A :class:`Shot` holds every
+nuisance of one image. Both are sampled with keyed random numbers, so a subject or a shot is a function of its name and
+never of the process that asked for it.
 """
 
 import hashlib
@@ -119,7 +119,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Shot:
-    """Nuisance of one picture: pose in degrees, scale as face height over image height, shifts in image widths."""
+    """Nuisance of one image: pose in degrees, scale as face height over image height, shifts in image widths."""
 
     yaw: float
     pitch: float
@@ -221,7 +221,7 @@ def draw_shot(
     style: str | None = None,
     accessories: bool = True,
 ) -> Shot:
-    """The nuisance called ``key``; what is given is kept (a pose within 3 degrees), the rest is drawn.
+    """The nuisance called ``key``. What is given is kept, a pose within 3 degrees; everything else is sampled.
 
     Without accessories there is neither hat nor glasses.
     """

@@ -1,4 +1,4 @@
-"""Draws a subject in a shot: cartoon-like faces of 64 x 64, painted at three times that size and averaged.
+"""Renders a subject in a shot: cartoon-like faces of 64 x 64, painted at three times that size and averaged.
 
 Everything after the geometry is integer arithmetic, so one OpenCV version gives the same bytes everywhere.
 """
@@ -19,7 +19,7 @@ from pocket.render.outfit import body, glasses, hat
 
 @dataclass(frozen=True)
 class Render:
-    """One picture and what is known of it.
+    """One image and what is known of it.
 
     ``image`` is (64, 64, 3) RGB uint8; ``mask`` (64, 64) uint8, 255 on the person; ``landmarks`` (5, 2) float32
     x, y in pixels: the viewer's left eye, right eye, nose tip, left and right corner of the mouth; ``bbox``
@@ -33,7 +33,7 @@ class Render:
 
 
 def render(subject: Subject, shot: Shot) -> Render:
-    """Draw ``subject`` as ``shot`` says."""
+    """Render ``subject`` as ``shot`` says."""
     head = Head(shot)
     side = SIDE * OVERSAMPLING
     canvas = Canvas(crop_background(shot.background, side, shot.background_shift), head)

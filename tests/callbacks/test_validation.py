@@ -11,6 +11,10 @@ import torch
 from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
+from contracts.records import Request
+from metrics.gallery import SubjectPhotos
+from metrics.judged import JudgedImages
+from metrics.registry import METRICS
 from tests.helpers.tiny import SIDE, tiny_clip, tiny_faces
 
 DARK = 5  # the tiny detector finds nothing there
@@ -24,12 +28,40 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> ValidationScores:
     return made
 
 
-def start(scores: ValidationScores, levels: dict[str, list[int]], nouns: dict[str, str] | None = None) -> None:
+def start(
+    scores: ValidationScores,
+    levels: dict[str, list[int]],
+    nouns: dict[str, str] | None = None,
+    prompt: str = "a photo of a <subject>",
+) -> None:
     """Begin to fit with grey held-out photos of these levels by subject; all are of class person, or as ``nouns``."""
-    photos = {s: np.stack([np.full((SIDE, SIDE, 3), v, np.uint8) for v in grey]) for s, grey in levels.items()}
-    nouns = nouns or dict.fromkeys(photos, "person")
-    trainer = SimpleNamespace(datamodule=SimpleNamespace(validation_held_out=lambda: photos, class_nouns=nouns))
-    scores.on_fit_start(trainer, L.LightningModule())  # type: ignore[arg-type]
+    nouns = nouns or dict.fromkeys(levels, "person")
+    data = SimpleNamespace(
+        validation_photos=lambda: [photos(s, nouns[s], grey) for s, grey in levels.items()],
+        validation_requests=lambda: [Request(s, "v00", prompt, "validation", i) for s in levels for i in range(2)],
+        class_nouns=nouns,
+    )
+    scores.on_fit_start(SimpleNamespace(datamodule=data), L.LightningModule())  # type: ignore[arg-type]
+
+
+def photos(name: str, noun: str, held_out: list[int]) -> SubjectPhotos:
+    """Grey photos of one level each; the reference is of the first held-out photo's level."""
+    pixels = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (held_out[0], *held_out)])
+    count = len(pixels)
+    poses = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
+    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, np.arange(count) % 2, ("",) * count)
+
+
+def validate(scores: ValidationScores, requests: list[str], levels: list[int]) -> dict[str, torch.Tensor]:
+    """What is logged of grey images of these levels, the answers to ``requests``."""
+    logged: dict[str, torch.Tensor] = {}
+    module = SimpleNamespace(device=torch.device("cpu"), log=lambda name, value, **_: logged.update({name: value}))
+    images = torch.stack([torch.full((SIDE, SIDE, 3), level, dtype=torch.uint8) for level in levels])
+    scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
+    batch = SimpleNamespace(request_ids=tuple(requests))
+    scores.on_validation_batch_end(None, module, images, batch, 0)  # type: ignore[arg-type]
+    scores.on_validation_epoch_end(SimpleNamespace(logger=None), module)  # type: ignore[arg-type]
+    return logged
 
 
 def test_a_subject_without_a_face_is_named_before_the_first_step(scores: ValidationScores) -> None:
@@ -41,43 +73,37 @@ def test_a_subject_without_a_face_is_named_before_the_first_step(scores: Validat
 
 def test_an_object_is_judged_by_its_prompt_and_has_no_identity(scores: ValidationScores) -> None:
     start(scores, {"s1": [90, 200], "h1": [DARK, DARK]}, {"s1": "person", "h1": "hat"})
-    images = torch.full((2, SIDE, SIDE, 3), 120, dtype=torch.uint8)
-    prompts = ("a photo of a <subject>",) * 2
-    logged: dict[str, torch.Tensor] = {}
-    module = SimpleNamespace(device=torch.device("cpu"), log_dict=lambda values, **_: logged.update(values))
-    trainer = SimpleNamespace(logger=None)
-    for subjects in (("s1", "h1"), ("s1", "s1")):
-        batch = SimpleNamespace(subjects=subjects, prompts=prompts, request_ids=("a.v00.00", "b.v00.00"))
-        scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
-        scores.on_validation_batch_end(None, module, images, batch, 0)  # type: ignore[arg-type]
-        scores.on_validation_epoch_end(trainer, module)  # type: ignore[arg-type]
-        if "h1" in subjects:
-            beside_an_object = dict(logged)
-    assert beside_an_object["val/identity_misses_zero"] == logged["val/identity_misses_zero"], "of s1's image alone"
-    assert beside_an_object["val/clip_t"] != logged["val/clip_t"], "a hat is read as a hat"
+    beside_an_object = validate(scores, ["s1.v00.00", "h1.v00.00"], [120, 120])
+    alone = validate(scores, ["s1.v00.00", "s1.v00.01"], [120, 120])
+    for name in ("identity_misses_zero", "identity_given_detection", "detection_rate"):
+        assert beside_an_object[f"val/{name}"] == alone[f"val/{name}"], "of s1's images alone"
+    assert beside_an_object["val/clip_t"] != alone["val/clip_t"], "a hat is read as a hat"
     start(scores, {"h1": [DARK]}, {"h1": "hat"})
-    logged.clear()
-    scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
-    batch = SimpleNamespace(subjects=("h1",), prompts=prompts[:1], request_ids=("h1.v00.00",))
-    scores.on_validation_batch_end(None, module, images[:1], batch, 0)  # type: ignore[arg-type]
-    scores.on_validation_epoch_end(trainer, module)  # type: ignore[arg-type]
-    assert set(logged) == {"val/clip_t"}
+    of_objects = validate(scores, ["h1.v00.00"], [120])
+    assert "val/clip_t" in of_objects and "val/clip_i" in of_objects
+    assert not any(METRICS[name.removeprefix("val/")].group == "identity" for name in of_objects)
 
 
 def test_photos_without_a_face_are_left_out_of_a_gallery(scores: ValidationScores) -> None:
     start(scores, {"s1": [90, DARK, 200]})
-    mixed = scores._galleries["s1"]
+    mixed = scores._galleries["s1"].mean("faces")
     start(scores, {"s1": [90, 200]})
-    assert torch.isfinite(mixed).all() and torch.equal(mixed, scores._galleries["s1"])
+    assert np.isfinite(mixed).all()
+    np.testing.assert_array_equal(mixed, scores._galleries["s1"].mean("faces"))
 
 
-def test_the_judge_reads_what_the_leaderboards_judge_reads(scores: ValidationScores) -> None:
-    start(scores, {"s1": [90, 200]})
-    images = torch.full((1, SIDE, SIDE, 3), 120, dtype=torch.uint8)
+def test_every_metric_of_single_images_is_logged_as_the_leaderboard_would_score_it(scores: ValidationScores) -> None:
     prompt = "a  photo of a <subject> , on a beach"
-    batch = SimpleNamespace(subjects=("s1",), prompts=(prompt,), request_ids=("s1.v00.00",))
-    scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
-    scores.on_validation_batch_end(None, L.LightningModule(), images, batch, 0)  # type: ignore[arg-type]
-    seen = scores._judges.observe(images.numpy())
-    ((expected,), _) = scores._judges.fit(seen, [plain_prompt(prompt, "s1", {"s1": "person"})])
-    assert float(scores._clip_t.compute()) == pytest.approx(float(expected), abs=1e-6)
+    start(scores, {"s1": [90, 200], "s2": [60, 150]}, prompt=prompt)
+    logged = validate(scores, ["s1.v00.00", "s2.v00.00", "s2.v00.01"], [120, 80, DARK])
+    requests = [scores._requests[name] for name in ("s1.v00.00", "s2.v00.00", "s2.v00.01")]
+    images = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (120, 80, DARK)])
+    galleries = [scores._galleries[request.subject] for request in requests]
+    nouns = {"s1": "person", "s2": "person"}
+    judged = JudgedImages.judge(scores._judges, images, requests, galleries, nouns)
+    assert judged.prompts[0] == plain_prompt(prompt, "s1", nouns)
+    single = [metric for metric in METRICS.values() if metric.judge in ("faces", "clip") and not metric.feature]
+    assert logged.keys() == {f"val/{metric.name}" for metric in single}
+    for metric in single:
+        expected = float(np.nanmean(metric.rows(judged)))
+        assert float(logged[f"val/{metric.name}"]) == pytest.approx(expected, abs=1e-6), metric.name

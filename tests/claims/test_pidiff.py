@@ -8,10 +8,10 @@ import pytest
 import torch
 import yaml
 
-from claims import pidiff
+from claims import pidiff, pidiff_exact
 from claims.checks import less, line
-from claims.edited import Shown, Stage, of_rows, settings, unchanged
-from claims.head_pose import pose_reader
+from claims.edited import EditMeasurements, EditSampler, of_rows, settings, unchanged
+from claims.measurements import pose_reader
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
@@ -37,42 +37,42 @@ def editor(world: World) -> Editor:
 def test_the_exact_claims_hold_and_the_run_is_as_before(world: World, editor: Editor) -> None:
     state = {name: value.clone() for name, value in editor.module.adapter().state_dict().items()}
     codes = torch.ones(1, 10, 8)
-    before = pidiff.draw_codes(editor.module, codes, pidiff.PROMPT, "person", ("x",))
-    checks = pidiff.exact_checks(editor, str(world.base))
+    before = pidiff_exact.draw_codes(editor.module, codes, pidiff_exact.PROMPT, "person", ("x",))
+    checks = pidiff_exact.exact_checks(editor.module, str(world.base))
     assert [check.claim[:2] for check in checks] == ["W1", "W2", "W3", "W3", "W4", "W4", "W4", "W5"]
     assert [check.claim for check in checks if not check.holds] == []
     assert [check.left for check in checks[2:4]] == [7_079_424, 31_559_680]
     assert all(torch.equal(value, state[name]) for name, value in editor.module.adapter().state_dict().items())
-    assert np.array_equal(pidiff.draw_codes(editor.module, codes, pidiff.PROMPT, "person", ("x",)), before)
+    assert np.array_equal(pidiff_exact.draw_codes(editor.module, codes, pidiff_exact.PROMPT, "person", ("x",)), before)
 
 
 def test_a_mapper_with_a_bias_of_its_own_breaks_w2(editor: Editor) -> None:
     editor.module.mapper.project["middle"].bias = torch.nn.Parameter(torch.arange(32.0))
-    assert not pidiff.mapper_checks(editor.module)[0].holds
+    assert not pidiff_exact.mapper_checks(editor.module)[0].holds
 
 
 def test_a_query_that_learns_in_stage_two_breaks_w4(editor: Editor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ResidualProjections, "query", lambda self, x: self.to_q(x))
-    assert [check.holds for check in pidiff.learning_checks(editor.module)] == [True, True, False, True]
+    assert [check.holds for check in pidiff_exact.learning_checks(editor.module)] == [True, True, False, True]
 
 
 def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Editor) -> None:
     people = people_of(str(world.dataset), 2, SIDE, editor.faces)
-    stage = Stage(editor, people, 2, pose_reader(editor.faces, load_subjects(str(world.dataset), 2, SIDE)))
+    sampler = EditSampler(editor, people, 2, pose_reader(editor.faces, load_subjects(str(world.dataset), 2, SIDE)))
     with settings(editor.module, scale=0.0):
-        base = stage.draw(editor.module, unchanged)
+        base = sampler.generate(editor.module, unchanged)
     assert base.shape == (4, SIDE, SIDE, 3)
-    rows, checks = pidiff.sweep_checks(stage)
+    rows, checks = pidiff.sweep_checks(sampler)
     assert rows["scale 0"].mean("inside") == rows["scale 0"].mean("outside") == 0.0 < rows["scale 1"].mean("inside")
     assert same(rows["delay 0"], rows["scale 1"]) and len(checks) == 4
-    edited, checks = pidiff.edit_checks(stage, editor.module)
+    edited, checks = pidiff.edit_checks(sampler, editor.module)
     assert {"with: smiling-2", "without: smiling+2", "mix fine", "mix middle", "coarse rows, equal step"} <= set(edited)
     assert same(edited["with: smiling+2"], edited["without: smiling+2"]) and len(checks) == 8
     reworded = edited["base: a shirt is named"]
     assert reworded.mean("inside") > 0.0 and editor.module.scale == 1.0, "other words, and the base model's alone"
     assert not checks[-1].holds and "cannot be told apart" in line(checks[-1]), "a run against itself"
-    own = stage.show(base, base)
-    other = stage.show(base, base, whose=1)
+    own = sampler.measure(base, base)
+    other = sampler.measure(base, base, whose=1)
     expected = [float(e @ people[1].gallery) for e in editor.faces.judge(base).embeddings[:2]]
     expected += [float(e @ people[0].gallery) for e in editor.faces.judge(base).embeddings[2:]]
     assert other.identity == pytest.approx(np.reshape(expected, (2, 2)).mean(axis=1), abs=1e-6)
@@ -80,8 +80,10 @@ def test_sweeps_and_edits_are_measured_on_test_subjects(world: World, editor: Ed
 
 
 def test_a_step_of_equal_length() -> None:
-    own, other = torch.zeros(10, 8), torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
-    fine, coarse = of_rows(8, 10)(own, other), of_rows(0, 4, norm_of=(8, 10))(own, other)
+    own = torch.zeros(10, 8)
+    other = torch.randn(10, 8, generator=torch.Generator().manual_seed(0))
+    fine = of_rows(8, 10)(own, other)
+    coarse = of_rows(0, 4, norm_of=(8, 10))(own, other)
     assert fine[:8].eq(0).all() and coarse[4:].eq(0).all()
     torch.testing.assert_close(fine.norm(), coarse.norm())
 
@@ -93,16 +95,16 @@ SUBJECTS = np.linspace(-1.0, 1.0, 6)
 STILL = {"identity": 0.5, "inside": 0.2, "outside": 0.1, "colour": 0.05, "turn": 1.0}
 
 
-def shown(**changes: float) -> Shown:
-    return Shown(**{name: value * (1 + 0.3 * SUBJECTS) for name, value in (STILL | changes).items()})
+def measured(**changes: float) -> EditMeasurements:
+    return EditMeasurements(**{name: value * (1 + 0.3 * SUBJECTS) for name, value in (STILL | changes).items()})
 
 
-def same(a: Shown, b: Shown) -> bool:
+def same(a: EditMeasurements, b: EditMeasurements) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name), equal_nan=True) for name in STILL)
 
 
-SCALES = [shown(identity=i / 10, outside=i / 100) for i in range(4)]
-DELAYS = [shown(identity=0.4 - i / 10, outside=0.1 - i / 100) for i in range(4)]
+SCALES = [measured(identity=i / 10, outside=i / 100) for i in range(4)]
+DELAYS = [measured(identity=0.4 - i / 10, outside=0.1 - i / 100) for i in range(4)]
 
 
 def test_sweeps_in_the_right_direction_hold() -> None:
@@ -121,16 +123,16 @@ def test_a_step_back_beyond_the_noise_is_wrong(sweep: str, field: str, place: in
 
 
 ROWS = {
-    "with: unedited": shown(),
-    "with: another person": shown(outside=0.05),
-    "with: smiling-2": shown(outside=0.02),
-    "with: smiling+2": shown(outside=0.03),
-    "without: another person": shown(outside=0.10),
-    "without: smiling-2": shown(outside=0.05),
-    "without: smiling+2": shown(outside=0.06),
-    "mix fine": shown(identity=0.45, colour=0.05, turn=1.0),
-    "mix middle": shown(identity=0.2),
-    "coarse rows, equal step": shown(identity=0.3, turn=9.0),
+    "with: unedited": measured(),
+    "with: another person": measured(outside=0.05),
+    "with: smiling-2": measured(outside=0.02),
+    "with: smiling+2": measured(outside=0.03),
+    "without: another person": measured(outside=0.10),
+    "without: smiling-2": measured(outside=0.05),
+    "without: smiling+2": measured(outside=0.06),
+    "mix fine": measured(identity=0.45, colour=0.05, turn=1.0),
+    "mix middle": measured(identity=0.2),
+    "coarse rows, equal step": measured(identity=0.3, turn=9.0),
 }
 
 
@@ -163,7 +165,7 @@ def test_edits_in_the_right_direction_hold() -> None:
     ],
 )
 def test_a_wrong_direction_is_named(row: str, change: dict, claims: list[str]) -> None:
-    rows = ROWS | {row: replace(ROWS[row], **{name: getattr(shown(**change), name) for name in change})}
+    rows = ROWS | {row: replace(ROWS[row], **{name: getattr(measured(**change), name) for name in change})}
     checks = (*pidiff.compare_edits(rows, TURN), *pidiff.compare_runs(rows))
     assert [check.claim for check in checks if not check.holds] == claims
 
@@ -182,7 +184,7 @@ def test_a_direction_that_a_few_subjects_make_is_open() -> None:
     assert line(back).startswith("WRONG ")
 
 
-def swapped() -> dict[str, Shown]:
+def swapped() -> dict[str, EditMeasurements]:
     """The two runs in each other's place."""
     other = {"with": "without", "without": "with"}
     runs = {name: row for name, row in ROWS.items() if name.split(":")[0] in other and "unedited" not in name}
@@ -196,7 +198,7 @@ def test_one_subject_tells_nothing_apart() -> None:
 
 def config(folder: Path, **changes: object) -> Path:
     arguments = {"backbone": "b", "disentanglement_weight": 0.5} | changes.pop("model", {})  # type: ignore[operator]
-    data = {"seed": 0, "validation_prompts": ["a <subject>"]} | changes
+    data = {"seed": 0, "validation": {"prompts": ["a <subject>"]}} | changes
     folder.mkdir()
     settings = {"output": str(folder), "seed_everything": 0, "data": data, "trainer": {"max_steps": 9, "devices": 1}}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings | {"model": {"init_args": arguments}}))
@@ -204,9 +206,10 @@ def config(folder: Path, **changes: object) -> Path:
 
 
 def test_the_runs_that_are_compared_differ_in_the_weight_only(tmp_path: Path) -> None:
-    run, none = config(tmp_path / "run"), {"model": {"disentanglement_weight": 0.0}}
+    run = config(tmp_path / "run")
+    none = {"model": {"disentanglement_weight": 0.0}}
     claim = ("disentanglement_weight", 0)
-    check_pair(run, config(tmp_path / "without", **none, validation_prompts=[]), *claim)
+    check_pair(run, config(tmp_path / "without", **none, validation={"prompts": []}), *claim)
     with pytest.raises(LikenessError, match=r"differs from --run in data\.seed too: train it with --config"):
         check_pair(run, config(tmp_path / "seed", **none, seed=1), *claim)
     with pytest.raises(LikenessError, match=r"is 0\.5 in --run and 0\.5 in --without"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from claims.probes import chance, probe_accuracy
+from claims.spotdiff import chance, probe_accuracy
 
 LABELS = np.arange(120) % 4
 NOISE = np.random.default_rng(0).normal(size=(120, 6))

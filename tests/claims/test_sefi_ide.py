@@ -10,7 +10,7 @@ from transformers import CLIPTextModel
 
 from claims import enrolled, sefi_ide, stage_reductions
 from claims.checks import line
-from claims.enrolled import Shown
+from claims.enrolled import RunMeasurements
 from claims.sefi_ide import Sweep
 from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE
@@ -21,12 +21,22 @@ SPREAD = np.array([-0.01, 0.0, 0.01])
 """Three subjects who are alike."""
 
 
-def shown(identity: float, prompt: float, edits: float = 0.5) -> Shown:
-    return Shown(identity + SPREAD, {"all": prompt + SPREAD, **dict.fromkeys(sefi_ide.EDITS, edits + SPREAD)})
+def measured(identity: float, prompt: float, edits: float = 0.5) -> RunMeasurements:
+    return RunMeasurements(identity + SPREAD, {"all": prompt + SPREAD, **dict.fromkeys(sefi_ide.EDITS, edits + SPREAD)})
 
 
-WEIGHTS = [shown(0.50, 0.40), shown(0.45, 0.45), shown(0.455, 0.50), shown(0.30, 0.55), shown(0.10, 0.60)]
-PAIRS = {"1 pairs": shown(0.30, 0.5, 0.40), "5 pairs": shown(0.35, 0.5, 0.50), "10 pairs": shown(0.25, 0.5, 0.55)}
+WEIGHTS = [
+    measured(0.50, 0.40),
+    measured(0.45, 0.45),
+    measured(0.455, 0.50),
+    measured(0.30, 0.55),
+    measured(0.10, 0.60),
+]
+PAIRS = {
+    "1 pairs": measured(0.30, 0.5, 0.40),
+    "5 pairs": measured(0.35, 0.5, 0.50),
+    "10 pairs": measured(0.25, 0.5, 0.55),
+}
 
 
 def failing(checks: list) -> list[str]:
@@ -40,11 +50,11 @@ def test_the_weights_order_holds_within_the_slack() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "claims"),
     [
-        (2, shown(0.48, 0.50), ["identity never rises with the weight"]),
-        (3, shown(0.30, 0.44), ["prompt fit never falls with the weight"]),
+        (2, measured(0.48, 0.50), ["identity never rises with the weight"]),
+        (3, measured(0.30, 0.44), ["prompt fit never falls with the weight"]),
         (
             4,
-            shown(0.60, 0.60),
+            measured(0.60, 0.60),
             [
                 "identity never rises with the weight",
                 "the heaviest weight gives less identity than the lightest",
@@ -52,7 +62,7 @@ def test_the_weights_order_holds_within_the_slack() -> None:
         ),
     ],
 )
-def test_a_weight_out_of_order_is_named(place: int, value: Shown, claims: list[str]) -> None:
+def test_a_weight_out_of_order_is_named(place: int, value: RunMeasurements, claims: list[str]) -> None:
     rows = [*WEIGHTS[:place], value, *WEIGHTS[place + 1 :]]
     assert failing(sefi_ide.weight_checks(Sweep(["w"] * 5, rows))) == claims
 
@@ -60,7 +70,7 @@ def test_a_weight_out_of_order_is_named(place: int, value: Shown, claims: list[s
 def test_pairs_are_compared_by_edits_and_identity() -> None:
     sweep = Sweep(list(PAIRS), list(PAIRS.values()))
     assert not failing(sefi_ide.pair_checks(sweep))
-    worse = Sweep(list(PAIRS), [PAIRS["1 pairs"], shown(0.2, 0.5, 0.3), PAIRS["10 pairs"]])
+    worse = Sweep(list(PAIRS), [PAIRS["1 pairs"], measured(0.2, 0.5, 0.3), PAIRS["10 pairs"]])
     assert failing(sefi_ide.pair_checks(worse)) == [
         "one pair follows edits less well than five",
         "ten pairs keep less identity than five",
@@ -72,9 +82,9 @@ def test_a_difference_of_single_subjects_leaves_a_claim_open() -> None:
     """The means are apart as in ``WEIGHTS`` and ``PAIRS``, for the sake of one subject of three."""
     one = np.array([3.0, 0.0, 0.0])
 
-    def chance(like: Shown, of: Shown) -> Shown:
+    def chance(like: RunMeasurements, of: RunMeasurements) -> RunMeasurements:
         prompt = {name: values + (of.prompt[name] - values).mean() * one for name, values in like.prompt.items()}
-        return Shown(like.identity + (of.identity - like.identity).mean() * one, prompt)
+        return RunMeasurements(like.identity + (of.identity - like.identity).mean() * one, prompt)
 
     ends = sefi_ide.weight_checks(Sweep(["w"] * 5, [*WEIGHTS[:4], chance(WEIGHTS[0], WEIGHTS[4])]))[2:]
     like = PAIRS["5 pairs"]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from claims import leakage, spotdiff
-from claims.leakage import Drawn
+from claims.leakage import LeakageMeasurements
 
 HOLDS = {
     "f": {"pose": 0.9, "background": 0.9, "subject": 0.80},
@@ -43,16 +43,16 @@ def test_a_wrong_direction_is_named(feature: str, factor: str, value: float, cla
     assert [check.claim for check in spotdiff.probe_checks(table) if not check.holds] == [claim]
 
 
-def drawn(identity: float, background: float, pose: float) -> Drawn:
+def measured(identity: float, background: float, pose: float) -> LeakageMeasurements:
     """Four subjects who leak about alike."""
     spread = np.array([-0.03, -0.01, 0.01, 0.03])
-    return Drawn(identity, {"background": background + spread, "pose": pose + spread})
+    return LeakageMeasurements(identity, {"background": background + spread, "pose": pose + spread})
 
 
 def test_leakage_is_compared_at_equal_identity() -> None:
     """The weaker run's best identity is 0.4; the stronger one leaks 0.3 there, between its scales."""
-    weak = [drawn(0.2, 0.1, 0.0), drawn(0.4, 0.2, 0.9)]
-    strong = [drawn(0.1, 0.1, 0.1), drawn(0.3, 0.2, 0.2), drawn(0.5, 0.4, 0.4)]
+    weak = [measured(0.2, 0.1, 0.0), measured(0.4, 0.2, 0.9)]
+    strong = [measured(0.1, 0.1, 0.1), measured(0.3, 0.2, 0.2), measured(0.5, 0.4, 0.4)]
     background, pose = spotdiff.compare_leakage(weak, strong)
     assert (background.left, background.right) == pytest.approx((0.2, 0.3))
     assert background.holds and "identity 0.400" in background.claim
@@ -62,7 +62,8 @@ def test_leakage_is_compared_at_equal_identity() -> None:
 
 
 def test_leakage_that_differs_by_chance_leaves_the_claim_open() -> None:
-    on, off = drawn(0.4, 0.2, 0.2), drawn(0.4, 0.2, 0.2)
+    on = measured(0.4, 0.2, 0.2)
+    off = measured(0.4, 0.2, 0.2)
     off.leakage["background"][:] += np.array([0.3, -0.3, 0.3, -0.2])
     background = spotdiff.compare_leakage([on], [off])[0]
     assert not background.holds and background.verdict == "open" and "cannot be told apart" in background.note

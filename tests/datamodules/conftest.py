@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from datamodules.batches.experts import ExpertStage
 from datamodules.spotdiff10k import SpotDiff10kDataModule
+from datamodules.validation import ValidationSettings
 from pocket.render.dataset import Grid, pocket10k
 from tests.helpers.tiny import tiny_base, tiny_clip
 
@@ -25,10 +27,9 @@ class World:
             **{
                 "source": str(self.dataset),
                 "backbone": str(self.base),
-                "image_encoder": str(self.clip),
+                "features": {"clip": {"encoder": str(self.clip)}},
                 "resolution": 64,
                 "batch_size": 4,
-                "expert_batch_size": 12,
                 "cache_dir": str(self.cache),
                 **arguments,
             }
@@ -51,7 +52,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def ready(world: World) -> SpotDiff10kDataModule:
     """A datamodule that is set up, with two steps for the experts; its features stay in the world's cache."""
     datamodule = world.datamodule(
-        expert_steps=2, validation_prompts=["a photo of a <subject>", "a <subject> at sunset"]
+        first_stage=ExpertStage(steps=2, batch_size=12),
+        validation=ValidationSettings(prompts=["a photo of a <subject>", "a <subject> at sunset"]),
     )
     datamodule.prepare_data()
     datamodule.setup("fit")

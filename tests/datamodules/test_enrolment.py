@@ -9,6 +9,7 @@ from datamodules.batches.subjects import EnrolmentSettings, caption_with_placeho
 from datamodules.index import Photo, load_photos, reference_of
 from datamodules.sources import find_shards
 from datamodules.spotdiff10k import SpotDiff10kDataModule
+from datamodules.validation import ValidationSettings
 from tests.helpers.enrolment import NAMES
 from tests.helpers.training import TinyWorld
 
@@ -17,7 +18,7 @@ FIELDS = ("moments", "latent_noise", "noise", "timestep")
 
 def data(world: TinyWorld, subjects: list[str] | None = None, **settings: object) -> SpotDiff10kDataModule:
     module = SpotDiff10kDataModule(
-        **{**world.data(), "features": []},
+        **{**world.data(), "features": {}},
         subjects=subjects,
         enrolment=EnrolmentSettings(**{"steps": 3, **settings}),
     )
@@ -34,29 +35,29 @@ def test_each_subject_has_its_one_reference_photo(tiny_world: TinyWorld) -> None
     assert enrolment is not None
     own = {name: [p for p in photos(tiny_world) if p.subject_id == name] for name in NAMES}
     assert enrolment.references == {name: reference_of(own[name]) for name in NAMES}
-    assert len(enrolment) == 3 and enrolment.waves == [NAMES]
+    assert len(enrolment) == 3 and enrolment.groups == [NAMES]
 
 
 def test_subjects_of_any_split_can_be_named(tiny_world: TinyWorld) -> None:
     some = sorted({p.subject_id for p in photos(tiny_world) if p.split == "train"})[:2]
     enrolment = data(tiny_world, [some[1], NAMES[0], some[0]], at_once=2).enrolment
-    assert enrolment is not None and enrolment.waves == [(some[0], some[1]), (NAMES[0],)]
+    assert enrolment is not None and enrolment.groups == [(some[0], some[1]), (NAMES[0],)]
     assert len(enrolment) == 6
 
 
 def test_a_row_depends_on_its_subject_alone(tiny_world: TinyWorld) -> None:
     together, alone = data(tiny_world), data(tiny_world, [NAMES[2]])
     for number, (one, three) in enumerate(zip(alone.train_dataloader(), together.train_dataloader(), strict=True)):
-        assert three.wave == three.subjects == NAMES and one.subjects == (NAMES[2],)
+        assert three.group == three.subjects == NAMES and one.subjects == (NAMES[2],)
         assert one.step == three.step == number
         for name in FIELDS:
             assert torch.equal(getattr(one, name)[0], getattr(three, name)[2]), name
-    first, second = data(tiny_world)._stream[0], data(tiny_world)._stream[1]
+    first, second = data(tiny_world).batches[0], data(tiny_world).batches[1]
     assert not torch.equal(first.noise, second.noise) and not torch.equal(first.noise[0], first.noise[1])
 
 
 def test_timesteps_are_spread_over_the_stages(tiny_world: TinyWorld) -> None:
-    stream = data(tiny_world, steps=1000)._stream
+    stream = data(tiny_world, steps=1000).batches
     times = torch.stack([stream[number].timestep for number in range(0, 1000, 4)])
     assert int(times.min()) >= 0 and int(times.max()) <= 999 and len(times[:, 0].unique()) > 200
     for subject in times.T:
@@ -66,15 +67,15 @@ def test_timesteps_are_spread_over_the_stages(tiny_world: TinyWorld) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_processes_divide_a_wave_without_padding(tiny_world: TinyWorld, count: int) -> None:
+def test_processes_divide_a_group_without_padding(tiny_world: TinyWorld, count: int) -> None:
     module = data(tiny_world)
     assert module.enrolment is not None
-    whole = module._stream[1]
-    parts = [module.enrolment.stream(module._features, rank, count)[1] for rank in range(count)]
+    whole = module.batches[1]
+    parts = [module.enrolment.stream(module.features, rank, count)[1] for rank in range(count)]
     assert sorted(name for part in parts for name in part.subjects) == list(NAMES)
     for part in parts:
         rows = [whole.subjects.index(name) for name in part.subjects]
-        assert part.wave == NAMES and len(part.sample_ids) == len(rows)
+        assert part.group == NAMES and len(part.sample_ids) == len(rows)
         for name in FIELDS:
             assert torch.equal(getattr(part, name), getattr(whole, name)[rows]), name
 
@@ -83,7 +84,7 @@ def test_checkpoints_of_another_enrolment_are_refused(tiny_world: TinyWorld) -> 
     there = data(tiny_world).state_dict()
     with pytest.raises(LikenessError, match=r"`enrolment\.steps` differs \(3 there, 4 here\)"):
         data(tiny_world, steps=4).load_state_dict(there)
-    pairs = SpotDiff10kDataModule(**{**tiny_world.data(), "features": []})
+    pairs = SpotDiff10kDataModule(**{**tiny_world.data(), "features": {}})
     pairs.setup()
     with pytest.raises(LikenessError, match=r"`enrolment\.subjects` differs .* None here\)"):
         pairs.load_state_dict(there)
@@ -91,10 +92,9 @@ def test_checkpoints_of_another_enrolment_are_refused(tiny_world: TinyWorld) -> 
 
 def test_an_enrolments_validation_draws_who_is_enrolled_first(tiny_world: TinyWorld) -> None:
     module = SpotDiff10kDataModule(
-        **{**tiny_world.data(), "features": []},
+        **{**tiny_world.data(), "features": {}},
         enrolment=EnrolmentSettings(steps=1, at_once=2),
-        validation_prompts=tiny_world.prompts[:1],
-        validation_subjects=2,
+        validation=ValidationSettings(prompts=list(tiny_world.prompts[:1]), subjects=2),
     )
     module.setup()
     assert [request.subject for request in module.validation_requests()] == list(NAMES[:2])
@@ -121,7 +121,7 @@ def test_prompts_are_taken_in_turn_the_photos_own_caption_among_them(tiny_world:
     captions = tuple(caption_with_placeholder(photo) for photo in module.enrolment.references.values())
     batches = [batch.prompts for batch in module.train_dataloader()]
     assert batches == [captions, ("a photo of a <subject>",) * len(NAMES), captions]
-    assert data(tiny_world)._stream[0].prompts == ("a photo of a <subject>",) * len(NAMES)
+    assert data(tiny_world).batches[0].prompts == ("a photo of a <subject>",) * len(NAMES)
 
 
 @pytest.mark.parametrize("prompts", [[], ["a photo"], [None, "<subject> beside <subject>"]])

@@ -7,7 +7,8 @@ import torch
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.batches.pairs import Drops, FactorStream, PairStream
+from datamodules.batches.experts import FactorStream
+from datamodules.batches.pairs import Drops, PairStream
 from datamodules.features.cache import content_key
 from datamodules.index import Photo
 from datamodules.spotdiff10k import SpotDiff10kDataModule
@@ -16,13 +17,13 @@ from tests.helpers.distributed import run_ranks
 
 def _pairs(ready: SpotDiff10kDataModule, **changes: object) -> PairStream:
     settings = {"batch_size": 8, "seed": 1, "drops": Drops(), **changes}
-    return PairStream(ready.photos["train"], ready._features, ("clip",), **settings)  # type: ignore[arg-type]
+    return PairStream(replace(ready.training_data, **settings))  # type: ignore[arg-type]
 
 
 def _photo_of(ready: SpotDiff10kDataModule, clip: torch.Tensor) -> Photo:
     """The training photo that a feature came from."""
     photos = ready.photos["train"]
-    known = ready._features["clip"].rows([p.sha256 for p in photos])
+    known = ready.features["clip"].rows([p.sha256 for p in photos])
     return photos[int((known - clip).abs().sum(dim=1).argmin())]
 
 
@@ -52,7 +53,7 @@ def test_shapes_and_features_are_those_of_the_photos(ready: SpotDiff10kDataModul
     assert batch.timestep.dtype == torch.int64
     photos = {p.id: p for p in ready.photos["train"]}
     captions = [content_key(photos[name].caption) for name in batch.sample_ids]
-    assert torch.equal(batch.text_states, ready._features["text"].rows(captions))
+    assert torch.equal(batch.text_states, ready.features["text"].rows(captions))
     assert not batch.drop_identity.any()
     assert not torch.equal(batch.noise, batch.latent_noise)
 
@@ -92,7 +93,7 @@ def test_two_processes_see_the_same_global_batches(ready: SpotDiff10kDataModule)
 def test_drops_occur_at_their_rates(ready: SpotDiff10kDataModule) -> None:
     stream = _pairs(ready, batch_size=96, drops=Drops(0.2, 0.3, 0.1))
     batches = [stream[k] for k in range(10)]
-    empty = ready._features["text"].rows([content_key("")])
+    empty = ready.features["text"].rows([content_key("")])
     no_text = torch.cat([(b.text_states == empty).flatten(1).all(dim=1) for b in batches])
     no_identity = torch.cat([b.drop_identity for b in batches])
     assert no_identity.float().mean() == pytest.approx(0.3, abs=0.05)
@@ -108,7 +109,7 @@ def test_drop_rates_are_checked() -> None:
 
 
 def _groups(ready: SpotDiff10kDataModule, photos: list[Photo], size: int = 12) -> FactorStream:
-    return FactorStream(photos, ready._features, ("clip",), size, seed=1)
+    return FactorStream(replace(ready.training_data, photos=photos, seed=1), size)
 
 
 @pytest.mark.parametrize("size", [6, 12, 20])
@@ -134,7 +135,7 @@ def test_data_without_pairs_or_groups_is_refused(ready: SpotDiff10kDataModule) -
     photos = ready.photos["train"]
     one_pose = [replace(p, pose_id=0) for p in photos]
     with pytest.raises(LikenessError, match="there are no pairs"):
-        PairStream(one_pose, ready._features, ("clip",), 4, 0, Drops())
+        _pairs(ready, photos=one_pose)
     with pytest.raises(LikenessError, match="at least two poses"):
         _groups(ready, one_pose)
     with pytest.raises(LikenessError, match="at least two poses"):

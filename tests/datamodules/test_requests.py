@@ -7,16 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
+from datamodules.features.base import EncoderContext
 from datamodules.features.cache import content_key
-from datamodules.features.encoders import Features, FrozenEncoders
+from datamodules.features.store import Features
 from datamodules.processes import Processes
-from datamodules.requests import RequestDataModule, fill_references, fill_texts
+from datamodules.requests import RequestLoader, reference_name
+from datamodules.samplers import share
 from networks.backbone import load_backbone
 from networks.clip_image import load_clip_image
 from networks.keyed_noise import keyed_normal
@@ -45,24 +46,33 @@ REFERENCES = {"ada": _photo(90), "bob": _photo(200)}
 NOUNS = {"ada": "person", "bob": "person"}
 
 
-def _batches(world: World, requests: list[Request], **arguments: object) -> list[RequestBatch]:
-    settings = {
-        "backbone": str(world.base),
-        "image_encoder": str(world.clip),
-        "resolution": 64,
-        "needs": ("clip",),
-        "seed": 7,
-        "batch_size": 3,
-        "cache_dir": world.cache,
-        **arguments,
-    }
-    datamodule = RequestDataModule(requests, REFERENCES, NOUNS, **settings)  # type: ignore[arg-type]
-    datamodule.setup("predict")
-    return list(datamodule.predict_dataloader())
+def _features(world: World, folder: Path, processes: Processes | None = None) -> Features:
+    settings = {"clip": {"encoder": str(world.clip)}}
+    return Features(["text", "clip"], settings, EncoderContext(str(world.base), 64), folder, processes or Processes())
+
+
+def _files(photos: dict[str, bytes]) -> dict[str, tuple[str, bytes]]:
+    return {content_key(data): (reference_name(subject), data) for subject, data in photos.items()}
+
+
+def _loader(
+    world: World,
+    requests: list[Request],
+    batch_size: int = 3,
+    needs: tuple[str, ...] = ("clip",),
+    processes: Processes | None = None,
+) -> RequestLoader:
+    """As evaluation makes it: texts and photos encoded first, then batches of a share of the requests."""
+    features = _features(world, world.cache / "features", processes)
+    features.fill_texts([request.prompt.replace("<subject>", "person") for request in requests])
+    features.fill_files(needs, _files(REFERENCES))
+    keys = {subject: dict.fromkeys(needs, content_key(data)) for subject, data in REFERENCES.items()}
+    mine = share(requests, processes.rank, processes.count) if processes else requests
+    return RequestLoader(mine, features, keys, NOUNS, needs, 7, batch_size)
 
 
 def test_batches_hold_what_their_requests_ask_for(world: World) -> None:
-    batches = _batches(world, _requests())
+    batches = list(_loader(world, _requests()))
     assert [len(b.request_ids) for b in batches] == [3, 3, 2]
     backbone, clip = load_backbone(str(world.base)), load_clip_image(str(world.clip))
     requests = {r.id: r for r in _requests()}
@@ -86,85 +96,48 @@ def test_noise_and_text_do_not_depend_on_what_else_is_pending(world: World) -> N
             for i, name in enumerate(b.request_ids)
         }
 
-    whole = by_id(_batches(world, _requests()))
-    part = by_id(_batches(world, _requests()[3:6:2], batch_size=1))
+    whole = by_id(list(_loader(world, _requests())))
+    part = by_id(list(_loader(world, _requests()[3:6:2], batch_size=1)))
     assert len(part) == 2
     for name, tensors in part.items():
         assert all(torch.equal(a, b) for a, b in zip(tensors, whole[name], strict=True))
 
 
 def test_the_floor_needs_no_reference(world: World) -> None:
-    datamodule = RequestDataModule(_requests(), {}, NOUNS, str(world.base), cache_dir=world.cache)
-    datamodule.setup("predict")
-    assert all(batch.reference == {} for batch in datamodule.predict_dataloader())
-
-
-class _Names(LightningModule):
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: list[str] = []
-
-    def predict_step(self, batch: RequestBatch, batch_idx: int) -> None:
-        self.names += batch.request_ids
+    assert all(batch.reference == {} for batch in _loader(world, _requests(), needs=()))
 
 
 @pytest.mark.parametrize("count", [1, 5, 8])
-def test_two_processes_draw_every_request_once_through_a_trainer(world: World, count: int) -> None:
+def test_two_processes_load_every_request_once(world: World, count: int) -> None:
     requests = _requests()[:count]
 
     def work() -> list[str]:
-        module = _Names()
-        trainer = Trainer(
-            accelerator="cpu",
-            devices=2,
-            strategy="ddp",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        datamodule = RequestDataModule(
-            requests, REFERENCES, NOUNS, str(world.base), str(world.clip), 64, ("clip",), 7, 3, world.cache
-        )
-        trainer.predict(module, datamodule, return_predictions=False)
-        return module.names
+        rank = torch.distributed.get_rank()
+        loader = _loader(world, requests, processes=Processes(rank, 2, rank, 2))
+        return [name for batch in loader for name in batch.request_ids]
 
-    drawn = run_ranks(work)
-    assert Counter(drawn[0] + drawn[1]) == Counter(r.id for r in requests)
-    assert drawn[0] == [r.id for r in requests[::2]]
+    loaded = run_ranks(work)
+    assert Counter(loaded[0] + loaded[1]) == Counter(r.id for r in requests)
+    assert loaded[0] == [r.id for r in requests[::2]]
+
+
+def test_the_length_told_is_that_of_the_process_with_the_most(world: World) -> None:
+    features = _features(world, world.cache / "features")
+    loader = RequestLoader([], features, {}, NOUNS, (), 7, 3, largest=4)
+    assert len(loader) == 2 and list(loader) == []
 
 
 def test_a_photo_that_one_process_cannot_read_stops_all_of_them(world: World, tmp_path: Path) -> None:
     """Each has one of the two photos to encode; afterwards they go on together."""
-    photos = {content_key(data): (name, data) for name, data in (("ada", _photo(90)), ("bob", b"?"))}
 
     def work() -> tuple[str, int]:
         rank = torch.distributed.get_rank()
-        encoders = FrozenEncoders(str(world.base), str(world.clip), 64, torch.device("cpu"))
-        features = Features(encoders, tmp_path, Processes(rank, 2, rank, 2))
+        features = _features(world, tmp_path, Processes(rank, 2, rank, 2))
         with pytest.raises(LikenessError) as error:
-            fill_references(features, ("clip",), photos, 64)
-        fill_texts(features, PROMPTS)
+            features.fill_files(["clip"], _files({"ada": _photo(90), "bob": b"?"}))
+        features.fill_texts(PROMPTS)
         return str(error.value), len(features["text"].missing(map(content_key, PROMPTS)))
 
     (first, missing), second = run_ranks(work)
     assert first.startswith("the reference photo of bob is no readable") and missing == 0
     assert second == (first, missing)
-
-
-def test_mistakes_are_named(world: World) -> None:
-    base = str(world.base)
-    with pytest.raises(LikenessError, match="same id"):
-        RequestDataModule(_requests() * 2, REFERENCES, NOUNS, base)
-    with pytest.raises(LikenessError, match="'bob' has no class noun"):
-        RequestDataModule(_requests(), REFERENCES, {"ada": "person"}, base)
-    with pytest.raises(LikenessError, match="'bob' has no reference photo"):
-        RequestDataModule(_requests(), {"ada": b""}, NOUNS, base, needs=("clip",))
-    broken = RequestDataModule(
-        _requests(), {**REFERENCES, "bob": b"?"}, NOUNS, base, str(world.clip), 64, ("clip",), cache_dir=world.cache
-    )
-    with pytest.raises(LikenessError, match="the reference photo of bob is no readable"):
-        broken.setup("predict")
-    unknown = RequestDataModule(_requests(), REFERENCES, NOUNS, base, needs=("dino",), cache_dir=world.cache)
-    with pytest.raises(LikenessError, match="unknown image feature 'dino', known are clip"):
-        unknown.setup("predict")

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
-from datamodules.features import encoders
+from datamodules.batches.experts import ExpertStage
+from datamodules.batches.pairs import Drops
 from datamodules.features.cache import content_key
+from datamodules.features.store import Features
 from datamodules.image_io import read_square
 from datamodules.index import read_pictures
 from datamodules.schema import features
@@ -24,6 +26,8 @@ from pocket.render.dataset import Grid, rows_of
 from tests.datamodules.conftest import World
 from tests.helpers.distributed import run_ranks
 from tests.helpers.tiny import tiny_base
+
+EXPERTS = ExpertStage(steps=3, batch_size=12)
 
 
 class _Tiny(LightningModule):
@@ -89,11 +93,11 @@ def _weights(module: LightningModule) -> Tensor:
 @pytest.mark.parametrize(
     ("settings", "data", "saved", "killed"),
     [
-        ({"max_steps": 11}, {"expert_steps": 3}, 2, 3),  # in stage 1, resumed into stage 2
+        ({"max_steps": 11}, {"first_stage": EXPERTS}, 2, 3),  # in stage 1, resumed into stage 2
         ({"max_steps": 30}, {}, 26, 28),  # in the second epoch of the data
         ({"max_epochs": 3}, {"batch_size": 32}, 3, 3),  # at the end of a trainer's epoch
         ({"max_epochs": 3}, {"batch_size": 32}, 4, 5),  # in the middle of one
-        ({"max_steps": 8, "accumulate_grad_batches": 2}, {"expert_steps": 2}, 3, 9),
+        ({"max_steps": 8, "accumulate_grad_batches": 2}, {"first_stage": EXPERTS}, 3, 9),
         ({"max_steps": 9}, {"num_workers": 2}, 4, 6),
     ],
     ids=["stages", "second-epoch", "boundary", "mid-epoch", "accumulation", "workers"],
@@ -125,13 +129,13 @@ def test_two_processes_train_as_one(world: World, ready: SpotDiff10kDataModule, 
     def work() -> tuple[list[tuple[str, ...]], Tensor]:
         module = _Tiny()
         _trainer(tmp_path, devices=2, strategy="ddp_find_unused_parameters_true", **settings).fit(
-            module, world.datamodule(expert_steps=2)
+            module, world.datamodule(first_stage=ExpertStage(steps=2, batch_size=12))
         )
         return module.seen, _weights(module)
 
     (seen0, weights0), (seen1, weights1) = run_ranks(work)
     alone = _Tiny()
-    _trainer(tmp_path, **settings).fit(alone, world.datamodule(expert_steps=2))
+    _trainer(tmp_path, **settings).fit(alone, world.datamodule(first_stage=ExpertStage(steps=2, batch_size=12)))
     assert torch.allclose(weights0, _weights(alone), atol=1e-5)
     assert torch.equal(weights0, weights1)
     assert seen0[:2] == seen1[:2] == alone.seen[:2]
@@ -162,8 +166,8 @@ def test_a_run_resumes_with_another_number_of_processes(
     [
         ({"batch_size": 8}, r"`batch_size` differs \(4 there, 8 here\)"),
         ({"seed": 1}, "`seed` differs"),
-        ({"expert_steps": 1}, "`expert_steps` differs"),
-        ({"drop_text": 0.2}, "`drops` differs"),
+        ({"first_stage": ExpertStage(steps=1)}, r"`first_stage\.kind` differs \(None there, ExpertStage here\)"),
+        ({"drops": Drops(text=0.2)}, r"`drops\.text` differs"),
         ({"subjects": ["s0000", "s0001", "s0002"]}, "`data` differs"),
     ],
 )
@@ -180,13 +184,13 @@ def test_resuming_on_other_batches_is_refused(
 
 def _count_encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     calls: list[tuple[str, int]] = []
-    encode = encoders.FrozenEncoders.encode
+    encode = Features._encode
 
-    def counted(self: encoders.FrozenEncoders, name: str, batch: Any) -> Tensor:
+    def counted(self: Features, name: str, batch: list) -> Tensor:
         calls.append((name, len(batch)))
         return encode(self, name, batch)
 
-    monkeypatch.setattr(encoders.FrozenEncoders, "encode", counted)
+    monkeypatch.setattr(Features, "_encode", counted)
     return calls
 
 
@@ -199,7 +203,7 @@ def test_each_item_is_encoded_once_by_one_of_the_processes(
         trainer = _trainer(tmp_path, devices=2, strategy="ddp", max_steps=1)
         datamodule = world.datamodule(cache_dir=str(tmp_path))
         trainer.fit(_Tiny(), datamodule)
-        return calls, [len(datamodule._features[name]._where) for name in ("moments", "clip", "mask", "text")]
+        return calls, [len(datamodule.features[name]._where) for name in ("moments", "clip", "mask", "text")]
 
     (calls0, known0), (calls1, known1) = run_ranks(work)
     assert known0 == known1
@@ -216,7 +220,7 @@ def test_each_item_is_encoded_once_by_one_of_the_processes(
 def test_a_damaged_cache_is_encoded_again(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = world.datamodule(cache_dir=str(tmp_path), subjects=["s0000", "s0001"])
     first.setup("fit")
-    expected = first._stream[0]
+    expected = first.batches[0]
     for folder in (tmp_path / "features").iterdir():
         (shard,) = folder.glob("*.safetensors")
         data = bytearray(shard.read_bytes())
@@ -226,7 +230,7 @@ def test_a_damaged_cache_is_encoded_again(world: World, tmp_path: Path, monkeypa
     second = world.datamodule(cache_dir=str(tmp_path), subjects=["s0000", "s0001"])
     second.setup("fit")
     assert {name for name, _ in calls} == {"moments", "clip", "mask", "text"}
-    found = second._stream[0]
+    found = second.batches[0]
     assert torch.equal(found.moments, expected.moments)
     assert torch.equal(found.text_states, expected.text_states)
 
@@ -235,8 +239,8 @@ def test_another_encoder_is_another_cache(world: World, ready: SpotDiff10kDataMo
     other = world.datamodule(backbone=str(tiny_base(tmp_path / "base", seed=1)), subjects=["s0000", "s0001"])
     other.setup("fit")
     keys = [p.sha256 for p in ready.photos["train"][:4]]
-    assert not torch.equal(other._features["moments"].rows(keys), ready._features["moments"].rows(keys))
-    assert torch.equal(other._features["clip"].rows(keys), ready._features["clip"].rows(keys))
+    assert not torch.equal(other.features["moments"].rows(keys), ready.features["moments"].rows(keys))
+    assert torch.equal(other.features["clip"].rows(keys), ready.features["clip"].rows(keys))
 
 
 def test_cached_features_are_the_encoders_outputs(world: World, ready: SpotDiff10kDataModule) -> None:
@@ -244,10 +248,8 @@ def test_cached_features_are_the_encoders_outputs(world: World, ready: SpotDiff1
     pixels = torch.stack([torch.tensor(read_square(p.image, "x", 64)) for p in pictures])
     keys = [p.photo.sha256 for p in pictures]
     moments = load_backbone(str(world.base)).encode_moments(pixels)
-    assert torch.allclose(ready._features["moments"].rows(keys), moments, atol=1e-5)
-    assert torch.allclose(
-        ready._features["clip"].rows(keys), load_clip_image(str(world.clip)).encode(pixels), atol=1e-5
-    )
+    assert torch.allclose(ready.features["moments"].rows(keys), moments, atol=1e-5)
+    assert torch.allclose(ready.features["clip"].rows(keys), load_clip_image(str(world.clip)).encode(pixels), atol=1e-5)
 
 
 def test_validation_is_a_grid_over_subjects_that_are_not_trained_on(ready: SpotDiff10kDataModule) -> None:
@@ -275,10 +277,12 @@ def test_mistakes_are_named(world: World, tmp_path: Path) -> None:
 
     assert "dataset 'nowhere' is missing" in error(source="nowhere")
     assert "subject 's9999' is not in the training split" in error(subjects=["s9999"])
-    assert "needs an image encoder" in error(image_encoder=None)
-    assert "unknown image feature 'dino'" in error(features=["dino"])
+    assert "data.features.clip.encoder is missing" in error(features={"clip": {}})
+    assert "unknown feature 'clop'; did you mean clip?" in error(features={"clop": {}})
+    assert "data.features.clip has no setting 'encodr'; did you mean encoder?" in error(
+        features={"clip": {"encodr": "x"}}
+    )
     assert "batch_size is 0" in error(batch_size=0)
-    assert "drop rates" in error(drop_text=2.0)
     assert "no model folder" in error(backbone="./nothing")
     test_only = _dataset(tmp_path / "test-only", rows_of(9, Grid(10, 2, 2)))
     assert "the training split" in error(source=str(test_only))

@@ -14,7 +14,8 @@ from networks.keyed_noise import keyed_normal
 from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
 
 CLIP_WIDTH = 24
-CODE_ROWS, CODE_WIDTH = 10, 8
+CODE_ROWS = 10
+CODE_WIDTH = 8
 METHODS: list[type[PersonalisationModule]] = [
     getattr(lightning_modules, name) for name in lightning_modules.__all__ if name != "PersonalisationModule"
 ]
@@ -45,10 +46,10 @@ def build(method: type[PersonalisationModule], backbone: Backbone | str, **argum
 def enrol_at_random(module: SefiIDE) -> None:
     """Four subjects in the middle of their optimisation."""
     module.prepare(dict.fromkeys(SUBJECTS, "person"), len(SUBJECTS), seed=0)
-    module.begin_wave(SUBJECTS)
+    module.start_group(SUBJECTS)
     for parameter in module.slots.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
-    module.harvest()
+    module.collect()
 
 
 def training_batch(method: type[PersonalisationModule]) -> PairBatch | SubjectBatch:
@@ -57,10 +58,10 @@ def training_batch(method: type[PersonalisationModule]) -> PairBatch | SubjectBa
 
 
 def subject_batch(subjects: tuple[str, ...] = SUBJECTS, step: int = 0) -> SubjectBatch:
-    """All of a wave, at timesteps of every stage."""
+    """All of a group, at timesteps of every stage."""
     size = len(subjects)
     return SubjectBatch(
-        wave=subjects,
+        group=subjects,
         step=step,
         subjects=subjects,
         prompts=("a photo of a <subject>",) * size,
@@ -103,7 +104,7 @@ def features(size: int, key: str) -> dict[str, Tensor]:
 
 
 def head(size: int, height: int = 16, width: int = 16) -> Tensor:
-    """A mask of the middle of the picture, soft at its upper edge."""
+    """A mask of the middle of the image, soft at its upper edge."""
     mask = torch.zeros(size, 1, height, width)
     mask[:, :, height // 4 : -height // 4, width // 4 : -width // 4] = 1.0
     mask[:, :, height // 4] *= 0.5
@@ -127,7 +128,8 @@ def face_batch(size: int = 4) -> FaceBatch:
 
 def factor_batch(size: int = 8) -> FactorBatch:
     """Two poses and two backgrounds, which the feature shows."""
-    pose, background = torch.arange(size) % 2, torch.arange(size) // 2 % 2
+    pose = torch.arange(size) % 2
+    background = torch.arange(size) // 2 % 2
     features = normal(size, CLIP_WIDTH, key="factors")
     features[:, 0] += 3.0 * pose
     features[:, 1] += 3.0 * background

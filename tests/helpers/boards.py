@@ -9,13 +9,12 @@ from safetensors.numpy import save_file
 
 from contracts.files import file_sha256, write_json
 from contracts.protocol import Protocol
-from leaderboard.plan.cards import versions
 from leaderboard.report.board import make_leaderboard, read_scored
 from leaderboard.report.page.render import render_page
 from leaderboard.results.folder import Entry, Results, json_line
 from leaderboard.results.image_files import write_picture
 from leaderboard.results.vectors import encode_vector
-from metrics.card import MetricCard
+from metrics.card import MetricCard, versions
 from tests.leaderboard.test_protocol import make_protocol
 
 KINDS = {"real-photo": "ceiling", "ours": "method", "theirs": "method", "prompt-only": "floor"}

@@ -1,6 +1,6 @@
 """A real browser for tests: headless Chromium, spoken to in the DevTools protocol over a pipe.
 
-Also writes the README's picture of a leaderboard:
+Also takes the README's screenshot of a leaderboard:
 
     python -m tests.helpers.browser results/pocket/leaderboard.html docs/images/leaderboard-page.png
 """
@@ -46,7 +46,10 @@ class Browser:
     """One tab. ``problems`` collects console errors, exceptions and every request for something outside the page."""
 
     def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers, self._buffer, self._count = commands, answers, b"", 0
+        self._commands = commands
+        self._answers = answers
+        self._buffer = b""
+        self._count = 0
         self._session: str | None = None
         self.problems: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -161,7 +164,8 @@ class Browser:
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
     """A fresh Chromium, ended afterwards. Call only where :data:`CHROMIUM` is found."""
-    to_browser, from_browser = os.pipe(), os.pipe()
+    to_browser = os.pipe()
+    from_browser = os.pipe()
     # Chromium reads commands from descriptor 3 and writes answers to descriptor 4; the shell puts the pipes there.
     wiring = f'exec "$@" 3<&{to_browser[0]} 4>&{from_browser[1]}'
     with tempfile.TemporaryDirectory(prefix="likeness-browser-", ignore_cleanup_errors=True) as profile:

@@ -31,7 +31,8 @@ def run_ranks(function: Callable[..., Any], *arguments: Any, ranks: int = 2, tim
     context = get_context("fork")
     results: dict[int, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        readers, processes = [], []
+        readers = []
+        processes = []
         for rank in range(ranks):
             reader, writer = context.Pipe(duplex=False)
             process = context.Process(

@@ -27,7 +27,6 @@ def arguments(world: TinyWorld, output: Path, subjects: Sequence[str] | None = N
         "data.backbone": world.base,
         "data.cache_dir": world.cache,
         "data.resolution": 64,
-        "data.features": "[]",
         "data.subjects": "null" if subjects is None else f"[{','.join(subjects)}]",
         "data.enrolment.steps": STEPS,
         "data.enrolment.at_once": 16,

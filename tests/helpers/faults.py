@@ -21,7 +21,9 @@ class Signal(L.Callback):
     the process of that rank."""
 
     def __init__(self, name: str, step: int, rank: int | None = None) -> None:
-        self.signal, self.step, self.rank = signal.Signals[name], step, rank
+        self.signal = signal.Signals[name]
+        self.step = step
+        self.rank = rank
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
         if trainer.global_step == self.step - 1 and self.rank in (None, trainer.global_rank):

@@ -54,7 +54,8 @@ def tiny_tokenizer(folder: Path) -> CLIPTokenizer:
 def tiny_clip(folder: Path) -> Path:
     """A folder with a CLIP of one layer per tower, its tokenizer and image processor."""
     tokenizer = tiny_tokenizer(folder)
-    text, vision = _text(tokenizer), {**_SMALL, "image_size": SIDE, "patch_size": 16, "projection_dim": 16}
+    text = _text(tokenizer)
+    vision = {**_SMALL, "image_size": SIDE, "patch_size": 16, "projection_dim": 16}
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = CLIPModel(
@@ -96,7 +97,7 @@ def tiny_base(folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_faces(folder: Path) -> Path:
-    """A face pack that sees one face in the middle of every picture that is not darker than dark grey."""
+    """A face pack that sees one face in the middle of every image that is not darker than dark grey."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         recogniser = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * 14 * 14, 512)).eval()
@@ -123,7 +124,8 @@ ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 
 
 def random_lpips(file: Path) -> Path:
     """AlexNet's convolutions by torchvision's names and LPIPS's channel weights by the authors', at random."""
-    draws, weights = torch.Generator().manual_seed(0), {}
+    draws = torch.Generator().manual_seed(0)
+    weights = {}
     for tap, (layer, (out, inside, kernel)) in enumerate(ALEXNET.items()):
         weights[f"features.{layer}.weight"] = torch.randn(out, inside, kernel, kernel, generator=draws) / 30
         weights[f"features.{layer}.bias"] = torch.randn(out, generator=draws) / 10

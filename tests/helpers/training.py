@@ -1,5 +1,6 @@
 """Training in miniature: data and models of the smallest size, and what ``train.py`` must be told about them."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from pocket.render.dataset import Grid, rows_of
 from tests.helpers.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
 
 GRID = Grid(subjects=40, poses=3, backgrounds=4)
-TRAINING, VALIDATION, TEST = range(8), range(33, 35), range(36, 39)
+TRAINING = range(8)
+VALIDATION = range(33, 35)
+TEST = range(36, 39)
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,15 @@ class TinyWorld:
         return {
             "source": str(self.dataset),
             "backbone": str(self.base),
-            "image_encoder": str(self.clip),
-            "wplus_encoder": str(self.wplus),
+            "features": {"clip": {"encoder": str(self.clip)}},
             "resolution": SIDE,
             "batch_size": 4,
-            "expert_batch_size": 8,
             "cache_dir": str(self.cache),
         }
+
+    def wplus_feature(self, **changes: object) -> dict:
+        """``data.features`` of PIDiff."""
+        return {"wplus": {"encoder": str(self.wplus), "detector": None, **changes}}
 
     def arguments(self, output: Path, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for SpotDiff; ``changes`` are keys with ``__`` for the dots."""
@@ -66,9 +71,9 @@ class TinyWorld:
             "model.warmup_steps": 2,
             "model.learning_rate": 1e-3,
             **{f"data.{name}": value for name, value in self.data().items()},
-            "data.expert_steps": 2,
-            "data.validation_subjects": 1,
-            "data.validation_batch_size": 2,
+            "data.first_stage": stage("experts.ExpertStage", steps=2, batch_size=8),
+            "data.validation.subjects": 1,
+            "data.validation.batch_size": 2,
             "trainer.check_val_every_n_epoch": "null",
             "trainer.accelerator": "cpu",
             "trainer.devices": 1,
@@ -84,19 +89,23 @@ class TinyWorld:
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
     def pidiff(self, output: Path, **changes: object) -> list[str]:
-        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole pictures."""
-        others = {"--model.image_width", "--model.hidden", "--data.expert_steps"}
+        """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole images."""
+        others = {"--model.image_width", "--model.hidden"}
         settings: dict[str, object] = {
             "model": "lightning_modules.PIDiff",
             "model.code_rows": 10,
             "model.code_width": 8,
-            "data.features": "[wplus]",
-            "data.face_steps": 2,
-            "data.face_texts": "[a photo of a person]",
+            "data.features": self.wplus_feature(),
+            "data.first_stage": stage("faces.FaceStage", steps=2, texts=["a photo of a person"]),
         }
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [given for given in self.arguments(output, **settings) if given.split("=")[0] not in others]
 
 
+def stage(name: str, **settings: object) -> dict:
+    """``data.first_stage`` of a class of ``datamodules/batches``."""
+    return {"class_path": f"datamodules.batches.{name}", "init_args": settings}
+
+
 def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return json.dumps(value) if isinstance(value, bool | dict) else str(value)

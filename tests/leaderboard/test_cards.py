@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import metrics.card as card_module
 from contracts.settings import JudgeSettings
-from leaderboard.plan import card_networks
-from leaderboard.plan.cards import list_cards
 from leaderboard.report.tables.cards import list_of_cards
 from leaderboard.report.tables.titles import range_text
 from metrics.card import MetricCard
+from metrics.registry import list_cards
 from networks.face_analysis import FacePack
 from tests.leaderboard.conftest import World
 
@@ -45,7 +45,7 @@ def test_another_side_or_threshold_is_another_version(
     world: World, monkeypatch: pytest.MonkeyPatch, setting: str, value: float, tag: str
 ) -> None:
     before = cards(world)
-    monkeypatch.setattr(card_networks, setting, value)
+    monkeypatch.setattr(card_module, setting, value)
     after = cards(world)
     changed = {name for name, card in after.items() if card.version != before[name].version}
     assert changed == set(BY_FACES)

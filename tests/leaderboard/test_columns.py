@@ -12,7 +12,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from contracts.errors import LikenessError
 from contracts.records import Record
-from leaderboard.report.columns import counts, set_columns, subject_columns
+from leaderboard.report.columns import RecordTable, counts
 from leaderboard.report.statistics import ratio_interval
 from leaderboard.results.vectors import decode_vectors, encode_vector
 
@@ -64,7 +64,7 @@ def make_records(seed: int = 0, found: float = 0.7, samples: int = 3) -> list[Re
 
 
 def value(name: str, records: list[Record], samples: int = 3) -> float | None:
-    return ratio_interval(subject_columns(records, SUBJECTS, COLUMNS, samples)[name]).value
+    return ratio_interval(RecordTable(records, SUBJECTS, samples).columns(COLUMNS)[name]).value
 
 
 def features(records: list[Record]) -> np.ndarray:
@@ -83,7 +83,7 @@ def test_columns_equal_plain_means() -> None:
 
 def test_every_subject_has_sums_of_its_own() -> None:
     records = make_records()
-    column = subject_columns(records, SUBJECTS, COLUMNS, 3)["clip_t"]
+    column = RecordTable(records, SUBJECTS, 3).columns(COLUMNS)["clip_t"]
     frame = pd.DataFrame([{"subject": r.subject, "clip_t": r.scores["clip_t"]} for r in records])
     expected = frame.groupby("subject")["clip_t"].mean().loc[list(SUBJECTS)]
     np.testing.assert_allclose(column.numerator / column.denominator, expected)
@@ -112,10 +112,11 @@ def test_kid_is_that_of_torchmetrics_on_the_records_features() -> None:
     records = make_records()
     photos = np.random.default_rng(1).normal(size=(len(records), 8)).astype(np.float32)
     x, y = torch.from_numpy(features(records)), torch.from_numpy(photos).double()
-    found = set_columns(records, photos)["kid"]
+    table = RecordTable(records, SUBJECTS, 3)
+    found = table.whole("kid", photos)
     assert found.value == pytest.approx(float(poly_mmd(x, y, 3, None, 1.0)), abs=1e-9)
     assert (found.low, found.high, found.n) == (None, None, 3)
-    assert set_columns(records, None)["kid"].value is None
+    assert table.whole("kid", None).value is None
 
 
 def test_what_cannot_be_measured_is_not_zero() -> None:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from contracts.errors import LikenessError
-from datamodules.subjects import SubjectPhotos, load_subjects
-from leaderboard.results.galleries import load_galleries, load_photo_features, make_galleries, save_galleries
+from datamodules.subjects import load_subjects
+from leaderboard.plan.plan import check_photos
+from leaderboard.results.galleries import load_galleries, load_photo_features, save_galleries
+from metrics.gallery import Gallery, SubjectPhotos, make_galleries
 from metrics.judges import Judges
 from tests.leaderboard.conftest import World
 
@@ -32,8 +34,15 @@ def photos(name: str, reference: int, held_out: list[int]) -> SubjectPhotos:
     )
 
 
+def galleries_of(judges: Judges, subjects: list[SubjectPhotos]) -> dict[str, Gallery]:
+    """As a plan makes them."""
+    seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+    check_photos(subjects, seen)
+    return make_galleries(subjects, seen)
+
+
 def test_photos_without_a_face_are_left_out(judges: Judges) -> None:
-    gallery = make_galleries(judges, [photos("s1", 120, [90, DARK, 200])])["s1"]
+    gallery = galleries_of(judges, [photos("s1", 120, [90, DARK, 200])])["s1"]
     faces = gallery.held_out["faces"]
     assert gallery.usable.tolist() == [0, 2]
     np.testing.assert_allclose(gallery.mean("faces"), (faces[0].astype(float) + faces[2]) / 2)
@@ -44,26 +53,26 @@ def test_photos_without_a_face_are_left_out(judges: Judges) -> None:
 
 def test_other_backgrounds_are_those_of_the_other_subjects(judges: Judges) -> None:
     subjects = [photos("s1", 120, [90, 200]), photos("s2", 60, [90, 200]), photos("s3", 220, [90, 200])]
-    galleries = make_galleries(judges, subjects)
+    galleries = galleries_of(judges, subjects)
     expected = (galleries["s1"].reference["clip_background"] + galleries["s3"].reference["clip_background"]) / 2
     np.testing.assert_allclose(galleries["s2"].other_backgrounds, expected, atol=1e-6)
-    alone = make_galleries(judges, subjects[:1])["s1"]
+    alone = galleries_of(judges, subjects[:1])["s1"]
     assert not alone.other_backgrounds.any()
 
 
 def test_a_reference_without_a_face_is_found_when_the_plan_is_made(judges: Judges) -> None:
     with pytest.raises(LikenessError, match="reference photo of subject s1 shows no face"):
-        make_galleries(judges, [photos("s1", DARK, [90, 200])])
+        galleries_of(judges, [photos("s1", DARK, [90, 200])])
 
 
 def test_one_usable_photo_is_too_few_for_a_ceiling(judges: Judges) -> None:
     with pytest.raises(LikenessError, match="s1 has 1 held-out photos with a face"):
-        make_galleries(judges, [photos("s1", 120, [90, DARK])])
+        galleries_of(judges, [photos("s1", 120, [90, DARK])])
 
 
 def test_written_and_read_again(judges: Judges, tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
-    made = make_galleries(judges, [photos("s1", 120, [90, 200]), photos("s2", 60, [90, 150, 200])])
+    made = galleries_of(judges, [photos("s1", 120, [90, 200]), photos("s2", 60, [90, 150, 200])])
     save_galleries(path, made, "hash")
     for name, gallery in load_galleries(path, ["s1", "s2"]).items():
         for kind in ("reference", "held_out"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from contracts.records import Record
-from leaderboard.report.columns import subject_columns
+from leaderboard.report.columns import RecordTable
 from leaderboard.report.presets import PRESETS, preset_values, without_outliers
 from leaderboard.report.statistics import ratio_interval
 from leaderboard.results.vectors import encode_vector
@@ -91,7 +91,7 @@ def test_ours_does_not_trim() -> None:
     trimmed = [preset_values(given)["multiid"]["target_similarity"] for given in (steady, failing)]
     assert trimmed[0] == pytest.approx(trimmed[1])
     for name in ("identity_misses_zero", "identity_given_detection", "copy_paste"):
-        ours = [ratio_interval(subject_columns(given, ["s"], [name], 2)[name]).value for given in (steady, failing)]
+        ours = [ratio_interval(RecordTable(given, ["s"], 2).columns([name])[name]).value for given in (steady, failing)]
         assert ours == pytest.approx([0.15, (7 * 0.15 - 0.9) / 8]), name
 
 

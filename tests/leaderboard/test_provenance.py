@@ -6,10 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from datamodules.features.encoders import FrozenEncoders
+from datamodules.features.store import Features
 from evaluate import main
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.provenance import enrol_seconds, note_drawing, note_enrolment, note_stage, stages_of
@@ -116,13 +117,13 @@ def test_seconds_to_enrol_are_measured_past_the_cache(
 ) -> None:
     """The features of all photos lie in the cache by now, and a new subject's would not."""
     encoded: list[tuple[str, int]] = []
-    encode = FrozenEncoders.encode
+    encode = Features._encode
 
-    def counting(self: FrozenEncoders, name: str, batch: list) -> object:
+    def counting(self: Features, name: str, batch: list) -> Tensor:
         encoded.append((name, len(batch)))
         return encode(self, name, batch)
 
-    monkeypatch.setattr(FrozenEncoders, "encode", counting)
+    monkeypatch.setattr(Features, "_encode", counting)
     evaluate(world, tmp_path / "results", "--stage", "generate")
     subjects = len(Results(drawn).protocol().subjects)
     assert encoded == [("clip", 1)] * (1 + subjects), "once to load the network, then every photo alone"

@@ -2,17 +2,18 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from contracts.records import Interval
 from leaderboard.report.statistics import (
-    Ratio,
     bounds,
     compare,
+    derived_interval,
     holm,
-    identity_recovered,
-    prompt_kept,
     ratio_interval,
     resample_weights,
     tie_groups,
 )
+from metrics.base import Ratio
+from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT
 
 IDENTITIES, PROMPTS, SEEDS, REPEATS, AT_ONCE = 15, 40, 4, 2000, 100
 
@@ -50,10 +51,10 @@ def test_equal_subjects_have_an_interval_of_no_width() -> None:
 
 def test_floor_recovers_nothing_and_ceiling_everything() -> None:
     floor, ceiling = column([0.1, 0.2, 0.0]), column([0.7, 0.8, 0.9])
-    assert identity_recovered(floor, floor, ceiling).value == pytest.approx(0.0)
-    top = identity_recovered(ceiling, floor, ceiling)
+    assert derived_interval(IDENTITY_RECOVERED, floor, floor, ceiling).value == pytest.approx(0.0)
+    top = derived_interval(IDENTITY_RECOVERED, ceiling, floor, ceiling)
     assert (top.value, top.low, top.high) == pytest.approx((1.0, 1.0, 1.0))
-    assert identity_recovered(column([0.5] * 3), ceiling, floor).value is None
+    assert derived_interval(IDENTITY_RECOVERED, column([0.5] * 3), ceiling, floor).value is None
 
 
 def test_recovered_identity_resamples_the_three_rows_together() -> None:
@@ -61,13 +62,16 @@ def test_recovered_identity_resamples_the_three_rows_together() -> None:
     rng = np.random.default_rng(1)
     low = rng.normal(0.1, 0.1, 12)
     high = low + 0.6
-    found = identity_recovered(column(list((low + high) / 2)), column(list(low)), column(list(high)))
+    found = derived_interval(IDENTITY_RECOVERED, column(list((low + high) / 2)), column(list(low)), column(list(high)))
     assert (found.low, found.high) == pytest.approx((0.5, 0.5))
 
 
 def test_prompt_kept_is_a_ratio_to_the_floor() -> None:
-    assert prompt_kept(column([0.18, 0.27]), column([0.2, 0.3])).value == pytest.approx(0.9)
-    assert prompt_kept(column([0.2, 0.2]), column([0.0, 0.0])).value is None
+    def kept(ours: list[float], floor: list[float]) -> Interval:
+        return derived_interval(PROMPT_KEPT, column(ours), column(floor), column([0.1] * 2))
+
+    assert kept([0.18, 0.27], [0.2, 0.3]).value == pytest.approx(0.9)
+    assert kept([0.2, 0.2], [0.0, 0.0]).value is None
 
 
 def simulate(rng: np.random.Generator, methods: int = 1, evaluations: int = AT_ONCE) -> np.ndarray:

@@ -10,8 +10,9 @@ from PIL import Image
 
 import evaluate
 from datamodules import face_crops as portraits
-from datamodules.features.encoders import FrozenEncoders
-from leaderboard.generate.generators import trained_encoders
+from datamodules.features.base import EncoderContext
+from datamodules.features.registry import make_features
+from leaderboard.generate.generators import trained_features
 from lightning_modules.run import Run
 from tests.leaderboard.conftest import World
 from tests.tools.test_edit_faces import World as Editing
@@ -27,10 +28,7 @@ def write_manifest(editing: Editing, **encoders: str) -> None:
 
 
 def fingerprint(editing: Editing) -> str:
-    import torch
-
-    sources = trained_encoders(Run(editing.run))
-    return FrozenEncoders("", resolution=512, device=torch.device("cpu"), **sources).fingerprint("wplus")
+    return make_features(["wplus"], trained_features(Run(editing.run)), EncoderContext("", 512))["wplus"].fingerprint
 
 
 def test_a_run_is_drawn_and_scored(

@@ -214,7 +214,7 @@ def test_guidance_goes_from_the_empty_text_and_nobody(backbone: Backbone) -> Non
 
 
 def test_groups_for_experts_are_refused_in_one_line(backbone: Backbone) -> None:
-    with pytest.raises(LikenessError, match=r"take data\.expert_steps away"):
+    with pytest.raises(LikenessError, match=r"its data\.first_stage is a FaceStage"):
         pidiff(backbone).loss_terms(factor_batch())
 
 

@@ -10,8 +10,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from contracts.batch import PairBatch, RequestBatch
 from lightning_modules.spotdiff import SpotDiff
+from networks.attention import cross_attention_layers
 from networks.backbone import empty_backbone
-from networks.decoupled_attention import cross_attention_layers
 
 FOLDER = Path(__file__).parent / "sd15"
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "spotdiff.yaml").read_text())

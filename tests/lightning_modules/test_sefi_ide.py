@@ -11,6 +11,7 @@ from lightning_modules.sefi_ide import SefiIDE
 from networks.adapter_file import read_adapter
 from networks.backbone import Backbone
 from networks.sampler import SamplingSettings
+from networks.subject_tensors import VECTORS
 from tests.helpers.batches import SUBJECTS, build, normal, request_batch, subject_batch
 
 PROMPT = "a photo of a <subject>, in a garden"
@@ -24,8 +25,8 @@ def sefi(backbone: Backbone, **arguments: object) -> SefiIDE:
 
 def set_vectors(module: SefiIDE, values: torch.Tensor) -> None:
     """Give every subject the vectors (stages, sides, tokens, D)."""
-    module.vectors.put(SUBJECTS, values.expand(len(SUBJECTS), *module.shape))
-    module._encoded.clear()
+    module.subjects.store(SUBJECTS, {VECTORS: values.expand(len(SUBJECTS), *module.shape)})
+    module.on_subjects_changed()
 
 
 @pytest.mark.parametrize("tokens", [1, 3])
@@ -40,7 +41,7 @@ def test_vectors_of_the_class_noun_are_the_plain_prompt(backbone: Backbone, toke
     torch.testing.assert_close(values, keys, rtol=0, atol=0)
     fresh = SefiIDE(backbone, attention_side=8, tokens_per_subject=tokens)
     fresh.prepare(dict.fromkeys(SUBJECTS, "person"), 4, seed=0)
-    fresh.begin_wave(SUBJECTS)
+    fresh.start_group(SUBJECTS)
     assert fresh.loss_terms(subject_batch())["attention"].item() < 1e-9
 
 
@@ -66,7 +67,7 @@ def test_equal_vectors_are_textual_inversion(backbone: Backbone, stages: int, ke
 def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> None:
     """F3: 0..199 is stage 0, the least noisy, and 800..999 is stage 4."""
     module = sefi(backbone, attention_weight=0.0)
-    module.harvest()
+    module.collect()
     edges = torch.tensor([0, 199, 200, 399, 400, 599, 600, 799, 800, 999])
     for t in edges.tolist():
         module.slots.zero_grad()
@@ -95,14 +96,14 @@ def test_new_vectors_are_not_drawn_with_old_states(backbone: Backbone) -> None:
     before = module.conditioning(request_batch(1)).text_keys
     for parameter in module.slots.parameters():
         parameter.data += 0.1
-    module.harvest()
+    module.collect()
     assert not torch.equal(module.conditioning(request_batch(1)).text_keys, before)
 
 
 @pytest.mark.parametrize("way", ["adapter", "checkpoint"])
 def test_vectors_that_are_loaded_are_not_drawn_with_old_states(backbone: Backbone, tmp_path: Path, way: str) -> None:
     other = sefi(backbone)
-    other.vectors.put(SUBJECTS, other.vectors.values + 0.5)
+    other.subjects.store(SUBJECTS, {VECTORS: other.subjects.values[VECTORS] + 0.5})
     module = sefi(backbone)
     before, _ = module.encode_prompt(PROMPT, "s0000")
     if way == "adapter":
@@ -145,7 +146,7 @@ def test_a_prompt_that_cannot_be_drawn_is_one_line(backbone: Backbone, prompt: s
 
 def test_scale_leads_from_the_class_noun_to_the_subject(backbone: Backbone) -> None:
     module = sefi(backbone)
-    learnt, noun = module.vectors["s0000"], module.noun_embedding("person")
+    learnt, noun = module.subjects["s0000"][VECTORS], module.noun_embedding("person")
     module.scale = 0.25
     torch.testing.assert_close(module.scaled("s0000"), noun + 0.25 * (learnt - noun))
 
@@ -159,7 +160,7 @@ def test_the_file_holds_the_vectors_and_says_whose(backbone: Backbone, tmp_path:
     assert metadata["method"] == "SefiIDE" and metadata["nouns"].count("person") == 4
     again = SefiIDE(backbone, attention_side=8)
     again.load_adapter(tmp_path / "adapter.safetensors")
-    assert all(torch.equal(again.vectors[name], module.vectors[name]) for name in SUBJECTS)
+    assert all(torch.equal(again.subjects[name][VECTORS], module.subjects[name][VECTORS]) for name in SUBJECTS)
 
 
 def test_the_attention_loss_is_weighted(backbone: Backbone) -> None:
@@ -167,3 +168,19 @@ def test_the_attention_loss_is_weighted(backbone: Backbone) -> None:
     heavy = sefi(backbone, attention_weight=0.03).loss_terms(subject_batch())["attention"]
     torch.testing.assert_close(heavy, 10 * light)
     assert light > 0
+
+
+@pytest.mark.parametrize("tokens", ["module", "free"])
+def test_an_earlier_checkpoint_is_read(backbone: Backbone, tokens: str) -> None:
+    """When only this method was optimised per subject, its checkpoints had other keys."""
+    module = sefi(backbone, tokens=tokens)
+    module.subjects.add_seconds(SUBJECTS, 3.0)
+    state = {k.replace("slots.stacked.tokens/", "slots.stacked."): v for k, v in module.state_dict().items()}
+    state["vectors.values"] = state.pop("subjects.values/vectors")
+    about = state.pop("subjects._extra_state")
+    state["vectors._extra_state"] = {"nouns": about["nouns"], "enrolled": about["enrolled"], "waves": about["timings"]}
+    again = SefiIDE(backbone, attention_side=8, tokens=tokens)  # type: ignore[arg-type]
+    again.load_state_dict(state)
+    assert again.subjects.known == list(SUBJECTS) and again.subjects.timings == module.subjects.timings
+    for name, value in module.state_dict().items():
+        assert name.endswith("_extra_state") or torch.equal(again.state_dict()[name], value), name

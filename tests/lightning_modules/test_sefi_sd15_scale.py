@@ -13,6 +13,7 @@ from contracts.batch import SubjectBatch
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import empty_backbone
 from networks.stage_attention import ComparedConditioning
+from networks.subject_tensors import VECTORS
 from tests.helpers.tiny import tiny_tokenizer
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "sefi_ide.yaml").read_text())
@@ -38,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> SefiIDE:
 
 def batch(size: int) -> SubjectBatch:
     return SubjectBatch(
-        wave=SUBJECTS,
+        group=SUBJECTS,
         step=0,
         subjects=SUBJECTS[:size],
         prompts=(CONFIG["data"]["enrolment"]["prompts"][0],) * size,
@@ -51,7 +52,7 @@ def batch(size: int) -> SubjectBatch:
 
 def test_a_subject_is_ten_vectors_of_the_text_encoders_width(model: SefiIDE) -> None:
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert model.vectors.values.shape == (3, 5, 2, 1, 768)
+    assert model.subjects.values[VECTORS].shape == (3, 5, 2, 1, 768)
     assert model.run_facts()["trainable_parameters"] == 31_477_248
     assert sum(p.numel() for group in model.parameter_groups() for p in group["params"]) == 3 * 31_477_248
 

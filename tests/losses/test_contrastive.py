@@ -52,7 +52,8 @@ def test_a_single_sample_is_zero() -> None:
 
 
 def test_knows_neither_order_nor_length_nor_names_of_labels() -> None:
-    z, order = features(), torch.tensor([3, 0, 5, 1, 4, 2])
+    z = features()
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
     expected = supervised_info_nce(z, LABELS)
     lengths = torch.linspace(0.1, 9, 6)[:, None]
     for other in (

@@ -10,7 +10,8 @@ def latents(seed: int) -> torch.Tensor:
 
 
 def test_is_the_mean_square_of_each_sample() -> None:
-    prediction, target = latents(0), latents(1)
+    prediction = latents(0)
+    target = latents(1)
     loss = diffusion_loss(prediction, target)
     assert loss.shape == (3,)
     expected = ((prediction.numpy() - target.numpy()) ** 2).mean(axis=(1, 2, 3))
@@ -29,9 +30,11 @@ def test_is_float32_for_half_precision() -> None:
 
 
 def test_the_subjects_cells_count_more_by_the_weight() -> None:
-    prediction, target = latents(0), latents(1)
+    prediction = latents(0)
+    target = latents(1)
     mask = torch.rand(3, 1, 5, 5, generator=torch.Generator().manual_seed(2))
-    error, weight = (prediction.numpy() - target.numpy()) ** 2, 1 + 4 * mask.numpy()
+    error = (prediction.numpy() - target.numpy()) ** 2
+    weight = 1 + 4 * mask.numpy()
     expected = (weight * error).sum((1, 2, 3)) / (weight.sum((1, 2, 3)) * 4)
     np.testing.assert_allclose(subject_weighted_loss(prediction, target, mask, 4.0).numpy(), expected, rtol=1e-5)
     torch.testing.assert_close(subject_weighted_loss(prediction, target, mask, 0.0), diffusion_loss(prediction, target))

@@ -61,7 +61,8 @@ def test_targets_are_never_pushed(loss) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_a_mean_does_not_depend_on_the_rest_of_the_batch() -> None:
-    values, mask = normal(3, 2, 4, 4), soft()
+    values = normal(3, 2, 4, 4)
+    mask = soft()
     torch.testing.assert_close(masked_mean(values, mask)[1:2], masked_mean(values[1:2], mask[1:2]))
 
 
@@ -70,7 +71,8 @@ def test_an_empty_mask_counts_as_zero() -> None:
 
 
 def test_the_leak_is_the_share_outside() -> None:
-    norms, m = normal(3, 16, seed=2).abs(), (soft() > 0.5).float()
+    norms = normal(3, 16, seed=2).abs()
+    m = (soft() > 0.5).float()
     share = norms.numpy() / norms.numpy().sum(1, keepdims=True)
     np.testing.assert_allclose(attention_leak(norms, m), (share * (1 - m.numpy().reshape(3, 16))).sum(1), rtol=1e-5)
 
@@ -87,7 +89,9 @@ def test_the_leak_is_measured_on_the_layers_grid() -> None:
 
 
 def test_all_fall_under_gradient_descent() -> None:
-    target, mask, start = normal(3, 2, 4, 4, seed=1), soft(), normal(3, 2, 4, 4)
+    target = normal(3, 2, 4, 4, seed=1)
+    mask = soft()
+    start = normal(3, 2, 4, 4)
     for loss in (face_loss, preservation_loss, disentanglement_loss):
         first, last = descend(lambda x, loss=loss: loss(x, target, mask).mean(), start)  # type: ignore[misc]
         assert last < first

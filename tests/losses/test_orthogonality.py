@@ -17,7 +17,9 @@ def cosines(a: Tensor, b: Tensor) -> np.ndarray:
 
 
 def test_orthogonality_is_the_sum_of_squared_cosines() -> None:
-    subject, pose, background = features(0), features(1), features(2)
+    subject = features(0)
+    pose = features(1)
+    background = features(2)
     loss = orthogonality_loss(subject, [pose, background])
     assert loss.shape == (4,)
     np.testing.assert_allclose(loss, cosines(subject, pose) ** 2 + cosines(subject, background) ** 2, rtol=1e-5)
@@ -31,7 +33,8 @@ def test_orthogonality_falls_under_gradient_descent() -> None:
 
 
 def test_orthogonality_never_pushes_the_experts() -> None:
-    subject, expert = features(0).requires_grad_(True), features(1).requires_grad_(True)
+    subject = features(0).requires_grad_(True)
+    expert = features(1).requires_grad_(True)
     orthogonality_loss(subject, [expert]).sum().backward()
     assert subject.grad is not None and subject.grad.any()
     assert expert.grad is None
@@ -48,7 +51,8 @@ def test_without_experts_it_is_zero_per_sample() -> None:
 
 
 def test_invariance_is_one_minus_the_cosine() -> None:
-    first, second = features(0), features(1)
+    first = features(0)
+    second = features(1)
     loss = view_invariance_loss(first, second)
     assert loss.shape == (4,)
     np.testing.assert_allclose(loss, 1 - cosines(first, second), rtol=1e-5)

@@ -2,23 +2,27 @@
 
 import io
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torchmetrics.image.kid import KernelInceptionDistance
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from datamodules.subjects import SubjectPhotos
-from leaderboard.results.galleries import make_galleries
+from contracts.records import Request
+from metrics.base import Metric
 from metrics.functional.identity import gallery_mean
 from metrics.functional.kid import kernel_distance
-from metrics.gallery import Gallery
-from metrics.judges import Judges, Observation, leakage, likeness
+from metrics.gallery import Gallery, SubjectPhotos, make_galleries
+from metrics.judged import JudgedImages
+from metrics.judges import Judges, Observation
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
+from metrics.registry import METRICS
 from networks.face_analysis import DETECTION_SIDE
 from pocket.models.paths import CLIP, FACES_A, FACES_B
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
@@ -47,7 +51,8 @@ def judges() -> Judges:
 
 @pytest.fixture(scope="module")
 def galleries(judges: Judges) -> list[Gallery]:
-    return list(make_galleries(judges, [photos(person) for person in range(PEOPLE)]).values())
+    people = [photos(person) for person in range(PEOPLE)]
+    return list(make_galleries(people, {person.id: judges.observe(person.photos) for person in people}).values())
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +65,31 @@ def images() -> NDArray[np.uint8]:
     return np.stack([*new, np.full_like(new[0], 128)])
 
 
+def scores_of(
+    judges: Judges,
+    images: NDArray[np.uint8],
+    galleries: list[Gallery],
+    texts: list[str] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The score of every image (B,) by each metric that is no vector and has its judge here."""
+    texts = texts or [""] * len(images)
+    requests = [Request(f"s{i}", "p", text, "scene", 0) for i, text in enumerate(texts)]
+    nouns = {request.subject: "person" for request in requests}
+    judged = JudgedImages.judge(judges, images, requests, galleries, nouns)
+    return {name: metric.score(judged) for name, metric in METRICS.items() if _measured(metric, judges)}
+
+
+def _measured(metric: Metric, judges: Judges) -> bool:
+    there = {"faces": True, "clip": True, "second_faces": judges.second, "image_backbone": judges.image}
+    return not metric.feature and bool(there.get(metric.judge, judges.lpips))
+
+
 @pytest.fixture(scope="module")
 def seen(judges: Judges, images: NDArray[np.uint8]) -> Observation:
     return judges.observe(images)
 
 
-def test_identity_is_insightfaces_own(seen: Observation, galleries: list[Gallery], images: NDArray[np.uint8]) -> None:
+def test_identity_is_insightfaces_own(judges: Judges, galleries: list[Gallery], images: NDArray[np.uint8]) -> None:
     from insightface.app import FaceAnalysis
 
     app = FaceAnalysis(name=str(FACES_B), providers=["CPUExecutionProvider"])
@@ -75,16 +99,16 @@ def test_identity_is_insightfaces_own(seen: Observation, galleries: list[Gallery
         faces = app.get(np.ascontiguousarray(image[..., ::-1]))
         return max(faces, key=lambda f: np.prod(f.bbox[2:] - f.bbox[:2])).normed_embedding
 
-    scores = likeness(seen, [*galleries, galleries[0]])
+    scores = scores_of(judges, images, [*galleries, galleries[0]])
     for person in range(PEOPLE):
         face, known = embed(images[person]), photos(person)
         expected = float(np.mean([face @ embed(photo) for photo in known.held_out]))
-        assert float(scores["identity"][person]) == pytest.approx(expected, abs=1e-4)
+        assert float(scores["identity_given_detection"][person]) == pytest.approx(expected, abs=1e-4)
         assert float(scores["identity_to_reference"][person]) == pytest.approx(face @ embed(known.reference), abs=1e-4)
 
 
 def test_clip_t_and_clip_i_are_those_of_transformers(
-    judges: Judges, seen: Observation, galleries: list[Gallery], images: NDArray[np.uint8]
+    judges: Judges, galleries: list[Gallery], images: NDArray[np.uint8]
 ) -> None:
     model, tokenizer = CLIPModel.from_pretrained(CLIP).eval(), CLIPTokenizer.from_pretrained(CLIP)
     processor = CLIPImageProcessorPil.from_pretrained(CLIP)
@@ -95,13 +119,16 @@ def test_clip_t_and_clip_i_are_those_of_transformers(
             pixel_values=processor(list(everything), return_tensors="pt")["pixel_values"],
         )
     expected = (out.text_embeds @ out.image_embeds.T).numpy()
-    fit, cut = judges.fit(seen, [*TEXTS, TEXTS[0]])
-    assert fit[:2].tolist() == pytest.approx([expected[0, 0], expected[1, 1]], abs=1e-4)
-    assert cut == [0, 0, 0]
-    alike = likeness(seen, [*galleries, galleries[0]])["clip_i"]
+    scores = scores_of(judges, images, [*galleries, galleries[0]], [*TEXTS, TEXTS[0]])
+    assert scores["clip_t"][:2].tolist() == pytest.approx([expected[0, 0], expected[1, 1]], abs=1e-4)
+    alike = scores["clip_i"]
     assert float(alike[0]) == pytest.approx(float((out.image_embeds[2:] @ out.image_embeds[0]).mean()), abs=1e-4)
-    margin = judges.margin(seen, [*TEXTS, TEXTS[0]], [TEXTS[1]] * 3)
-    assert float(margin[0]) == pytest.approx(float(expected[0, 0] - expected[1, 0]), abs=1e-4)
+    neutral = tokenizer(["a photo of a person"], return_tensors="pt")
+    with torch.no_grad():
+        plain = F.normalize(model.get_text_features(**neutral).pooler_output, dim=-1)[0]
+    margin = scores["edit_margin"]
+    without = float(out.image_embeds[0] @ plain)
+    assert float(margin[0]) == pytest.approx(float(expected[0, 0]) - without, abs=1e-4)
 
 
 class StockClip(torch.nn.Module):
@@ -159,47 +186,51 @@ def test_every_torch_network_judges_in_full_precision(tmp_path: Path, images: ND
     torch.set_float32_matmul_precision("high")
     try:
         assert flags() == (True, True), "what the judges must switch off is on here"
-        seen = judges.observe(images)
-        judges.fit(seen, [*TEXTS, ""])
-        judges.margin(seen, [*TEXTS, ""], ["a photo of a person"] * 3)
-        judges.distances(images, ["a", "a", "b"])
+        requests = [Request("s0", "p", text, "scene", i) for i, text in enumerate([*TEXTS, ""])]
+        judged = JudgedImages.judge(judges, images, requests, [], {"s0": "person"})
+        for name in ("clip_t", "edit_margin", "lpips_diversity"):
+            METRICS[name].score(judged)
         assert flags() == (True, True)
     finally:
         torch.set_float32_matmul_precision(kept)
     assert {name: set(found) for name, found in rounded.items()} == {name: {(False, False)} for name in networks}
 
 
-def test_an_image_without_a_face_has_no_score_that_needs_one(seen: Observation, galleries: list[Gallery]) -> None:
-    mine = [*galleries, galleries[0]]
-    scores = likeness(seen, mine) | leakage(seen, mine, [""] * 3)
+def test_an_image_without_a_face_has_no_score_that_needs_one(
+    judges: Judges, images: NDArray[np.uint8], galleries: list[Gallery]
+) -> None:
+    scores = scores_of(judges, images, [*galleries, galleries[0]])
+    counts_a_miss = {"detection_rate", "identity_misses_zero"}
     for name, values in scores.items():
-        without = name in ("clip_i", "clip_i_to_reference")
-        assert bool(values[2].isnan()) is not without, name
+        whole = METRICS[name].group in ("text", "image") and not name.endswith("_foreground")
+        assert bool(values[2].isnan()) is not (whole or name in counts_a_miss), name
         assert not values[:2].isnan().any(), name
+    assert all(float(scores[name][2]) == 0 for name in counts_a_miss)
 
 
 def test_a_prompt_that_asks_for_the_references_place_does_not_count_as_leakage(
-    seen: Observation, galleries: list[Gallery]
+    judges: Judges, images: NDArray[np.uint8], galleries: list[Gallery]
 ) -> None:
-    from dataclasses import replace
-
     mine = [replace(galleries[0], background_text="on a beach")] * 3
-    found = leakage(seen, mine, ["a person, on a beach", "a person, in the snow", "x"])["background_copied"]
+    texts = ["a person, on a beach", "a person, in the snow", "x"]
+    found = scores_of(judges, images, mine, texts)["background_copied"]
     assert found.isnan().tolist() == [True, False, True]
 
 
 def test_the_reference_itself_leaks_everything_and_is_a_copy(judges: Judges, galleries: list[Gallery]) -> None:
-    pasted = judges.observe(np.stack([photos(person).reference for person in range(PEOPLE)]))
-    scores = likeness(pasted, galleries) | leakage(pasted, galleries, ["", ""])
+    scores = scores_of(judges, np.stack([photos(person).reference for person in range(PEOPLE)]), galleries)
     np.testing.assert_allclose(scores["copy_paste"], 1.0, atol=1e-3)
     assert (scores["background_leakage"] > 0.05).all()
     assert (scores["background_copied"] == 1.0).all()
     assert (scores["pose_leakage"] > 0.6).all()
 
 
-def test_another_person_is_less_alike_to_both_networks(seen: Observation, galleries: list[Gallery]) -> None:
-    own, other = likeness(seen, [*galleries, galleries[0]]), likeness(seen, [*galleries[::-1], galleries[0]])
-    for name in ("identity", "identity_second_opinion"):
+def test_another_person_is_less_alike_to_both_networks(
+    judges: Judges, images: NDArray[np.uint8], galleries: list[Gallery]
+) -> None:
+    own = scores_of(judges, images, [*galleries, galleries[0]])
+    other = scores_of(judges, images, [*galleries[::-1], galleries[0]])
+    for name in ("identity_given_detection", "identity_second_opinion"):
         assert (own[name][:2] > other[name][:2] + 0.1).all(), name
 
 

@@ -6,49 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metrics.functional.leakage import background_copied, fit_pose_reader, landmark_shape, nearest_class, pose_leakage
-from metrics.leakage import BackgroundCopied, BackgroundLeakage, PoseLeakage
-from tests.helpers.metric_tester import Values, check_metric
+from metrics.functional.leakage import (
+    background_copied,
+    background_leakage,
+    fit_pose_reader,
+    landmark_shape,
+    nearest_class,
+    pose_leakage,
+)
 
 
 def unit(*shape: int, seed: int) -> Tensor:
     return F.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
 
 
-def background_reference(features: Tensor, own: Tensor, others: Tensor) -> Values:
-    """Two cosines per image, in a loop."""
-    rows = zip(features.tolist(), own.tolist(), others.tolist(), strict=True)
-    values = [sum(a * (b - c) for a, b, c in zip(*row, strict=True)) for row in rows if any(row[0]) and any(row[2])]
-    return {"": sum(values) / len(values) if values else math.nan}
-
-
-def background_batch(size: int, seed: int) -> tuple[Tensor, ...]:
-    features = unit(size, 6, seed=seed)
-    features[2::3] = 0.0
-    return features, unit(size, 6, seed=seed + 1), unit(size, 6, seed=seed + 2)
-
-
 MEANS = 0.8 * unit(4, 6, seed=77)
-
-
-def copied_reference(features: Tensor, own: Tensor, asked: Tensor) -> Values:
-    """Squared distances to every class mean, in a loop."""
-    values = []
-    for row, mine, named in zip(features.tolist(), own.tolist(), asked.tolist(), strict=True):
-        distances = [sum((a - b) ** 2 for a, b in zip(row, mean, strict=True)) for mean in MEANS.tolist()]
-        if any(row) and not named:
-            values.append(float(distances.index(min(distances)) == mine))
-    return {"": sum(values) / len(values) if values else math.nan}
-
-
-def copied_batch(size: int, seed: int) -> tuple[Tensor, ...]:
-    draws = torch.Generator().manual_seed(seed)
-    own = torch.randint(0, len(MEANS), (size,), generator=draws)
-    # Every second image shows the reference's background, with some noise.
-    shown = torch.where(torch.arange(size) % 2 == 0, own, torch.randint(0, len(MEANS), (size,), generator=draws))
-    features = F.normalize(MEANS[shown] + 0.2 * unit(size, 6, seed=seed), dim=-1)
-    features[3::4] = 0.0
-    return features, own, torch.arange(size) % 5 == 1
 
 
 def matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -59,44 +31,39 @@ def matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return about_y @ about_x @ about_z
 
 
-def pose_reference(poses: Tensor, references: Tensor) -> Values:
-    """Rotation matrices written out; the angle between two of them from the trace."""
-    values = []
-    for a, b in zip(poses.tolist(), references.tolist(), strict=True):
-        if not math.isnan(a[0]):
-            cosine = (np.trace(matrix(*a) @ matrix(*b).T) - 1) / 2
-            values.append(max(0.0, 1 - math.degrees(math.acos(np.clip(cosine, -1, 1))) / 45))
-    return {"": sum(values) / len(values) if values else math.nan}
+def test_background_leakage_is_the_difference_of_two_cosines() -> None:
+    features, own, others = unit(5, 6, seed=1), unit(5, 6, seed=2), unit(5, 6, seed=3)
+    rows = zip(features.tolist(), own.tolist(), others.tolist(), strict=True)
+    expected = [sum(a * (b - c) for a, b, c in zip(*row, strict=True)) for row in rows]
+    np.testing.assert_allclose(background_leakage(features, own, others), expected, atol=1e-12)
 
 
-def pose_batch(size: int, seed: int) -> tuple[Tensor, Tensor]:
-    draw = 25 * torch.randn(2, size, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    draw[0, 1::3] = torch.nan
-    return draw[0], draw[1]
-
-
-def test_every_way_of_counting_backgrounds_agrees() -> None:
-    check_metric(BackgroundLeakage, [background_batch(4, 1), background_batch(1, 9), background_batch(5, 20)],
-                 background_reference)  # fmt: skip
-
-
-def test_every_way_of_counting_copied_backgrounds_agrees() -> None:
-    check_metric(lambda: BackgroundCopied(MEANS), [copied_batch(6, 1), copied_batch(1, 9), copied_batch(7, 20)],
-                 copied_reference)  # fmt: skip
-    shares = [copied_reference(*copied_batch(40, seed))[""] for seed in range(3)]
-    assert all(0.4 < share < 0.95 for share in shares), "both outcomes occur"
+def test_a_background_is_copied_where_the_references_class_is_the_nearest() -> None:
+    """Squared distances to every class mean, in a loop."""
+    draws = torch.Generator().manual_seed(1)
+    own = torch.randint(0, len(MEANS), (40,), generator=draws)
+    # Every second image shows the reference's background, with some noise.
+    shown = torch.where(torch.arange(40) % 2 == 0, own, torch.randint(0, len(MEANS), (40,), generator=draws))
+    features = F.normalize(MEANS[shown] + 0.2 * unit(40, 6, seed=1), dim=-1)
+    expected = []
+    for row, mine in zip(features.tolist(), own.tolist(), strict=True):
+        distances = [sum((a - b) ** 2 for a, b in zip(row, mean, strict=True)) for mean in MEANS.tolist()]
+        expected.append(float(distances.index(min(distances)) == mine))
+    assert background_copied(features, own, MEANS).tolist() == expected
+    assert 0.4 < np.mean(expected) < 0.95, "both outcomes occur"
 
 
 def test_one_class_of_backgrounds_tells_nothing() -> None:
     features, own = unit(3, 6, seed=1), torch.zeros(3, dtype=torch.int64)
     assert background_copied(features, own, MEANS[:1]).isnan().all()
-    metric = BackgroundCopied(MEANS[:1])
-    metric.update(features, own, torch.zeros(3, dtype=torch.bool))
-    assert metric.compute().isnan()
 
 
-def test_every_way_of_counting_poses_agrees() -> None:
-    check_metric(PoseLeakage, [pose_batch(5, 1), pose_batch(1, 2), pose_batch(4, 3)], pose_reference)
+def test_pose_leakage_falls_with_the_angle_of_the_rotation_between_two_poses() -> None:
+    """Rotation matrices written out; the angle between two of them from the trace."""
+    draw = 25 * torch.randn(2, 9, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64).numpy()
+    cosines = [(np.trace(matrix(*a) @ matrix(*b).T) - 1) / 2 for a, b in zip(*draw, strict=True)]
+    expected = [max(0.0, 1 - math.degrees(math.acos(np.clip(c, -1, 1))) / 45) for c in cosines]
+    np.testing.assert_allclose(pose_leakage(*draw), expected, atol=1e-6)
 
 
 def test_the_reference_pose_is_1_and_45_degrees_away_is_0() -> None:

@@ -49,9 +49,11 @@ def test_encoders_are_those_of_the_stock_pipeline(backbone: Backbone, base_folde
     torch.testing.assert_close(moments, torch.cat([posterior.mean, posterior.logvar], dim=1))
 
 
-def test_latents_are_drawn_from_the_posterior_and_scaled(backbone: Backbone) -> None:
-    moments, noise = torch.randn(2, 8, 4, 4), torch.randn(2, 4, 4, 4)
-    mean, log_variance = moments[:, :4], moments[:, 4:]
+def test_latents_are_sampled_from_the_posterior_and_scaled(backbone: Backbone) -> None:
+    moments = torch.randn(2, 8, 4, 4)
+    noise = torch.randn(2, 4, 4, 4)
+    mean = moments[:, :4]
+    log_variance = moments[:, 4:]
     expected = (mean + torch.exp(log_variance / 2) * noise) * backbone.vae.config.scaling_factor
     torch.testing.assert_close(backbone.latents_from_moments(moments, noise), expected)
 

@@ -39,6 +39,6 @@ def test_the_fingerprint_needs_no_weights(folder: Path) -> None:
 def test_a_missing_file_is_one_line(folder: Path, tmp_path: Path, name: str) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "copy"))
     (copy / name).unlink()
-    with pytest.raises(LikenessError, match="image_encoder: cannot load") as raised:
+    with pytest.raises(LikenessError, match="CLIP image encoder: cannot load") as raised:
         load_clip_image(str(copy))
     assert "\n" not in str(raised.value)

@@ -29,7 +29,8 @@ def photos(count: int, height: int = 64, width: int = 64) -> np.ndarray:
 @pytest.mark.parametrize("size", [(64, 64), (96, 80)])
 def test_features_equal_the_stock_model_forward(folder: Path, judge: ClipJudge, size: tuple[int, int]) -> None:
     images = photos(3, *size)
-    model, tokenizer = CLIPModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
+    model = CLIPModel.from_pretrained(folder).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
     pixels = CLIPImageProcessorPil.from_pretrained(folder)(list(images), return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         out = model(**tokenizer(CAPTIONS, padding=True, return_tensors="pt"), pixel_values=pixels)

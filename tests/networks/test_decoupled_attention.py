@@ -4,34 +4,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from contracts.conditioning import Conditioning, StepConditioning
+from contracts.conditioning import StepConditioning
+from networks.attention import cross_attention_layers
 from networks.backbone import Backbone
-from networks.decoupled_attention import IdentityProjections, cross_attention_layers, install_decoupled_attention
+from networks.decoupled_attention import IdentityProjections, install_decoupled_attention
+from tests.helpers.attention import BATCH, IDENTITY, LATENTS, TEXT, TIMESTEPS, WITHOUT_IDENTITY, normal, predict
 from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
 
-B, TOKENS = 3, 4
 
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-LATENTS, TIMESTEPS = normal(B, 4, 16, 16), torch.tensor([0, 500, 999])
-TEXT, IDENTITY = normal(B, TEXT_LENGTH, TEXT_WIDTH, seed=1), normal(B, TOKENS, TEXT_WIDTH, seed=2)
-
-
-def predict(backbone: Backbone, **identity: object) -> Tensor:
-    step = Conditioning.from_text(TEXT, **identity).at(TIMESTEPS)
-    return backbone.unet(
-        LATENTS, TIMESTEPS, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}
-    ).sample
-
-
-@pytest.mark.parametrize(
-    "identity",
-    [{}, {"identity": IDENTITY, "scale": 0.0}, {"identity": IDENTITY, "identity_until": 0}],
-    ids=["none", "scale 0", "not yet"],
-)
+@pytest.mark.parametrize("identity", WITHOUT_IDENTITY.values(), ids=WITHOUT_IDENTITY)
 def test_without_identity_it_is_the_base_model_bit_for_bit(backbone: Backbone, stock: Backbone, identity: dict) -> None:
     install_decoupled_attention(backbone.unet)
     with torch.no_grad():
@@ -44,8 +25,8 @@ def test_identity_changes_the_images_that_it_takes_part_in(backbone: Backbone, s
         base = stock.unet(LATENTS, TIMESTEPS, TEXT).sample
         whole = predict(backbone, identity=IDENTITY)
         late = predict(backbone, identity=IDENTITY, identity_until=500)
-    assert [torch.equal(whole[i], base[i]) for i in range(B)] == [False, False, False]
-    assert [torch.equal(late[i], base[i]) for i in range(B)] == [False, True, True]
+    assert [torch.equal(whole[i], base[i]) for i in range(BATCH)] == [False, False, False]
+    assert [torch.equal(late[i], base[i]) for i in range(BATCH)] == [False, True, True]
 
 
 def test_new_weights_begin_as_copies_of_the_layers_own(backbone: Backbone) -> None:
@@ -81,13 +62,14 @@ def test_one_layer_is_equation_five(backbone: Backbone) -> None:
     projection = projections[name.replace(".", "-")]
     nn.init.normal_(projection.to_k.weight)
     nn.init.normal_(projection.to_v.weight)
-    hidden, values = normal(B, 9, attn.to_q.in_features, seed=3), normal(B, TEXT_LENGTH, TEXT_WIDTH, seed=4)
+    hidden = normal(BATCH, 9, attn.to_q.in_features, seed=3)
+    values = normal(BATCH, TEXT_LENGTH, TEXT_WIDTH, seed=4)
     scale = torch.tensor([0.0, 0.5, 2.0])
     step = StepConditioning(TEXT, values, IDENTITY, scale)
 
     def attend(keys: Tensor, values: Tensor) -> Tensor:
         def heads(x: Tensor) -> Tensor:
-            return x.view(B, x.shape[1], attn.heads, -1).permute(0, 2, 1, 3)
+            return x.view(BATCH, x.shape[1], attn.heads, -1).permute(0, 2, 1, 3)
 
         query = heads(attn.to_q(hidden))
         weights = (query @ heads(keys).transpose(-1, -2) / math.sqrt(query.shape[-1])).softmax(-1)

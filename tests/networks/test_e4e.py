@@ -58,7 +58,8 @@ def test_names_and_shapes_are_those_of_the_public_layout(encoder: E4E) -> None:
 
 @pytest.mark.parametrize("name", STRIDES)
 def test_features(name: str, features: dict[str, torch.Tensor], outputs: dict[str, np.ndarray]) -> None:
-    feature, (channel, cell) = features[name].numpy(), STRIDES[name]
+    feature = features[name].numpy()
+    (channel, cell) = STRIDES[name]
     np.testing.assert_allclose(feature[:, ::channel, ::cell, ::cell], outputs[f"{name}_sample"], atol=5e-5)
     i = outputs["feature_names"].tolist().index(name)
     wide = feature.astype(np.float64)
@@ -75,26 +76,30 @@ def test_codes_of_some_rows(encoder: E4E, features: dict[str, torch.Tensor], out
 
 
 @pytest.mark.slow
-def test_codes_and_the_whole_way_to_a_picture(images: torch.Tensor, outputs: dict[str, np.ndarray]) -> None:
+def test_codes_and_the_whole_way_to_an_image(images: torch.Tensor, outputs: dict[str, np.ndarray]) -> None:
     with torch.device("meta"):
-        encoder, generator = E4E(rows=18), StyleGAN2(1024)
+        encoder = E4E(rows=18)
+        generator = StyleGAN2(1024)
     reference.fill_encoder(encoder)
     reference.fill_generator(generator)
     with torch.inference_mode():
         codes = encoder.eval()(images)
-        picture = F.adaptive_avg_pool2d(generator(codes + reference.keyed("latent_avg", (18, 512), 0, 1)), 256).numpy()
+        image = F.adaptive_avg_pool2d(generator(codes + reference.keyed("latent_avg", (18, 512), 0, 1)), 256).numpy()
     np.testing.assert_allclose(codes, outputs["codes"], atol=5e-5)
     wanted = reference.expected("psp")
-    np.testing.assert_allclose(picture[:, :, ::8, ::8], wanted["sample"], atol=2e-4)
-    np.testing.assert_allclose(picture[:, :, 5::8, 5::8], wanted["sample_odd"], atol=2e-4)
-    flat = picture.astype(np.float64).reshape(3, -1)
+    np.testing.assert_allclose(image[:, :, ::8, ::8], wanted["sample"], atol=2e-4)
+    np.testing.assert_allclose(image[:, :, 5::8, 5::8], wanted["sample_odd"], atol=2e-4)
+    flat = image.astype(np.float64).reshape(3, -1)
     np.testing.assert_allclose(flat.mean(axis=1), wanted["channel_mean"].ravel(), atol=2e-5)
     np.testing.assert_allclose(flat.std(axis=1), wanted["channel_std"].ravel(), atol=2e-5)
 
 
-def test_stages_give_deltas_to_the_first_rows_only() -> None:
-    encoder, images = tiny(), torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    full, some, none = encoder(images), encoder(images, stage=4), encoder(images, stage=0)
+def test_progressive_training_gives_deltas_to_the_first_rows_only() -> None:
+    encoder = tiny()
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    full = encoder(images)
+    some = encoder(images, last_delta=4)
+    none = encoder(images, last_delta=0)
     w = full[:, :1]
     torch.testing.assert_close(none, w.expand(-1, 10, -1))
     torch.testing.assert_close(some[:, :5], full[:, :5])
@@ -107,7 +112,7 @@ def test_inputs_of_another_size_are_refused() -> None:
         tiny()(torch.zeros(1, 3, 64, 64))
 
 
-@pytest.mark.parametrize("settings", [{"input_size": 48}, {"stages": ((4, 1), (8, 1))}])
+@pytest.mark.parametrize("settings", [{"input_size": 48}, {"blocks": ((4, 1), (8, 1))}])
 def test_shapes_that_do_not_reduce_to_one_cell_are_refused(settings: dict) -> None:
-    with pytest.raises(LikenessError, match="four stages and a power of two"):
+    with pytest.raises(LikenessError, match="four blocks and a power of two"):
         E4E(10, 8, **settings)

@@ -29,7 +29,7 @@ def photo(subject: str, shot: str) -> Images:
 
 @pytest.fixture(scope="module")
 def photos() -> Images:
-    """Six subjects, two pictures each."""
+    """Six subjects, two images each."""
     return np.stack([photo(f"judged/{i}", f"judged/{i}/{j}") for i in range(6) for j in range(2)])
 
 
@@ -48,9 +48,9 @@ def insightface_on(folder: Path) -> Any:
 
 def test_agrees_with_insightface_one_by_one(pack: FacePack, photos: Images) -> None:
     app = insightface_on(pack.source)
-    for picture, ours in zip(photos, pack.analyse(photos), strict=True):
+    for image, ours in zip(photos, pack.analyse(photos), strict=True):
         theirs = sorted(
-            app.get(np.ascontiguousarray(picture[..., ::-1])), key=lambda f: -np.prod(f.bbox[2:] - f.bbox[:2])
+            app.get(np.ascontiguousarray(image[..., ::-1])), key=lambda f: -np.prod(f.bbox[2:] - f.bbox[:2])
         )
         assert len(ours) == len(theirs) >= 1
         for a, b in zip(ours, theirs, strict=True):
@@ -63,20 +63,21 @@ def test_agrees_with_insightface_one_by_one(pack: FacePack, photos: Images) -> N
 def test_both_default_sizes_of_insightface_find_the_face(pack: FacePack, photos: Images) -> None:
     app = insightface_on(pack.source)
     app.prepare(ctx_id=0)
-    found = [app.get(np.ascontiguousarray(picture[..., ::-1])) for picture in photos]
+    found = [app.get(np.ascontiguousarray(image[..., ::-1])) for image in photos]
     for theirs, ours in zip(found, pack.judge(photos).embeddings, strict=True):
         assert max(float(f.normed_embedding @ ours) for f in theirs) > 0.9
 
 
-def test_batches_give_what_single_pictures_give(pack: FacePack, photos: Images) -> None:
+def test_batches_give_what_single_images_give(pack: FacePack, photos: Images) -> None:
     together = pack.judge(photos).embeddings
     single = np.concatenate([pack.judge(photos[i : i + 1]).embeddings for i in range(len(photos))])
     np.testing.assert_allclose(together, single, atol=1e-5)
 
 
-def test_pictures_are_read_as_rgb(pack: FacePack, photos: Images) -> None:
+def test_images_are_read_as_rgb(pack: FacePack, photos: Images) -> None:
     """The same person is nearer than any other one, and red and blue exchanged is another person."""
-    first, second = pack.judge(photos[::2]).embeddings, pack.judge(photos[1::2]).embeddings
+    first = pack.judge(photos[::2]).embeddings
+    second = pack.judge(photos[1::2]).embeddings
     cosine = first @ second.T
     assert (cosine.argmax(axis=1) == np.arange(6)).all()
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), 1, atol=1e-5)
@@ -92,7 +93,7 @@ def test_a_tensor_is_read_like_an_array(pack: FacePack, photos: Images) -> None:
 
 
 def test_no_face(pack: FacePack) -> None:
-    """Neither rung sees a face in flat grey, in noise or in an empty place: the frame gives nothing away."""
+    """Neither attempt sees a face in flat grey, in noise or in an empty place: the frame gives nothing away."""
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     places = np.stack([crop_background(kind, 64, 0.4) for kind in BACKGROUNDS])
     blank = np.full((2, 64, 64, 3), 127, np.uint8)
@@ -100,10 +101,10 @@ def test_no_face(pack: FacePack) -> None:
     assert pack.analyse(blank) == [[], []]
     judged = pack.judge(blank)
     assert not judged.found.any() and not judged.embeddings.any()
-    assert judged.counts.tolist() == [0, 0] and judged.rungs == [None, None]
+    assert judged.counts.tolist() == [0, 0] and judged.attempts == [None, None]
 
 
-def test_no_picture_at_all(pack: FacePack) -> None:
+def test_no_image_at_all(pack: FacePack) -> None:
     empty = np.zeros((0, 64, 64, 3), np.uint8)
     assert pack.analyse(empty) == [] and pack.judge(empty).embeddings.shape == (0, 512)
 
@@ -119,13 +120,14 @@ def test_of_two_faces_the_larger_one_is_judged(pack: FacePack, photos: Images) -
     np.testing.assert_array_equal(judged.embeddings[0], faces[0].embedding)
 
 
-def test_a_face_that_fills_the_frame_is_found_on_the_padded_rung(photos: Images) -> None:
+def test_a_face_that_fills_the_frame_is_found_by_the_padded_attempt(photos: Images) -> None:
     tight = np.ascontiguousarray(photos[:, 12:56, 12:56])
-    plain, ladder = FacePack(FACES_A, det_size=320, retry=False), FacePack(FACES_A, det_size=320, retry=True)
-    assert ladder.judge(tight).found.sum() > plain.judge(tight).found.sum()
-    for faces in ladder.analyse(tight):
+    once = FacePack(FACES_A, det_size=320, retry=False)
+    twice = FacePack(FACES_A, det_size=320, retry=True)
+    assert twice.judge(tight).found.sum() > once.judge(tight).found.sum()
+    for faces in twice.analyse(tight):
         for face in faces:
-            assert face.rung in ("plain", "padded")
+            assert face.attempt in ("plain", "padded")
             assert (face.landmarks > -4).all() and (face.landmarks < 48).all()
 
 

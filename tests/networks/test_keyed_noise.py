@@ -36,8 +36,8 @@ def test_noise_is_standard_normal_in_float32_on_the_cpu() -> None:
 
 
 def test_a_generator_goes_on_where_it_stopped() -> None:
-    draws = keyed_generator("sample", 1)
-    assert not torch.equal(torch.rand(3, generator=draws), torch.rand(3, generator=draws))
+    generator = keyed_generator("sample", 1)
+    assert not torch.equal(torch.rand(3, generator=generator), torch.rand(3, generator=generator))
     assert torch.equal(
         torch.rand(3, generator=keyed_generator("sample", 1)), torch.rand(3, generator=keyed_generator("sample", 1))
     )

@@ -27,7 +27,8 @@ def weights(file: Path) -> dict[str, Tensor]:
 def by_hand(weights: dict[str, Tensor], a: np.ndarray, b: np.ndarray) -> float:
     def taps(image: np.ndarray) -> list[Tensor]:
         x = torch.from_numpy(image).permute(2, 0, 1)[None].double() / 255 * 2 - 1
-        mean, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+        mean = torch.tensor([-0.030, -0.088, -0.188])
+        scale = torch.tensor([0.458, 0.448, 0.450])
         x = (x - mean.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1)
         found = []
         for layer in ALEXNET:

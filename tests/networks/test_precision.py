@@ -17,7 +17,8 @@ def rounding() -> tuple[bool, bool, str, bool]:
 
 @pytest.mark.parametrize("chosen", ["highest", "high", "medium"])
 def test_nothing_is_rounded_inside_and_all_is_as_before_after_it(chosen: str) -> None:
-    kept, enabled = torch.get_float32_matmul_precision(), torch.backends.cudnn.enabled
+    kept = torch.get_float32_matmul_precision()
+    enabled = torch.backends.cudnn.enabled
     torch.set_float32_matmul_precision(chosen)
     try:
         before = rounding()

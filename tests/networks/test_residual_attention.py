@@ -4,40 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from contracts.conditioning import Conditioning, StepConditioning
+from contracts.conditioning import StepConditioning
+from networks.attention import cross_attention_layers
 from networks.backbone import Backbone
-from networks.decoupled_attention import cross_attention_layers, identity_norms, install_decoupled_attention
+from networks.decoupled_attention import identity_norms, install_decoupled_attention
 from networks.residual_attention import (
     ResidualCrossAttention,
     ResidualProjections,
     freeze_queries,
     install_residual_attention,
 )
-from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
-
-B, TOKENS = 3, 4
+from tests.helpers.attention import BATCH, IDENTITY, LATENTS, TEXT, TIMESTEPS, WITHOUT_IDENTITY, normal, predict
 
 
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-LATENTS, TIMESTEPS = normal(B, 4, 16, 16), torch.tensor([0, 500, 999])
-TEXT, IDENTITY = normal(B, TEXT_LENGTH, TEXT_WIDTH, seed=1), normal(B, TOKENS, TEXT_WIDTH, seed=2)
-
-
-def predict(backbone: Backbone, **identity: object) -> Tensor:
-    step = Conditioning.from_text(TEXT, **identity).at(TIMESTEPS)
-    return backbone.unet(
-        LATENTS, TIMESTEPS, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}
-    ).sample
-
-
-@pytest.mark.parametrize(
-    "identity",
-    [{}, {"identity": IDENTITY, "scale": 0.0}, {"identity": IDENTITY, "identity_until": 0}],
-    ids=["none", "scale 0", "not yet"],
-)
+@pytest.mark.parametrize("identity", WITHOUT_IDENTITY.values(), ids=WITHOUT_IDENTITY)
 def test_without_identity_it_is_the_base_model_bit_for_bit(backbone: Backbone, stock: Backbone, identity: dict) -> None:
     install_residual_attention(backbone.unet)
     with torch.no_grad():
@@ -50,7 +30,8 @@ def test_new_weights_begin_as_copies_of_the_layers_own(backbone: Backbone) -> No
     assert len(layers) == len(projections) > 0
     for attn, new in zip(layers.values(), projections.values(), strict=True):
         for name in ("to_q", "to_k", "to_v"):
-            own, copy = getattr(attn, name).weight, getattr(new, name).weight
+            own = getattr(attn, name).weight
+            copy = getattr(new, name).weight
             assert torch.equal(own, copy) and own.data_ptr() != copy.data_ptr()
         assert [n for n, _ in new.named_parameters()] == ["to_k.weight", "to_v.weight", "to_q.weight"]
 
@@ -62,11 +43,12 @@ def test_identity_is_asked_for_by_the_values_that_the_text_attended(backbone: Ba
     with torch.no_grad():
         for parameter in new.parameters():
             parameter += 0.1 * normal(*parameter.shape, seed=3)
-        states, scale = normal(B, 64, attn.to_q.in_features, seed=4), torch.tensor([0.5, 1.0, 2.0])
+        states = normal(BATCH, 64, attn.to_q.in_features, seed=4)
+        scale = torch.tensor([0.5, 1.0, 2.0])
         found = ResidualCrossAttention(new)(attn, states, conditioning=StepConditioning(TEXT, TEXT, IDENTITY, scale))
 
         def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            q, k, v = (x.view(B, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2) for x in (q, k, v))
+            q, k, v = (x.view(BATCH, -1, attn.heads, x.shape[-1] // attn.heads).transpose(1, 2) for x in (q, k, v))
             weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
             return (weights @ v).transpose(1, 2).flatten(2)
 
@@ -91,7 +73,7 @@ def test_norms_are_those_of_the_identity_branch(backbone: Backbone, install) -> 
     projections = install(backbone.unet)
     with identity_norms(backbone.unet) as norms:
         predict(backbone, identity=IDENTITY)
-    assert len(norms) == len(projections) and all(n.shape == (B, 64) and n.requires_grad for n in norms)
+    assert len(norms) == len(projections) and all(n.shape == (BATCH, 64) and n.requires_grad for n in norms)
     for layer in projections.values():
         layer.to_v.weight.data.zero_()
     with identity_norms(backbone.unet) as silent, torch.no_grad():

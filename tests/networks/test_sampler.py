@@ -20,7 +20,7 @@ def text(backbone: Backbone, prompts: list[str]) -> Conditioning:
     return Conditioning.from_text(backbone.encode_text(prompts))
 
 
-def draw(backbone: Backbone, settings: SamplingSettings, prompts: list[str], noise: Tensor) -> Tensor:
+def generate(backbone: Backbone, settings: SamplingSettings, prompts: list[str], noise: Tensor) -> Tensor:
     """Latents of the stock UNet for prompts and noise, one row each."""
 
     def denoise(z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
@@ -36,9 +36,10 @@ def noise_of(backbone: Backbone, count: int) -> Tensor:
 
 @pytest.mark.parametrize("sampler", ["ddim", "dpm-solver++"])
 def test_an_image_does_not_depend_on_its_batch(backbone: Backbone, sampler: str) -> None:
-    settings, noise = SamplingSettings(sampler, steps=4), noise_of(backbone, 5)
-    together = draw(backbone, settings, PROMPTS, noise)
-    alone = torch.cat([draw(backbone, settings, PROMPTS[i : i + 1], noise[i : i + 1]) for i in range(5)])
+    settings = SamplingSettings(sampler, steps=4)
+    noise = noise_of(backbone, 5)
+    together = generate(backbone, settings, PROMPTS, noise)
+    alone = torch.cat([generate(backbone, settings, PROMPTS[i : i + 1], noise[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     images = backbone.decode(together).int() - backbone.decode(alone).int()
     assert images.abs().max() <= 1
@@ -46,8 +47,10 @@ def test_an_image_does_not_depend_on_its_batch(backbone: Backbone, sampler: str)
 
 
 def test_guidance_in_one_call_equals_two_calls(backbone: Backbone) -> None:
-    settings, noise = SamplingSettings("ddim", steps=4, guidance=3.0), noise_of(backbone, 2)
-    words, nothing = backbone.encode_text(PROMPTS[:2]), backbone.encode_text(["", ""])
+    settings = SamplingSettings("ddim", steps=4, guidance=3.0)
+    noise = noise_of(backbone, 2)
+    words = backbone.encode_text(PROMPTS[:2])
+    nothing = backbone.encode_text(["", ""])
     scheduler = build_sampler(settings, backbone.scheduler)
     scheduler.set_timesteps(4)
     z = noise
@@ -56,7 +59,7 @@ def test_guidance_in_one_call_equals_two_calls(backbone: Backbone) -> None:
             with_text = backbone.unet(z, t, encoder_hidden_states=words).sample
             without = backbone.unet(z, t, encoder_hidden_states=nothing).sample
             z = scheduler.step(without + 3.0 * (with_text - without), t, z).prev_sample
-    torch.testing.assert_close(draw(backbone, settings, PROMPTS[:2], noise), z, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(generate(backbone, settings, PROMPTS[:2], noise), z, atol=1e-4, rtol=1e-4)
 
 
 def test_guidance_one_leaves_the_unconditional_branch_out(backbone: Backbone) -> None:
@@ -104,9 +107,9 @@ def test_images_are_those_of_the_stock_pipeline(base_folder: Path, pocket: bool,
     stock = pipeline(
         PROMPTS[:2], latents=noise.clone(), num_inference_steps=3, guidance_scale=3.0, output_type="np", eta=0.0
     ).images
-    ours = backbone.decode(draw(backbone, SamplingSettings(sampler, 3, 3.0), PROMPTS[:2], noise)).numpy()
+    ours = backbone.decode(generate(backbone, SamplingSettings(sampler, 3, 3.0), PROMPTS[:2], noise)).numpy()
     assert np.abs(ours / 255.0 - stock).max() <= 1 / 255
-    assert ours.std() > 1, "a picture of one colour would agree with anything"
+    assert ours.std() > 1, "an image of one colour would agree with anything"
 
 
 def test_every_batch_has_a_scheduler_of_its_own(backbone: Backbone) -> None:

@@ -13,7 +13,8 @@ def features(seed: int, size: int = 5) -> Tensor:
 
 
 def test_standardiser_takes_the_mean_off_and_normalises() -> None:
-    standardise, clip = FeatureStandardiser(WIDTH), features(0)
+    standardise = FeatureStandardiser(WIDTH)
+    clip = features(0)
     standardise.mean.copy_(torch.arange(8.0))
     centred = clip.numpy() - np.arange(8.0)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
@@ -24,7 +25,8 @@ def test_standardiser_takes_the_mean_off_and_normalises() -> None:
 
 
 def test_subject_head_adds_to_the_feature() -> None:
-    head, f = SubjectHead(WIDTH, 16), features(0)
+    head = SubjectHead(WIDTH, 16)
+    f = features(0)
     torch.testing.assert_close(head(f) - f, head.layers(f))
     for parameter in head.parameters():
         torch.nn.init.zeros_(parameter)
@@ -50,7 +52,8 @@ def test_alignment_makes_tokens_of_the_text_width(tokens: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_exactly_the_span_of_the_directions_is_removed(count: int) -> None:
-    z, directions = features(0), [features(i + 1) for i in range(count)]
+    z = features(0)
+    directions = [features(i + 1) for i in range(count)]
     left = remove_directions(z, directions)
     span = torch.stack(directions, dim=-1)
     assert left.shape == z.shape
@@ -63,7 +66,8 @@ def test_exactly_the_span_of_the_directions_is_removed(count: int) -> None:
 
 
 def test_samples_do_not_mix() -> None:
-    z, directions = features(0), [features(1), features(2)]
+    z = features(0)
+    directions = [features(1), features(2)]
     alone = remove_directions(z[2:3], [d[2:3] for d in directions])
     torch.testing.assert_close(remove_directions(z, directions)[2:3], alone)
 
@@ -74,7 +78,8 @@ def test_without_directions_nothing_is_removed() -> None:
 
 
 def test_gradient_passes_through_the_projection() -> None:
-    z, direction = features(0).requires_grad_(True), features(1)
+    z = features(0).requires_grad_(True)
+    direction = features(1)
     remove_directions(z, [direction]).pow(2).sum().backward()
     assert z.grad is not None
     torch.testing.assert_close((z.grad * direction).sum(1), torch.zeros(5), atol=1e-4, rtol=0)

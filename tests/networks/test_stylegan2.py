@@ -43,7 +43,7 @@ def test_names_and_shapes_are_those_of_the_public_layout(name: str, make: type[S
     assert entries == reference.layout(name)
 
 
-def test_pictures_from_wplus_codes(small: StyleGAN2, outputs: dict[str, np.ndarray]) -> None:
+def test_images_from_wplus_codes(small: StyleGAN2, outputs: dict[str, np.ndarray]) -> None:
     image = small(reference.normal(1, (2, 10, 64)))
     np.testing.assert_allclose(image, outputs["image_wplus"], atol=2e-4)
 
@@ -70,7 +70,7 @@ def test_style_mixing(small: StyleGAN2, w: torch.Tensor, outputs: dict[str, np.n
 
 @pytest.mark.slow
 def test_the_published_size() -> None:
-    """Mapping and a picture of 1024 pixels."""
+    """Mapping and an image of 1024 pixels."""
     with torch.device("meta"):
         generator = StyleGAN2(1024)
     reference.fill_generator(generator)
@@ -96,7 +96,8 @@ def test_the_published_size() -> None:
 def test_noise_is_registered_or_given(small: StyleGAN2) -> None:
     codes = reference.normal(5, (2, 10, 64))
     with torch.inference_mode():
-        registered, same = small(codes), small(codes, small.registered_noise())
+        registered = small(codes)
+        same = small(codes, small.registered_noise())
         first, again, other = (small(codes, small.draw_noise(2, torch.Generator().manual_seed(s))) for s in (0, 0, 1))
     torch.testing.assert_close(registered, same, atol=0, rtol=0)
     torch.testing.assert_close(first, again, atol=0, rtol=0)

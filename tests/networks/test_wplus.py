@@ -61,14 +61,14 @@ def test_codes_are_offsets_from_the_mean_code(folder: Path, faces: np.ndarray) -
     torch.testing.assert_close(wplus.encode(torch.from_numpy(faces)), codes)
 
 
-def test_pictures_are_the_generators_in_8_bit(folder: Path, faces: np.ndarray) -> None:
+def test_images_are_the_generators_in_8_bit(folder: Path, faces: np.ndarray) -> None:
     wplus = load_wplus(str(folder))
     codes = wplus.encode(faces)
-    pictures = wplus.decode(codes)
-    assert pictures.shape == (3, 64, 64, 3) and pictures.dtype == torch.uint8
+    images = wplus.decode(codes)
+    assert images.shape == (3, 64, 64, 3) and images.dtype == torch.uint8
     wanted = (wplus.decoder(codes).clamp(-1, 1) + 1) * 127.5
-    assert (pictures.permute(0, 3, 1, 2).float() - wanted).abs().max() <= 0.501
-    torch.testing.assert_close(pictures, wplus.decode(codes), atol=0, rtol=0)
+    assert (images.permute(0, 3, 1, 2).float() - wanted).abs().max() <= 0.501
+    torch.testing.assert_close(images, wplus.decode(codes), atol=0, rtol=0)
 
 
 def test_batches_give_what_single_faces_give(folder: Path, faces: np.ndarray) -> None:

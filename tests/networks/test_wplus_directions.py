@@ -20,7 +20,8 @@ from networks.wplus_directions import (
 )
 from tools.edit_faces.edits import MIX, parse_series
 
-ROWS, WIDTH = 10, 8
+ROWS = 10
+WIDTH = 8
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -160,7 +161,8 @@ def test_a_place_that_can_be_written_is_not_touched(tmp_path: Path) -> None:
 
 def test_planted_directions_are_found_and_kept_apart() -> None:
     """Two correlated attributes: each direction is what its own attribute adds."""
-    n, truth = 400, normal(2, ROWS, WIDTH, seed=3)
+    n = 400
+    truth = normal(2, ROWS, WIDTH, seed=3)
     smiling = (normal(n, seed=4) > 0).double()
     yaw = 20 * normal(n, seed=5).double() + 10 * smiling
     labels = torch.stack([smiling, yaw], dim=1)

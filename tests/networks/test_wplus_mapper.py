@@ -5,7 +5,9 @@ from torch import Tensor
 from contracts.errors import LikenessError
 from networks.wplus_mapper import Levels, WPlusMapper, level_rows
 
-ROWS, WIDTH, TOKEN = 18, 6, 12
+ROWS = 18
+WIDTH = 6
+TOKEN = 12
 
 
 def codes(rows: int = ROWS) -> Tensor:
@@ -84,7 +86,8 @@ def test_nobody_is_the_bias_of_the_norm(hidden: int | None) -> None:
 
 
 def test_the_mean_is_taken_off() -> None:
-    mapper, mean = WPlusMapper(ROWS, WIDTH, TOKEN, "three"), codes()[0]
+    mapper = WPlusMapper(ROWS, WIDTH, TOKEN, "three")
+    mean = codes()[0]
     expected = mapper(codes() - mean)
     mapper.mean.copy_(mean)
     torch.testing.assert_close(mapper(codes()), expected)

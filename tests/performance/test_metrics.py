@@ -12,15 +12,17 @@ from pocket.models.paths import CLIP, FACES_A, FACES_B
 
 
 def test_diversity_and_the_pair_loop_agree() -> None:
-    features, group = diversity.draw(diversity.SAMPLES)
+    features, group = diversity.random_features(diversity.SAMPLES)
     assert float(sample_diversity(features, group)) == pytest.approx(diversity.pair_loop(features), rel=1e-5)
 
 
 def test_one_pass_and_a_pass_per_metric_give_the_same_numbers_and_decode_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judges, files = Judges(str(FACES_B), str(CLIP), str(FACES_A)), metric_suite.write_images(tmp_path, 4)
-    decoded, read = [], metric_suite.read_picture
+    judges = Judges(str(FACES_B), str(CLIP), str(FACES_A))
+    files = metric_suite.write_images(tmp_path, 4)
+    decoded = []
+    read = metric_suite.read_picture
     monkeypatch.setattr(metric_suite, "read_picture", lambda *a: decoded.append(a[1]) or read(*a))
     ours = metric_suite.one_pass(judges, files)
     assert sorted(decoded) == sorted(file.name for file in files), "one decode per image"

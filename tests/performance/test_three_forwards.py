@@ -34,7 +34,8 @@ def test_both_steps_train_the_same_weights_from_the_same_face_loss() -> None:
     assert set(terms) == {"diffusion", "background", "disentanglement", "attention"}
     alone = three_forwards.one_forward(model, batch)
     torch.testing.assert_close(alone, terms["diffusion"])
-    whole, part = learning(model, terms["diffusion"]), learning(model, alone)
+    whole = learning(model, terms["diffusion"])
+    part = learning(model, alone)
     assert whole.keys() == part.keys() == learning(model, sum(model.loss_terms(batch).values())).keys() != set()
     for name, gradient in whole.items():
         torch.testing.assert_close(gradient, part[name], msg=name)

@@ -14,7 +14,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pocket10k(tmp_path_factory.mktemp("attributes"), Grid(10, 2, 2), processes=1)
 
 
-def test_factors_are_those_that_the_photos_were_drawn_from(folder: Path, tmp_path: Path) -> None:
+def test_factors_are_those_that_the_photos_were_rendered_from(folder: Path, tmp_path: Path) -> None:
     """Pose is in the dataset, expression and hat are in the captions."""
     for photo in load_photos(sorted(folder.glob("*.parquet")), tmp_path):
         who, shot = factors_of(photo)

@@ -12,6 +12,7 @@ from pocket.models import paths
 from pocket.models.bank import load_bank
 from pocket.models.base_model import (
     Phase,
+    TrainingData,
     build_text_encoder,
     build_unet,
     inside,
@@ -55,12 +56,14 @@ def test_a_grounded_phase_sees_the_shots_with_masks_only(tokenizer: CLIPTokenize
 
     def trained(name: str, changed: int, left: int, grounding: float) -> torch.Tensor:
         torch.manual_seed(0)
-        unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
-        shown, masks = moments.copy(), np.full((2, 1, 64, 64), 255 - left, np.uint8)
+        unet = build_unet()
+        text_encoder = build_text_encoder(tokenizer)
+        shown = moments.copy()
+        masks = np.full((2, 1, 64, 64), 255 - left, np.uint8)
         masks[..., :32] = left
         shown[changed] += 1
         phase = Phase(name, 3, 4, 1e-3, face=3.0, features=8.0, forming=0.5, grounding=grounding)
-        train_phase(unet, text_encoder, shown, bank, masks, 1.0, tokenizer, tmp_path, 0, phase)
+        train_phase(unet, text_encoder, TrainingData(bank, shown, masks, 1.0, tokenizer), tmp_path, 0, phase)
         return torch.cat([p.detach().flatten() for p in (*unet.parameters(), *text_encoder.parameters())])
 
     first = trained("first", changed=1, left=0, grounding=0.1)
@@ -74,9 +77,11 @@ def test_a_grounded_phase_sees_the_shots_with_masks_only(tokenizer: CLIPTokenize
 
 def test_a_grounded_phase_draws_the_nouns_attention_into_the_mask(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    unet, text_encoder = build_unet(), build_text_encoder(tokenizer)
+    unet = build_unet()
+    text_encoder = build_text_encoder(tokenizer)
     bank = load_bank(tmp_path / "bank", subjects=2, shots=1)
-    moments, masks = np.zeros((2, 8, 16, 16), np.float16), np.zeros((2, 1, 64, 64), np.uint8)
+    moments = np.zeros((2, 8, 16, 16), np.float16)
+    masks = np.zeros((2, 1, 64, 64), np.uint8)
     masks[..., :32] = 255
 
     def outside(unet: UNet2DConditionModel) -> float:
@@ -84,10 +89,11 @@ def test_a_grounded_phase_draws_the_nouns_attention_into_the_mask(tokenizer: CLI
         unet.set_attn_processor(watched := WatchedAttention())
         with torch.no_grad():
             unet(torch.zeros(2, 4, 16, 16), torch.tensor([500, 500]), text_encoder(ids).last_hidden_state)
-        nouns, covered = (ids == noun_id(tokenizer)).float(), torch.from_numpy(masks).float() / 255
+        nouns = (ids == noun_id(tokenizer)).float()
+        covered = torch.from_numpy(masks).float() / 255
         return float(torch.stack([share_outside(shares, nouns, covered) for shares in watched.maps]).mean())
 
     before = outside(unet)
     phase = Phase("phase", 20, 2, 5e-3, face=0.0, grounding=1.0)
-    train_phase(unet, text_encoder, moments, bank, masks, 1.0, tokenizer, tmp_path, 0, phase)
+    train_phase(unet, text_encoder, TrainingData(bank, moments, masks, 1.0, tokenizer), tmp_path, 0, phase)
     assert before > 0.4 and outside(unet) < 0.5 * before

@@ -21,7 +21,8 @@ def test_each_part_is_told_by_the_third_of_its_range_and_the_ordinary_goes_unsai
 
 
 def test_only_a_caption_that_describes_the_face_has_its_words() -> None:
-    who, shot = draw_subject("captions/1"), draw_shot("captions/1/0")
+    who = draw_subject("captions/1")
+    shot = draw_shot("captions/1/0")
     told = caption(who, shot, "key", appearance=1.0, face=True)
     plain = caption(who, shot, "key", appearance=1.0)
     assert face_words(who) and told.replace(f", {face_words(who)}", "") == plain
@@ -35,4 +36,4 @@ def test_descriptions_are_of_the_banks_own_subjects(tmp_path: Path) -> None:
     for i, description in enumerate(told):
         who = draw_subject(f"bank/{i // 3}/0")
         assert f"{appearance_words(who)}, {face_words(who)}" in description
-        assert description.partition(" of a ")[0] == bank.captions[i].partition(" of a ")[0], "another picture's style"
+        assert description.partition(" of a ")[0] == bank.captions[i].partition(" of a ")[0], "another image's style"

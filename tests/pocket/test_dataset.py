@@ -44,8 +44,8 @@ def test_renders_have_the_stored_hashes() -> None:
     for name in GOLDEN_PIXELS:
         digest = hashlib.sha256()
         for i in range(12):  # every background, hats, glasses and all styles
-            drawn = render(draw_subject(name), draw_shot(f"golden/{name}/{i}"))
-            digest.update(drawn.image.tobytes() + drawn.mask.tobytes())
+            rendered = render(draw_subject(name), draw_shot(f"golden/{name}/{i}"))
+            digest.update(rendered.image.tobytes() + rendered.mask.tobytes())
         found[name] = digest.hexdigest()
     assert found == GOLDEN_PIXELS
 
@@ -106,13 +106,14 @@ def test_each_subject_is_a_full_grid_with_reference_and_held_out_photos(folder: 
     assert sorted(groups) == [f"s{i:04d}" for i in range(10)]
     for photos in groups.values():
         assert len({(p.pose_id, p.background_id) for p in photos}) == 9
-        reference, held_out = reference_of(photos), held_out_of(photos)
+        reference = reference_of(photos)
+        held_out = held_out_of(photos)
         assert reference.pose_id == 0
         assert len(held_out) == 4
         assert all(p.pose_id != 0 and p.background_id != reference.background_id for p in held_out)
 
 
-def test_only_training_pictures_vary_in_style_and_accessories_and_captions_are_silent_on_pose(folder: Path) -> None:
+def test_only_training_images_vary_in_style_and_accessories_and_captions_are_silent_on_pose(folder: Path) -> None:
     captions: dict[str, list[str]] = {}
     for path in sorted(folder.glob("*.parquet")):
         for row in pq.read_table(path, columns=["split", "caption"]).to_pylist():
@@ -184,7 +185,7 @@ def test_damaged_shards_are_named(
     assert error.count("\n") == 1
 
 
-def test_pictures_are_read_back_by_photo(folder: Path, tmp_path: Path) -> None:
+def test_images_are_read_back_by_photo(folder: Path, tmp_path: Path) -> None:
     photos = load_photos(sorted(folder.glob("*.parquet")), tmp_path)
     wanted = photos[5:60:7]
     read = {p.photo.id: p for p in read_pictures(wanted)}

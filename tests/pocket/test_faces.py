@@ -64,7 +64,8 @@ def test_mirroring_twice_changes_nothing(bank: Bank) -> None:
 
 def test_canvases_are_a_function_of_the_draw_and_hold_up_to_two_faces(bank: Bank) -> None:
     canvases = Canvases(bank.images, bank.boxes.astype(float), bank.landmarks.astype(float))
-    rng, again = np.random.default_rng(0), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    again = np.random.default_rng(0)
     counts = set()
     for _ in range(120):
         image, boxes, marks = canvases.draw(rng)
@@ -141,7 +142,8 @@ def test_overlap_of_known_boxes() -> None:
 
 def test_the_detection_loss_is_least_at_the_truth() -> None:
     points, strides, sides = anchors()
-    box, marks = torch.tensor([[33.0, 33.0, 97.0, 97.0]]), TEMPLATE_ON_CANVAS
+    box = torch.tensor([[33.0, 33.0, 97.0, 97.0]])
+    marks = TEMPLATE_ON_CANVAS
     index, _ = assign(box, points, strides, sides)
     out = torch.zeros(1, len(points), 15)
     out[..., 0] = torch.where(index >= 0, 9.0, -9.0)
@@ -155,7 +157,7 @@ def test_the_detection_loss_is_least_at_the_truth() -> None:
 TEMPLATE_ON_CANVAS = torch.from_numpy(TEMPLATE * 0.5 + 36).float()[None]
 
 
-def test_losses_of_a_picture_without_a_face_are_finite() -> None:
+def test_losses_of_an_image_without_a_face_are_finite() -> None:
     nobody = [(torch.zeros(0, 4), torch.zeros(0, 5, 2))]
     points, _, _ = anchors()
     out = torch.zeros(1, len(points), 15, requires_grad=True)
@@ -176,7 +178,8 @@ def test_pair_and_class_losses_prefer_the_right_answer() -> None:
 
 
 def test_appearance_tells_subjects_apart_and_is_theirs() -> None:
-    one, other = appearance(draw_subject("a")), appearance(draw_subject("b"))
+    one = appearance(draw_subject("a"))
+    other = appearance(draw_subject("b"))
     assert one.shape == other.shape and np.abs(one).max() < 4
     np.testing.assert_array_equal(one, appearance(draw_subject("a")))
     assert np.abs(one - other).sum() > 1

@@ -40,8 +40,11 @@ def test_the_loss_is_the_mean_of_squares_over_layers_of_any_grid() -> None:
 
 def test_watched_attention_computes_what_stock_attention_does() -> None:
     torch.manual_seed(0)
-    unet, watched = build_unet(), WatchedAttention()
-    z, t, text = torch.randn(2, 4, 16, 16), torch.tensor([10, 900]), torch.randn(2, 5, 128)
+    unet = build_unet()
+    watched = WatchedAttention()
+    z = torch.randn(2, 4, 16, 16)
+    t = torch.tensor([10, 900])
+    text = torch.randn(2, 5, 128)
     with torch.no_grad():
         unet.set_attn_processor(AttnProcessor())
         stock = unet(z, t, text).sample

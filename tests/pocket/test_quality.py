@@ -36,7 +36,8 @@ def test_psnr_is_that_of_the_reconstructions(backbone: Backbone) -> None:
 
 
 def test_unseen_subjects_are_the_same_at_every_call() -> None:
-    first, second = quality.unseen_bank(2), quality.unseen_bank(2)
+    first = quality.unseen_bank(2)
+    second = quality.unseen_bank(2)
     assert np.array_equal(first.images, second.images) and first.captions == second.captions
     assert not np.array_equal(first.images[0], first.images[1])
 
@@ -44,8 +45,8 @@ def test_unseen_subjects_are_the_same_at_every_call() -> None:
 def test_retrieval_counts_captions_whose_own_image_is_best(judge: ClipJudge) -> None:
     bank = quality.unseen_bank(12)
     words, _ = judge.text_features(bank.captions)
-    pictures = judge.image_features(bank.images)
-    groups = [(words[first : first + 6] @ pictures[first : first + 6].T) for first in (0, 6)]
+    features = judge.image_features(bank.images)
+    groups = [(words[first : first + 6] @ features[first : first + 6].T) for first in (0, 6)]
     hits = [float(row.argmax() == i) for scores in groups for i, row in enumerate(scores)]
     assert quality.retrieval(judge, bank.images, bank.captions, group=6) == pytest.approx(np.mean(hits))
 
@@ -60,7 +61,7 @@ def test_own_prompt_is_compared_with_other_prompts(judge: ClipJudge) -> None:
 def test_samples_do_not_depend_on_the_batch_size(backbone: Backbone) -> None:
     settings = SamplingSettings("ddim", steps=2)
     prompts = ["a person", "a photo of a person on a beach", "an oil painting"]
-    together, pairs = (quality.draw_samples(backbone, prompts, settings, batch) for batch in (16, 2))
+    together, pairs = (quality.generate_samples(backbone, prompts, settings, batch) for batch in (16, 2))
     assert together.shape == (3, 64, 64, 3)
     assert np.abs(together.astype(int) - pairs).max() <= 1
 
@@ -103,12 +104,12 @@ def test_the_threshold_lets_the_given_share_of_strangers_pass() -> None:
 
 
 def test_landmark_errors_are_in_face_widths() -> None:
-    drawn, subject = unseen_photos(2, accessories=False)
+    renders, subject = unseen_photos(2, accessories=False)
     assert subject.tolist() == [0, 0]
-    width = drawn[0].bbox[2] - drawn[0].bbox[0]
-    moved = drawn[0].landmarks + np.array([0.1 * width, 0.0], np.float32)
-    face = Face(drawn[0].bbox, moved, 0.9, np.zeros(512, np.float32), "plain")
-    errors = landmark_errors(drawn, [[face], []])
+    width = renders[0].bbox[2] - renders[0].bbox[0]
+    moved = renders[0].landmarks + np.array([0.1 * width, 0.0], np.float32)
+    face = Face(renders[0].bbox, moved, 0.9, np.zeros(512, np.float32), "plain")
+    errors = landmark_errors(renders, [[face], []])
     assert errors[0] == pytest.approx(0.1, rel=1e-4)
     assert errors[1] == np.inf
 
@@ -128,10 +129,11 @@ def test_a_judge_of_colours_alone_is_told_by_exchanged_colours() -> None:
     assert min(found["own"], found["shape"]) > max(found["colours"], found["other"]) + 0.4
 
 
-def test_noun_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
-    drawn, _ = unseen_photos(2, accessories=False)
-    latents, text = torch.zeros(1, *backbone.latent_shape), backbone.encode_text(["a photo"])
+def test_noun_attention_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
+    renders, _ = unseen_photos(2, accessories=False)
+    latents = torch.zeros(1, *backbone.latent_shape)
+    text = backbone.encode_text(["a photo"])
     before = backbone.unet(latents, torch.tensor([500]), text).sample
-    looks, covered = quality.noun_focus(backbone, drawn)
+    share, covered = quality.noun_attention_focus(backbone, renders)
     assert torch.equal(backbone.unet(latents, torch.tensor([500]), text).sample, before)
-    assert covered == pytest.approx(np.mean([d.mask for d in drawn]) / 255) and 0 < looks < 1
+    assert covered == pytest.approx(np.mean([d.mask for d in renders]) / 255) and 0 < share < 1

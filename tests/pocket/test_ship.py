@@ -22,7 +22,8 @@ class Trained(nn.Module):
 
 @pytest.fixture
 def run(tmp_path: Path) -> tuple[Path, Trained]:
-    module, folder = Trained(), tmp_path / "run"
+    module = Trained()
+    folder = tmp_path / "run"
     save_adapter(folder / "adapter.safetensors", module, {"method": "Any", "backbone": "b" * 64})
     (folder / "config.yaml").write_text("seed_everything: 0\noutput: elsewhere/run\n")
     (folder / "manifest.json").write_text('{"method": "Any"}\n')

@@ -38,11 +38,11 @@ def faces(bank: Bank, tmp_path_factory: pytest.TempPathFactory) -> AlignedFaces:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(style, "CHANNELS", (8, 8, 8, 8, 8))
-    monkeypatch.setattr(style, "STAGES", ((4, 1), (8, 1), (8, 1), (8, 1)))
+    monkeypatch.setattr(style, "BLOCKS", ((4, 1), (8, 1), (8, 1), (8, 1)))
 
 
-def test_masks_belong_to_the_banks_pictures(bank: Bank, faces: AlignedFaces) -> None:
-    """Outside the mask lies the background alone, so pictures of the same background agree there and only there."""
+def test_masks_belong_to_the_banks_images(bank: Bank, faces: AlignedFaces) -> None:
+    """Outside the mask lies the background alone, so images of the same background agree there and only there."""
     assert faces.masks.shape == (3, 2, SIDE, SIDE) and faces.shots == 3
     for subject in range(3):
         for shot in range(2):
@@ -65,8 +65,8 @@ def test_recolouring_moves_nothing_and_keeps_grey_grey(faces: AlignedFaces) -> N
     x = to_pixels(faces.draw(4, np.random.default_rng(1))[0])
     y = recolour(x, np.random.default_rng(0))
     assert (x - y).abs().mean() > 0.05 and y.abs().max() <= 1
-    picture, other = (((v[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy() for v in (x, y))
-    assert quality_style.layout_change(picture, other) < 0.3
+    image, other = (((v[0] + 1) * 127.5).byte().permute(1, 2, 0).numpy() for v in (x, y))
+    assert quality_style.layout_change(image, other) < 0.3
     flat = recolour(torch.zeros(2, 3, 4, 4), np.random.default_rng(0))
     torch.testing.assert_close(flat, flat[:, :1, :1, :1].expand_as(flat))
 
@@ -83,14 +83,14 @@ def test_warping_mirrors_turns_and_leaves_colours(faces: AlignedFaces) -> None:
     assert determinant.abs().min() > 0.75 and determinant.abs().max() < 1.3
 
 
-def test_loss_is_zero_for_equal_pictures_and_grows_with_blur(faces: AlignedFaces) -> None:
+def test_loss_is_zero_for_equal_images_and_grows_with_blur(faces: AlignedFaces) -> None:
     x = to_pixels(faces.draw(2, np.random.default_rng(3))[0])
     assert reconstruction_loss(x + 1e-6, x)[0] < 1e-4
     assert reconstruction_loss(torch.nn.functional.avg_pool2d(x, 5, 1, 2), x)[0] > 0.05
 
 
 def test_a_recogniser_gets_its_crop_by_the_landmarks(faces: AlignedFaces) -> None:
-    """As OpenCV cuts it, the frame aside, and with a gradient to the picture."""
+    """As OpenCV cuts it, the frame aside, and with a gradient to the image."""
     crops, landmarks = faces.draw(6, np.random.default_rng(5))
     x = to_pixels(crops).requires_grad_()
     cut = recogniser_crops(x, landmarks)
@@ -105,7 +105,8 @@ def test_a_recogniser_gets_its_crop_by_the_landmarks(faces: AlignedFaces) -> Non
 
 def test_identity_loss_is_zero_for_the_same_face_only(faces: AlignedFaces) -> None:
     crops, landmarks = faces.draw(2, np.random.default_rng(6))
-    x, recogniser = to_pixels(crops), Recogniser((8, 8, 8), (0, 0, 0)).eval().requires_grad_(False)
+    x = to_pixels(crops)
+    recogniser = Recogniser((8, 8, 8), (0, 0, 0)).eval().requires_grad_(False)
     assert style.identity_loss(recogniser, x, x, landmarks) == pytest.approx(0, abs=1e-5)
     assert style.identity_loss(recogniser, x.flip(0), x, landmarks) > 1e-4  # small: the network is random
 
@@ -114,7 +115,8 @@ def test_identity_loss_is_zero_for_the_same_face_only(faces: AlignedFaces) -> No
 def test_training_learns_and_a_stopped_run_goes_on(bank: Bank, tmp_path: Path) -> None:
     recogniser = Recogniser((8, 8, 8), (0, 0, 0))
     unbroken = train_style(bank, tmp_path / "a", recogniser, steps=6, identity_steps=(2, 3), batch=4)
-    fit, stops = style.fit, {"style.pt": 3, "style_identity_0.pt": 1, "style_identity_1.pt": 2}
+    fit = style.fit
+    stops = {"style.pt": 3, "style_identity_0.pt": 1, "style_identity_1.pt": 2}
 
     def stopped(*arguments: Any) -> None:
         fit(*arguments, until=stops[arguments[4].name])
@@ -137,8 +139,10 @@ def test_training_learns_and_a_stopped_run_goes_on(bank: Bank, tmp_path: Path) -
 
 @pytest.mark.usefixtures("narrow")
 def test_moving_the_mean_changes_no_code() -> None:
-    encoder, images = StyleAutoencoder().eval().encoder, torch.rand(2, 3, 64, 64)
-    before, mean = encoder(images), torch.randn(10, style.WIDTH)
+    encoder = StyleAutoencoder().eval().encoder
+    images = torch.rand(2, 3, 64, 64)
+    before = encoder(images)
+    mean = torch.randn(10, style.WIDTH)
     move_mean(encoder, mean)
     torch.testing.assert_close(encoder(images) + mean, before, atol=1e-5, rtol=1e-4)
 
@@ -176,7 +180,8 @@ def test_psnr_of_a_known_error() -> None:
 def test_layout_and_colour_changes_are_told_apart() -> None:
     rng = np.random.default_rng(0)
     a = np.kron(rng.integers(0, 256, (8, 8, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
-    turned, faded = np.ascontiguousarray(np.rot90(a)), (a * 0.6).astype(np.uint8)
+    turned = np.ascontiguousarray(np.rot90(a))
+    faded = (a * 0.6).astype(np.uint8)
     assert quality_style.layout_change(a, faded) < 0.02 < 0.3 < quality_style.layout_change(a, turned)
     assert quality_style.colour_change(a, turned) == 0 < 0.1 < quality_style.colour_change(a, faded)
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
-from datamodules.features.encoders import FrozenEncoders
+from datamodules.features.base import EncoderContext
+from datamodules.features.registry import make_features
 from lightning_modules.pidiff import PIDiff
 from networks.adapter_file import save_adapter
 from networks.face_analysis import FacePack
@@ -198,8 +199,9 @@ def test_the_code_is_made_of_the_face_without_its_background(world: World) -> No
     )
     changed = np.abs(own.astype(int) - other).max(-1)
     assert (changed > 0).mean() < 0.2, "only the blurred edge may change"
-    encoders = FrozenEncoders("", None, SIDE, torch.device("cpu"), str(world.wplus), str(world.faces))
-    assert encoders.fingerprint("wplus") != encoders.fingerprint("wplus_background")
+    settings = {"encoder": str(world.wplus), "detector": str(world.faces)}
+    both = {"wplus": settings, "wplus_background": settings}
+    assert len({feature.fingerprint for feature in make_features(both, both, EncoderContext("", SIDE)).values()}) == 2
 
 
 def test_the_shipped_protocol_of_edits_can_be_read() -> None:

@@ -30,6 +30,11 @@ def run_of(base: Path, folder: Path, **arguments: object) -> SefiIDE:
     return module.eval()
 
 
+@pytest.fixture(scope="session")
+def base_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_base(tmp_path_factory.mktemp("export") / "base")
+
+
 @pytest.fixture
 def pipe(base_folder: Path) -> StableDiffusionPipeline:
     found = StableDiffusionPipeline.from_pretrained(base_folder, safety_checker=None)
@@ -88,7 +93,7 @@ def test_inside_of_the_block_no_other_prompt_is_drawn_and_behind_it_this_one_is_
     with stage_prompt(pipe, PROMPT, {"subject": tmp_path / "s0000.safetensors"}) as prompt:
         for other in ({"prompt": "a photo of a person"}, {"prompt_embeds": 1.01 * prompt["prompt_embeds"]}):
             negative = {"negative_prompt_embeds": prompt["negative_prompt_embeds"]}
-            with pytest.raises(LikenessError, match="inside of stage_prompt the pipeline draws 'a photo of a <subj"):
+            with pytest.raises(LikenessError, match="inside stage_prompt the pipeline generates 'a photo of a <subj"):
                 by_pipeline(pipe, **other, **negative)
         for more in ({"num_images_per_prompt": 2}, {"guidance_scale": 1.0}):
             assert pipe(**prompt, **more, num_inference_steps=1, output_type="latent").images.isfinite().all()

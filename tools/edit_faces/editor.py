@@ -12,9 +12,10 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 from datamodules.face_crops import only_face, portrait_from_file
-from datamodules.features.encoders import FrozenEncoders
+from datamodules.features.base import EncoderContext
+from datamodules.features.registry import make_features
 from datamodules.subjects import load_subjects
-from leaderboard.generate.generators import trained_encoders
+from leaderboard.generate.generators import trained_features
 from leaderboard.results.image_files import encode_picture
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.run import Run
@@ -50,9 +51,9 @@ class Editor:
             raise LikenessError(f"--run: {run} was trained with {type(module).__name__}, only PIDiff edits W+ codes")
         self.module, self.faces = module, FacePack(faces)
         self.module.sampling = sampling
-        sources = trained_encoders(self.run) | {"image_encoder": None}
-        self.encoders = FrozenEncoders("", resolution=module.backbone.resolution, device=torch.device("cpu"), **sources)
-        self.fingerprint = self.encoders.fingerprint("wplus")
+        context = EncoderContext("", module.backbone.resolution)
+        self.wplus = make_features(["wplus"], trained_features(self.run), context)["wplus"]
+        self.fingerprint = self.wplus.fingerprint
         self.directions: Mapping[str, Direction] = {}
         if directions is not None:
             encoder = self.fingerprint.split("/")[0]
@@ -60,7 +61,7 @@ class Editor:
 
     def code(self, person: Person) -> Tensor:
         """The W+ code (rows, width) of a person's photo."""
-        return self.encoders.encode("wplus", [portrait_from_file(person.photo, person.called)])[0]
+        return self.wplus.encode([portrait_from_file(person.photo, person.called)])[0]
 
     def draw(
         self, person: Person, code: Tensor, other: Tensor | None, series: Sequence[Series], prompt: str, key: Sequence

@@ -8,11 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
+from datamodules.requests import request_batch
 from lightning_modules.pidiff import PIDiff
-from networks.keyed_noise import keyed_normal
 from networks.stylegan2 import mix_rows
 from networks.wplus_directions import Direction
 
@@ -70,15 +69,15 @@ def draw_codes(
     prompt."""
     spoken = prompt.replace(PLACEHOLDER, noun)
     text = module.backbone.encode_text([spoken])
-    noise = keyed_normal(module.backbone.latent_shape, *key)[None].to(text.device)
     images = []
     for part in codes.to(text.device).split(batch_size):
         names = tuple(str(i) for i in range(len(part)))
-        batch = RequestBatch(
+        batch = request_batch(
             request_ids=names,
             subjects=names,
-            prompts=(prompt,) * len(part),
-            noise=noise.expand(len(part), -1, -1, -1),
+            prompts=[prompt] * len(part),
+            noise_keys=[key] * len(part),
+            latent_shape=module.backbone.latent_shape,
             text_states=text.expand(len(part), -1, -1),
             reference={"wplus": part},
         )

@@ -13,7 +13,7 @@ much codes tell of the attribute, and how many of the one step of a strength of 
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +25,9 @@ from tqdm import tqdm
 
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
-from datamodules.face_crops import portrait_of
-from datamodules.features.encoders import Features, FrozenEncoders
-from datamodules.index import Photo, load_photos, read_pictures
+from datamodules.features.base import EncoderContext
+from datamodules.features.store import Features
+from datamodules.index import Photo, load_photos
 from datamodules.processes import Processes
 from datamodules.sources import find_shards
 from networks.wplus import load_wplus, wplus_fingerprint
@@ -85,16 +85,10 @@ def read_labels(path: Path) -> tuple[list[str], list[str], NDArray[np.float64]]:
 
 def wplus_codes(photos: Sequence[Photo], source: str, cache_dir: Path) -> Tensor:
     """W+ codes (N, rows, width) of a dataset's photos, without background, from the cache where they are there."""
-    encoders = FrozenEncoders("", None, 256, torch.device("cpu"), wplus_encoder=source)
-    features = Features(encoders, cache_dir / "features", Processes())
-    by_key = {photo.face_sha256: photo for photo in photos}
-
-    def read(keys: set[str]) -> Iterator[tuple[str, dict]]:
-        for picture in read_pictures(by_key[key] for key in sorted(keys)):
-            yield picture.photo.face_sha256, {"wplus": portrait_of(picture)}
-
-    features.fill(("wplus",), list(by_key), read)
-    return features["wplus"].rows([photo.face_sha256 for photo in photos])
+    settings = {"wplus": {"encoder": source, "detector": None}}
+    features = Features(["wplus"], settings, EncoderContext("", 256), cache_dir / "features", Processes())
+    features.fill_photos(["wplus"], photos)
+    return features.of_photos("wplus", photos)
 
 
 def parse_rows(given: Sequence[str], names: Sequence[str]) -> dict[str, tuple[int, int]]:

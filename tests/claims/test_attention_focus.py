@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from claims import focus
+from claims import attention_focus
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
-from networks.decoupled_attention import cross_attention_layers
+from networks.attention import cross_attention_layers
 from tests.helpers.batches import SUBJECTS, build
 from tests.helpers.training import TinyWorld
 
 
 @pytest.fixture
 def module(tiny_world: TinyWorld, monkeypatch: pytest.MonkeyPatch) -> SefiIDE:
-    monkeypatch.setattr(focus, "find_shards", lambda _: find_shards(str(tiny_world.dataset)))
-    monkeypatch.setattr(focus, "cache_folder", lambda: tiny_world.cache)
+    monkeypatch.setattr(attention_focus, "find_shards", lambda _: find_shards(str(tiny_world.dataset)))
+    monkeypatch.setattr(attention_focus, "cache_folder", lambda: tiny_world.cache)
     found = build(SefiIDE, str(tiny_world.base)).eval()
     assert isinstance(found, SefiIDE)
     return found
@@ -31,22 +31,20 @@ def mask_columns(monkeypatch: pytest.MonkeyPatch, **columns: int) -> None:
         found[:, : next(count for subject, count in columns.items() if subject in name)] = 255
         return found
 
-    monkeypatch.setattr(focus, "read_square_mask", mask)
+    monkeypatch.setattr(attention_focus, "read_square_mask", mask)
 
 
-def test_all_attention_lies_on_a_subject_that_fills_the_picture(
-    module: SefiIDE, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_all_attention_lies_on_a_subject_that_fills_the_image(module: SefiIDE, monkeypatch: pytest.MonkeyPatch) -> None:
     mask_columns(monkeypatch, s0000=64, s0001=0)
-    assert focus.attention_focus(module, SUBJECTS[:2]) == pytest.approx([1.0, 0.0], abs=1e-6)
+    assert attention_focus.attention_focus(module, SUBJECTS[:2]) == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 def test_even_attention_lies_on_the_subject_by_its_area(module: SefiIDE, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that say nothing draw the same attention everywhere."""
+    """Keys that say nothing get the same attention everywhere."""
     for layer in cross_attention_layers(module.backbone.unet).values():
         torch.nn.init.zeros_(layer.to_k.weight)
     mask_columns(monkeypatch, s0000=32, s0001=20)
-    assert focus.attention_focus(module, SUBJECTS[:2]) == pytest.approx([32 / 64, 20 / 64], abs=1e-5)
+    assert attention_focus.attention_focus(module, SUBJECTS[:2]) == pytest.approx([32 / 64, 20 / 64], abs=1e-5)
 
 
 def test_heads_and_layers_count_alike(module: SefiIDE, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +61,4 @@ def test_heads_and_layers_count_alike(module: SefiIDE, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(module, "denoise", denoise)
     mask_columns(monkeypatch, s0000=32)
-    assert focus.attention_focus(module, SUBJECTS[:1]) == pytest.approx([0.75])
+    assert attention_focus.attention_focus(module, SUBJECTS[:1]) == pytest.approx([0.75])

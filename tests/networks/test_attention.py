@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from networks.attention_kernels import attention
+from networks.attention import attention
 
 FUSED = "aten::_scaled_dot_product_flash_attention_for_cpu"
 
@@ -33,7 +33,8 @@ def test_only_a_recorded_graph_in_bfloat16_on_a_cpu_takes_plain_products(
 
 def test_plain_products_compute_what_the_fused_kernel_does() -> None:
     """To the rounding of bfloat16, values and gradients."""
-    ours, theirs = states(), states()
+    ours = states()
+    theirs = states()
     with torch.autocast("cpu", torch.bfloat16):
         plain = attention(*ours)
     fused = F.scaled_dot_product_attention(*theirs)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from claims.head_pose import PoseReader, pose_reader
+from claims.measurements import PoseReader, pose_reader
 from datamodules.subjects import SubjectPhotos
 from networks.face_analysis import FacePack
 from pocket.models.paths import FACES_B
@@ -12,12 +12,12 @@ from pocket.render.factors import POSES, draw_shot, draw_subject
 from pocket.render.renderer import Render, render
 
 
-def drawn(person: str, pose: tuple[float, float, float], shot: str = "shot") -> Render:
+def rendered(person: str, pose: tuple[float, float, float], shot: str = "shot") -> Render:
     return render(draw_subject(person), draw_shot(shot, pose, "studio", "photo", accessories=False))
 
 
 def subject(name: str) -> SubjectPhotos:
-    photos = np.stack([drawn(f"pose/{name}", pose).image for pose in POSES])
+    photos = np.stack([rendered(f"pose/{name}", pose).image for pose in POSES])
     poses = np.array(POSES, np.float32)
     return SubjectPhotos(name, "person", photos[0], photos[1:], poses, np.zeros(len(POSES), np.int64), ("",) * 8)
 
@@ -28,7 +28,7 @@ def reader() -> PoseReader:
 
 
 def landmarks(person: str, pose: tuple[float, float, float]) -> NDArray[np.float32]:
-    return np.asarray(drawn(person, pose).landmarks, np.float32)[None]
+    return np.asarray(rendered(person, pose).landmarks, np.float32)[None]
 
 
 def test_the_turn_of_a_head_is_read_within_the_error(reader: PoseReader) -> None:

@@ -1,4 +1,4 @@
-"""Where a subject's tokens look: the share of their attention that lies on the subject."""
+"""Where the attention of a subject's tokens lies: the share that lies on the subject."""
 
 from collections.abc import Sequence
 
@@ -25,15 +25,15 @@ TIMESTEPS = (100, 300, 500, 700, 900)
 def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> NDArray[np.float64]:
     """Share (S,) in 0..1 of the placeholder's attention inside each subject's mask, in the layers that the loss reads.
 
-    Measured on noised held-out photos of the subjects, over all stages.
+    Measured on noised held-out photos of the subjects, over all denoising stages.
     """
     photos = by_subject(load_photos(find_shards("pocket10k"), cache_folder()))
     shares = []
     for subject in subjects:
-        pictures = list(read_pictures(held_out_of(photos[subject])[:PHOTOS]))
+        held_out = list(read_pictures(held_out_of(photos[subject])[:PHOTOS]))
         side = module.backbone.resolution
-        images = np.stack([read_square(p.image, p.photo.id, side) for p in pictures])
-        masks = np.stack([read_square_mask(p.mask, p.photo.id, side) for p in pictures])
+        images = np.stack([read_square(p.image, p.photo.id, side) for p in held_out])
+        masks = np.stack([read_square_mask(p.mask, p.photo.id, side) for p in held_out])
         inside = F.interpolate(
             torch.from_numpy(masks)[:, None].float() / 255, size=(module.attention_side,) * 2, mode="area"
         ).flatten(1)
@@ -52,7 +52,9 @@ def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tens
     z = module.backbone.latents_from_moments(moments, torch.zeros_like(noise))
     times = torch.full((len(images),), t)
     module.denoise(module.noising.add_noise(z, noise, times), times, conditioning)
-    noun = {OWN: module.vectors.nouns[subject]}
+    noun = {OWN: module.subjects.nouns[subject]}
     positions = list(module.place(PROMPT, noun).positions[OWN])
-    looks = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(dim=0)
-    return float(((looks * inside).sum(dim=1) / looks.sum(dim=1)).mean())
+    attended = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(
+        dim=0
+    )
+    return float(((attended * inside).sum(dim=1) / attended.sum(dim=1)).mean())

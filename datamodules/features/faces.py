@@ -1,0 +1,104 @@
+"""Features of aligned faces: W+ codes, and the base model's latents of the same crops."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.face_crops import Portrait, aligned
+from datamodules.features.base import Feature
+from datamodules.features.crops import FACE
+from networks.backbone import load_backbone
+from networks.face_analysis import FacePack
+from networks.wplus import load_wplus, wplus_fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignedFace(Feature):
+    """Base of the features of aligned faces.
+
+    Args:
+        detector: Face pack that finds the face in a photo whose landmarks are not known; ``None`` where all are.
+    """
+
+    detector: str | None
+    crop = FACE
+    background: ClassVar[bool] = True
+    """Whether the crop keeps the background; it is white otherwise."""
+
+    @property
+    def fingerprint(self) -> str:
+        found_by = "known landmarks" if self.detector is None else FacePack(self.detector).fingerprint
+        return f"{self.weights}/{self.name}/{self.crop.version}/{found_by}"
+
+    @property
+    @abstractmethod
+    def weights(self) -> str:
+        """Fingerprint of the encoder's weights."""
+
+    def align(self, batch: Sequence[Portrait], side: int) -> NDArray[np.uint8]:
+        """Aligned crops (B, side, side, 3)."""
+        return np.stack([aligned(face, side, self.detector, self.background) for face in batch])
+
+    def check(self, crop: Portrait) -> None:
+        """Raise ``LikenessError`` where the photo does not show exactly one face."""
+        aligned(crop, len(crop.pixels), self.detector, background=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WPlus(AlignedFace):
+    """(rows, width): the W+ code of the aligned face without its background.
+
+    Args:
+        encoder: Folder, or e4e checkpoint, of the W+ encoder.
+    """
+
+    encoder: str
+    background = False
+
+    @property
+    def weights(self) -> str:
+        return wplus_fingerprint(self.encoder)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        pair = self.context.network(load_wplus, self.encoder)
+        return pair.rows, pair.width
+
+    def encode(self, batch: Sequence[Portrait]) -> Tensor:
+        pair = self.context.network(load_wplus, self.encoder)
+        return pair.encode(self.align(batch, pair.encoder.input_size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WPlusBackground(WPlus):
+    """(rows, width): the W+ code of the aligned face with its background."""
+
+    background = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceMoments(AlignedFace):
+    """(2C, h, w): posterior of the aligned face with its background, unscaled."""
+
+    @property
+    def weights(self) -> str:
+        return self.context.parts_fingerprint("vae")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint}/{self.context.resolution}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        channels, height, width = self.context.latent_shape
+        return 2 * channels, height, width
+
+    def encode(self, batch: Sequence[Portrait]) -> Tensor:
+        pixels = torch.from_numpy(self.align(batch, self.context.resolution)).to(self.context.device)
+        return self.context.network(load_backbone, self.context.backbone).encode_moments(pixels)

@@ -1,0 +1,194 @@
+"""The caches of one set of features: filled by all processes together, read by rows."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from datamodules.features.base import EncoderContext
+from datamodules.features.cache import FeatureCache, content_key
+from datamodules.features.crops import Crop
+from datamodules.features.registry import Settings, make_features
+from datamodules.index import Photo, read_pictures
+from datamodules.processes import Processes
+
+_SHARD_ITEMS = 1024
+_BATCH_PIXELS = 2**21  # encoded in one call: bounds memory at any resolution
+T = TypeVar("T")
+Read = Callable[[set[str]], Iterable[tuple[str, Any]]]
+"""Yields (key, crop) for a set of keys, in any order."""
+
+
+class Features:
+    """Features by name, each with its cache.
+
+    Args:
+        folder: Where all feature caches lie. Processes on several machines should share it; where they do not,
+            every machine encodes for itself.
+
+    Raises:
+        LikenessError: a feature or a setting is unknown, or a setting is missing.
+    """
+
+    def __init__(
+        self, names: Iterable[str], settings: Settings, context: EncoderContext, folder: Path, processes: Processes
+    ) -> None:
+        self.context = context
+        self._features = make_features(names, settings, context)
+        self._folder = folder
+        self._processes = processes
+        self._batch_size = min(64, max(1, _BATCH_PIXELS // context.resolution**2))
+        self._caches: dict[str, FeatureCache] = {}
+        self._fingerprints: dict[str, str] = {}
+
+    def __getitem__(self, name: str) -> FeatureCache:
+        return self._caches[name]
+
+    def of_faces(self, names: Iterable[str]) -> bool:
+        """Whether one of ``names`` is made of a face alone."""
+        return any(self._features[name].crop.of_face for name in names)
+
+    def fingerprints(self) -> dict[str, str]:
+        """What the values of each cache in use depend on, by name."""
+        return dict(sorted(self._fingerprints.items()))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one value, from its cache or, while that is empty, its encoder.
+
+        Raises:
+            LikenessError: the encoder cannot be loaded.
+        """
+        cache = self._open(name)
+        return cache.shape if len(cache) else self._features[name].shape
+
+    def keys(self, names: Iterable[str], photo: Photo) -> dict[str, str]:
+        """The keys of a dataset's photo in the caches of ``names``."""
+        return {name: self._features[name].crop.key(photo) for name in names}
+
+    def of_photos(self, name: str, photos: Sequence[Photo]) -> Tensor:
+        """Rows (number of photos, ...) of a feature of a dataset's photos."""
+        crop = self._features[name].crop
+        return self._caches[name].rows([crop.key(photo) for photo in photos])
+
+    def of_texts(self, texts: Sequence[str]) -> Tensor:
+        """Text states (number of texts, L, D)."""
+        return self._caches["text"].rows([content_key(text) for text in texts])
+
+    # --- filling, which all processes must call with the same arguments ----------------------------------------
+
+    def fill_photos(self, names: Sequence[str], photos: Sequence[Photo]) -> None:
+        """Encode what the caches of ``names`` lack of a dataset's photos.
+
+        Raises:
+            LikenessError: as :meth:`fill`.
+        """
+        for crop, some in self._by_crop(names).items():
+            by_key = {crop.key(photo): photo for photo in photos}
+
+            def read(keys: set[str], crop: Crop = crop, by_key: dict[str, Photo] = by_key) -> Iterator[tuple[str, Any]]:
+                for picture in read_pictures(by_key[key] for key in sorted(keys)):
+                    yield crop.key(picture.photo), crop.of_photo(picture, self.context.resolution)
+
+            self.fill(some, list(by_key), read)
+
+    def fill_files(self, names: Sequence[str], files: Mapping[str, tuple[str, bytes]]) -> None:
+        """Encode what the caches of ``names`` lack of photos by themselves, given as {content key: (name, bytes)}.
+
+        Raises:
+            LikenessError: as :meth:`fill`.
+        """
+        for crop, some in self._by_crop(names).items():
+
+            def read(keys: set[str], crop: Crop = crop) -> Iterator[tuple[str, Any]]:
+                for key in sorted(keys):
+                    name, data = files[key]
+                    yield key, crop.of_file(data, name, self.context.resolution)
+
+            self.fill(some, list(files), read)
+
+    def fill_texts(self, texts: Iterable[str]) -> None:
+        """Encode the texts whose states the cache lacks.
+
+        Raises:
+            LikenessError: as :meth:`fill`.
+        """
+        by_key = {content_key(text): text for text in texts}
+        self.fill(["text"], list(by_key), lambda keys: ((key, by_key[key]) for key in sorted(keys)))
+
+    def fill(self, names: Sequence[str], keys: Sequence[str], read: Read) -> None:
+        """Encode what the caches of ``names`` lack, each item once, the work divided over all processes.
+
+        Args:
+            names: Features of the same crop.
+            keys: Content hashes of the items.
+            read: Gives their crops.
+
+        Raises:
+            LikenessError: an encoder is missing, or an item of any process cannot be read or encoded.
+        """
+        p = self._processes
+        caches = p.together(lambda: [self._open(name) for name in names])
+        # Twice: where machines do not share the folder, the second round fills in what the other ones encoded.
+        for part, parts in ((p.rank, p.count), (p.local_rank, p.local_count)):
+            lacking = p.together(lambda: {cache.name: cache.missing(keys) for cache in caches})
+            for cache in caches:
+                p.together(cache.discard_damaged)
+            share = {name: set(some[part::parts]) for name, some in lacking.items()}
+            p.together(partial(self._encode_share, share, read))
+            for cache in caches:
+                cache.refresh()
+
+    def _by_crop(self, names: Sequence[str]) -> dict[Crop, list[str]]:
+        """Names grouped by the crop that they are made of, so that each photo is read once for a group."""
+        groups: dict[Crop, list[str]] = {}
+        for name in names:
+            groups.setdefault(self._features[name].crop, []).append(name)
+        return groups
+
+    def _open(self, name: str) -> FeatureCache:
+        if name not in self._caches:
+            self._fingerprints[name] = self._features[name].fingerprint
+            self._caches[name] = FeatureCache(self._folder, name, self._fingerprints[name])
+        return self._caches[name]
+
+    def _encode_share(self, wanted: dict[str, set[str]], read: Read) -> None:
+        keys = set().union(*wanted.values())
+        if not keys:
+            return
+        title = f"encoding {', '.join(name for name, some in wanted.items() if some)}"
+        items = tqdm(read(keys), total=len(keys), desc=title, disable=self._processes.rank > 0, mininterval=1)
+        for shard in _chunks(items, _SHARD_ITEMS):
+            for name, some in wanted.items():
+                mine = [(key, crop) for key, crop in shard if key in some]
+                if mine:
+                    encoded = [
+                        self._encode(name, [crop for _, crop in batch]) for batch in _chunks(mine, self._batch_size)
+                    ]
+                    self._caches[name].append([key for key, _ in mine], torch.cat(encoded))
+
+    def encode_file(self, names: Sequence[str], name: str, data: bytes) -> dict[str, Tensor]:
+        """Values (1, ...) of the features ``names`` of a photo by itself, past the caches.
+
+        Raises:
+            LikenessError: the file cannot be read or encoded; the message says ``name``.
+        """
+        values: dict[str, Tensor] = {}
+        for crop, some in self._by_crop(names).items():
+            photo = crop.of_file(data, name, self.context.resolution)
+            values |= {feature: self._encode(feature, [photo]) for feature in some}
+        return values
+
+    @torch.inference_mode()
+    def _encode(self, name: str, batch: list[Any]) -> Tensor:
+        return self._features[name].encode(batch).cpu()
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk

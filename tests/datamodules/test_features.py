@@ -1,0 +1,106 @@
+"""Features by name: every one of the registry is used as all the others are."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from contracts.errors import LikenessError
+from datamodules.features.base import EncoderContext, Feature
+from datamodules.features.registry import FEATURES, check_settings, known_settings, make_features, run_features
+from datamodules.features.store import Features
+from datamodules.index import load_photos
+from datamodules.processes import Processes
+from datamodules.sources import find_shards
+from networks.wplus import load_wplus
+from tests.helpers.training import TinyWorld
+
+ROOT = Path(__file__).parents[2]
+
+
+def settings(world: TinyWorld) -> dict[str, dict]:
+    """Of every feature of the registry; a setting has the same meaning in all of them."""
+    clip, wplus = {"encoder": str(world.clip)}, {"encoder": str(world.wplus)}
+    own = {"clip": clip, "wplus": wplus, "wplus_background": wplus}
+    detector = {"detector": str(world.faces)}
+    return {
+        name: {**own.get(name, {}), **(detector if "detector" in known_settings(name) else {})} for name in FEATURES
+    }
+
+
+def make(world: TinyWorld) -> dict[str, Feature]:
+    return make_features(FEATURES, settings(world), EncoderContext(str(world.base), 64))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_what_is_stored_has_the_shape_that_the_feature_says(name: str, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.split == "test"][:3]
+    context = EncoderContext(str(tiny_world.base), 64)
+    features = Features([name], settings(tiny_world), context, tmp_path, Processes())
+    features.fill_photos([name], photos)
+    rows = features.of_photos(name, photos)
+    feature = make(tiny_world)[name]
+    assert rows.shape == (3, *feature.shape) == (3, *features.shape(name)) and rows.dtype == torch.float32
+    assert features.fingerprints() == {name: feature.fingerprint}
+
+
+def test_no_two_features_share_a_cache(tiny_world: TinyWorld) -> None:
+    fingerprints = [feature.fingerprint for feature in make(tiny_world).values()]
+    assert len(set(fingerprints)) == len(FEATURES)
+
+
+def test_a_fingerprint_loads_no_network(tiny_world: TinyWorld) -> None:
+    features = make(tiny_world)
+    context = next(iter(features.values())).context
+    assert all(feature.fingerprint for feature in features.values()) and not context._networks
+
+
+def test_features_share_the_networks_of_a_source_until_they_are_released(tiny_world: TinyWorld) -> None:
+    features = make(tiny_world)
+    context = features["wplus"].context
+    assert features["wplus"].shape == features["wplus_background"].shape == (10, 8)
+    assert len(context._networks) == 1
+    pair = context.network(load_wplus, str(tiny_world.wplus))
+    context.release()
+    assert context.network(load_wplus, str(tiny_world.wplus)) is not pair
+
+
+def test_a_photo_by_itself_has_the_features_of_photos_but_no_masks(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(stream, "PNG")
+    features = Features(FEATURES, settings(tiny_world), EncoderContext(str(tiny_world.base), 64), tmp_path, Processes())
+    found = features.encode_file(["clip", "wplus", "moments"], "me.png", stream.getvalue())
+    assert {name: len(value) for name, value in found.items()} == {"clip": 1, "wplus": 1, "moments": 1}
+    with pytest.raises(LikenessError, match=r"me\.png: a SquareMask cannot be made of a photo alone"):
+        features.encode_file(["mask"], "me.png", stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"clop": {}}, "unknown feature 'clop'; did you mean clip"),
+        ({"dino": {}}, "unknown feature 'dino', known are moments, "),
+        ({"clip": {"encodr": "x"}}, r"data\.features\.clip has no setting 'encodr'; did you mean encoder"),
+        ({"wplus": {"encoder": "x"}}, r"data\.features\.wplus\.detector is missing: give --data\.features\.wplus "),
+        ({"clip": None}, r"data\.features\.clip\.encoder is missing"),
+        ({"clip": "x"}, r"data\.features\.clip is 'x', it must map encoder to values"),
+    ],
+)
+def test_a_mistake_names_the_nearest_right_word(given: dict, said: str) -> None:
+    with pytest.raises(LikenessError, match=said) as raised:
+        check_settings(given)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_runs_features_are_read_in_either_layout() -> None:
+    wplus = {"encoder": "pocket/weights/style", "detector": "pocket/weights/faces_a"}
+    flat = yaml.safe_load((ROOT / "pocket/weights/adapters/pidiff/config.yaml").read_text())["data"]
+    assert run_features(flat) == {"wplus": wplus}
+    own = yaml.safe_load((ROOT / "configs/pocket/pidiff.yaml").read_text())["data"]
+    assert run_features(own) == {"wplus": wplus}
+    assert run_features({"image_encoder": "x"}) == {"clip": {"encoder": "x"}}
+    assert run_features({}) == {}
