@@ -10,10 +10,10 @@ import lightning as L
 import torch
 
 
-def fault(name: str, **settings: object) -> list[str]:
-    """What ``train.main`` must be told to add the callback ``name`` of this module."""
+def fault(callback: str, /, **settings: object) -> list[str]:
+    """What ``train.main`` must be told to add a ``callback`` of this module."""
     given = [f"--trainer.callbacks.{key}={value}" for key, value in settings.items()]
-    return [f"--methods={__name__}", f"--trainer.callbacks+={__name__}.{name}", *given]
+    return [f"--methods={__name__}", f"--trainer.callbacks+={__name__}.{callback}", *given]
 
 
 class Signal(L.Callback):
