@@ -36,7 +36,7 @@ def enrol(world: World, folder: Path, subjects: list[str], **changes: object) ->
         "data.source": world.root / "dataset",
         "data.backbone": world.root / "base",
         "data.resolution": SIDE,
-        "data.features": "[]",
+        "data.features": "{}",
         "data.subjects": f"[{','.join(subjects)}]",
         "data.enrolment.steps": STEPS,
         "trainer.max_epochs": 1,

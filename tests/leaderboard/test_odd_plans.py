@@ -60,7 +60,10 @@ def test_odd_prompts_are_drawn_scored_and_counted(
         (f"{VERY}<subject>", f"<subject> of prompt p is token 501, behind the {TEXT_LENGTH - 2} that the base model"),
         ("photo " * (TEXT_LENGTH - 2) + "<subject>", f"is token {TEXT_LENGTH - 1}, behind the {TEXT_LENGTH - 2}"),
         ("", "the text of p must hold <subject> once"),
-        ("a <subject> and a <s0018>", "prompt p names all of protocol.subjects (s0018) and is generated for none of them"),
+        (
+            "a <subject> and a <s0018>",
+            "prompt p names all of protocol.subjects (s0018) and is generated for none of them",
+        ),
         ("a <subject> with <foo>", "'a <subject> with <foo>': <foo> names no subject; known: s0018, subject"),
     ],
     ids=["far behind", "one behind", "empty", "generated for nobody", "unknown placeholder"],

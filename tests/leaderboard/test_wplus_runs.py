@@ -73,7 +73,9 @@ def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
         patch.setattr(portraits, "_pack", lambda *_: SimpleNamespace(analyse=lambda x: [pack.analyse(x)[0] * 2]))
         assert evaluate.main(given) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-        assert line.startswith(f"error: --runs: {editing.run} cannot generate all subjects: the reference photo of s0018")
+        assert line.startswith(
+            f"error: --runs: {editing.run} cannot generate all subjects: the reference photo of s0018"
+        )
         assert "shows 2 faces: give a photo with exactly one" in line
         assert not output.exists()
     assert evaluate.main([*given, "--stage=generate"]) == 0
