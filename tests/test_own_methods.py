@@ -105,7 +105,7 @@ def test_a_named_method_is_trained_and_evaluated_in_two_processes(
 ) -> None:
     named = "--methods=their_methods.warm"
     settings = {"model": "Warm", "trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"}
-    settings |= {"trainer.max_steps": 1, "data.expert_steps": 0}
+    settings |= {"trainer.max_steps": 1, "data.first_stage": "null"}
     assert train.main([named, *tiny_world.arguments(folder / "run", **settings)]) == 0
     run = Run(folder / "run")
     assert run.class_path == "their_methods.warm.Warm" and "methods" not in run.config

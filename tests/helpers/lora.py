@@ -14,9 +14,8 @@ from contracts.errors import LikenessError
 from contracts.prompts import OWN, further_subjects, plain_text
 from lightning_modules.per_subject import PerSubjectModule
 from losses.diffusion import diffusion_loss
-from networks.attention_kernels import attention
+from networks.attention import attention, join_heads, split_heads
 from networks.backbone import Backbone
-from networks.decoupled_attention import join_heads, split_heads
 from networks.keyed_noise import keyed_normal
 from networks.placeholders import place_subjects
 from networks.sampler import SamplingSettings, build_sampler, sample

@@ -22,6 +22,7 @@ from pocket.render.dataset import rows_of
 from tests.helpers import enrolment
 from tests.helpers.batches import request_batch, subject_batch
 from tests.helpers.enrolment import NAMES
+from tests.helpers.faults import fault
 from tests.helpers.lora import TinyLora
 from tests.helpers.textual_inversion import TinyTextualInversion
 from tests.helpers.training import GRID, TRAINING, TinyWorld
@@ -50,7 +51,8 @@ def arguments(method: Method, world: TinyWorld, output: Path, *subjects: str, **
         **changes,
     }
     given = enrolment.arguments(world, output, subjects or FOUR, **settings)
-    return [a for a in given if not a.startswith(("--model.attention_side=", "--model.tokens="))]
+    fitting = [a for a in given if not a.startswith(("--model.attention_side=", "--model.tokens="))]
+    return [f"--methods={method.__module__}", *fitting]
 
 
 def enrol(method: Method, world: TinyWorld, output: Path, *subjects: str, **changes: object) -> Path:
@@ -102,8 +104,7 @@ def test_a_run_that_is_resumed_ends_like_an_unbroken_one(
     """Stopped in the middle of the second group."""
     step = STEPS + 2
     given = arguments(method, tiny_world, tmp_path / "run")
-    stop = ["--trainer.callbacks+=tests.helpers.faults.Signal", "--trainer.callbacks.name=SIGTERM"]
-    assert train.main([*given, *stop, f"--trainer.callbacks.step={step}"]) == 143
+    assert train.main([*given, *fault("Signal", name="SIGTERM", step=step)]) == 143
     assert train.main(given) == 0
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["steps_of_this_start"] == 2 * STEPS - step
     assert_same(learnt(unbroken), learnt(tmp_path / "run"))
