@@ -12,9 +12,8 @@ from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import Generator, generate
 from leaderboard.generate.generators import ModelGenerator, PromptOnly, RealPhotoGenerator, trained_features
-from leaderboard.plan.entries import CEILING, FLOOR, RunEntry, find_runs
 from leaderboard.plan.judge_overlap import own_judges
-from leaderboard.plan.plan import make_plan
+from leaderboard.plan.plan import CEILING, FLOOR, RunEntry, find_runs, make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.galleries import load_galleries

@@ -1,9 +1,7 @@
-"""The denoising loss."""
+"""The denoising loss, on the whole image or with weights by cell."""
 
 import torch.nn.functional as F
 from torch import Tensor
-
-from losses.masked import masked_mean
 
 
 def diffusion_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -21,3 +19,12 @@ def subject_weighted_loss(prediction: Tensor, target: Tensor, mask: Tensor, weig
     ``weight`` 0 it is :func:`diffusion_loss`.
     """
     return masked_mean((prediction.float() - target.float()) ** 2, 1 + weight * mask.float())
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Weighted mean per sample, (B,), of ``values`` (B, C, h, w) with ``mask`` (B, 1, h, w), 0 or more.
+
+    A sample whose mask is empty counts as 0. The mean is taken per sample, so it does not depend on the batch.
+    """
+    weight = mask.float().expand_as(values).flatten(1)
+    return (values * mask).float().flatten(1).sum(1) / weight.sum(1).clamp(min=1.0)

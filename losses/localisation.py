@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from losses.masked import masked_mean
+from losses.diffusion import masked_mean
 
 
 def face_loss(prediction: Tensor, target: Tensor, face: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from losses.masked import masked_mean
+from losses.diffusion import masked_mean
 
 
 def preservation_loss(prediction: Tensor, base: Tensor, region: Tensor) -> Tensor:

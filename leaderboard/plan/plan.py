@@ -1,39 +1,74 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is generated."""
 
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-
-from transformers import CLIPTokenizer
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from contracts.prompts import PLACEHOLDER, further_subjects, plain_prompt, plain_text, spoken
+from contracts.prompts import plain_prompt
 from contracts.protocol import Protocol
-from contracts.settings import EvaluationSettings, ProtocolSettings
-from datamodules.features.base import EncoderContext
-from datamodules.features.registry import make_features
-from datamodules.requests import reference_name
+from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects, photos_hash
-from leaderboard.generate.generators import trained_features
-from leaderboard.plan.entries import RunEntry
+from leaderboard.plan.checks import (
+    check_photos,
+    check_prompts,
+    check_references,
+    check_run,
+    check_settings,
+    load_base_tokenizer,
+)
 from leaderboard.plan.prompts import read_prompts
-from leaderboard.results.folder import Results
+from leaderboard.results.costs import check_costs
+from leaderboard.results.folder import Entry, Results
 from leaderboard.results.galleries import load_galleries, save_galleries
-from leaderboard.results.image_files import encode_image, write_image
+from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
-from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from metrics.card import versions
-from metrics.gallery import SubjectPhotos, classes_with_faces, make_galleries
-from metrics.judges import Judges, Observation
+from metrics.gallery import make_galleries
+from metrics.judges import Judges
 from metrics.registry import list_cards
 from networks.backbone import backbone_fingerprint
-from networks.fingerprints import resolve_source
-from networks.pretrained import UNREADABLE, first_line, load_tokenizer
-from networks.sampler import SamplingSettings
-from networks.subject_tensors import missing_subjects, subjects_of
+
+FLOOR = Entry("prompt-only", "floor")
+CEILING = Entry("real-photo", "ceiling")
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """A run that takes part as ``entry``."""
+
+    entry: Entry
+    run: Run
+
+
+def find_runs(arguments: Sequence[str]) -> list[RunEntry]:
+    """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``.
+
+    Raises:
+        LikenessError: a folder is no run, a file of it is damaged, or a label is taken or not usable as a file name.
+    """
+    found: list[RunEntry] = []
+    for argument in arguments:
+        label, _, path = argument.rpartition("=")
+        folder = Path(path)
+        label = label or folder.resolve().name
+        if not _LABEL.fullmatch(label):
+            raise LikenessError(f"--runs: label {label!r} must be made of letters, digits, '.', '_' and '-'")
+        if label in {FLOOR.label, CEILING.label, *(other.entry.label for other in found)}:
+            raise LikenessError(f"--runs: label {label!r} is taken: give this run another one with LABEL={folder}")
+        run = Run(folder)
+        if not run.adapter_file.is_file():
+            raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
+        check_costs(run.manifest, run.manifest_file)
+        entry = Entry(label, "method", run.adapter_sha256, run.manifest, str(folder), settings=run.settings_hash)
+        found.append(RunEntry(entry, run))
+    return found
 
 
 def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> list[str]:
@@ -47,7 +82,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
             Nothing was written then.
     """
     wanted = settings.protocol
-    _check(settings)
+    check_settings(settings)
     prompts = read_prompts(wanted.prompts)
     judges = load_judges(settings.judges)
     subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
@@ -68,13 +103,13 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
-    tokenizer = _tokenizer(wanted)
-    _check_prompts(protocol, wanted, tokenizer)
+    tokenizer = load_base_tokenizer(wanted)
+    check_prompts(protocol, wanted, tokenizer)
     for one in runs:
-        _check_run(one.run, protocol, wanted, tokenizer)
+        check_run(one.run, protocol, wanted, tokenizer)
         generated = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
         if not generated:
-            _check_references(one.run, subjects, wanted.backbone)
+            check_references(one.run, subjects, wanted.backbone)
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
         check_photos(subjects, seen)
@@ -86,107 +121,6 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in cards])
     return _notes(results, protocol, judges)
-
-
-def _check(settings: EvaluationSettings) -> None:
-    wanted: ProtocolSettings = settings.protocol
-    SamplingSettings(wanted.sampler, wanted.steps, wanted.guidance)
-    for name in ("resolution", "samples"):
-        if getattr(wanted, name) < 1:
-            raise LikenessError(f"protocol.{name} is {getattr(wanted, name)}, it must be at least 1")
-    if settings.batch_size < 1:
-        raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
-    if settings.limit is not None and settings.limit < 1:
-        raise LikenessError(f"--limit is {settings.limit}, it must be at least 1")
-
-
-def _tokenizer(wanted: ProtocolSettings) -> CLIPTokenizer:
-    try:
-        return load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
-    except UNREADABLE as error:
-        raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
-
-
-def _check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
-    """Every placeholder must name a subject, and the own one before the base model stops to read: behind that it is
-    silently left out of the image."""
-    for prompt in protocol.prompts:
-        for subject in protocol.subjects:
-            try:
-                spoken(prompt.text, subject, protocol.subjects)
-            except LikenessError as error:
-                raise LikenessError(f"{wanted.prompts}: {error}") from None
-        if set(protocol.subjects) <= further_subjects(prompt.text):
-            raise LikenessError(
-                f"{wanted.prompts}: prompt {prompt.id} names all of protocol.subjects ({', '.join(protocol.subjects)}) "
-                "and is generated for none of them: take more subjects"
-            )
-    read = tokenizer.model_max_length - 2  # between start and end
-    for prompt in protocol.prompts:
-        before = plain_text(prompt.text.partition(PLACEHOLDER)[0], protocol.subjects)
-        for noun in set(protocol.subjects.values()):
-            last = len(tokenizer(before + noun, add_special_tokens=False, verbose=False).input_ids)
-            if last > read:
-                raise LikenessError(
-                    f"{wanted.prompts}: {PLACEHOLDER} of prompt {prompt.id} is token {last}, behind the {read} that "
-                    f"the base model reads: name the subject earlier"
-                )
-
-
-def _check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
-    tensors, metadata = run.adapter()
-    if metadata["backbone"] != protocol.backbone:
-        raise LikenessError(
-            f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
-            f"protocol.backbone is {protocol.backbone[:12]}"
-        )
-    enrolled = subjects_of(metadata)
-    if enrolled is None:
-        return
-    if missing := sorted(set(protocol.subjects) - enrolled.keys()):
-        raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
-    if not issubclass(run.method, PerSubjectModule):
-        return
-    try:
-        run.method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
-    except LikenessError as error:
-        raise LikenessError(f"--runs: {run.folder} cannot generate all of {wanted.prompts}: {error}") from None
-
-
-def _check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
-    """The features that the method reads must be able to read every reference. Where one is of aligned faces, the
-    detector of the training must find exactly one face."""
-    context = EncoderContext(backbone, len(subjects[0].reference))
-    features = make_features(run.method.needs, trained_features(run), context).values()
-    for subject in subjects:
-        data, name = encode_image(subject.cut_out, {}), reference_name(subject.id)
-        try:
-            for feature in features:
-                feature.check(feature.crop.of_file(data, name, context.resolution))
-        except LikenessError as error:
-            raise LikenessError(f"--runs: {run.folder} cannot generate all subjects: {error}") from None
-
-
-def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
-    """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
-
-    Objects need no face: those of a class none of whose photos shows one.
-    """
-    faced = classes_with_faces(subjects, seen)
-    for subject in subjects:
-        found = seen[subject.id].judged.found
-        if subject.noun not in faced:
-            if (count := len(subject.held_out)) < 2:
-                raise LikenessError(
-                    f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
-                )
-        elif not found[0]:
-            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: leave the subject out")
-        elif found[1:].sum() < 2:
-            raise LikenessError(
-                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: "
-                "leave the subject out"
-            )
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

@@ -8,7 +8,7 @@ import yaml
 
 from contracts.errors import LikenessError
 from contracts.protocol import check_name
-from leaderboard.plan.entries import find_runs
+from leaderboard.plan.plan import find_runs
 
 UNSAFE = ["", ".", "..", "../x", "x/../y", "/x", "a/b", "a\\b", 'a"b', "a'b", "a b", "a\nb", "a\0b", "-x", "x\n", "<b>"]
 UNSAFE += ["😀", "naïve", "שלום", "\u202ex", "a\u200bb"]  # the last two: turned around, and with nothing to see inside

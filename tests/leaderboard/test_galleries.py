@@ -5,7 +5,7 @@ import pytest
 
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
-from leaderboard.plan.plan import check_photos
+from leaderboard.plan.checks import check_photos
 from leaderboard.results.galleries import load_galleries, load_photo_features, save_galleries
 from metrics.gallery import Gallery, SubjectPhotos, make_galleries
 from metrics.judges import Judges

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from losses.attention_leak import attention_leak
+from losses.diffusion import masked_mean
 from losses.disentanglement import disentanglement_loss
 from losses.localisation import face_loss
-from losses.masked import masked_mean
 from losses.preservation import preservation_loss
 from tests.helpers.descend import descend
 
