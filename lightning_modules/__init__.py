@@ -1,8 +1,9 @@
 """One LightningModule per method."""
 
 from lightning_modules.base import PersonalisationModule
+from lightning_modules.ip_adapter import IPAdapter
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.sefi_ide import SefiIDE
 from lightning_modules.spotdiff import SpotDiff
 
-__all__ = ["PIDiff", "PersonalisationModule", "SefiIDE", "SpotDiff"]
+__all__ = ["IPAdapter", "PIDiff", "PersonalisationModule", "SefiIDE", "SpotDiff"]

@@ -13,6 +13,7 @@ FILES = (
     "clip_t",
     "image_similarity",
     "diversity",
+    "background_ssim",
     "kid",
     "leakage",
 )

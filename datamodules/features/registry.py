@@ -18,6 +18,7 @@ FEATURES = {
     "wplus": "faces.WPlus",
     "wplus_background": "faces.WPlusBackground",
     "clip": "clip.PooledClip",
+    "clip_embeds": "clip_embeds.ClipEmbeds",
 }
 """File of this folder and class. A file is imported when its feature is asked for."""
 
