@@ -128,7 +128,7 @@ class SubjectBatch(_Movable):
 
 @dataclass(frozen=True)
 class RequestBatch(_Movable):
-    """Images to draw. Noise was drawn on the CPU from the request's key and from nothing else."""
+    """Images to generate. Noise was drawn on the CPU from the request's key and from nothing else."""
 
     request_ids: tuple[str, ...]
     subjects: tuple[str, ...]

@@ -20,7 +20,7 @@ from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
 _NOT_TRAINED_WITH = {"backbone", "revision", "scale", "delay"}
-"""Arguments that decide no step of training: where the base model lies, and how a method draws."""
+"""Arguments that decide no step of training: where the base model lies, and how a method generates."""
 
 Batch = TypeVar("Batch", bound=PairBatch | SubjectBatch)
 """What a method trains on: pairs of photos, or subjects that are optimised."""

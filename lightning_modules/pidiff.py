@@ -124,13 +124,13 @@ class PIDiff(PersonalisationModule[PairBatch]):
         return Conditioning.from_text(batch.text_states, identity=tokens)
 
     def conditioning(self, batch: RequestBatch) -> Conditioning:
-        return self._drawing(batch.text_states, self.identity_tokens(batch.reference["wplus"]))
+        return self._generating(batch.text_states, self.identity_tokens(batch.reference["wplus"]))
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), -1, -1)
-        return self._drawing(empty, self.mapper.nobody(len(batch.request_ids)))
+        return self._generating(empty, self.mapper.nobody(len(batch.request_ids)))
 
-    def _drawing(self, text: Tensor, tokens: Tensor) -> Conditioning:
+    def _generating(self, text: Tensor, tokens: Tensor) -> Conditioning:
         until = round(1000 * (1 - self.delay))
         return Conditioning.from_text(text, identity=tokens, scale=self.scale, identity_until=until)
 

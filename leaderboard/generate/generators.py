@@ -49,7 +49,7 @@ class PromptOnly(PersonalisationModule):
 
 
 class ModelGenerator:
-    """Draws requests with a module. Making one is collective: processes share the encoding of prompts and photos."""
+    """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos."""
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def test_checkpoints_of_another_enrolment_are_refused(tiny_world: TinyWorld) -> 
         pairs.load_state_dict(there)
 
 
-def test_an_enrolments_validation_draws_who_is_enrolled_first(tiny_world: TinyWorld) -> None:
+def test_an_enrolments_validation_generates_who_is_enrolled_first(tiny_world: TinyWorld) -> None:
     module = SpotDiff10kDataModule(
         **{**tiny_world.data(), "features": {}},
         enrolment=EnrolmentSettings(steps=1, at_once=2),

@@ -1,4 +1,4 @@
-"""Requests to draw: each in exactly one process, with noise of its own."""
+"""Requests to generate: each in exactly one process, with noise of its own."""
 
 import io
 from collections import Counter

@@ -85,11 +85,11 @@ def test_likeness_of_images_and_the_dreambench_column_are_the_stock_networks(
 ) -> None:
     requests = Results(evaluated.output).protocol().requests
     known = {s.id: s for s in load_subjects(str(world.root / "dataset"), 2, SIDE)}
-    drawn = stock_features(evaluated.vit, np.stack([evaluated.image(r.id) for r in requests]))
+    generated = stock_features(evaluated.vit, np.stack([evaluated.image(r.id) for r in requests]))
     held_out = {name: stock_features(evaluated.vit, s.held_out) for name, s in known.items()}
     references = {name: stock_features(evaluated.vit, s.reference[None])[0] for name, s in known.items()}
-    alike = [float((held_out[r.subject] @ f).mean()) for r, f in zip(requests, drawn, strict=True)]
-    seen = [float(references[r.subject] @ f) for r, f in zip(requests, drawn, strict=True)]
+    alike = [float((held_out[r.subject] @ f).mean()) for r, f in zip(requests, generated, strict=True)]
+    seen = [float(references[r.subject] @ f) for r, f in zip(requests, generated, strict=True)]
     records = Results(evaluated.output).entry(METHOD).records()
     assert [records[r.id].scores["image_similarity"] for r in requests] == pytest.approx(alike, abs=1e-4)
     assert [records[r.id].scores["image_similarity_to_reference"] for r in requests] == pytest.approx(seen, abs=1e-4)

@@ -63,7 +63,7 @@ def test_a_run_is_evaluated_like_any_other(world: World, subjects: list[str], tm
     assert row["costs"]["enrol_seconds"] is not None
 
 
-def test_two_people_in_a_prompt_are_drawn_for_whoever_is_not_named(
+def test_two_people_in_a_prompt_are_generated_for_whoever_is_not_named(
     world: World, subjects: list[str], tmp_path: Path
 ) -> None:
     """Every entry leaves out the same requests, so all of them are complete and compared on the same images."""

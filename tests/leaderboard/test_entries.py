@@ -54,7 +54,7 @@ def test_a_label_that_is_taken_is_named(run: Path) -> None:
             find_runs(taken)
 
 
-def test_an_entry_says_with_which_settings_it_draws(run: Path) -> None:
+def test_an_entry_says_with_which_settings_it_generates(run: Path) -> None:
     """Where the base model lies is none of them: folders are moved."""
 
     def settings(**arguments: object) -> str:

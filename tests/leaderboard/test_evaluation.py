@@ -116,7 +116,7 @@ def test_interrupted_and_gone_on_with_any_process_count(
 ) -> None:
     """Lose images and records, leave a half-written line and file: the same bytes come back, and only the lost ones.
 
-    With two processes only one batch is unfinished, so one of them has no image to draw.
+    With two processes only one batch is unfinished, so one of them has no image to generate.
     """
     output = Path(shutil.copytree(finished, tmp_path / "cut"))
     entry = output / "entries" / world.run.name

@@ -1,4 +1,4 @@
-"""What draws is made in every process or in none."""
+"""What generates is made in every process or in none."""
 
 from types import SimpleNamespace
 

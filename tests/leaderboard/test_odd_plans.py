@@ -29,7 +29,7 @@ def evaluate(world: World, output: Path, prompts: list[dict], *more: str) -> int
     return main(["--config", str(config), "--output", str(output), *more])
 
 
-def test_odd_prompts_are_drawn_scored_and_counted(
+def test_odd_prompts_are_generated_scored_and_counted(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts = [

@@ -30,7 +30,7 @@ def cut(output: Path, label: str, keep: int) -> None:
 
 
 def broken(world: World, folder: Path) -> Path:
-    """A run whose adapter lacks half of its weights, which is seen when it is to draw."""
+    """A run whose adapter lacks half of its weights, which is seen when it is to generate."""
     run = world.make_run(folder, seed=3)
     path = run / "adapter.safetensors"
     with safe_open(path, "pt") as file:
@@ -48,7 +48,7 @@ def error_line(capfd: pytest.CaptureFixture[str]) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_an_entry_that_is_drawn_in_part_blocks_nobody(
+def test_an_entry_that_is_generated_in_part_blocks_nobody(
     world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], processes: str
 ) -> None:
     output = tmp_path / "results"
@@ -79,7 +79,7 @@ def test_without_the_floor_nothing_can_be_compared(
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_run_that_fails_while_it_draws_costs_the_others_nothing(
+def test_a_run_that_fails_while_it_generates_costs_the_others_nothing(
     world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], processes: str
 ) -> None:
     output = tmp_path / "results"
@@ -105,7 +105,7 @@ def test_a_damaged_image_of_one_entry_costs_the_others_nothing(
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_where_nothing_is_drawn_there_is_nothing_to_score(
+def test_where_nothing_is_generated_there_is_nothing_to_score(
     world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], named: bool
 ) -> None:
     output = tmp_path / "results"
@@ -115,7 +115,7 @@ def test_where_nothing_is_drawn_there_is_nothing_to_score(
     assert not output.exists()
 
 
-def test_a_run_that_was_never_drawn_is_not_passed_over(
+def test_a_run_that_was_never_generated_is_not_passed_over(
     world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "results"
@@ -135,7 +135,7 @@ def test_an_image_of_one_colour_is_counted(world: World, tmp_path: Path) -> None
     assert counts == {"real-photo": 0, world.run.name: 1, "prompt-only": 0}
 
 
-def test_a_method_of_nan_is_scored_as_the_nothing_it_draws(world: World, tmp_path: Path) -> None:
+def test_a_method_of_nan_is_scored_as_the_nothing_it_generates(world: World, tmp_path: Path) -> None:
     run, output = world.make_run(tmp_path / "nan", seed=4), tmp_path / "results"
     path = run / "adapter.safetensors"
     with safe_open(path, "pt") as file:

@@ -1,4 +1,4 @@
-"""What is worth a word before anything is drawn."""
+"""What is worth a word before anything is generated."""
 
 from pathlib import Path
 

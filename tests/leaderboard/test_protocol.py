@@ -55,12 +55,12 @@ def test_a_limit_takes_few_images_of_many_subjects_and_prompts() -> None:
     assert {r.sample for r in few.requests} == {0, 1}, "the samples of a prompt stay together, for diversity"
 
 
-def test_a_prompt_is_not_drawn_for_a_subject_that_it_names_beside_the_own_one() -> None:
+def test_a_prompt_is_not_generated_for_a_subject_that_it_names_beside_the_own_one() -> None:
     two = Prompt("two", "scene", "a <subject> and a <s2>, on a beach")
     whole = make_protocol(subjects=dict.fromkeys(("s1", "s2", "s3"), "person"), prompts=(two, *make_protocol().prompts))
     assert {r.subject for r in whole.requests if r.prompt_id == "two"} == {"s1", "s3"}
     assert len(whole.requests) == 3 * 3 * 2 - 2
-    assert len(replace(whole, limit=12).requests) == 12, "a limit counts what is drawn"
+    assert len(replace(whole, limit=12).requests) == 12, "a limit counts what is generated"
 
 
 def test_a_quick_look_is_never_taken_for_the_whole() -> None:

@@ -33,17 +33,17 @@ def stages(board: dict, label: str = "spotdiff") -> list[tuple[str, int]]:
 
 
 @pytest.fixture(scope="module")
-def drawn(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def generated(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images without records."""
-    output = tmp_path_factory.mktemp("drawn") / "results"
+    output = tmp_path_factory.mktemp("generated") / "results"
     evaluate(world, output, "--stage", "generate")
     return output
 
 
 def test_scoring_decodes_every_image_once(
-    drawn: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generated: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = Path(shutil.copytree(drawn, tmp_path / "results"))
+    output = Path(shutil.copytree(generated, tmp_path / "results"))
     decoded: list[str] = []
     read = scoring.read_image
 
@@ -61,8 +61,10 @@ def test_scoring_decodes_every_image_once(
     assert decoded == [], "what has a record is not decoded again"
 
 
-def test_the_board_says_with_which_packages_and_batches_it_was_made(drawn: Path, world: World, tmp_path: Path) -> None:
-    output = Path(shutil.copytree(drawn, tmp_path / "results"))
+def test_the_board_says_with_which_packages_and_batches_it_was_made(
+    generated: Path, world: World, tmp_path: Path
+) -> None:
+    output = Path(shutil.copytree(generated, tmp_path / "results"))
     board = evaluate(world, output, "--batch_size", "4")
     for entry in board["entries"]:
         assert stages(board, entry["label"]) == [("generate", 5), ("score", 4)]
@@ -78,10 +80,10 @@ def test_the_board_says_with_which_packages_and_batches_it_was_made(drawn: Path,
     assert f"batches of 3; torch {version('torch')}" in page
 
 
-def test_one_entry_is_never_drawn_with_two_precisions(
-    drawn: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_one_entry_is_never_generated_with_two_precisions(
+    generated: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = Path(shutil.copytree(drawn, tmp_path / "results"))
+    output = Path(shutil.copytree(generated, tmp_path / "results"))
     folder = Results(output).entry("spotdiff")
     (facts,) = stages_of(folder)
     assert (facts["precision"], facts["device"]) == ("32-true", "cpu")
@@ -100,7 +102,7 @@ def test_one_entry_is_never_drawn_with_two_precisions(
     assert [facts.get("precision") for facts in stages_of(folder)] == [None, "bf16-mixed"]
 
 
-def test_another_precision_is_free_where_nothing_was_drawn_and_for_photos(tmp_path: Path) -> None:
+def test_another_precision_is_free_where_nothing_was_generated_and_for_photos(tmp_path: Path) -> None:
     folder, method, photos = EntryFolder(Results(tmp_path), "any"), Entry("any", "method"), Entry("any", "ceiling")
     for precision in ("32-true", "bf16-true"):  # the first ran out of memory
         note_generation(folder, method, 4, precision, "cuda", begun=False)
@@ -113,7 +115,7 @@ def test_another_precision_is_free_where_nothing_was_drawn_and_for_photos(tmp_pa
 
 
 def test_seconds_to_enrol_are_measured_past_the_cache(
-    drawn: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    generated: Path, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The features of all photos lie in the cache by now, and a new subject's would not."""
     encoded: list[tuple[str, int]] = []
@@ -125,7 +127,7 @@ def test_seconds_to_enrol_are_measured_past_the_cache(
 
     monkeypatch.setattr(Features, "_encode", counting)
     evaluate(world, tmp_path / "results", "--stage", "generate")
-    subjects = len(Results(drawn).protocol().subjects)
+    subjects = len(Results(generated).protocol().subjects)
     assert encoded == [("clip", 1)] * (1 + subjects), "once to load the network, then every photo alone"
     entry = next(e for e in Results(tmp_path / "results").entries() if e.kind == "method")
     folder = Results(tmp_path / "results").entry(entry.label)

@@ -71,7 +71,7 @@ def test_images_of_one_entry_never_mix_two_settings(tmp_path: Path) -> None:
     results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="a"))
     with pytest.raises(LikenessError, match=r"generated with other model settings than those in runs/x/config\.yaml"):
         results.entry("x").claim(Entry("x", "method", "w", folder="runs/x", settings="b"))
-    results.entry("old").claim(Entry("old", "method", "w"))  # drawn before settings were noted
+    results.entry("old").claim(Entry("old", "method", "w"))  # generated before settings were noted
     results.entry("old").claim(Entry("old", "method", "w", settings="b"))
     assert {entry.label: entry.settings for entry in results.entries()} == {"x": "a", "old": ""}
 

@@ -31,7 +31,7 @@ def fingerprint(editing: Editing) -> str:
     return make_features(["wplus"], trained_features(Run(editing.run)), EncoderContext("", 512))["wplus"].fingerprint
 
 
-def test_a_run_is_drawn_and_scored(
+def test_a_run_is_generated_and_scored(
     world: World, editing: Editing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_manifest(editing)
@@ -43,11 +43,11 @@ def test_a_run_is_drawn_and_scored(
     assert "pidiff" in table and "prompt-only" in table
     reference = Image.open(next((output / "references").glob("*.png")))
     assert reference.mode == "RGBA" and 0 < (np.asarray(reference)[..., 3] == 0).mean() < 1
-    drawn, floor = (
+    generated, floor = (
         np.asarray(Image.open(output / "entries" / label / "images" / "s0018.beach.00.png"))
         for label in ("pidiff", "prompt-only")
     )
-    assert not np.array_equal(drawn, floor)
+    assert not np.array_equal(generated, floor)
 
 
 def test_another_encoder_than_in_training_is_one_line(
@@ -63,7 +63,7 @@ def test_another_encoder_than_in_training_is_one_line(
 def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
     world: World, editing: Editing, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The judge is content with it: its detector is another one. What is drawn is not aligned again."""
+    """The judge is content with it: its detector is another one. What is generated is not aligned again."""
     write_manifest(editing)
     write_manifest(editing, wplus=fingerprint(editing))
     output = tmp_path / "results"

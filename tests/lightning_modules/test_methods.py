@@ -35,7 +35,7 @@ def save_run(module: PersonalisationModule, folder: Path, **arguments: object) -
     return folder
 
 
-def test_scale_zero_draws_the_base_models_images_bit_for_bit(
+def test_scale_zero_generates_the_base_models_images_bit_for_bit(
     method: Method, base_folder: Path, backbone: Backbone
 ) -> None:
     module, floor = build(method, backbone), PromptOnly(str(base_folder))
@@ -48,7 +48,7 @@ def test_scale_zero_draws_the_base_models_images_bit_for_bit(
     assert not torch.equal(identified, base), "with identity the images differ"
 
 
-def test_predicting_and_validating_draw_the_same_images(method: Method, backbone: Backbone) -> None:
+def test_predicting_and_validating_generate_the_same_images(method: Method, backbone: Backbone) -> None:
     module = build(method, backbone)
     module.sampling = FEW
     images = module.predict_step(request_batch(2), 0)

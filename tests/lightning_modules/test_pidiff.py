@@ -196,7 +196,7 @@ def test_delayed_identity_leaves_the_noisiest_levels_to_the_text(backbone: Backb
     assert step.scale.tolist() == expected
 
 
-def test_drawing_with_all_identity_delayed_is_drawing_without(backbone: Backbone) -> None:
+def test_generating_with_all_identity_delayed_is_generating_without(backbone: Backbone) -> None:
     module = pidiff(backbone, delay=1.0)
     module.sampling = SamplingSettings("ddim", steps=2)
     delayed = module.generate(request_batch())

@@ -77,8 +77,8 @@ def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> No
         keys, values = module.encode_prompt("a photo of a <subject>", "s0000")
         torch.testing.assert_close(found.text_keys[0, 0], keys[t // 200], rtol=0, atol=1e-5)
         torch.testing.assert_close(found.text_values[0, 0], values[t // 200], rtol=0, atol=1e-5)
-        drawn = module.conditioning(request_batch(1)).at(torch.tensor([t]))
-        torch.testing.assert_close(drawn.text_keys, found.text_keys[:, 0], rtol=0, atol=1e-5)
+        generated = module.conditioning(request_batch(1)).at(torch.tensor([t]))
+        torch.testing.assert_close(generated.text_keys, found.text_keys[:, 0], rtol=0, atol=1e-5)
 
 
 def test_ten_text_passes_for_a_prompt_and_none_the_second_time(backbone: Backbone) -> None:
@@ -91,7 +91,7 @@ def test_ten_text_passes_for_a_prompt_and_none_the_second_time(backbone: Backbon
     assert sum(rows) == 15
 
 
-def test_new_vectors_are_not_drawn_with_old_states(backbone: Backbone) -> None:
+def test_new_vectors_are_not_generated_with_old_states(backbone: Backbone) -> None:
     module = sefi(backbone)
     before = module.conditioning(request_batch(1)).text_keys
     for parameter in module.slots.parameters():
@@ -101,7 +101,9 @@ def test_new_vectors_are_not_drawn_with_old_states(backbone: Backbone) -> None:
 
 
 @pytest.mark.parametrize("way", ["adapter", "checkpoint"])
-def test_vectors_that_are_loaded_are_not_drawn_with_old_states(backbone: Backbone, tmp_path: Path, way: str) -> None:
+def test_vectors_that_are_loaded_are_not_generated_with_old_states(
+    backbone: Backbone, tmp_path: Path, way: str
+) -> None:
     other = sefi(backbone)
     other.subjects.store(SUBJECTS, {VECTORS: other.subjects.values[VECTORS] + 0.5})
     module = sefi(backbone)
@@ -139,7 +141,7 @@ def test_two_subjects_in_one_prompt_keep_vectors_of_their_own(backbone: Backbone
         ("a <subject> and a <s9999>", "not enrolled in this run: s9999"),
     ],
 )
-def test_a_prompt_that_cannot_be_drawn_is_one_line(backbone: Backbone, prompt: str, words: str) -> None:
+def test_a_prompt_that_cannot_be_generated_is_one_line(backbone: Backbone, prompt: str, words: str) -> None:
     with pytest.raises(LikenessError, match=words):
         sefi(backbone).encode_prompt(prompt, "s0000")
 

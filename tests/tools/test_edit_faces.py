@@ -1,4 +1,4 @@
-"""Style editing on tiny models: what is drawn, measured and refused."""
+"""Style editing on tiny models: what is generated, measured and refused."""
 
 import io
 import json

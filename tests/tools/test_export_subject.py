@@ -1,4 +1,4 @@
-"""Subjects outside of the framework: stock pipelines draw the images that the method draws."""
+"""Subjects outside of the framework: stock pipelines generate the images that the method generates."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def by_pipeline(pipe: StableDiffusionPipeline, **prompt: object) -> torch.Tensor
 
 
 @pytest.mark.parametrize("settings", [{}, {"tokens_per_subject": 3}, {"scale": 0.5}], ids=["one", "three", "half"])
-def test_a_stock_pipeline_draws_stage_vectors(
+def test_a_stock_pipeline_generates_stage_vectors(
     base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path, settings: dict[str, object]
 ) -> None:
     module = run_of(base_folder, tmp_path / "run", **settings)
@@ -85,7 +85,7 @@ def test_two_subject_files_share_a_prompt(base_folder: Path, pipe: StableDiffusi
     )
 
 
-def test_inside_of_the_block_no_other_prompt_is_drawn_and_behind_it_this_one_is_not(
+def test_inside_of_the_block_no_other_prompt_is_generated_and_behind_it_this_one_is_not(
     base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     run_of(base_folder, tmp_path / "run")

@@ -59,7 +59,7 @@ def test_codes_are_those_of_the_aligned_faces(tiny_world: TinyWorld) -> None:
 
 
 class Redundant:
-    """A pair whose encoder writes an attribute into every row, and whose generator draws it from the middle ones."""
+    """A pair whose encoder writes an attribute into every row, and whose generator makes it from the middle ones."""
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         return codes[:, 4:8].mean(dim=(1, 2))
@@ -68,7 +68,7 @@ class Redundant:
         return pictures[:, None, None].expand(-1, 10, 6)
 
 
-def test_the_rows_that_an_attribute_is_drawn_from_are_found() -> None:
+def test_the_rows_that_an_attribute_is_generated_from_are_found() -> None:
     label = np.random.default_rng(0).normal(size=(200, 1))
     codes = Redundant().encode(torch.from_numpy(label[:, 0])).float()
     pair = DrawnAttributes(Redundant(), codes, label)  # type: ignore[arg-type]
