@@ -52,7 +52,7 @@ demo: $(READY) ## Train each method briefly, evaluate it, print the leaderboard
 		--output $(DEMO_OUTPUT) $(DEMO_EVALUATE)
 
 test: $(READY) ## Run the whole test suite on CPU, two-process runs included
-	OMP_NUM_THREADS=1 $(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: $(READY) ## Check style, formatting and types
 	$(RUN) -m ruff check
