@@ -20,6 +20,7 @@ import pytest
 import yaml
 from lightning.pytorch import Trainer
 
+from contracts import method_modules
 from contracts.settings import JudgeSettings, ProtocolSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
@@ -116,6 +117,7 @@ def check_parses(
         assert not arguments, f"{module} takes no arguments"
         return
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(method_modules, "_named", [])
     for name in ("my_package", "my_package.my_method"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setattr(sys, "argv", [module, *(STAND_INS.get(word, word) for word in arguments)])

@@ -10,18 +10,11 @@ from contracts.settings import JudgeSettings
 from leaderboard.report.tables.cards import list_of_cards
 from leaderboard.report.tables.titles import range_text
 from metrics.card import MetricCard
-from metrics.registry import list_cards
+from metrics.registry import METRICS, list_cards
 from networks.face_analysis import FacePack
 from tests.leaderboard.conftest import World
 
-BY_FACES = (
-    "detection_rate",
-    "identity_given_detection",
-    "identity_misses_zero",
-    "identity_to_reference",
-    "copy_paste",
-    "pose_leakage",
-)
+BY_FACES = [name for name, metric in METRICS.items() if metric.judge == "faces"]
 
 
 def cards(world: World) -> dict[str, MetricCard]:

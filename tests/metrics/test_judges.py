@@ -71,12 +71,16 @@ def scores_of(
     galleries: list[Gallery],
     texts: list[str] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The score of every image (B,) by each metric that is no vector and has its judge here."""
+    """The score of every image (B,) by each metric of single images that has its judge here."""
     texts = texts or [""] * len(images)
     requests = [Request(f"s{i}", "p", text, "scene", 0) for i, text in enumerate(texts)]
     nouns = {request.subject: "person" for request in requests}
     judged = JudgedImages.judge(judges, images, requests, galleries, nouns)
-    return {name: metric.score(judged) for name, metric in METRICS.items() if _measured(metric, judges)}
+    return {
+        name: metric.score(judged)
+        for name, metric in METRICS.items()
+        if _measured(metric, judges) and "samples" not in metric.needs
+    }
 
 
 def _measured(metric: Metric, judges: Judges) -> bool:
