@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
+from contracts.files import file_sha256
 
 DETECTION_SIDE = 128
 """Side of the square that images are fitted into for detection.
@@ -121,7 +122,7 @@ class FacePack:
         """SHA-256 over names and bytes of the ONNX files, as hex."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+            digest.update(file.name.encode() + b"\0" + bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
 
     @property

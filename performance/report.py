@@ -4,14 +4,13 @@
 The records have the columns of the pocket judges and features of their width; no model is loaded.
 """
 
-import hashlib
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from contracts.files import write_json
+from contracts.files import file_sha256, write_json
 from contracts.settings import JudgeSettings
 from leaderboard.report.report import write_report
 from leaderboard.results.folder import Entry, Results
@@ -73,7 +72,7 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
         _link(image, results.reference(subject))
     scores = [card.name for card in cards if not METRICS[card.name].feature]
     about = {
-        "image_sha256": hashlib.sha256(image.read_bytes()).hexdigest(),
+        "image_sha256": file_sha256(image),
         "metric_versions": dict(protocol.metrics),
         "details": {"faces": 1, "tokens_cut": 0, "blank": False},
     }
