@@ -30,6 +30,8 @@ def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: 
         tensors |= {name: getattr(gallery, name) for name in _GLOBAL}
     backgrounds = {subject: [gallery.background, gallery.background_text] for subject, gallery in galleries.items()}
     about = {"protocol": protocol_hash, "backgrounds": json.dumps(backgrounds, ensure_ascii=False)}
+    if faceless := [subject for subject, gallery in galleries.items() if not gallery.has_face]:
+        about["faceless"] = json.dumps(faceless)
     write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, about))
 
 
@@ -39,12 +41,17 @@ def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
         tensors = load_file(path)
         with safe_open(path, "numpy") as file:
             backgrounds = json.loads(file.metadata()["backgrounds"])
-        return {subject: _gallery(tensors, subject, *backgrounds[subject]) for subject in subjects}
+            faceless = json.loads(file.metadata().get("faceless", "[]"))
+        return {
+            subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
+        }
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
 
 
-def _gallery(tensors: Mapping[str, NDArray], subject: str, background: int, background_text: str) -> Gallery:
+def _gallery(
+    tensors: Mapping[str, NDArray], subject: str, has_face: bool, background: int, background_text: str
+) -> Gallery:
     def part(name: str) -> dict[str, NDArray]:
         start = f"{subject}/{name}/"
         return {key.removeprefix(start): array for key, array in tensors.items() if key.startswith(start)}
@@ -58,6 +65,7 @@ def _gallery(tensors: Mapping[str, NDArray], subject: str, background: int, back
         background_means=tensors["background_means"],
         pose=tensors[f"{subject}/pose"],
         pose_reader=tensors["pose_reader"],
+        has_face=has_face,
     )
 
 
