@@ -161,7 +161,7 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
 
         cards = list(read_cards(Results(output)).values())
     else:
-        from leaderboard.plan.cards import planned_cards
+        from leaderboard.plan.plan import planned_cards
 
         assert settings is not None  # given by with_default
         cards = planned_cards(settings)

@@ -12,9 +12,8 @@ from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
 from metrics.base import Need
-from metrics.gallery import Gallery, SubjectPhotos, make_galleries
-from metrics.judged import JudgedImages
-from metrics.judges import Judges, Observation
+from metrics.gallery import Gallery, SubjectPhotos
+from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.registry import METRICS, metrics_of
 from metrics.state import MetricState
 

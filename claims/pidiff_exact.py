@@ -10,7 +10,7 @@ from claims.checks import Check, equal
 from claims.edited import PROMPT, settings
 from contracts.batch import FaceBatch, PairBatch
 from contracts.prompts import PLACEHOLDER
-from leaderboard.generate.generators import PromptOnly
+from leaderboard.generate.generation import PromptOnly
 from lightning_modules.pidiff import PIDiff
 from networks.attention import cross_attention_layers
 from networks.keyed_noise import keyed_normal

@@ -10,14 +10,20 @@ from lightning.fabric import Fabric
 from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects
-from leaderboard.generate.generation import Generator, generate
-from leaderboard.generate.generators import ModelGenerator, PromptOnly, RealPhotoGenerator, trained_features
-from leaderboard.plan.judge_overlap import own_judges
+from leaderboard.generate.generation import (
+    Generator,
+    ModelGenerator,
+    PromptOnly,
+    RealPhotoGenerator,
+    generate,
+    trained_features,
+)
+from leaderboard.plan.checks import own_judges
 from leaderboard.plan.plan import CEILING, FLOOR, RunEntry, find_runs, make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
-from leaderboard.results.galleries import load_galleries
 from leaderboard.score.scoring import load_judges, score
+from metrics.gallery import load_galleries
 
 
 def generate_and_score(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from metrics.base import Metric
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 from metrics.regions import WIDE, person_region
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from contracts.records import Request
 from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.conventions import PresetColumn
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 
 Floats = NDArray[np.float64]
 Judge = Literal["faces", "second_faces", "clip", "image_backbone", "lpips"]

@@ -5,7 +5,7 @@ from torch import Tensor
 from metrics.base import Metric
 from metrics.conventions import PresetColumn, over_images
 from metrics.functional.clip_t import clip_t, edit_margin
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 
 
 class ClipT(Metric):

@@ -5,7 +5,7 @@ from torch import Tensor
 from metrics.base import Metric
 from metrics.conventions import PresetColumn, outliers_removed_one_face
 from metrics.functional.copy_paste import copy_paste_score
-from metrics.judged import JudgedImages, where
+from metrics.judges import JudgedImages, where
 
 _FORMULA = "(angle(held-out)-angle(reference))/angle(held-out,reference)"
 _PRESET = "copy-paste score, mean over the held-out photos, images with one face"

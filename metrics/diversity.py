@@ -12,7 +12,7 @@ from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.functional.diversity import diversity_compute, diversity_update
 from metrics.functional.lpips import mean_distance_to_others
 from metrics.functional.vendi import vendi_score
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 
 
 class _OfGroups(Metric):

@@ -1,15 +1,27 @@
-"""A subject's real photos, and what the judges see in them: all that its images are judged against."""
+"""A subject's real photos, and what the judges see in them: all that its images are judged against.
 
+The file of all galleries is written once, when the plan is made, and read by every process.
+"""
+
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
 
-from metrics.functional.leakage import fit_pose_reader
-from metrics.judges import Observation
+from contracts.errors import LikenessError
+from contracts.files import write_atomically
+from contracts.protocol import Protocol
+from contracts.records import Request
+from networks.keyed_noise import keyed_generator
 
 NO_BACKGROUND = -1
+_GLOBAL = ("background_means", "pose_reader")
 
 
 @dataclass(frozen=True)
@@ -87,54 +99,70 @@ class Gallery:
         return replace(self, held_out={name: np.delete(rows, photo, axis=0) for name, rows in self.held_out.items()})
 
 
-def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
-    """Galleries by subject, of what the judges see (``seen``, by subject) in its photos, the reference first."""
-    pose_reader = _pose_reader(subjects, seen)
-    classes, means = _background_classes(subjects, seen)
-    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] * subject.has_face for subject in subjects])
-    galleries = {}
-    for i, subject in enumerate(subjects):
-        features = seen[subject.id].features
-        own = int(subject.backgrounds[0])
-        galleries[subject.id] = Gallery(
-            reference={name: rows[0] for name, rows in features.items()},
-            held_out={name: rows[1:] for name, rows in features.items()},
-            other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
-            background=classes.index(own) if subject.has_face and own in classes else NO_BACKGROUND,
-            background_text=subject.background_texts[0],
-            background_means=means,
-            pose=subject.poses[0],
-            pose_reader=pose_reader,
-            has_face=subject.has_face,
-        )
-    return galleries
+def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: str) -> None:
+    """Write all galleries to one safetensors file."""
+    tensors: dict[str, NDArray] = {}
+    for subject, gallery in galleries.items():
+        tensors |= {f"{subject}/reference/{name}": vector for name, vector in gallery.reference.items()}
+        tensors |= {f"{subject}/held_out/{name}": rows for name, rows in gallery.held_out.items()}
+        tensors |= {f"{subject}/pose": gallery.pose, f"{subject}/other_backgrounds": gallery.other_backgrounds}
+        tensors |= {name: getattr(gallery, name) for name in _GLOBAL}
+    backgrounds = {subject: [gallery.background, gallery.background_text] for subject, gallery in galleries.items()}
+    about = {"protocol": protocol_hash, "backgrounds": json.dumps(backgrounds, ensure_ascii=False)}
+    if faceless := [subject for subject, gallery in galleries.items() if not gallery.has_face]:
+        about["faceless"] = json.dumps(faceless)
+    write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, about))
 
 
-def _shown(subject: SubjectPhotos, seen: Mapping[str, Observation]) -> NDArray[np.bool_]:
-    """Which photos (1 + K,) show the subject's face; what is found in photos of an object is none."""
-    return seen[subject.id].judged.found & subject.has_face
+def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
+    """The galleries by subject; raises ``LikenessError`` where the file is missing or incomplete."""
+    try:
+        tensors = load_file(path)
+        with safe_open(path, "numpy") as file:
+            backgrounds = json.loads(file.metadata()["backgrounds"])
+            faceless = json.loads(file.metadata().get("faceless", "[]"))
+        return {
+            subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
+        }
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
 
 
-def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of those of the vectors (N, D) that are not 0; 0 if none is."""
-    return features.sum(axis=0) / max(1, int(np.any(features != 0, axis=1).sum()))
+def _gallery(
+    tensors: Mapping[str, NDArray], subject: str, has_face: bool, background: int, background_text: str
+) -> Gallery:
+    def part(name: str) -> dict[str, NDArray]:
+        start = f"{subject}/{name}/"
+        return {key.removeprefix(start): array for key, array in tensors.items() if key.startswith(start)}
 
-
-def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
-    known = {subject.id: _shown(subject, seen) & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
-    return fit_pose_reader(
-        np.concatenate([seen[subject.id].judged.landmarks[known[subject.id]] for subject in subjects]),
-        np.concatenate([subject.poses[known[subject.id]] for subject in subjects]),
+    return Gallery(
+        reference=part("reference"),
+        held_out=part("held_out"),
+        other_backgrounds=tensors[f"{subject}/other_backgrounds"],
+        background=background,
+        background_text=background_text,
+        background_means=tensors["background_means"],
+        pose=tensors[f"{subject}/pose"],
+        pose_reader=tensors["pose_reader"],
+        has_face=has_face,
     )
 
 
-def _background_classes(
-    subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
-) -> tuple[list[int], NDArray[np.float32]]:
-    """Ids of the known backgrounds that photos with a face have, and the mean feature of each."""
-    known = {subject.id: _shown(subject, seen) & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
-    ids = np.concatenate([subject.backgrounds[known[subject.id]] for subject in subjects])
-    rows = np.concatenate([seen[subject.id].features["clip_background"][known[subject.id]] for subject in subjects])
-    classes = sorted({int(i) for i in ids})
-    means = [rows[ids == i].mean(axis=0) for i in classes]
-    return classes, np.stack(means) if means else np.zeros((0, rows.shape[1]), np.float32)
+def load_photo_features(path: Path) -> NDArray[np.float32]:
+    """CLIP features (M, D) of all held-out photos, in the order of the subjects' names."""
+    try:
+        tensors = load_file(path)
+        return np.concatenate([tensors[name] for name in sorted(tensors) if name.endswith("/held_out/clip")])
+    except (OSError, SafetensorError, ValueError) as error:
+        raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
+
+
+def left_out_photo(protocol: Protocol, galleries: Mapping[str, Gallery], request: Request) -> int:
+    """Which held-out photo stands in for a request in the ceiling: it is judged against the others.
+
+    The photos of a subject are dealt out in an order of their own, so that they repeat as late as possible.
+    """
+    usable = galleries[request.subject].usable
+    order = torch.randperm(len(usable), generator=keyed_generator("ceiling", protocol.seed, request.subject))
+    prompt = [p.id for p in protocol.prompts].index(request.prompt_id)
+    return int(usable[int(order[(prompt * protocol.samples + request.sample) % len(usable)])])

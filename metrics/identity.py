@@ -12,7 +12,7 @@ from torch import Tensor
 from metrics.base import Judge, Metric, Need
 from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.conventions import PresetColumn, clamped_misses_zero, outliers_removed, over_groups
-from metrics.judged import JudgedImages, where
+from metrics.judges import JudgedImages, where
 
 _PHOTOS = "mean cosine of the generated face to the subject's held-out photos"
 

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from metrics.base import Judge, Metric, Need
 from metrics.conventions import PresetColumn, over_images
-from metrics.judged import JudgedImages, where
+from metrics.judges import JudgedImages, where
 
 
 class ImageSimilarity(Metric):

@@ -1,12 +1,23 @@
-"""The judges: all that the networks see in an image, from one decoded image and one run of each network."""
+"""The judges: all that the networks see in an image, from one decoded image and one run of each network.
+
+What they see in the subjects' real photos makes the galleries. :class:`JudgedImages` are images with all that metrics
+score them by: what the networks see in them, prompts, and galleries.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from contracts.prompts import plain_prompt
+from contracts.records import Request
+from metrics.functional.identity import gallery_similarity
+from metrics.functional.leakage import fit_pose_reader
+from metrics.gallery import NO_BACKGROUND, Gallery, SubjectPhotos
 from metrics.regions import background_only, person_only
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack, JudgedFaces
@@ -15,6 +26,8 @@ from networks.lpips import LpipsNetwork
 
 Vectors = NDArray[np.float32]
 Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+NEUTRAL = "a photo of a {noun}"
+"""The prompt without an edit, which the edit margin compares with."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +106,155 @@ def _look(
         if suffix:
             features[name + suffix][rows] = some
     return features
+
+
+def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
+    """Galleries by subject, of what the judges see (``seen``, by subject) in its photos, the reference first."""
+    pose_reader = _pose_reader(subjects, seen)
+    classes, means = _background_classes(subjects, seen)
+    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] * subject.has_face for subject in subjects])
+    galleries = {}
+    for i, subject in enumerate(subjects):
+        features = seen[subject.id].features
+        own = int(subject.backgrounds[0])
+        galleries[subject.id] = Gallery(
+            reference={name: rows[0] for name, rows in features.items()},
+            held_out={name: rows[1:] for name, rows in features.items()},
+            other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
+            background=classes.index(own) if subject.has_face and own in classes else NO_BACKGROUND,
+            background_text=subject.background_texts[0],
+            background_means=means,
+            pose=subject.poses[0],
+            pose_reader=pose_reader,
+            has_face=subject.has_face,
+        )
+    return galleries
+
+
+def _shown(subject: SubjectPhotos, seen: Mapping[str, Observation]) -> NDArray[np.bool_]:
+    """Which photos (1 + K,) show the subject's face; what is found in photos of an object is none."""
+    return seen[subject.id].judged.found & subject.has_face
+
+
+def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of those of the vectors (N, D) that are not 0; 0 if none is."""
+    return features.sum(axis=0) / max(1, int(np.any(features != 0, axis=1).sum()))
+
+
+def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
+    known = {subject.id: _shown(subject, seen) & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
+    return fit_pose_reader(
+        np.concatenate([seen[subject.id].judged.landmarks[known[subject.id]] for subject in subjects]),
+        np.concatenate([subject.poses[known[subject.id]] for subject in subjects]),
+    )
+
+
+def _background_classes(
+    subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Ids of the known backgrounds that photos with a face have, and the mean feature of each."""
+    known = {subject.id: _shown(subject, seen) & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
+    ids = np.concatenate([subject.backgrounds[known[subject.id]] for subject in subjects])
+    rows = np.concatenate([seen[subject.id].features["clip_background"][known[subject.id]] for subject in subjects])
+    classes = sorted({int(i) for i in ids})
+    means = [rows[ids == i].mean(axis=0) for i in classes]
+    return classes, np.stack(means) if means else np.zeros((0, rows.shape[1]), np.float32)
+
+
+@dataclass(frozen=True)
+class JudgedImages:
+    """B images of requests, and what they are judged against."""
+
+    requests: Sequence[Request]
+    images: NDArray[np.uint8]
+    """(B, H, W, 3) RGB."""
+    prompts: Sequence[str]
+    """The prompts as a judge reads them: class nouns in place of the placeholders, single spaces."""
+    nouns: Sequence[str]
+    """Class noun of each request's own subject."""
+    galleries: Sequence[Gallery]
+    """The real photos of each request's own subject."""
+    seen: Observation
+    judges: Judges
+
+    @classmethod
+    def judge(
+        cls,
+        judges: Judges,
+        images: NDArray[np.uint8],
+        requests: Sequence[Request],
+        galleries: Sequence[Gallery],
+        class_nouns: Mapping[str, str],
+    ) -> "JudgedImages":
+        """Look at images (B, H, W, 3), each network once. ``class_nouns`` are by subject."""
+        return cls(
+            requests=requests,
+            images=images,
+            prompts=[plain_prompt(request.prompt, request.subject, class_nouns) for request in requests],
+            nouns=[class_nouns[request.subject] for request in requests],
+            galleries=galleries,
+            seen=judges.observe(images),
+            judges=judges,
+        )
+
+    @cached_property
+    def _read_prompts(self) -> tuple[Tensor, list[int]]:
+        features, cut = self.judges.clip.text_features(list(self.prompts))
+        return features.cpu(), cut
+
+    @property
+    def prompt_features(self) -> Tensor:
+        """Unit CLIP features (B, D) of the prompts."""
+        return self._read_prompts[0]
+
+    @property
+    def tokens_cut(self) -> list[int]:
+        """How many tokens of each prompt CLIP did not read."""
+        return self._read_prompts[1]
+
+    @cached_property
+    def neutral_features(self) -> Tensor:
+        """Unit CLIP features (B, D) of each subject's neutral prompt."""
+        features, _ = self.judges.clip.text_features([NEUTRAL.format(noun=noun) for noun in self.nouns])
+        return features.cpu()
+
+    @property
+    def has_face(self) -> Tensor:
+        """Which images (B,) bool are of a subject with a face; an object has none."""
+        return torch.tensor([gallery.has_face for gallery in self.galleries], dtype=torch.bool)
+
+    @property
+    def found(self) -> Tensor:
+        """Which images (B,) bool show a face of a subject that has one."""
+        return torch.from_numpy(self.seen.judged.found) & self.has_face
+
+    def features(self, name: str) -> Tensor:
+        """Unit vectors (B, D) by the name of a view (see :class:`Observation`)."""
+        return torch.from_numpy(self.seen.features[name])
+
+    def references(self, name: str) -> Tensor:
+        """The same view of each subject's reference photo (B, D)."""
+        return torch.from_numpy(np.stack([gallery.reference[name] for gallery in self.galleries]))
+
+    def to_photos(self, name: str) -> Tensor:
+        """Mean cosine (B,) of a view to the held-out photos' of the subject."""
+        means = torch.from_numpy(np.stack([gallery.mean(name) for gallery in self.galleries]))
+        return gallery_similarity(self.features(name), means)
+
+    def to_reference(self, name: str) -> Tensor:
+        """Cosine (B,) of a view to the reference photo's."""
+        return gallery_similarity(self.features(name), self.references(name))
+
+    def face_photos(self) -> Tensor:
+        """Face embeddings (B, K, D) of the held-out photos; rows of zeros fill short galleries up and are no photos."""
+        most = max(len(gallery.held_out["faces"]) for gallery in self.galleries)
+        width = self.seen.features["faces"].shape[1]
+        photos = np.zeros((len(self.galleries), most, width), np.float32)
+        for row, gallery in zip(photos, self.galleries, strict=True):
+            row[: len(gallery.held_out["faces"])] = gallery.held_out["faces"]
+        return torch.from_numpy(photos)
+
+
+def where(known: Tensor, values: Tensor) -> Tensor:
+    """``values`` where ``known``, else NaN."""
+    return torch.where(known, values, torch.nan)

@@ -11,7 +11,7 @@ from torch import Tensor
 from metrics.base import Metric, Rows
 from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.functional.kid import kernel_distance
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 
 IMAGES = 1_000
 """KID takes so many images at most, spread evenly over the plan: its cost grows with their square."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from metrics.base import Metric
 from metrics.functional.leakage import background_copied, background_leakage, landmark_shape, pose_leakage
-from metrics.judged import JudgedImages, where
+from metrics.judges import JudgedImages, where
 
 _HIDDEN = "person region grey|found-only"
 
@@ -58,8 +58,6 @@ class BackgroundCopied(Metric):
 
 
 class PoseLeakage(Metric):
-    """1 is the head pose of the reference, 0 is 45 degrees or more away from it."""
-
     name = "pose_leakage"
     title = "pose leakage"
     group = "leakage"

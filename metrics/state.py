@@ -12,7 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from contracts.records import Request
 from metrics.base import Metric, PlanIndex
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 
 
 class MetricState(TorchMetric):

@@ -51,11 +51,11 @@ def score_images(root: Path, images: int) -> int:
 
     from contracts.settings import JudgeSettings
     from leaderboard.results.folder import Entry, Results
-    from leaderboard.results.galleries import save_galleries
     from leaderboard.results.image_files import write_image
     from leaderboard.score.scoring import load_judges, score
     from metrics.card import versions
-    from metrics.gallery import make_galleries
+    from metrics.gallery import save_galleries
+    from metrics.judges import make_galleries
     from metrics.registry import list_cards
     from performance.protocol import made_up_protocol
     from pocket.models.paths import CLIP, FACES_A, FACES_B

@@ -7,7 +7,7 @@ import torch
 
 from contracts.batch import FaceBatch
 from contracts.errors import LikenessError
-from datamodules.batches.pairs import TIMESTEPS, PairStream, TrainingData
+from datamodules.batches.pairs import PairStream, TrainingData
 from datamodules.batches.stage import Stage, check_steps
 from datamodules.features.registry import Settings
 from datamodules.index import Photo, reference_of
@@ -97,8 +97,8 @@ class FaceStream:
         timesteps, no_identity, texts = [], [], []
         for epoch, photo in samples:
             draws = keyed_generator("face", data.seed, epoch, photo.id)
-            timesteps.append(int(torch.randint(TIMESTEPS, (), generator=draws)))
-            without_identity, without_text = data.drops.decide(float(torch.rand((), generator=draws)))
+            timestep, without_identity, without_text = data.timestep_and_drops(draws)
+            timesteps.append(timestep)
             no_identity.append(without_identity)
             text = self._texts[int(torch.randint(len(self._texts), (), generator=draws))]
             texts.append("" if without_text else text)

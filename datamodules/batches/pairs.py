@@ -69,6 +69,11 @@ class TrainingData:
         everything = global_batch(number, self.batch_size, len(photos), self.seed)
         return [(epoch, photos[i]) for epoch, i in share(everything, self.rank, self.count)]
 
+    def timestep_and_drops(self, draws: torch.Generator) -> tuple[int, bool, bool]:
+        """A sample's timestep, and whether it is trained without identity and without text."""
+        timestep = int(torch.randint(TIMESTEPS, (), generator=draws))
+        return timestep, *self.drops.decide(float(torch.rand((), generator=draws)))
+
     def noise(self, what: str, samples: Sequence[tuple[int, Photo]], shape: tuple[int, ...]) -> torch.Tensor:
         """Standard normal numbers (B, *shape), keyed by ``what``, seed, epoch and sample."""
         return torch.stack([keyed_normal(shape, what, self.seed, epoch, photo.id) for epoch, photo in samples])
@@ -108,8 +113,8 @@ class PairStream:
             draws = keyed_generator("sample", data.seed, epoch, photo.id)
             views = self.views(photo)
             references.append(views[int(torch.randint(len(views), (), generator=draws))])
-            timesteps.append(int(torch.randint(TIMESTEPS, (), generator=draws)))
-            without_identity, without_text = data.drops.decide(float(torch.rand((), generator=draws)))
+            timestep, without_identity, without_text = data.timestep_and_drops(draws)
+            timesteps.append(timestep)
             no_identity.append(without_identity)
             captions.append("" if without_text else photo.caption)
         moments = features.of_photos("moments", targets)

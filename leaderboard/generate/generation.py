@@ -1,26 +1,44 @@
-"""Stage 1: every request of the plan becomes one PNG, generated once, whatever the number of processes.
+"""Stage 1: who makes the images of an entry, and the loop that keeps each of them once.
 
-Requests are cut into batches by the plan alone. A process generates whole batches, so an image is computed beside the
-same neighbours on 1, 2 or 8 processes and after an interruption; only files that are missing are written.
+An entry's images come from a run's method or from the floor's base model, both fed by the same requests; the ceiling's
+are photos. Requests are cut into batches by the plan alone. A process generates whole batches, so an image is computed
+beside the same neighbours on 1, 2 or 8 processes and after an interruption; only files that are missing are written.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol as Interface
 
 import numpy as np
+import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
+from contracts.batch import RequestBatch
+from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.files import cache_folder
+from contracts.prompts import spoken
 from contracts.protocol import Protocol
 from contracts.records import Request
+from datamodules.features.base import EncoderContext
+from datamodules.features.cache import content_key
+from datamodules.features.registry import Settings, make_features, run_features
+from datamodules.features.store import Features
+from datamodules.processes import Processes
+from datamodules.requests import RequestLoader, reference_name, seconds_to_encode
 from leaderboard.processes import on_first, together
-from leaderboard.results.folder import Entry, EntryFolder
+from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
+from lightning_modules.base import PersonalisationModule
+from lightning_modules.run import Run
+from metrics.gallery import Gallery, SubjectPhotos, left_out_photo
+from networks.sampler import SamplingSettings
 
 Batch = Sequence[Request]
 
@@ -36,6 +54,137 @@ class Generator(Interface):
 
     def provenance(self, request: Request) -> dict[str, object]:
         """What the image's file says about how it was made."""
+
+
+class PromptOnly(PersonalisationModule):
+    """The floor: the stock base model, which reads the class noun where a method puts the subject."""
+
+    def conditioning(self, batch: RequestBatch) -> Conditioning:
+        """Text alone."""
+        return Conditioning.from_text(batch.text_states)
+
+    def null_conditioning(self, batch: RequestBatch) -> Conditioning:
+        """The empty text."""
+        empty = self.backbone.encode_text([""])
+        return Conditioning.from_text(empty.expand(len(batch.prompts), -1, -1))
+
+    def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        """The stock UNet: its attention processors know no conditioning but text."""
+        return self.backbone.unet(z, t, encoder_hidden_states=conditioning.at(t).text_keys, return_dict=False)[0]
+
+
+class ModelGenerator:
+    """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        protocol: Protocol,
+        results: Results,
+        backbone: str,
+        make_module: Callable[[], PersonalisationModule],
+        features: Settings = MappingProxyType({}),
+    ) -> None:
+        self._fabric, self._protocol = fabric, protocol
+
+        def load() -> PersonalisationModule:
+            module = make_module()
+            if module.backbone.fingerprint != protocol.backbone:
+                raise LikenessError(
+                    f"the run was trained on base model {module.backbone.fingerprint[:12]}, the protocol "
+                    f"says {protocol.backbone[:12]} (key protocol.backbone)"
+                )
+            return module
+
+        module = together(fabric, load)
+        module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance)
+        self._module = module.to(fabric.device).eval()
+        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        keys = {subject: content_key(data) for subject, data in photos.items()}
+        self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
+        context = EncoderContext(backbone, protocol.resolution, fabric.device)
+        folder, names = cache_folder() / "features", ["text", *module.needs]
+        self._photos = photos
+        self._features = Features(names, features, context, folder, _processes(fabric))
+        self._features.fill_texts([spoken(r.prompt, r.subject, protocol.subjects) for r in protocol.requests])
+        files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
+        self._features.fill_files(module.needs, files)
+
+    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """RGB images (B, H, W, 3)."""
+        loader = RequestLoader(
+            batch,
+            self._features,
+            self._keys,
+            self._protocol.subjects,
+            self._module.needs,
+            self._protocol.seed,
+            len(batch),
+        )
+        with self._fabric.autocast(), torch.inference_mode():
+            images = [self._module.predict_step(b.to(self._fabric.device), i) for i, b in enumerate(loader)]
+        return torch.cat(images).cpu().numpy()
+
+    def enrol_seconds(self) -> float | None:
+        """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
+        needs = self._module.needs
+        return seconds_to_encode(self._features, needs, self._photos) if needs else None
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that a model generated the image, and how."""
+        p = self._protocol
+        how = {"sampler": p.sampler, "steps": p.steps, "guidance": p.guidance, "seed": p.seed, "backbone": p.backbone}
+        return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
+
+
+class RealPhotoGenerator:
+    """Answers a request with another real photo of the subject."""
+
+    def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
+        self._protocol, self._galleries = protocol, galleries
+        self._held_out = {subject.id: subject.held_out for subject in subjects}
+
+    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Held-out photos (B, H, W, 3)."""
+        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that the image is a photo, and which one."""
+        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
+
+
+def trained_features(run: Run) -> Settings:
+    """The settings of the features that a run was trained with, by its ``config.yaml``.
+
+    Raises:
+        LikenessError: the run has no readable ``config.yaml``, or an encoder (or its aligner) is another one by now.
+    """
+    settings = run_features(run.data)
+    trained = run.manifest.get("encoders") or {}
+    if not isinstance(trained, dict):
+        raise LikenessError(f"--runs: {run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
+    known = [name for name in settings if name in trained]
+    context = EncoderContext("", run.data.get("resolution", 512))
+    for name, feature in make_features(known, settings, context).items():
+        if trained[name] != feature.fingerprint:
+            raise LikenessError(
+                f"--runs: {run} was trained on {name!r} features of another encoder or aligner than "
+                f"{', '.join(map(str, settings[name].values()))} is now: train it again"
+            )
+    return settings
+
+
+def _processes(fabric: Fabric) -> Processes:
+    return Processes(
+        rank=fabric.global_rank,
+        count=fabric.world_size,
+        local_rank=fabric.local_rank,
+        local_count=int(getattr(fabric.strategy, "num_processes", 1)),
+        device=fabric.device,
+    )
 
 
 def cut_into_batches(requests: Sequence[Request], size: int) -> list[Batch]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from contracts.prompts import plain_prompt
+from contracts.prompts import further_subjects, plain_prompt
 from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings
 from datamodules.subjects import load_subjects, photos_hash
@@ -23,14 +23,14 @@ from leaderboard.plan.checks import (
 from leaderboard.plan.prompts import read_prompts
 from leaderboard.results.costs import check_costs
 from leaderboard.results.folder import Entry, Results
-from leaderboard.results.galleries import load_galleries, save_galleries
 from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.run import Run
-from metrics.card import versions
-from metrics.gallery import make_galleries
-from metrics.judges import Judges
+from metrics.card import MetricCard, versions
+from metrics.derived import derived_cards
+from metrics.gallery import load_galleries, save_galleries
+from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
 from networks.backbone import backbone_fingerprint
 
@@ -121,6 +121,17 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in cards])
     return _notes(results, protocol, judges)
+
+
+def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
+    """The cards of every column that an evaluation with these settings would have. No data is looked at: where
+    ``protocol.subjects`` is a number, the data may have fewer."""
+    wanted = settings.protocol
+    subjects = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
+    asked_of = [subjects - len(further_subjects(prompt.text)) for prompt in read_prompts(wanted.prompts)]
+    images = sum(asked_of) * wanted.samples
+    measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
+    return [*derived_cards({card.name: card for card in measured}), *measured]
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
-from leaderboard.report.columns import RecordTable, counts
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
 from leaderboard.report.presets import PRESETS, preset_values
-from leaderboard.report.statistics import derived_interval, ratio_interval
+from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.galleries import load_photo_features
 from leaderboard.results.lines import read_json
 from leaderboard.results.provenance import enrol_seconds, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
 from metrics.derived import DERIVED, IDENTITY_RECOVERED, derived_cards
+from metrics.gallery import load_photo_features
 from metrics.registry import METRICS
 
 DECIMALS = 6

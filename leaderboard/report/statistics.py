@@ -1,25 +1,108 @@
-"""Intervals and tests that respect how scores cluster: subjects are resampled and compared, never images.
+"""From the records of an entry to values by subject, and from these to means, intervals, tests and tie groups.
+
+The values by subject are the arithmetic of ``metrics/``. Intervals and tests respect how scores cluster: subjects are
+resampled and compared, never images.
 
 Images of one subject share its difficulty, so an interval over images is several times too narrow, and a test over
 images raises far too many alarms. Every column is a ratio of two per-subject sums; a derived column is a function of
 several such ratios, which are resampled jointly.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import scipy.stats
+from numpy.typing import NDArray
 
-from contracts.records import Interval
-from metrics.base import Floats, Ratio
+from contracts.errors import LikenessError
+from contracts.records import Interval, Record
+from leaderboard.results.vectors import decode_vectors
+from metrics.base import Floats, Ratio, Rows
 from metrics.derived import DerivedMetric
+from metrics.registry import METRICS
 
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05  # adjusted p at or below it tells two entries apart
 RESAMPLES = 9_999
 SEED = 0  # of the resampling, so that a table is a function of its records
+
+
+class RecordTable:
+    """The records of one entry, or of a part of it such as one class of prompts.
+
+    Args:
+        records: In the order of the plan.
+        subjects: All subjects of the plan; one without records has sums of 0.
+        samples: Images per subject and prompt.
+    """
+
+    def __init__(self, records: Sequence[Record], subjects: Sequence[str], samples: int) -> None:
+        order = {subject: i for i, subject in enumerate(subjects)}
+        groups: dict[tuple[str, str], int] = {}
+        for record in records:
+            groups.setdefault((record.subject, record.prompt_id), len(groups))
+        self.records = records
+        self._subjects = len(subjects)
+        self._samples = samples
+        self._subject = np.array([order[record.subject] for record in records], np.int64)
+        self._group = np.array([groups[record.subject, record.prompt_id] for record in records], np.int64)
+        self._vectors: dict[str, NDArray[np.float32]] = {}
+
+    def rows(self, name: str) -> Rows:
+        """The rows of the metric ``name``.
+
+        Raises:
+            LikenessError: a record lacks the metric's score or feature.
+        """
+        feature = METRICS[name].feature
+        values = self._features(feature) if feature else self._scores(name)
+        return Rows(values, self._subject, self._group, self._subjects, self._samples)
+
+    def columns(self, names: Collection[str]) -> dict[str, Ratio]:
+        """The metrics among ``names`` that have a value by subject."""
+        found = {name: METRICS[name].by_subject(self.rows(name)) for name in names}
+        return {name: column for name, column in found.items() if column is not None}
+
+    def whole(self, name: str, photos: NDArray[np.float32] | None) -> Interval:
+        """A metric of the whole entry, without an interval.
+
+        Args:
+            photos: Features (M, D) of the held-out photos; ``None`` for the ceiling, whose images are such photos.
+        """
+        value = METRICS[name].value(self.rows(name), photos)
+        if not np.isfinite(value):
+            subjects = 0 if photos is None or len(self.records) < 2 else len(np.unique(self._subject))
+            return Interval(None, None, None, subjects)
+        return Interval(value, None, None, len(np.unique(self._subject)))
+
+    def _scores(self, name: str) -> NDArray[np.float64]:
+        """The score of every record, NaN where it is ``None``."""
+        try:
+            return np.array([record.scores[name] for record in self.records], np.float64)
+        except KeyError:
+            lacking = next(record.request_id for record in self.records if name not in record.scores)
+            raise LikenessError(f"the record of {lacking} has no score {name}: run `--stage score` again") from None
+
+    def _features(self, name: str) -> NDArray[np.float32]:
+        if name not in self._vectors:
+            try:
+                self._vectors[name] = decode_vectors([record.features[name] for record in self.records])
+            except (KeyError, TypeError, ValueError) as error:
+                raise LikenessError(f"a record has no readable feature {name}: run `--stage score` again") from error
+        return self._vectors[name]
+
+
+def counts(records: Sequence[Record]) -> dict[str, int]:
+    """What went wrong, or might have, in images: a face that is missing, several, one colour, a prompt cut short."""
+    return {
+        "images": len(records),
+        "without_face": sum(record.face_missed for record in records),
+        "several_faces": sum(int(record.details["faces"] or 0) > 1 for record in records),
+        "blank": sum(bool(record.details["blank"]) for record in records),
+        "prompts_cut": sum(int(record.details["tokens_cut"] or 0) > 0 for record in records),
+    }
 
 
 @dataclass(frozen=True)

@@ -22,14 +22,12 @@ from contracts.records import Record, Request
 from contracts.settings import JudgeSettings
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.galleries import left_out_photo, load_galleries
 from leaderboard.results.image_files import read_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
-from metrics.gallery import Gallery
-from metrics.judged import JudgedImages
-from metrics.judges import Judges
+from metrics.gallery import Gallery, left_out_photo, load_galleries
+from metrics.judges import JudgedImages, Judges
 from metrics.registry import METRICS
 
 

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 
 from contracts.errors import LikenessError
 from datamodules.requests import request_batch
-from leaderboard.generate.generators import PromptOnly
+from leaderboard.generate.generation import PromptOnly
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import load_clip_image
 from networks.clip_judge import ClipJudge

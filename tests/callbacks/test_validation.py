@@ -13,7 +13,7 @@ from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
 from contracts.records import Request
 from metrics.gallery import SubjectPhotos
-from metrics.judged import JudgedImages
+from metrics.judges import JudgedImages
 from metrics.registry import METRICS
 from tests.helpers.tiny import SIDE, tiny_clip, tiny_faces
 

@@ -10,7 +10,7 @@ from claims import enrolled
 from claims.enrolled import ProtocolSampler
 from contracts.prompts import PLACEHOLDER
 from datamodules.subjects import load_subjects
-from leaderboard.generate.generators import PromptOnly
+from leaderboard.generate.generation import PromptOnly
 from leaderboard.plan.prompts import read_prompts
 from metrics.functional.clip_t import clip_t
 from networks.clip_judge import ClipJudge

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from contracts.records import Request
 from contracts.settings import JudgeSettings
-from leaderboard.report.columns import RecordTable
+from leaderboard.report.statistics import RecordTable
 from leaderboard.score.scoring import make_records
 from metrics.base import Metric
-from metrics.gallery import SubjectPhotos, make_galleries
-from metrics.judged import JudgedImages
-from metrics.judges import Judges
+from metrics.gallery import SubjectPhotos
+from metrics.judges import JudgedImages, Judges, make_galleries
 from metrics.state import MetricState
 from tests.helpers.distributed import run_ranks
 from tests.helpers.tiny import SIDE, random_lpips, tiny_clip, tiny_faces, tiny_vit

@@ -12,8 +12,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from contracts.errors import LikenessError
 from contracts.records import Record
-from leaderboard.report.columns import RecordTable, counts
-from leaderboard.report.statistics import ratio_interval
+from leaderboard.report.statistics import RecordTable, counts, ratio_interval
 from leaderboard.results.vectors import decode_vectors, encode_vector
 
 SUBJECTS = ("a", "b", "c")

@@ -13,7 +13,7 @@ from contracts.files import cache_folder
 from contracts.settings import EvaluationSettings
 from datamodules.index import load_photos
 from datamodules.sources import find_shards
-from leaderboard.plan.cards import planned_cards
+from leaderboard.plan.plan import planned_cards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter
 from tests.helpers.enrolment import STEPS

@@ -6,9 +6,8 @@ import pytest
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
 from leaderboard.plan.checks import check_photos
-from leaderboard.results.galleries import load_galleries, load_photo_features, save_galleries
-from metrics.gallery import Gallery, SubjectPhotos, make_galleries
-from metrics.judges import Judges
+from metrics.gallery import Gallery, SubjectPhotos, load_galleries, load_photo_features, save_galleries
+from metrics.judges import Judges, make_galleries
 from tests.leaderboard.conftest import World
 
 DARK = 5  # the tiny detector finds nothing there

@@ -6,7 +6,7 @@ import pytest
 import torch.distributed
 
 from contracts.errors import LikenessError
-from leaderboard.generate.generators import ModelGenerator, PromptOnly
+from leaderboard.generate.generation import ModelGenerator, PromptOnly
 from leaderboard.results.folder import Results
 from tests.helpers.distributed import run_ranks
 from tests.leaderboard.conftest import World

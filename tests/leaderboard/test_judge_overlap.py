@@ -11,7 +11,7 @@ import yaml
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
 from evaluate import main
-from leaderboard.plan.judge_overlap import own_judges
+from leaderboard.plan.checks import own_judges
 from lightning_modules.run import Run
 from tests.leaderboard.conftest import World
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from contracts.records import Record
-from leaderboard.report.columns import RecordTable
 from leaderboard.report.presets import PRESETS, preset_values
-from leaderboard.report.statistics import ratio_interval
+from leaderboard.report.statistics import RecordTable, ratio_interval
 from leaderboard.results.vectors import encode_vector
 from metrics.conventions import without_outliers
 

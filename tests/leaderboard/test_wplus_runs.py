@@ -12,7 +12,7 @@ import evaluate
 from datamodules import face_crops as portraits
 from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
-from leaderboard.generate.generators import trained_features
+from leaderboard.generate.generation import trained_features
 from lightning_modules.run import Run
 from tests.leaderboard.conftest import World
 from tests.tools.test_edit_faces import World as Editing

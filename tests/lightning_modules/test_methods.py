@@ -11,7 +11,7 @@ from diffusers import DDIMScheduler
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
-from leaderboard.generate.generators import PromptOnly
+from leaderboard.generate.generation import PromptOnly
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 from networks.backbone import Backbone, load_backbone

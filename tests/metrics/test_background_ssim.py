@@ -6,9 +6,8 @@ import torch
 from numpy.typing import NDArray
 
 from contracts.records import Request
-from metrics.gallery import Gallery, SubjectPhotos, make_galleries
-from metrics.judged import JudgedImages
-from metrics.judges import Judges
+from metrics.gallery import Gallery, SubjectPhotos
+from metrics.judges import JudgedImages, Judges, make_galleries
 from metrics.registry import METRICS
 from pocket.models.paths import CLIP, FACES_B
 from pocket.render.factors import POSES, draw_shot, draw_subject

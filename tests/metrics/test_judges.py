@@ -18,9 +18,8 @@ from contracts.records import Request
 from metrics.base import Metric
 from metrics.functional.identity import gallery_mean
 from metrics.functional.kid import kernel_distance
-from metrics.gallery import Gallery, SubjectPhotos, make_galleries
-from metrics.judged import JudgedImages
-from metrics.judges import Judges, Observation
+from metrics.gallery import Gallery, SubjectPhotos
+from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
 from metrics.registry import METRICS
 from networks.face_analysis import DETECTION_SIDE

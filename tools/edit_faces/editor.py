@@ -15,7 +15,7 @@ from datamodules.face_crops import only_face, portrait_from_file
 from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
 from datamodules.subjects import load_subjects
-from leaderboard.generate.generators import trained_features
+from leaderboard.generate.generation import trained_features
 from leaderboard.results.image_files import encode_image
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.run import Run
