@@ -1,9 +1,10 @@
 """Which face of each photo is the subject's own, and which photos show somebody else: by agreement, never by a fixed
 cosine.
 
-A face agrees with a subject as far as its mean cosine to the subject's faces in other photos goes. What is much is
-measured in the same folder: strangers are the faces of other subjects, and those beside the subject's own face in one
-photo. A photo must agree with its subject more than halfway from the strangers' level to the subject's own.
+A face agrees with a subject as far as its median cosine to the subject's faces in other photos goes; the median, so
+that some photos of somebody else do not count. What is much is measured in the same folder: strangers are the faces of
+other subjects, and those beside the subject's own face in one photo. A photo must agree with its subject more than
+halfway from the strangers' level to the subject's own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 _ROUNDS = 8
 _MAX_STRANGERS = 2000  # faces; more say nothing new
+_MAX_OWN = 500  # photos of a subject that a face is compared with
 _FEW = 8
 """So many agreements of strangers are needed to know their level."""
 _GAP = 5.0
@@ -111,12 +113,13 @@ def _judged(
     values = np.full(len(faces), np.nan)
     if there.sum() < 2:
         return Agreement(faces, values, float("nan"), float("nan"), "one photo: nothing to compare")
-    total = own[base].sum(axis=0)
+    some = np.flatnonzero(base)
+    some = some[np.linspace(0, len(some) - 1, min(_MAX_OWN, len(some))).round().astype(int)]
     for i in np.flatnonzero(there):
-        values[i] = own[i] @ (total - own[i] * base[i]) / max(base.sum() - base[i], 1)
+        values[i] = np.median(own[some[some != i]] @ own[i])
     median = float(np.median(values[base]))
     if len(strangers) >= _FEW:
-        known = strangers @ total / base.sum()
+        known = np.median(strangers @ own[some].T, axis=1)
         level = float(np.median(known))
         limit = max((level + median) / 2, float(np.quantile(known, 0.95)))
         return Agreement(faces, values, limit, level, f"{len(strangers)} faces of other people in these photos")

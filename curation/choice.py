@@ -20,7 +20,7 @@ class Kept:
     look: Look
     face: int | None
     agreement: float | None
-    """The own face's mean cosine to those of the subject's other photos; ``None`` where it was not compared."""
+    """The own face's median cosine to those of the subject's other photos; ``None`` where it was not compared."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ def read_picture(data: bytes, name: str, side: int | None = None) -> Picture:
     image = open_image(data, name, side, "RGBA")
     pixels = np.asarray(image)
     alpha = pixels[..., 3]
+    if not alpha.any():
+        raise LikenessError(f"{name} is transparent throughout")
     return Picture(
         np.ascontiguousarray(pixels[..., :3]), size, None if alpha.min() == 255 else alpha.copy(), orientation
     )

@@ -23,7 +23,7 @@ WAYS = {
     "pose_from": "string",  # landmarks
     "background_from": "string",  # clusters
     "caption_from": "string",  # file, captioner or template
-    "agreement": "float32",  # mean cosine of the face to those of the subject's other photos
+    "agreement": "float32",  # median cosine of the face to those of the subject's other photos
 }
 """Columns beyond the schema, and their types: the way each value came."""
 

@@ -19,7 +19,7 @@ from datamodules.index import load_photos, read_photos
 from datamodules.masks import person_mask
 from datamodules.sources import find_shards
 from pocket.models.paths import CLIP
-from tests.helpers.photos import encoded, group, people, photo, settings, write
+from tests.helpers.photos import encoded, group, people, photo, rendered, settings, write
 
 SUBJECTS = ("q0", "q1", "q2")
 COUNT = 4
@@ -46,19 +46,19 @@ class Spoilt:
     def __init__(self, root: Path) -> None:
         self.photos = people(root / "photos", SUBJECTS, COUNT)
         sharp, half = photo("q0", 4), encoded(photo("q1", 5), "JPEG")
-        green = Image.new("RGBA", (192, 192), (0, 0, 0, 0))
+        green = Image.new("RGBA", (128, 128), (0, 0, 0, 0))
         write(
             self.photos,
             {
-                "q0/blurred.png": encoded(cv2.GaussianBlur(sharp, (0, 0), 9)),
+                "q0/blurred.png": encoded(cv2.GaussianBlur(sharp, (0, 0), 4)),
                 "q0/group.jpg": encoded(group("q9", "q0"), "JPEG", quality=95),
-                "q0/again.jpg": encoded(photo("q0", 1, 150), "JPEG", quality=80),
+                "q0/again.jpg": encoded(photo("q0", 1, 100), "JPEG", quality=80),
                 "q1/other.png": encoded(photo("q8", 2)),
-                "q1/others.png": encoded(group("q8", "q9")),
+                "q1/others.png": encoded(group("q6", "q9")),
                 "q1/turned.jpg": turned(photo("q1", 4)),
                 "q1/half.jpg": half[: len(half) // 2],
                 "q2/nobody.png": encoded(np.full((128, 128, 3), 7, np.uint8)),
-                "q2/small.png": encoded(photo("q2", 4, 40)),
+                "q2/small.png": encoded(photo("q2", 4, 48)),
                 "q2/text.jpg": "no photo at all",
                 "q2/empty.png": (green.save(buffer := io.BytesIO(), "PNG"), buffer.getvalue())[1],
                 "lonely/one.png": encoded(photo("q7", 0)),
@@ -104,9 +104,9 @@ def test_the_rest_is_kept_with_the_right_face(spoilt: Spoilt) -> None:
     assert set(found) == usual | {"q0/group.jpg", "q1/turned.jpg"}
     # Of the group the smaller face on the right is the subject's.
     crop = Image.open(io.BytesIO(found["q0/group.jpg"]["image"]["bytes"]))
-    assert crop.size == (144, 144)
+    assert crop.size == (96, 96)
     x0, y0, x1, y1 = found["q0/group.jpg"]["bbox"]
-    assert 0 < x0 < 72 < x1 < 144 and 0 < y0 < y1 < 144
+    assert 0 < x0 < 48 < x1 < 96 and 0 < y0 < y1 < 96
     upright = np.asarray(Image.open(io.BytesIO(found["q1/turned.jpg"]["image"]["bytes"]))).astype(float)
     assert np.abs(upright - photo("q1", 4)).mean() < 6
     same = found["q0/00.png"]
@@ -168,11 +168,12 @@ def test_more_people_move_nobody_and_who_is_gone_is_gone(spoilt: Spoilt, tmp_pat
 
 
 def test_given_masks_and_captions_move_with_the_crop(tmp_path: Path) -> None:
-    scene = np.full((240, 480, 3), 180, np.uint8)
-    scene[60:220, 280:440] = photo("q0", 0, 160)
-    mask = np.zeros((240, 480), np.uint8)
-    mask[100:240, 330:390] = 1
-    cut_out = np.dstack([photo("q0", 2), np.where(np.arange(192) < 96, 255, 0)[None].repeat(192, 0).astype(np.uint8)])
+    scene = np.full((240, 360, 3), 180, np.uint8)
+    scene[60:180, 200:320] = photo("q0", 0, 120)
+    mask = np.zeros((240, 360), np.uint8)
+    mask[90:240, 230:290] = 1
+    render = rendered("q0", 2)
+    cut_out = cv2.resize(np.dstack([render.image, render.mask]), (128, 128), interpolation=cv2.INTER_CUBIC)
     write(
         tmp_path / "photos",
         {
@@ -194,7 +195,7 @@ def test_given_masks_and_captions_move_with_the_crop(tmp_path: Path) -> None:
     assert inside[nose[1], nose[0]] and not inside[:, :5].any()
     assert (wide["mask_from"], wide["caption"], wide["caption_from"]) == ("file", "somebody in a field", "file")
     assert found["q0/plain.png"]["mask"] is None
-    assert any("480 x 240" in note for note in report.notes)
+    assert any("360 x 240" in note for note in report.notes)
     assert found["q0/cut.png"]["mask_from"] == "alpha"
 
 

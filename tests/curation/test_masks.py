@@ -57,8 +57,8 @@ def test_an_object_differs_from_the_border_and_nothing_has_no_mask() -> None:
 
 
 def test_where_grabcut_fails_a_portrait_has_the_region_of_its_box() -> None:
-    mask, how = grabcut(np.full((64, 64, 3), 90, np.uint8), np.array([20, 16, 44, 46])) or (None, "")
-    assert how == "region" and mask is not None and mask[30, 32] and not mask[2, 2]
+    mask, how = grabcut(np.full((64, 64, 3), 90, np.uint8), np.array([-9, -9, 73, 73])) or (None, "")
+    assert how == "region" and mask is not None and mask[30, 32]
 
 
 def model(path: Path, channels: int = 1, metadata: dict[str, str] | None = None) -> Path:

