@@ -89,7 +89,7 @@ class TrainCLI(LightningCLI):
             SaveOnSigterm(checkpoints),
         ]
         if judges is not None:
-            ours.append(ValidationScores(**vars(judges)))
+            ours.append(ValidationScores(judges))
         if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
             raise LikenessError(
                 f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "

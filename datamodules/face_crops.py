@@ -1,7 +1,6 @@
 """Faces cut out of photos for the W+ encoder: found, aligned, and freed of their background by the mask."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -11,13 +10,12 @@ from contracts.errors import LikenessError
 from datamodules.image_io import open_image
 from datamodules.index import PhotoFiles
 from networks.face_alignment import align_face
-from networks.face_analysis import DETECTION_SIDE, Face, FacePack
+from networks.face_analysis import Face, FacePack
 
 VERSION = "white-background-1"
 """Names how mask and background are treated here; it changes whenever a crop or a head mask would."""
 
 WHITE = 255
-_LARGE_SIDE = 640  # of the detector's input: what public packs are made for
 _EDGE = (5, 5)  # the mask's edge is blurred with this kernel before compositing, as in W+ Adapter
 _HEAD = (
     0.5,
@@ -62,11 +60,11 @@ def portrait_from_file(data: bytes, name: str) -> Portrait:
     return Portrait(name, np.ascontiguousarray(pixels[..., :3]), None, None if mask.min() == 255 else mask.copy())
 
 
-def aligned(portrait: Portrait, side: int, detector: str | None, background: bool) -> NDArray[np.uint8]:
+def aligned(portrait: Portrait, side: int, detector: FacePack | None, background: bool) -> NDArray[np.uint8]:
     """The crop (side, side, 3) that the W+ encoder reads; the background is white unless ``background`` keeps it.
 
     Raises:
-        LikenessError: no landmarks are known and the face pack ``detector`` finds no face in the photo, or several.
+        LikenessError: no landmarks are known and ``detector`` finds no face in the photo, or several.
     """
     landmarks = portrait.landmarks if portrait.landmarks is not None else _find(portrait, detector)
     try:
@@ -108,31 +106,20 @@ def _mask(files: PhotoFiles, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return mask
 
 
-def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
-    """The one face that the pack ``faces`` finds in a photo (H, W, 3) RGB of any size.
-
-    A detector finds faces of certain sizes in its input: a large photo is read at 640 pixels, where the small faces in
-    it are seen, and if nothing is there at the side for small images, where a close-up is.
+def only_face(pixels: NDArray[np.uint8], name: str, faces: FacePack) -> Face:
+    """The one face that a pack finds in a photo (H, W, 3) RGB of any size.
 
     Raises:
         LikenessError: there is no face, or there are several; the message says ``name``.
     """
-    sides = (DETECTION_SIDE,) if max(pixels.shape) <= 256 else (_LARGE_SIDE, DETECTION_SIDE)
-    found: list[Face] = []
-    for side in sides:
-        found = found or _pack(faces, side).analyse(pixels[None])[0]
+    found = faces.analyse(pixels[None])[0]
     if len(found) != 1:
         count = "no face" if not found else f"{len(found)} faces"
         raise LikenessError(f"{name} shows {count}: give a photo with exactly one")
     return found[0]
 
 
-def _find(portrait: Portrait, detector: str | None) -> NDArray[np.float32]:
+def _find(portrait: Portrait, detector: FacePack | None) -> NDArray[np.float32]:
     if detector is None:
         raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
     return only_face(portrait.pixels, portrait.name, detector).landmarks
-
-
-@lru_cache(maxsize=4)  # two packs, that of the codes and the judge, at two sides
-def _pack(source: str, side: int) -> FacePack:
-    return FacePack(source, det_size=side)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,6 +42,10 @@ class SubjectPhotos:
     background_texts: tuple[str, ...]
     mask: NDArray[np.uint8] | None = None
     """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
+    has_face: bool = True
+    """Whether photos of the subject show a face, as the dataset or the protocol says. An object has none."""
+    boxes: NDArray[np.float32] | None = None
+    """(1 + K, 4): x0, y0, x1, y1 of the face in each photo, NaN where it is not known; ``None`` where none is."""
 
     @property
     def cut_out(self) -> NDArray[np.uint8]:
@@ -51,6 +56,20 @@ class SubjectPhotos:
     def photos(self) -> NDArray[np.uint8]:
         """All photos (1 + K, H, W, 3), the reference first."""
         return np.concatenate([self.reference[None], self.held_out])
+
+
+def unknown_factors(subjects: Sequence[SubjectPhotos]) -> frozenset[Literal["backgrounds", "poses"]]:
+    """What is not known of every photo of every subject with a face: class and words of its background, its pose.
+
+    Nothing that is unknown can be said to have leaked.
+    """
+    people = [subject for subject in subjects if subject.has_face]
+    unknown: set[Literal["backgrounds", "poses"]] = set()
+    if not all((s.backgrounds != NO_BACKGROUND).all() and all(s.background_texts) for s in people):
+        unknown.add("backgrounds")
+    if not all(np.isfinite(s.poses).all() for s in people):
+        unknown.add("poses")
+    return frozenset(unknown)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class BackgroundCopied(Metric):
     judge = "clip"
     rule = f"nearest-class-mean|{_HIDDEN}|not-asked-for"
     about = "share of images before the background of the reference, of prompts that do not ask for it"
-    needs = frozenset({"image", "prompt", "reference", "region"})
+    needs = frozenset({"image", "prompt", "reference", "region", "backgrounds"})
     higher_is_better = False
     low = 0.0
     high = 1.0
@@ -63,7 +63,7 @@ class PoseLeakage(Metric):
     judge = "faces"
     rule = "1-angle/45|ridge-on-landmarks|known-reference-pose|found-only"
     about = "1 is the head pose of the reference, 0 is 45 degrees or more away from it"
-    needs = frozenset({"image", "reference"})
+    needs = frozenset({"image", "reference", "poses"})
     higher_is_better = False
     low = 0.0
     high = 1.0

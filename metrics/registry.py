@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from importlib import import_module
 
 from contracts.settings import JudgeSettings
-from metrics.base import Metric, Need
+from metrics.base import NEEDS, Metric, Need
 from metrics.card import MetricCard, PlanSize, judge_networks
 
 FILES = (
@@ -22,26 +22,25 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def metrics_of(judges: JudgeSettings, given: Collection[Need] | None = None) -> list[Metric]:
-    """The metrics whose judge is configured, in the order of tables; with ``given`` those that need nothing else."""
-    configured = {key for key, source in vars(judges).items() if source}
-    return [
-        metric
-        for metric in METRICS.values()
-        if metric.judge in configured and (given is None or metric.needs <= set(given))
-    ]
+def metrics_of(judges: JudgeSettings, given: Collection[Need] = NEEDS) -> list[Metric]:
+    """The metrics whose judge is configured and that need nothing but what is ``given``, in the order of tables."""
+    configured = judges.sources
+    return [metric for metric in METRICS.values() if metric.judge in configured and metric.needs <= set(given)]
 
 
-def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[MetricCard, ...]:
+def list_cards(
+    judges: JudgeSettings, samples: int, images: int, given: Collection[Need] = NEEDS
+) -> tuple[MetricCard, ...]:
     """The cards of all metrics that these judges measure, in the order of tables.
 
     Args:
         samples: Images per subject and prompt.
         images: Images per entry.
+        given: What metrics can read; the columns that need anything else do not exist.
 
     Raises:
         LikenessError: a network of ``judges`` is not there.
     """
     networks = judge_networks(judges)
     size = PlanSize(samples, images)
-    return tuple(metric.card(networks, size) for metric in metrics_of(judges))
+    return tuple(metric.card(networks, size) for metric in metrics_of(judges, given))

@@ -27,9 +27,10 @@ from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.run import Run
+from metrics.base import NEEDS
 from metrics.card import MetricCard, versions
 from metrics.derived import derived_cards
-from metrics.gallery import load_galleries, save_galleries
+from metrics.gallery import load_galleries, save_galleries, unknown_factors
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
 from networks.backbone import backbone_fingerprint
@@ -100,7 +101,8 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         metrics={},
         limit=settings.limit,
     )
-    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
+    given = NEEDS - unknown_factors(subjects)
+    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), given)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
     tokenizer = load_base_tokenizer(wanted)
@@ -124,8 +126,8 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
 
 
 def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
-    """The cards of every column that an evaluation with these settings would have. No data is looked at: where
-    ``protocol.subjects`` is a number, the data may have fewer."""
+    """The cards of every column that an evaluation with these settings could have. No data is looked at: where
+    ``protocol.subjects`` is a number, the data may have fewer, and they may not know backgrounds and poses."""
     wanted = settings.protocol
     subjects = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
     asked_of = [subjects - len(further_subjects(prompt.text)) for prompt in read_prompts(wanted.prompts)]
