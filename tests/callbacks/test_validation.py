@@ -12,6 +12,7 @@ from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
 from contracts.records import Request
+from contracts.settings import JudgeSettings
 from metrics.gallery import SubjectPhotos
 from metrics.judges import JudgedImages
 from metrics.registry import METRICS
@@ -23,7 +24,7 @@ DARK = 5  # the tiny detector finds nothing there
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> ValidationScores:
     root: Path = tmp_path_factory.mktemp("judges")
-    made = ValidationScores(str(tiny_faces(root / "faces")), str(tiny_clip(root / "clip")))
+    made = ValidationScores(JudgeSettings(str(tiny_faces(root / "faces")), str(tiny_clip(root / "clip"))))
     made.setup(None, None, "fit")  # type: ignore[arg-type]
     return made
 
@@ -49,7 +50,7 @@ def photos(name: str, noun: str, held_out: list[int]) -> SubjectPhotos:
     pixels = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in (held_out[0], *held_out)])
     count = len(pixels)
     poses = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
-    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, np.arange(count) % 2, ("",) * count)
+    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, np.arange(count) % 2, ("in a forest",) * count)
 
 
 def validate(scores: ValidationScores, requests: list[str], levels: list[int]) -> dict[str, torch.Tensor]:
