@@ -41,6 +41,8 @@ class SubjectPhotos:
     background_texts: tuple[str, ...]
     mask: NDArray[np.uint8] | None = None
     """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
+    has_face: bool = True
+    """Whether photos of the subject show a face, as the dataset or the protocol says. An object has none."""
 
     @property
     def cut_out(self) -> NDArray[np.uint8]:

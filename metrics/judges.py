@@ -246,13 +246,13 @@ class JudgedImages:
         """Cosine (B,) of a view to the reference photo's."""
         return gallery_similarity(self.features(name), self.references(name))
 
-    def face_photos(self) -> Tensor:
-        """Face embeddings (B, K, D) of the held-out photos; rows of zeros fill short galleries up and are no photos."""
-        most = max(len(gallery.held_out["faces"]) for gallery in self.galleries)
-        width = self.seen.features["faces"].shape[1]
+    def held_out(self, name: str) -> Tensor:
+        """The same view of the held-out photos (B, K, D); rows of zeros fill short galleries up and are no photos."""
+        most = max(len(gallery.held_out[name]) for gallery in self.galleries)
+        width = self.seen.features[name].shape[1]
         photos = np.zeros((len(self.galleries), most, width), np.float32)
         for row, gallery in zip(photos, self.galleries, strict=True):
-            row[: len(gallery.held_out["faces"])] = gallery.held_out["faces"]
+            row[: len(gallery.held_out[name])] = gallery.held_out[name]
         return torch.from_numpy(photos)
 
 

@@ -27,8 +27,9 @@ from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from lightning_modules.run import Run
+from metrics.base import Kind
 from metrics.card import MetricCard, versions
-from metrics.derived import derived_cards
+from metrics.derived import all_cards
 from metrics.gallery import load_galleries, save_galleries
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
@@ -100,7 +101,8 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         metrics={},
         limit=settings.limit,
     )
-    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
+    kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
+    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), kinds)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
     tokenizer = load_base_tokenizer(wanted)
@@ -124,14 +126,14 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
 
 
 def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
-    """The cards of every column that an evaluation with these settings would have. No data is looked at: where
-    ``protocol.subjects`` is a number, the data may have fewer."""
+    """The cards of every column that an evaluation with these settings may have. No data is looked at: where
+    ``protocol.subjects`` is a number, the data may have fewer, and subjects may be people, objects, or both."""
     wanted = settings.protocol
     subjects = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
     asked_of = [subjects - len(further_subjects(prompt.text)) for prompt in read_prompts(wanted.prompts)]
     images = sum(asked_of) * wanted.samples
     measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
-    return [*derived_cards({card.name: card for card in measured}), *measured]
+    return list(all_cards({card.name: card for card in measured}).values())
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

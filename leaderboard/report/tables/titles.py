@@ -64,8 +64,9 @@ def cost_text(name: str, value: float | None) -> str:
 
 
 def entry_name(entry: Mapping) -> str:
-    """An entry's label; floor and ceiling say what they are."""
-    return entry["label"] if entry["kind"] == "method" else f"{entry['label']} ({entry['kind']})"
+    """An entry's label; floor and ceiling say what they are, and a method that copies its reference says so."""
+    what = "copies" if entry["copies"] else entry["kind"]
+    return entry["label"] if what == "method" else f"{entry['label']} ({what})"
 
 
 def about(board: Mapping) -> str:
