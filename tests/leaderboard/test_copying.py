@@ -7,22 +7,29 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
+import evaluate
 from contracts.errors import LikenessError
 from contracts.protocol import Protocol
 from contracts.records import Interval
+from datamodules.subjects import load_subjects
 from leaderboard.report.standing import copied
 from leaderboard.report.tables.dataframe import to_csv
 from leaderboard.report.tables.head_to_head import compare_entries
 from leaderboard.report.tables.latex import to_latex
 from leaderboard.report.tables.markdown import summary, to_markdown
 from leaderboard.report.tables.significance import Mark, mark
-from leaderboard.results.folder import Results
+from leaderboard.results.folder import Entry, Results
+from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import json_line
+from pocket.models.paths import CLIP, FACES_B
 from tests.helpers import boards
 from tests.helpers.boards import KINDS, SIX, board_of, cards, make_results, page_of
+from tests.leaderboard.conftest import World
 from tests.leaderboard.test_protocol import make_protocol
 
 LIKENESS = ("identity_recovered", "identity_given_detection", "identity_misses_zero")
@@ -180,3 +187,41 @@ def test_half_of_the_subjects_copied_is_no_copier_and_says_its_value(tmp_path: P
     path.write_text("".join(map(json_line, rows)))
     found = by_label(board_of(results))["copier"]
     assert found["metrics"]["copy_paste"]["value"] > 0.5 and found["copies"] == []
+
+
+def test_judged_images_of_the_reference_of_others_and_of_noise(world: World, tmp_path: Path) -> None:
+    """By the pocket world's judges."""
+    settings = yaml.safe_load(world.config.read_text())
+    settings["judges"] = {"faces": str(FACES_B), "clip": str(CLIP)}
+    config = tmp_path / "evaluation.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    given = ["--config", str(config), "--output", str(tmp_path / "results")]
+    assert evaluate.main([*given, "--stage", "generate"]) == 0
+    results = Results(tmp_path / "results")
+    protocol = results.protocol()
+    first, second = load_subjects(settings["protocol"]["dataset"], list(protocol.subjects), protocol.resolution)
+    noise = np.random.default_rng(0).integers(0, 255, first.reference.shape, np.uint8)
+    for subject, stranger in ((first, second), (second, first)):
+        shown = {
+            "reference": subject.reference,
+            "another-photo": subject.held_out[0],
+            "stranger": stranger.held_out[0],
+            "noise": noise,
+        }
+        for label, image in shown.items():
+            for request in protocol.requests:
+                if request.subject == subject.id:
+                    write_image(results.entry(label).image(request.id), image, {})
+    for label in shown:
+        results.entry(label).claim(Entry(label, "method", label))
+    assert evaluate.main([*given, "--stage", "score"]) == 0
+    board = board_of(results)
+    rows = by_label(board)
+    copying = {label: rows[label]["metrics"]["copy_paste"]["value"] for label in shown}
+    assert copying["reference"] == pytest.approx(1.0, abs=1e-6) and copying["noise"] is None
+    assert copying["another-photo"] < 0 and copying["stranger"] < 0.5
+    assert {label for label, row in rows.items() if row["copies"]} == {"reference"}
+    assert rows["noise"]["metrics"]["detection_rate"]["value"] == 0.0
+    assert mark(board, "identity_recovered")["another-photo"].best
+    assert "reference" not in mark(board, "identity_recovered")
+    assert list(rows)[:2] == ["real-photo", "another-photo"] and list(rows)[-2:] == ["reference", "prompt-only"]
