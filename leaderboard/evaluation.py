@@ -118,7 +118,7 @@ def _generators(
     model = partial(ModelGenerator, fabric, protocol, results, wanted.backbone)
 
     def ceiling() -> Generator:
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [
