@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from contracts.errors import LikenessError
 from datamodules.image_io import open_image
 from datamodules.index import PhotoFiles
+from datamodules.masks import person_mask
 from networks.face_alignment import align_face
 from networks.face_analysis import DETECTION_SIDE, Face, FacePack
 
@@ -45,7 +46,7 @@ def portrait_of(files: PhotoFiles) -> Portrait:
     """
     name = f"image {files.photo.id}"
     pixels = np.asarray(open_image(files.image, name))
-    return Portrait(name, pixels, np.array(files.photo.landmarks, np.float32), _mask(files, pixels))
+    return Portrait(name, pixels, np.array(files.photo.landmarks, np.float32), person_mask(files))
 
 
 def portrait_from_file(data: bytes, name: str) -> Portrait:
@@ -88,24 +89,13 @@ def head_mask(files: PhotoFiles) -> NDArray[np.uint8]:
     Raises:
         LikenessError: the files cannot be read, or the mask has another size than the image.
     """
-    pixels = np.asarray(open_image(files.image, f"image {files.photo.id}"))
-    person = _mask(files, pixels)
+    person = person_mask(files)
     x0, y0, x1, y1 = files.photo.bbox
     aside, up, down = _HEAD[0] * (x1 - x0), _HEAD[1] * (y1 - y0), _HEAD[2] * (y1 - y0)
     box = np.zeros_like(person)
     box[max(0, round(y0 - up)) : max(0, round(y1 + down)), max(0, round(x0 - aside)) : max(0, round(x1 + aside))] = 255
     spread = max(0.5, 0.05 * float(x1 - x0))
     return cv2.GaussianBlur(np.minimum(person, box), (0, 0), spread)
-
-
-def _mask(files: PhotoFiles, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    name = f"the mask of image {files.photo.id}"
-    mask = np.asarray(open_image(files.mask, name).convert("L"))
-    if mask.shape != pixels.shape[:2]:
-        raise LikenessError(
-            f"{name} has {mask.shape[1]} x {mask.shape[0]} pixels, the image {pixels.shape[1]} x {pixels.shape[0]}"
-        )
-    return mask
 
 
 def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:

@@ -8,8 +8,9 @@ import numpy as np
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from contracts.protocol import check_name
-from datamodules.image_io import read_square, read_square_mask
+from datamodules.image_io import read_square
 from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_photos, reference_of
+from datamodules.masks import square_person_mask
 from datamodules.sources import find_shards
 from metrics.gallery import SubjectPhotos
 
@@ -51,7 +52,7 @@ def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> li
             poses=np.array([p.pose for p in (reference, *held_out)], np.float32),
             backgrounds=np.array([p.background_id for p in (reference, *held_out)], np.int64),
             background_texts=tuple(p.background_text for p in (reference, *held_out)),
-            mask=read_square_mask(files[reference.id].mask, f"the mask of image {reference.id}", resolution),
+            mask=square_person_mask(files[reference.id], resolution),
         )
         for name, (reference, held_out) in rows.items()
     ]
