@@ -15,11 +15,11 @@ from datamodules.sources import find_shards
 from metrics.gallery import SubjectPhotos
 
 
-def load_subjects(dataset: str, wanted: int | Sequence[str], resolution: int) -> list[SubjectPhotos]:
+def load_subjects(dataset: str, wanted: int | Sequence[str] | None, resolution: int) -> list[SubjectPhotos]:
     """Test subjects of a dataset, in sorted order.
 
     Args:
-        wanted: How many to take, or their names.
+        wanted: How many to take, or their names; ``None`` for all.
         resolution: Side of the photos in pixels.
 
     Raises:
@@ -58,8 +58,9 @@ def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> li
     ]
 
 
-def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[str]:
+def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) -> list[str]:
     names = sorted(groups)
+    wanted = max(1, len(names)) if wanted is None else wanted
     if isinstance(wanted, int):
         if not 1 <= wanted <= len(names):
             raise LikenessError(f"protocol.subjects asks for {wanted} test subjects, the dataset has {len(names)}")

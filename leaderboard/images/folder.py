@@ -77,16 +77,18 @@ class ImageFolder:
         missing = tuple(request for request in planned if request not in files)
         if not files:
             raise LikenessError(
-                f"--images: none of the {len(superfluous)} files in {self.folder} is named by a request of this protocol, "
-                f"such as {missing[0]}.png: `--stage plan` writes the names to {REQUESTS}"
+                f"--images: none of the {len(superfluous)} files in {self.folder} is named by a request of this "
+                f"protocol, such as {missing[0]}.png: `--stage plan` writes the names to {REQUESTS}"
             )
         if len(missing) > allow_missing * len(planned):
             raise LikenessError(
-                f"--images: {self.folder} lacks {len(missing)} of {len(planned)} images ({_some(missing)})"
-                + (f" and holds {len(superfluous)} other files ({_some(superfluous)})" if superfluous else "")
+                f"--images: {self.folder} lacks {len(missing)} of {len(planned)} images ({some(missing)})"
+                + (f" and holds {len(superfluous)} other files ({some(superfluous)})" if superfluous else "")
                 + ": add them, or allow a share to be missing with --allow_missing"
             )
-        return Matched({request: files[request] for request in planned if request in files}, missing, tuple(superfluous))
+        return Matched(
+            {request: files[request] for request in planned if request in files}, missing, tuple(superfluous)
+        )
 
     def _check_protocol(self, protocol: Protocol) -> None:
         said = (self.manifest or {}).get("protocol")
@@ -163,6 +165,7 @@ def _map_rows(path: Path) -> Iterator[tuple[str, str, int]]:
         raise LikenessError(f"{path} is no CSV in UTF-8: {error}") from error
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

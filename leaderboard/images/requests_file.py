@@ -45,6 +45,6 @@ def check_requests(folder: Path, protocol: Protocol) -> None:
     path = folder / NAME
     if path.is_file() and list(read_lines(path)) != list(request_rows(protocol)):
         raise LikenessError(
-            f"--images: {path} lists other requests than those of protocol {protocol.hash}: the images beside it answer "
-            "another protocol"
+            f"--images: {path} does not list the requests of protocol {protocol.hash}: the images beside it answer "
+            "another one"
         )

@@ -1,6 +1,7 @@
 """One results folder: what lies where, and how it is written so that nothing is ever half there.
 
 protocol.json            the protocol and its hash
+requests.jsonl           what another program must know to make the images, a line for each
 metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
 references/SUBJECT.png   the photo that methods see
@@ -38,8 +39,7 @@ class Entry:
     kind: str
     """method, floor or ceiling."""
     weights: str = ""
-    """SHA-256 of the adapter, or over the files of images that were made elsewhere; images of one label never mix two of
-    them."""
+    """SHA-256 of the adapter, or over the files of images made elsewhere; images of one label never mix two of them."""
     manifest: Mapping | None = None
     """The run's ``manifest.json``: code, versions, hardware, hashes, cost. For images that were made elsewhere what the
     ``entry.json`` beside them says."""

@@ -40,14 +40,13 @@ class ImageFacts:
         """
         if self.missing:
             yield (
-                f"{label} lacks {len(self.missing)} of {planned} images, such as {self.missing[0]}: they count as images "
-                "without a face, all other columns are of the images that are there, and nobody who lacks some is marked "
-                "as best"
+                f"{label} lacks {len(self.missing)} of {planned} images, such as {self.missing[0]}: these count as images"
+                " without a face, other columns are of the images that are there, and the entry is never marked as best"
             )
         if self.resized:
             yield (
-                f"{self.resized} images of {label} had another size: of each the central square was taken and scaled to "
-                f"{side} pixels (Lanczos)"
+                f"{self.resized} images of {label} had another size: of each the central square was taken and scaled "
+                f"to {side} pixels (Lanczos)"
             )
         if self.jpeg:
             yield f"{self.jpeg} images of {label} are JPEG, whose compression is judged too"

@@ -20,12 +20,13 @@ NO_MARK = Mark()
 
 
 def mark(board: Mapping, name: str) -> dict[str, Mark]:
-    """The marks of a column by label. Floor and ceiling compete with nobody, and nobody leads a column alone."""
+    """The marks of a column by label. Floor and ceiling compete with nobody, nor does an entry that lacks images, and
+    nobody leads a column alone."""
     sign = 1 if board["metrics"][name]["higher_is_better"] else -1
     values = {
         entry["label"]: sign * entry["metrics"][name]["value"]
         for entry in board["entries"]
-        if entry["kind"] == "method" and entry["metrics"][name]["value"] is not None
+        if entry["kind"] == "method" and not entry["counts"]["missing"] and entry["metrics"][name]["value"] is not None
     }
     if len(values) < 2:
         return {}
