@@ -9,9 +9,9 @@ from lightning.fabric import Fabric
 from PIL import Image
 from tqdm import tqdm
 
-from contracts.errors import LikenessError, Problems
+from contracts.errors import LikenessError
 from contracts.protocol import Protocol
-from datamodules.image_io import FORMATS, image_size, read_square
+from datamodules.image_io import FORMATS, open_image, read_square
 from leaderboard.images import about
 from leaderboard.images.folder import ImageFolder, Matched, some
 from leaderboard.processes import on_first, together
@@ -47,7 +47,7 @@ class ImagesEntry:
         """The entry that the images make, whose ``weights`` are a hash over their files. Each is read once.
 
         Raises:
-            LikenessError: they do not answer the protocol, or a file is no image.
+            LikenessError: they do not answer the protocol, or a file is no image, or damaged.
         """
         if self._entry is None:
             self._entry = self._read(protocol)
@@ -55,13 +55,15 @@ class ImagesEntry:
 
     def _read(self, protocol: Protocol) -> Entry:
         matched, manifest = self.match(protocol), self.folder.manifest
-        digest, side, problems = hashlib.sha256(), protocol.resolution, Problems()
+        digest, side, broken = hashlib.sha256(), protocol.resolution, dict[str, str]()
         resized = jpeg = 0
         for request, path in tqdm(matched.files.items(), desc=f"read {self.label}", unit="image", leave=False):
             data = _bytes(path)
             digest.update(f"{request} {hashlib.sha256(data).hexdigest()}\n".encode())
-            size = problems.attempt(lambda data=data, path=path: image_size(data, str(path))[0])  # type: ignore[misc]
-            if size is None:
+            try:
+                size = open_image(data, str(path)).size
+            except LikenessError as error:
+                broken[path.name] = str(error)
                 continue
             resized += size != (side, side)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -69,11 +71,14 @@ class ImagesEntry:
                 origin = _origin(image)
             if "protocol" not in (manifest or {}) and origin not in (None, protocol.hash):
                 raise LikenessError(
-                    f"--images: {path} was generated under protocol {origin}, this one is {protocol.hash}: if the images "
+                    f"--images: {path} was generated under protocol {origin}, not {protocol.hash}: if the images "
                     f'answer the same requests, say "protocol": "{protocol.hash}" in {self.folder.folder / about.NAME}'
                 )
-        if problems.lines:
-            raise LikenessError(f"--images: {some(problems.lines)}")
+        if broken:
+            raise LikenessError(
+                f"--images: {len(broken)} files in {self.folder.folder} cannot be used ({some(list(broken))}): "
+                f"{next(iter(broken.values()))}"
+            )
         facts = ImageFacts(matched.missing, len(matched.superfluous), resized, jpeg)
         return Entry(self.label, self.kind, digest.hexdigest(), manifest, str(self.folder.folder), images=facts)
 
@@ -84,7 +89,7 @@ class ImagesEntry:
             How many images were missing.
 
         Raises:
-            LikenessError: an image is damaged, or the results hold other images under this label.
+            LikenessError: the results hold other images under this label.
         """
         folder, protocol = results.entry(self.label), results.protocol()
         on_first(fabric, lambda: folder.claim(self.entry(protocol)))
