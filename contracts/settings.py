@@ -1,5 +1,6 @@
 """What an evaluation is configured by. Light on purpose: the command reads these before it loads anything heavy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -8,12 +9,14 @@ class ProtocolSettings:
     """The fixed list of requests and how they are generated.
 
     Args:
-        prompts: YAML file with prompts, see ``configs/prompts``.
-        backbone: Folder (or hub name) of the base model that every method was trained on.
+        prompts: YAML file with prompts, see ``configs/prompts``; or DreamBench's ``prompts_and_classes.txt``.
+        backbone: Folder (or hub name) of the base model that every method was trained on; null where all images are
+            made elsewhere.
         resolution: Side of a generated image in pixels.
         dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
-        subjects: How many test subjects to take, in sorted order, or their names.
+        subjects: How many test subjects to take, in sorted order, or their names; null for all.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
+        live: Class nouns whose subjects get the live subjects' prompts of ``prompts_and_classes.txt``.
         samples: Images per subject and prompt.
         sampler: Name of the sampler.
         steps: Sampler steps.
@@ -22,11 +25,12 @@ class ProtocolSettings:
     """
 
     prompts: str
-    backbone: str
+    backbone: str | None
     resolution: int
     dataset: str = "pocket10k"
-    subjects: int | list[str] = 12
+    subjects: int | list[str] | None = 12
     faceless: list[str] = field(default_factory=list)
+    live: list[str] = field(default_factory=list)
     samples: int = 2
     sampler: str = "dpm-solver++"
     steps: int = 12
@@ -53,6 +57,10 @@ class JudgeSettings:
     lpips: str | None = None
 
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""What methods generate in. Weights stay in float32, so none of Lightning's other choices fits them."""
+
+
 @dataclass
 class ProcessSettings:
     """Processes and devices, with the meaning that Lightning gives to these names.
@@ -62,7 +70,7 @@ class ProcessSettings:
         accelerator: Kind of device.
         strategy: How processes start; ``auto`` forks on a CPU.
         num_nodes: Machines.
-        precision: Numbers that the networks compute in.
+        precision: Numbers that the networks compute in, one of ``PRECISIONS``.
     """
 
     devices: int | str = 1
@@ -70,6 +78,21 @@ class ProcessSettings:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: str = "32-true"
+
+
+@dataclass
+class Contestants:
+    """Who takes part in an evaluation, beside floor and ceiling.
+
+    Args:
+        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
+        images: Folders of images that another program made, likewise.
+        allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
+    """
+
+    runs: Sequence[str] = ()
+    images: Sequence[str] = ()
+    allow_missing: float = 0.0
 
 
 @dataclass

@@ -92,7 +92,7 @@ class ModelGenerator:
             if module.backbone.fingerprint != protocol.backbone:
                 raise LikenessError(
                     f"the run was trained on base model {module.backbone.fingerprint[:12]}, the protocol "
-                    f"says {protocol.backbone[:12]} (key protocol.backbone)"
+                    f"says {str(protocol.backbone)[:12]} (key protocol.backbone)"
                 )
             return module
 
