@@ -18,6 +18,7 @@ class ProtocolSettings:
         steps: Sampler steps.
         guidance: Classifier-free guidance scale.
         seed: Start of every noise key.
+        negative_prompt: What guidance leads away from, instead of the empty text.
     """
 
     prompts: str
@@ -30,6 +31,7 @@ class ProtocolSettings:
     steps: int = 12
     guidance: float = 3.0
     seed: int = 0
+    negative_prompt: str | None = None
 
 
 @dataclass

@@ -9,6 +9,7 @@ from lightning.fabric import Fabric
 
 from contracts.errors import LikenessError
 from contracts.settings import EvaluationSettings
+from datamodules.features.registry import Settings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import (
     Generator,
@@ -23,6 +24,7 @@ from leaderboard.plan.plan import CEILING, FLOOR, RunEntry, find_runs, make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
 from leaderboard.score.scoring import load_judges, score
+from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
 
 
@@ -115,7 +117,10 @@ def _generators(
 ) -> list[tuple[Entry, Callable[[], Generator]]]:
     """Every entry to generate, with what makes its generator when images are missing."""
     protocol, wanted = results.protocol(), settings.protocol
-    model = partial(ModelGenerator, fabric, protocol, results, wanted.backbone)
+
+    def model(make_module: Callable[[], PersonalisationModule], features: Settings) -> Generator:
+        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        return ModelGenerator(fabric, protocol, photos, wanted.backbone, make_module, features)
 
     def ceiling() -> Generator:
         subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
@@ -125,7 +130,7 @@ def _generators(
         (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_features(one.run))) for one in runs
     ]
     return [
-        (FLOOR, partial(model, partial(PromptOnly, wanted.backbone))),
+        (FLOOR, partial(model, partial(PromptOnly, wanted.backbone), {})),
         (CEILING, partial(together, fabric, ceiling)),
         *methods,
     ]

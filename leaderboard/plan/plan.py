@@ -98,6 +98,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         backbone=backbone_fingerprint(wanted.backbone),
         photos=photos_hash(subjects),
         metrics={},
+        negative_prompt=wanted.negative_prompt or None,
         limit=settings.limit,
     )
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
