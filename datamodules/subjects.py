@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
@@ -55,6 +56,18 @@ def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> li
         )
         for name, (reference, held_out) in rows.items()
     ]
+
+
+def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha.
+
+    Raises:
+        LikenessError: the photo cannot be read.
+    """
+    (files,) = read_photos([reference_of(photos)])
+    square = read_square(files.image, f"image {files.photo.id}", resolution)
+    mask = read_square_mask(files.mask, f"the mask of image {files.photo.id}", resolution)
+    return np.dstack([square, mask])
 
 
 def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[str]:

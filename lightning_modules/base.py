@@ -20,7 +20,7 @@ from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
-_NOT_TRAINED_WITH = {"backbone", "revision", "scale", "delay"}
+NOT_TRAINED_WITH = frozenset({"backbone", "revision", "scale", "delay"})
 """Arguments that decide no step of training: where the base model lies, and how a method generates."""
 
 Batch = TypeVar("Batch", bound=PairBatch | SubjectBatch)
@@ -223,7 +223,7 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
                 f"{self.backbone.fingerprint[:12]}: give the backbone it was trained with, or another --output"
             )
         before = checkpoint.get("hyper_parameters", {})
-        for name in sorted(before.keys() & self.hparams.keys() - _NOT_TRAINED_WITH):
+        for name in sorted(before.keys() & self.hparams.keys() - NOT_TRAINED_WITH):
             if before[name] != self.hparams[name] and not name.startswith("_"):
                 raise LikenessError(
                     f"the checkpoint was made with model.{name} {before[name]!r}, here it is {self.hparams[name]!r}: "

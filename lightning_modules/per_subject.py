@@ -211,9 +211,12 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         return self.subjects.metadata()
 
     def load_adapter(self, path: Path) -> None:
-        """Take over the subjects of a file; raises :class:`LikenessError` naming what does not fit."""
-        method = type(self).__name__
-        self.subjects = read_subject_tensors(path, method, self.backbone.fingerprint, self.slots.shapes)
+        """Take over the subjects of a file, beside those that are known; raises :class:`LikenessError` naming what does
+        not fit."""
+        found = read_subject_tensors(path, type(self).__name__, self.backbone.fingerprint, self.slots.shapes)
+        self.allocate({**self.subjects.nouns, **found.nouns})
+        for name in found.known:
+            self.subjects.store([name], {key: value[None] for key, value in found[name].items()})
         self.on_subjects_changed()
 
     def run_facts(self) -> dict[str, Any]:

@@ -134,10 +134,15 @@ class ModelGenerator:
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model generated the image, and how."""
-        p = self._protocol
-        how = {"sampler": p.sampler, "steps": p.steps, "guidance": p.guidance, "seed": p.seed, "backbone": p.backbone}
-        how |= {"negative_prompt": p.negative_prompt} if p.negative_prompt else {}
-        return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
+        return how_generated(self._protocol, request)
+
+
+def how_generated(protocol: Protocol, request: Request) -> dict[str, object]:
+    """What the file of a generated image says: that it is synthetic, what it shows, and what the protocol decides."""
+    how: dict[str, object] = {"sampler": protocol.sampler, "steps": protocol.steps, "guidance": protocol.guidance}
+    how |= {"negative_prompt": protocol.negative_prompt} if protocol.negative_prompt else {}
+    how |= {"seed": protocol.seed, "backbone": protocol.backbone}
+    return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
 
 
 class RealPhotoGenerator:
@@ -168,13 +173,13 @@ def trained_features(run: Run) -> Settings:
     settings = run_features(run.data)
     trained = run.manifest.get("encoders") or {}
     if not isinstance(trained, dict):
-        raise LikenessError(f"--runs: {run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
+        raise LikenessError(f"{run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
     known = [name for name in settings if name in trained]
     context = EncoderContext("", run.data.get("resolution", 512))
     for name, feature in make_features(known, settings, context).items():
         if trained[name] != feature.fingerprint:
             raise LikenessError(
-                f"--runs: {run} was trained on {name!r} features of another encoder or aligner than "
+                f"run {run} was trained on {name!r} features of another encoder or aligner than "
                 f"{', '.join(map(str, settings[name].values()))} is now: train it again"
             )
     return settings

@@ -47,8 +47,11 @@ class RunEntry:
     run: Run
 
 
-def find_runs(arguments: Sequence[str]) -> list[RunEntry]:
+def find_runs(arguments: Sequence[str], option: str = "--runs") -> list[RunEntry]:
     """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``.
+
+    Args:
+        option: The option that they are given by, for errors.
 
     Raises:
         LikenessError: a folder is no run, a file of it is damaged, or a label is taken or not usable as a file name.
@@ -59,12 +62,12 @@ def find_runs(arguments: Sequence[str]) -> list[RunEntry]:
         folder = Path(path)
         label = label or folder.resolve().name
         if not _LABEL.fullmatch(label):
-            raise LikenessError(f"--runs: label {label!r} must be made of letters, digits, '.', '_' and '-'")
+            raise LikenessError(f"{option}: label {label!r} must be made of letters, digits, '.', '_' and '-'")
         if label in {FLOOR.label, CEILING.label, *(other.entry.label for other in found)}:
-            raise LikenessError(f"--runs: label {label!r} is taken: give this run another one with LABEL={folder}")
+            raise LikenessError(f"{option}: label {label!r} is taken: give this run another one with LABEL={folder}")
         run = Run(folder)
         if not run.adapter_file.is_file():
-            raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
+            raise LikenessError(f"{option}: {folder} is no finished run: it has no adapter.safetensors")
         check_costs(run.manifest, run.manifest_file)
         entry = Entry(label, "method", run.adapter_sha256, run.manifest, str(folder), settings=run.settings_hash)
         found.append(RunEntry(entry, run))
