@@ -128,9 +128,14 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         groups = enrolment.groups
         self._steps = enrolment.settings.steps
         check_trainer(self.trainer, self._steps, len(groups))
-        nouns = {subject: photo.subject_class for subject, photo in enrolment.references.items()}
+        nouns = {subject: photos[0].subject_class for subject, photos in enrolment.photos.items()}
         self.prepare(nouns, max(map(len, groups)), enrolment.seed)
-        self._check_training({subject: enrolment.prompts(photo) for subject, photo in enrolment.references.items()})
+        self._check_training(
+            {
+                subject: [p for photo in photos for p in enrolment.prompts(photo)]
+                for subject, photos in enrolment.photos.items()
+            }
+        )
         self._check_validation(data.validation_requests(), groups[0])
 
     def parameter_groups(self) -> list[dict]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import yaml
@@ -19,10 +20,12 @@ from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.features.registry import run_features
+from datamodules.image_io import read_square
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from leaderboard.generate.given_subjects import GivenSubject
+from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject
 from lightning_modules.run import Run
 from networks.backbone import backbone_fingerprint, backbone_resolution
+from networks.face_analysis import FacePack
 
 CHECKPOINT_EVERY = 50
 """Steps between checkpoints, of which little is lost where a person waits."""
@@ -76,6 +79,26 @@ class SubjectRun:
         """Whether the subject is enrolled."""
         return self.enrolled.adapter_file.is_file() and self.enrolled.manifest_file.is_file()
 
+    @cached_property
+    def photos(self) -> tuple[GivenPhoto, ...]:
+        """What is trained on: where the class needs a face, the photos that show one.
+
+        Raises:
+            LikenessError: none does.
+        """
+        side = backbone_resolution(self._backbone)
+        given = tuple(self.subject.references(side))
+        if self._settings.faces is None or self.subject.noun not in self._settings.face_classes:
+            return given
+        pack = FacePack(self._settings.faces)
+        fitting = tuple(p for p in given if pack.judge(read_square(p.data, p.name, side)[None]).found[0])
+        if not fitting:
+            raise LikenessError(
+                f"{given[0].name} shows no face, which {self._run} needs for the class {self.subject.noun!r} "
+                "(data.enrolment.face_classes): give another photo, or its class as NOUN=FILE"
+            )
+        return fitting
+
     def enrol(self, device: str) -> None:
         """Optimise, under a progress bar, from the latest checkpoint on.
 
@@ -83,7 +106,7 @@ class SubjectRun:
             LikenessError: the photo or the settings do not fit the method, or the optimisation failed.
         """
         folder = self.enrolled.folder
-        data = self._data(self.subject.data_source(folder / "photos"))
+        data = self._data(self.subject.data_source(self.photos, folder / "photos"))
         arguments = {**self._run.arguments, "backbone": self._backbone}
         model = {"class_path": self._run.class_path, "init_args": arguments}
         config = {"seed_everything": self._seed, "model": model, "data": data, "trainer": self._trainer}

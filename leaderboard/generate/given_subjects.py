@@ -41,27 +41,24 @@ class OwnSubject:
     The id is made of the photos' contents: the same photos are the same subject, wherever they lie.
     """
 
+    id: str
     noun: str
     photos: tuple[GivenPhoto, ...]
     notes: tuple[str, ...] = ()
     """What the user should know of the photos, one line each."""
 
     @property
-    def id(self) -> str:
-        return f"photo-{content_key(''.join(self.photo_keys))[:12]}"
-
-    @property
     def photo_keys(self) -> list[str]:
         """The hash of each photo."""
-        return sorted(content_key(photo.data) for photo in self.photos)
+        return [content_key(photo.data) for photo in self.photos]
 
     def references(self, side: int) -> Sequence[GivenPhoto]:
         """The files that a method may read of it, the first one best."""
         return self.photos
 
-    def data_source(self, folder: Path) -> str:
-        """A data set that holds it, written into ``folder``."""
-        rows = [self._row(photo) for photo in self.photos]
+    def data_source(self, photos: Sequence[GivenPhoto], folder: Path) -> str:
+        """A data set that holds these photos of it, written into ``folder``."""
+        rows = [self._row(photo) for photo in photos]
         with atomic_path(folder / "photos.parquet") as file:
             pq.write_table(pa.Table.from_pylist(rows, COLUMNS), file)
         return str(folder)
@@ -106,7 +103,7 @@ class DatasetSubject:
         data = encode_image(cut_out, {"photo": "reference", "subject": self.id})
         return [GivenPhoto(reference_name(self.id), data)]
 
-    def data_source(self, folder: Path) -> str:
+    def data_source(self, photos: Sequence[GivenPhoto], folder: Path) -> str:
         """The data set itself."""
         return self.dataset
 
@@ -140,7 +137,8 @@ def subject_in_photos(argument: str) -> OwnSubject:
             photos.setdefault(content_key(data), GivenPhoto(name, data))
     if not photos:
         raise LikenessError(wrong[0] if len(files) == 1 else f"no photo of {len(files)} can be read: {wrong[0]}")
-    return OwnSubject(noun, tuple(photos.values()), tuple(f"left out: {reason}" for reason in wrong))
+    subject = f"photo-{content_key(''.join(sorted(photos)))[:12]}"
+    return OwnSubject(subject, noun, tuple(photos.values()), tuple(f"left out: {reason}" for reason in wrong))
 
 
 def _files(path: Path) -> list[Path]:
@@ -173,8 +171,8 @@ def subjects_of_dataset(dataset: str, names: Sequence[str]) -> list[DatasetSubje
         return []
     groups = by_subject(load_photos(find_shards(dataset), cache_folder()))
     if missing := [name for name in names if name not in groups]:
-        some = ", ".join(list(groups)[:3])
-        raise LikenessError(f"--subject: {dataset} has no subject {', '.join(missing)}; it has {some}, ...")
+        some = ", ".join(sorted(groups)[:3]) + (", ..." if len(groups) > 3 else "")
+        raise LikenessError(f"--subject: {dataset} has no subject {', '.join(missing)}; it has {some}")
     for name in names:
         check_name("subject", name)
     return [DatasetSubject(dataset, tuple(groups[name])) for name in dict.fromkeys(names)]

@@ -83,14 +83,8 @@ def generate_images(
     wanted = [(plan, missing) for plan in plans if (missing := plan.missing(output))]
     for note in dict.fromkeys(note for one in (*given, *plans) for note in one.notes):
         print(f"note: {note}")
-    for plan, _ in wanted:
-        plan.enrol(settings.device)
-    try:
-        processes = ProcessSettings(accelerator=settings.device, precision=settings.precision)
-        if wanted:
-            launch(processes, partial(_generate, wanted=wanted, output=output, size=settings.batch_size), "--device")
-    finally:
-        _write_list(output)
+    processes = ProcessSettings(accelerator=settings.device, precision=settings.precision)
+    launch(processes, partial(_enrol_and_generate, wanted=wanted, output=output, settings=settings), "--device")
     write_image(output / "contact_sheet.png", np.asarray(make_sheet(_blocks(plans, output))), {"synthetic": True})
     return [
         OwnImage(plan.file(output, request), plan.label, request)
@@ -123,18 +117,30 @@ def _subjects(photos: Sequence[str], names: Sequence[str], dataset: str) -> list
     return given
 
 
-def _generate(fabric: Fabric, wanted: Sequence[tuple[RunPlan, Set[str]]], output: Path, size: int) -> None:
+def _enrol_and_generate(
+    fabric: Fabric, wanted: Sequence[tuple[RunPlan, Set[str]]], output: Path, settings: GenerationSettings
+) -> None:
     if fabric.world_size > 1:
         raise LikenessError("generate.py works in one process: start it without torchrun or srun")
-    for plan, missing in wanted:
-        photos = {subject: photo.data for subject, photo in plan.photos.items()}
-        generator = ModelGenerator(fabric, plan.protocol, photos, plan.backbone, plan.module, plan.features)
-        # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
-        batches = [b for b in cut_into_batches(plan.protocol.requests, size) if any(r.id in missing for r in b)]
-        for batch, images, _ in images_of(generator, batches, plan.label, plan.protocol.resolution):
-            for request, image in zip(batch, images, strict=True):
-                if request.id in missing:
-                    write_image(plan.file(output, request), image, plan.provenance(request))
+    for plan, _ in wanted:
+        plan.enrol(settings.device)
+    try:
+        for plan, missing in wanted:
+            _generate(fabric, plan, missing, output, settings.batch_size)
+    finally:
+        _write_list(output)
+
+
+def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, batch_size: int) -> None:
+    photos = {subject: photo.data for subject, photo in plan.photos.items()}
+    generator = ModelGenerator(fabric, plan.protocol, photos, plan.backbone, plan.module, plan.features)
+    # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
+    every = cut_into_batches(plan.protocol.requests, batch_size)
+    batches = [batch for batch in every if any(request.id in missing for request in batch)]
+    for batch, images, _ in images_of(generator, batches, plan.label, plan.protocol.resolution):
+        for request, image in zip(batch, images, strict=True):
+            if request.id in missing:
+                write_image(plan.file(output, request), image, plan.provenance(request))
 
 
 def _write_list(output: Path) -> None:

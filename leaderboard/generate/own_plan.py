@@ -135,6 +135,11 @@ def plan_run(
     check_run(run, protocol, wanted, tokenizer, new, "--run")
     features = trained_features(run) if run.method.needs else {}
     photos, notes = _choose_photos(one.entry.label, run, features, subjects, EncoderContext(backbone, side))
+    for enrolment in enrolments.values():
+        if not enrolment.done:
+            used = enrolment.photos
+            unused = [photo for photo in enrolment.subject.references(side) if photo not in used]
+            notes += [f"{one.entry.label} leaves out {photo.name}, which shows no face" for photo in unused]
     return RunPlan(
         label=one.entry.label,
         run=run,
