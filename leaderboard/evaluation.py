@@ -123,7 +123,7 @@ def _generators(
         return ModelGenerator(fabric, protocol, photos, wanted.backbone, make_module, features)
 
     def ceiling() -> Generator:
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     methods = [

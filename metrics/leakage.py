@@ -33,7 +33,8 @@ class BackgroundLeakage(Metric):
 
 
 class BackgroundCopied(Metric):
-    """1 where the nearest class of backgrounds is the reference's, of prompts that do not ask for it."""
+    """1 where the nearest class of backgrounds is the reference's, of prompts that do not ask for it and references
+    whose class is known."""
 
     name = "background_copied"
     title = "background copied"
@@ -53,7 +54,7 @@ class BackgroundCopied(Metric):
         own = torch.tensor([gallery.background for gallery in galleries])
         means = torch.from_numpy(galleries[0].background_means)
         copied = background_copied(judged.features("clip_background"), own, means)
-        return where(judged.found & ~asked, copied)
+        return where(judged.found & ~asked & (own >= 0), copied)
 
 
 class PoseLeakage(Metric):

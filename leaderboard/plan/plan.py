@@ -88,7 +88,7 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
     check_settings(settings)
     prompts = read_prompts(wanted.prompts)
     judges = load_judges(settings.judges)
-    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
     protocol = Protocol(
         subjects={subject.id: subject.noun for subject in subjects},
         prompts=prompts,
@@ -147,7 +147,7 @@ def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
         notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")
     objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
     if objects:
-        notes.append(f"no photo of class {', '.join(objects)} shows a face: identity is not measured for them")
+        notes.append(f"class {', '.join(objects)} has no face: identity is not measured there")
     texts = sorted({plain_prompt(r.prompt, r.subject, protocol.subjects) for r in protocol.requests})
     _, cut = judges.clip.text_features(texts)
     too_long = sum(tokens > 0 for tokens in cut)
