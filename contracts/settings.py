@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from contracts.errors import LikenessError
+
 
 @dataclass
 class ProtocolSettings:
@@ -22,6 +24,7 @@ class ProtocolSettings:
         steps: Sampler steps.
         guidance: Classifier-free guidance scale.
         seed: Start of every noise key.
+        negative_prompt: What guidance leads away from, instead of the empty text.
     """
 
     prompts: str
@@ -36,6 +39,7 @@ class ProtocolSettings:
     steps: int = 12
     guidance: float = 3.0
     seed: int = 0
+    negative_prompt: str | None = None
 
 
 @dataclass
@@ -109,3 +113,42 @@ class EvaluationSettings:
     trainer: ProcessSettings = field(default_factory=ProcessSettings)
     batch_size: int = 16
     limit: int | None = None
+
+
+@dataclass
+class GenerationSettings:
+    """How ``generate.py`` generates images, of whatever subjects and by whatever runs.
+
+    Args:
+        samples: Images per subject and prompt.
+        seed: Start of every noise key; the same seed gives the same images.
+        sampler: Name of the sampler.
+        steps: Sampler steps.
+        guidance: Classifier-free guidance scale.
+        negative_prompt: What guidance leads away from, instead of the empty text.
+        scale: Strength of the identity, instead of each run's own; 0 is the base model.
+        enrol_steps: Steps to enrol a subject with, where a method optimises per subject, instead of the run's own.
+        backbone: Folder or hub name of the base model, where it is not the one that the run names.
+        batch_size: Images per batch.
+        device: Kind of device: auto, cpu, cuda or mps.
+        precision: Numbers that the networks compute in.
+    """
+
+    samples: int = 4
+    seed: int = 0
+    sampler: str = "dpm-solver++"
+    steps: int = 12
+    guidance: float = 3.0
+    negative_prompt: str | None = None
+    scale: float | None = None
+    enrol_steps: int | None = None
+    backbone: str | None = None
+    batch_size: int = 16
+    device: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch_size", "enrol_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LikenessError(f"--{name} is {value}, it must be at least 1")

@@ -58,6 +58,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         backbone=None if wanted.backbone is None else backbone_fingerprint(wanted.backbone),
         photos=photos_hash(subjects),
         metrics={},
+        negative_prompt=wanted.negative_prompt or None,
         limit=settings.limit,
     )
     kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
