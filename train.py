@@ -73,7 +73,7 @@ class TrainCLI(LightningCLI):
         config = self.parser.dump(self.config, skip_none=False)
         ours = callbacks_of_every_run(output, config, settings.checkpoint_every)
         if judges is not None:
-            ours.append(ValidationScores(**vars(judges)))
+            ours.append(ValidationScores(judges))
         if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
             raise LikenessError(
                 f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "

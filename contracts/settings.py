@@ -5,6 +5,17 @@ from dataclasses import dataclass, field
 
 from contracts.errors import LikenessError
 
+DETECTION_SIDES = (128, 640)
+"""Sides of the square that an image is fitted into for face detection, in pixels: insightface's own two."""
+
+
+def detection_sides(given: int | Sequence[int], key: str) -> tuple[int, ...]:
+    """The sides in ascending order, from one number or several; raises ``LikenessError`` that names ``key``."""
+    sides = [given] if isinstance(given, int) else list(given)
+    if not sides or any(type(side) is not int or side <= 0 or side % 32 for side in sides):
+        raise LikenessError(f"{key} is {given}: give one or more positive multiples of 32, such as [128, 640]")
+    return tuple(sorted(set(sides)))
+
 
 @dataclass
 class ProtocolSettings:
@@ -52,6 +63,8 @@ class JudgeSettings:
         second_faces: Face pack for a second opinion on the faces that the first one found.
         image_backbone: Folder of an image model in the form of transformers, such as DINO, for likeness of images.
         lpips: File with LPIPS weights, for the distance between samples.
+        det_size: Sides in pixels at which faces are looked for: small ones are seen at the large side only, and one
+            that fills the frame at the small side.
     """
 
     faces: str
@@ -59,6 +72,15 @@ class JudgeSettings:
     second_faces: str | None = None
     image_backbone: str | None = None
     lpips: str | None = None
+    det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
+
+    def __post_init__(self) -> None:
+        detection_sides(self.det_size, "judges.det_size")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each network lies that is configured, by its key."""
+        return {key: source for key, source in vars(self).items() if key != "det_size" and source}
 
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")

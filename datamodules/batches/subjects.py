@@ -9,6 +9,7 @@ import torch
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
+from contracts.settings import DETECTION_SIDES, detection_sides
 from datamodules.features.store import Features
 from datamodules.image_io import read_square
 from datamodules.index import Photo, by_subject, read_photos, references_of
@@ -31,6 +32,7 @@ class EnrolmentSettings:
             photo's own caption.
         face_classes: Class nouns whose photos must show a face.
         faces: Folder of the face pack that looks for it.
+        det_size: Sides in pixels at which it looks.
     """
 
     steps: int = 1000
@@ -38,11 +40,13 @@ class EnrolmentSettings:
     prompts: list[str | None] = field(default_factory=lambda: ["a photo of a <subject>"])
     face_classes: list[str] = field(default_factory=list)
     faces: str | None = None
+    det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
 
     def __post_init__(self) -> None:
         for name in ("steps", "at_once"):
             if getattr(self, name) < 1:
                 raise LikenessError(f"data.enrolment.{name} is {getattr(self, name)}, it must be at least 1")
+        detection_sides(self.det_size, "data.enrolment.det_size")
         if not self.prompts:
             raise LikenessError("data.enrolment.prompts is empty: name at least one, null is each photo's own caption")
         for prompt in self.prompts:
@@ -191,7 +195,7 @@ def check_faces(photos: Sequence[Photo], settings: EnrolmentSettings, resolution
     wanted = [photo for photo in photos if photo.subject_class in settings.face_classes]
     if not wanted or settings.faces is None:
         return
-    pack = FacePack(settings.faces)
+    pack = FacePack(settings.faces, settings.det_size)
     for files in read_photos(wanted):
         name = f"the reference photo of {files.photo.subject_id}"
         if not pack.judge(read_square(files.image, name, resolution)[None]).found[0]:

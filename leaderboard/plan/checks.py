@@ -23,7 +23,7 @@ from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from metrics.gallery import SubjectPhotos
 from metrics.judges import Observation
-from networks.face_analysis import recognises_faces
+from networks.face_files import recognises_faces
 from networks.fingerprints import resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
 from networks.subject_tensors import missing_subjects, subjects_of
@@ -156,10 +156,10 @@ def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:
     """
     texts = [pair for part in ("model", "data") for pair in _texts(part, run.config.get(part))]
     found = {}
-    for judge, source in vars(judges).items():
+    for judge, source in judges.sources.items():
         for key, text in texts:
             apart = judge in _FACE_JUDGES and key.rpartition(".")[2] in _FIND_ONLY
-            if source and not apart and _shared(judge, source, text):
+            if not apart and _shared(judge, source, text):
                 found[judge] = key.replace(".init_args", "")
                 break
     return found
