@@ -29,7 +29,7 @@ class _Movable:
 class PairBatch(_Movable):
     """Cross-view training pairs: generate ``target`` of a subject, given a ``reference`` of the same subject.
 
-    Target and reference differ in pose and in background.
+    Target and reference differ in pose and in background, as far as these are known.
     """
 
     sample_ids: tuple[str, ...]
@@ -96,7 +96,7 @@ class FactorBatch(_Movable):
 
 @dataclass(frozen=True)
 class SubjectBatch(_Movable):
-    """One optimisation step of several subjects, each from its one reference photo: a row per subject.
+    """One optimisation step of several subjects, each from a reference photo of its own: a row per subject.
 
     The subjects of a group are optimised together from step 0 to the last one. Under several processes each has a share
     of the group, which may be empty. Everything random in a row is keyed by its subject, so the other rows do not

@@ -66,7 +66,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         drops: Shares of samples that are trained without identity, text or both.
         subjects: Train on these subjects of the training split only; with ``enrolment``, enrol these of any split
             (otherwise all of the test split).
-        enrolment: Optimise per subject, from its one reference photo, instead of training on pairs.
+        enrolment: Optimise per subject, from its reference photos, instead of training on pairs.
         validation: The grid of prompts and subjects; without prompts there is no validation.
         seed: Decides order, references, timesteps, noise and drops.
         num_workers: Loader processes; features come from memory maps, so 0 is enough.
@@ -161,7 +161,10 @@ class SpotDiff10kDataModule(LightningDataModule):
                 count=self._processes.count,
             )
         )
-        self._fill([*training, *(photo for photo in own if photo not in training)])
+        training = [*training, *(photo for photo in own if photo not in training)]
+        self.features.check_photos(self._names, [*training, *self._validation.references.values()])
+        self.features.check_photos(self._stage_features, training)
+        self._fill(training)
         context.release()
 
     def _training_batches(self, data: TrainingData) -> tuple[Stream, int]:
@@ -251,7 +254,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         return self._validation.subject_photos(self._resolution)
 
     def validation_held_out(self) -> dict[str, NDArray[np.uint8]]:
-        """Held-out photos (K, H, W, 3) RGB of each validation subject: other pose and background than its reference."""
+        """Held-out photos (K, H, W, 3) RGB of each validation subject."""
         return {subject.id: subject.held_out for subject in self.validation_photos()}
 
     def validation_requests(self) -> list[Request]:
@@ -285,7 +288,7 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     def _training_photos(self) -> list[Photo]:
         if self.enrolment:
-            return list(self.enrolment.references.values())
+            return self.enrolment.every_photo
         photos = self.photos["train"]
         if not photos:
             raise LikenessError(f"the training split of {self._source!r} is empty (column `split`)")

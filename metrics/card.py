@@ -12,7 +12,7 @@ from networks.face_detectors import SCORE_THRESHOLD
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 from networks.image_backbone import POOLINGS, pooling_of
 
-GROUPS = ("summary", "identity", "text", "image", "diversity", "distribution", "leakage")
+GROUPS = ("summary", "identity", "subject", "text", "image", "diversity", "distribution", "leakage")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class MetricCard:
     hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values where
     they are bounded, ``source`` says who defined the metric. ``title`` and ``group`` (one of ``GROUPS``) are how tables
     name and sort it; ``headline`` columns are those of a narrow table, ``by_class`` ones are read by prompt class.
+    ``guards`` are columns of copy-paste: an entry that copies its reference by one of them is no better for a high
+    value in this column, and gets no mark there.
     ``licence`` is that of the network, where that is known; ``caution`` says, after the semicolon that ends ``about``,
     what to know before the numbers are read.
     """
@@ -41,6 +43,7 @@ class MetricCard:
     about: str
     headline: bool = False
     by_class: bool = False
+    guards: Sequence[str] = ()
     licence: str = ""
     caution: str = ""
 

@@ -1,9 +1,9 @@
 """A cache of frozen-encoder outputs that cannot be stale.
 
-An entry is found by the SHA-256 of what was encoded, in a folder named after the fingerprint of what encoded it,
-so another image or another encoder simply does not find it. Entries lie in safetensors shards that are only
-ever added, each written whole or not at all, and read through memory maps. A shard's checksum covers its keys
-and its values; a shard that fails it is set aside and its entries count as missing.
+An entry is found by the SHA-256 of what was encoded, in a folder named after the fingerprint of what encoded it and the
+way in which images are read, so another image or another encoder simply does not find it. Entries lie in safetensors
+shards that are only ever added, each written whole or not at all, and read through memory maps. A shard's checksum
+covers its keys and its values; a shard that fails it is set aside and its entries count as missing.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
+from datamodules.image_io import READING
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ class FeatureCache:
     """
 
     def __init__(self, root: Path, name: str, fingerprint: str) -> None:
-        self.folder = root / f"{name}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:20]}"
+        made = f"{fingerprint}/images read by {READING}"
+        self.folder = root / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:20]}"
         self.name = name
         self._shards: dict[Path, Tensor] = {}
         self._damaged: set[Path] = set()

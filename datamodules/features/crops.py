@@ -10,8 +10,9 @@ from contracts.errors import LikenessError
 from datamodules.face_crops import VERSION as FACE_CROPS
 from datamodules.face_crops import Portrait, head_mask, portrait_from_file, portrait_of
 from datamodules.features.cache import content_key
-from datamodules.image_io import read_square, read_square_mask, square_mask
+from datamodules.image_io import read_square, square_mask
 from datamodules.index import Photo, PhotoFiles
+from datamodules.masks import square_person_mask
 from networks.face_alignment import VERSION as ALIGNER
 
 
@@ -43,28 +44,30 @@ class Crop(ABC):
 class Square(Crop):
     """The central square of the image, (side, side, 3) RGB uint8."""
 
-    version = "central square, Lanczos"  # it stands in fingerprints: change it when image_io.py changes
+    version = "central square, Lanczos"  # it stands in fingerprints
 
     def key(self, photo: Photo) -> str:
         return photo.sha256
 
     def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
-        return read_square(files.image, f"image {files.photo.id}", side)
+        return read_square(files.image, files.photo.called, side)
 
     def of_file(self, data: bytes, name: str, side: int) -> NDArray[np.uint8]:
         return read_square(data, name, side)
 
 
 class SquareMask(Crop):
-    """The central square of the person's mask, (side, side) uint8, 255 on the person."""
+    """The central square of the person's mask, (side, side) uint8, 255 on the person, and everywhere where the mask is
+    not known."""
 
     version = Square.version
 
     def key(self, photo: Photo) -> str:
-        return photo.mask_sha256
+        return photo.person_sha256
 
     def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
-        return read_square_mask(files.mask, f"the mask of image {files.photo.id}", side)
+        mask = square_person_mask(files, side)
+        return np.full((side, side), 255, np.uint8) if mask is None else mask
 
 
 class HeadMask(Crop):

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
-from datamodules.image_io import open_image
+from datamodules.image_io import WRITER, open_image
 
 
 def write_image(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, object]) -> None:
@@ -24,11 +24,21 @@ def write_image(path: Path, image: NDArray[np.uint8], provenance: Mapping[str, o
 def encode_image(image: NDArray[np.uint8], provenance: Mapping[str, object]) -> bytes:
     """The bytes of such a file."""
     text = PngInfo()
-    text.add_text("Software", "Likeness")
+    text.add_text("Software", WRITER)
     text.add_itxt("Likeness", json.dumps(provenance, ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()
+
+
+def read_provenance(path: Path) -> dict[str, object]:
+    """What an image file says of how it was made; empty where it says nothing, or is no such file."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            found = json.loads(image.info.get("Likeness", "{}"))
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def image_bytes(path: Path) -> bytes:

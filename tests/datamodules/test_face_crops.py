@@ -54,7 +54,7 @@ def test_the_background_is_white_and_the_face_is_as_it_was(pictures: list[PhotoF
 def test_a_cut_out_file_is_a_photo_with_its_mask(pictures: list[PhotoFiles]) -> None:
     image, mask = pixels(pictures[0])
     portrait = portrait_from_file(png(np.dstack([image, mask])), "me")
-    assert np.array_equal(portrait.pixels, image) and portrait.landmarks is None
+    assert np.array_equal(portrait.pixels, np.where(mask[..., None] > 0, image, 255)) and portrait.landmarks is None
     assert portrait.mask is not None and np.array_equal(portrait.mask, mask)
     assert portrait_from_file(png(image), "me").mask is None
 
