@@ -15,6 +15,7 @@ from torch import Tensor
 
 from contracts.prompts import plain_prompt
 from contracts.records import Request
+from contracts.settings import DETECTION_SIDES
 from metrics.functional.identity import gallery_similarity
 from metrics.functional.leakage import fit_pose_reader
 from metrics.gallery import NO_BACKGROUND, Gallery, SubjectPhotos
@@ -55,6 +56,7 @@ class Judges:
         second_faces: Face pack whose recogniser gives a second opinion on the same faces.
         image_backbone: A further image network, DINO for instance.
         lpips: File with the weights of LPIPS.
+        det_size: Sides in pixels at which the first pack looks for faces.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class Judges:
         second_faces: str | None = None,
         image_backbone: str | None = None,
         lpips: str | None = None,
+        det_size: int | Sequence[int] = DETECTION_SIDES,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.faces = FacePack(faces)
+        self.faces = FacePack(faces, det_size)
         self.clip = ClipJudge(clip).to(device)
         self.second = FacePack(second_faces) if second_faces else None
         self.image = ImageBackbone(image_backbone).to(device) if image_backbone else None
@@ -245,13 +248,13 @@ class JudgedImages:
         """Cosine (B,) of a view to the reference photo's."""
         return gallery_similarity(self.features(name), self.references(name))
 
-    def face_photos(self) -> Tensor:
-        """Face embeddings (B, K, D) of the held-out photos; rows of zeros fill short galleries up and are no photos."""
-        most = max(len(gallery.held_out["faces"]) for gallery in self.galleries)
-        width = self.seen.features["faces"].shape[1]
+    def held_out(self, name: str) -> Tensor:
+        """The same view of the held-out photos (B, K, D); rows of zeros fill short galleries up and are no photos."""
+        most = max(len(gallery.held_out[name]) for gallery in self.galleries)
+        width = self.seen.features[name].shape[1]
         photos = np.zeros((len(self.galleries), most, width), np.float32)
         for row, gallery in zip(photos, self.galleries, strict=True):
-            row[: len(gallery.held_out["faces"])] = gallery.held_out["faces"]
+            row[: len(gallery.held_out[name])] = gallery.held_out[name]
         return torch.from_numpy(photos)
 
 

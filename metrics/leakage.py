@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.base import Metric
+from metrics.base import PEOPLE, Metric
 from metrics.functional.leakage import background_copied, background_leakage, landmark_shape, pose_leakage
 from metrics.judges import JudgedImages, where
 
@@ -20,6 +20,7 @@ class BackgroundLeakage(Metric):
     judge = "clip"
     rule = f"cos(own-reference)-cos(other-references)|{_HIDDEN}"
     about = "how much nearer the background is to the reference's than to those of other subjects' references"
+    kinds = PEOPLE
     needs = frozenset({"image", "reference", "region"})
     higher_is_better = False
     low = -2.0
@@ -42,7 +43,8 @@ class BackgroundCopied(Metric):
     judge = "clip"
     rule = f"nearest-class-mean|{_HIDDEN}|not-asked-for"
     about = "share of images before the background of the reference, of prompts that do not ask for it"
-    needs = frozenset({"image", "prompt", "reference", "region"})
+    kinds = PEOPLE
+    needs = frozenset({"image", "prompt", "reference", "region", "backgrounds"})
     higher_is_better = False
     low = 0.0
     high = 1.0
@@ -64,7 +66,8 @@ class PoseLeakage(Metric):
     judge = "faces"
     rule = "1-angle/45|ridge-on-landmarks|known-reference-pose|found-only"
     about = "1 is the head pose of the reference, 0 is 45 degrees or more away from it"
-    needs = frozenset({"image", "reference"})
+    kinds = PEOPLE
+    needs = frozenset({"image", "reference", "poses"})
     higher_is_better = False
     low = 0.0
     high = 1.0

@@ -23,6 +23,8 @@ from metrics.base import Floats, Ratio, Rows
 from metrics.derived import DerivedMetric
 from metrics.registry import METRICS
 
+FEW = 5
+"""From so many subjects on there are intervals and tests. Fewer say too little about subjects that were not asked."""
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05  # adjusted p at or below it tells two entries apart
 RESAMPLES = 9_999
@@ -48,6 +50,7 @@ class RecordTable:
         self._samples = samples
         self._subject = np.array([order[record.subject] for record in records], np.int64)
         self._group = np.array([groups[record.subject, record.prompt_id] for record in records], np.int64)
+        self._there = np.array([not record.missing for record in records], bool)
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
     def rows(self, name: str) -> Rows:
@@ -57,8 +60,10 @@ class RecordTable:
             LikenessError: a record lacks the metric's score or feature.
         """
         feature = METRICS[name].feature
-        values = self._features(feature) if feature else self._scores(name)
-        return Rows(values, self._subject, self._group, self._subjects, self._samples)
+        if not feature:
+            return Rows(self._scores(name), self._subject, self._group, self._subjects, self._samples)
+        there = self._there
+        return Rows(self._features(feature), self._subject[there], self._group[there], self._subjects, self._samples)
 
     def columns(self, names: Collection[str]) -> dict[str, Ratio]:
         """The metrics among ``names`` that have a value by subject."""
@@ -88,7 +93,8 @@ class RecordTable:
     def _features(self, name: str) -> NDArray[np.float32]:
         if name not in self._vectors:
             try:
-                self._vectors[name] = decode_vectors([record.features[name] for record in self.records])
+                found = [record.features[name] for record in self.records if not record.missing]
+                self._vectors[name] = decode_vectors(found)
             except (KeyError, TypeError, ValueError) as error:
                 raise LikenessError(f"a record has no readable feature {name}: run `--stage score` again") from error
         return self._vectors[name]
@@ -97,7 +103,8 @@ class RecordTable:
 def counts(records: Sequence[Record]) -> dict[str, int]:
     """What went wrong, or might have, in images: a face that is missing, several, one colour, a prompt cut short."""
     return {
-        "images": len(records),
+        "images": sum(not record.missing for record in records),
+        "missing": sum(record.missing for record in records),
         "without_face": sum(record.face_missed for record in records),
         "several_faces": sum(int(record.details["faces"] or 0) > 1 for record in records),
         "blank": sum(bool(record.details["blank"]) for record in records),
@@ -109,7 +116,7 @@ def counts(records: Sequence[Record]) -> dict[str, int]:
 class Comparison:
     """Two entries paired by subject: mean ``difference`` with its 95 % interval, two-sided ``p``, ``n`` subjects.
 
-    What cannot be known, with no subject in common or only one, is ``None``.
+    What cannot be known is ``None``: the difference without a subject in common, the rest below ``FEW`` of them.
     """
 
     difference: float | None
@@ -125,28 +132,28 @@ def ratio_interval(column: Ratio) -> Interval:
 
 
 def derived_interval(metric: DerivedMetric, ours: Ratio, floor: Ratio, ceiling: Ratio) -> Interval:
-    """The value and interval of a derived metric; subjects are resampled jointly in all three."""
+    """The value and interval of a derived metric, over the subjects that all three have; they are resampled jointly."""
     return _bootstrap(metric.statistic, ours, floor, ceiling)
 
 
-def _bootstrap(statistic: Callable[..., Floats], first: Ratio, *others: Ratio) -> Interval:
-    """A function of columns with its 95 % bootstrap interval over subjects, which are resampled jointly.
+def _bootstrap(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
+    """A function of columns with its 95 % bootstrap interval over the subjects that all of them have.
 
-    Resamples are drawn as weights, so all columns of a table share one matrix and cost a product each;
-    ``scipy.stats.bootstrap`` would gather anew for each.
+    Subjects are resampled jointly. Resamples are drawn as weights, so all columns of a table share one matrix and cost
+    a product each; ``scipy.stats.bootstrap`` would gather anew for each.
 
     Returns:
-        The value is ``None`` where it is undefined (nothing was detected); the bounds are ``None`` for fewer than two
-        subjects, or where some resample leaves the statistic undefined.
+        The value is ``None`` where it is undefined (nothing was detected); the bounds are ``None`` for fewer than
+        ``FEW`` subjects, or where some resample leaves the statistic undefined.
     """
-    kept = first.denominator != 0
+    kept = np.all([ratio.denominator != 0 for ratio in ratios], axis=0)
     n = int(kept.sum())
-    columns = [(c.numerator[kept], c.denominator[kept]) for c in (first, *others)]
+    columns = [(c.numerator[kept], c.denominator[kept]) for c in ratios]
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(*(np.asarray(top.sum() / bottom.sum()) for top, bottom in columns)))
         if not np.isfinite(value):
             return Interval(None, None, None, n)
-        if n < 2:
+        if n < FEW:
             return Interval(value, None, None, n)
         resampled = statistic(
             *(_resampled_sum(top.tobytes()) / _resampled_sum(bottom.tobytes()) for top, bottom in columns)
@@ -194,8 +201,8 @@ def compare(a: Ratio, b: Ratio) -> Comparison:
         return Comparison(None, None, None, None, 0)
     gaps = first - second
     difference = float(gaps.mean())
-    if n == 1:
-        return Comparison(difference, None, None, None, 1)
+    if n < FEW:
+        return Comparison(difference, None, None, None, n)
     if np.ptp(gaps) <= 1e-12 * max(1.0, abs(difference)):  # no spread, for which t is not defined
         return Comparison(difference, difference, difference, float(abs(difference) <= 1e-12), n)
     found = scipy.stats.ttest_rel(first, second)

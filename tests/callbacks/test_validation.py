@@ -12,6 +12,7 @@ from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
 from contracts.records import Request
+from contracts.settings import JudgeSettings
 from metrics.gallery import SubjectPhotos
 from metrics.judges import JudgedImages
 from metrics.registry import METRICS
@@ -23,7 +24,7 @@ DARK = 5  # the tiny detector finds nothing there
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> ValidationScores:
     root: Path = tmp_path_factory.mktemp("judges")
-    made = ValidationScores(str(tiny_faces(root / "faces")), str(tiny_clip(root / "clip")))
+    made = ValidationScores(JudgeSettings(str(tiny_faces(root / "faces")), str(tiny_clip(root / "clip"))))
     made.setup(None, None, "fit")  # type: ignore[arg-type]
     return made
 
@@ -50,7 +51,8 @@ def photos(name: str, noun: str, held_out: list[int]) -> SubjectPhotos:
     count = len(pixels)
     poses = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
     places = np.arange(count) % 2
-    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, places, ("",) * count, has_face=noun != "hat")
+    texts = ("in a forest",) * count
+    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, places, texts, has_face=noun != "hat")
 
 
 def validate(scores: ValidationScores, requests: list[str], levels: list[int]) -> dict[str, torch.Tensor]:
@@ -85,7 +87,7 @@ def test_an_object_is_judged_by_its_prompt_and_has_no_identity(scores: Validatio
     assert beside_an_object["val/clip_t"] != alone["val/clip_t"], "a hat is read as a hat"
     start(scores, {"h1": [DARK]}, {"h1": "hat"})
     of_objects = validate(scores, ["h1.v00.00"], [120])
-    assert "val/clip_t" in of_objects and "val/clip_i" in of_objects
+    assert {"val/clip_t", "val/clip_i", "val/subject_likeness"} <= of_objects.keys()
     assert not any(METRICS[name.removeprefix("val/")].group == "identity" for name in of_objects)
 
 
@@ -110,7 +112,7 @@ def test_every_metric_of_single_images_is_logged_as_the_leaderboard_would_score_
     single = [
         metric
         for metric in METRICS.values()
-        if metric.judge in ("faces", "clip") and not metric.needs & {"samples", "photos"}
+        if metric.judge in ("faces", "clip") and "people" in metric.kinds and not metric.needs & {"samples", "photos"}
     ]
     assert logged.keys() == {f"val/{metric.name}" for metric in single}
     for metric in single:

@@ -22,8 +22,7 @@ from metrics.gallery import Gallery, SubjectPhotos
 from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
 from metrics.registry import METRICS
-from networks.face_analysis import DETECTION_SIDE
-from pocket.models.paths import CLIP, FACES_A, FACES_B
+from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import render
 from tests.helpers.tiny import random_lpips, tiny_vit
@@ -45,7 +44,7 @@ def photos(person: int) -> SubjectPhotos:
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:
-    return Judges(str(FACES_B), str(CLIP), str(FACES_A))
+    return Judges(str(FACES_B), str(CLIP), str(FACES_A), det_size=DET_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def scores_of(
     galleries: list[Gallery],
     texts: list[str] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The score of every image (B,) by each metric of single images that has its judge here."""
+    """The score of every image (B,) by each metric of single images of people that has its judge here."""
     texts = texts or [""] * len(images)
     requests = [Request(f"s{i}", "p", text, "scene", 0) for i, text in enumerate(texts)]
     nouns = {request.subject: "person" for request in requests}
@@ -84,7 +83,7 @@ def scores_of(
 
 def _measured(metric: Metric, judges: Judges) -> bool:
     there = {"faces": True, "clip": True, "second_faces": judges.second, "image_backbone": judges.image}
-    return not metric.feature and bool(there.get(metric.judge, judges.lpips))
+    return not metric.feature and "people" in metric.kinds and bool(there.get(metric.judge, judges.lpips))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_identity_is_insightfaces_own(judges: Judges, galleries: list[Gallery], 
     from insightface.app import FaceAnalysis
 
     app = FaceAnalysis(name=str(FACES_B), providers=["CPUExecutionProvider"])
-    app.prepare(ctx_id=0, det_size=(DETECTION_SIDE, DETECTION_SIDE))
+    app.prepare(ctx_id=0, det_size=(DET_SIZE, DET_SIZE))
 
     def embed(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         faces = app.get(np.ascontiguousarray(image[..., ::-1]))
