@@ -72,9 +72,7 @@ def choose(photos: Sequence[tuple[Source, Look]], settings: CurationSettings) ->
         else:
             left.setdefault(source.subject, []).append((source, look))
     faces = {
-        subject: [look.embeddings for _, look in found]
-        for subject, found in left.items()
-        if found[0][0].facts.has_face
+        subject: [look.embeddings for _, look in found] for subject, found in left.items() if found[0][0].facts.has_face
     }
     agreements = agree(faces)
     kept: list[Kept] = []
@@ -140,7 +138,12 @@ def _verdict(
         detail = f"agreement {value:.2f}, the subject's photos have {agreement.level:.2f}, the limit is "
         detail += f"{agreement.limit:.2f} by {agreement.by}"
         if len(look.boxes) > 1:
-            return "nobody agrees", f"none of its {len(look.boxes)} faces is that of the other photos: {detail}", None, None
+            return (
+                "nobody agrees",
+                f"none of its {len(look.boxes)} faces is that of the other photos: {detail}",
+                None,
+                None,
+            )
         return "another person", detail, None, None
     return *_small_or_blurred(look, face, settings), face, known
 

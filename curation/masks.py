@@ -41,7 +41,7 @@ def grabcut(crop: NDArray[np.uint8], box: NDArray[np.floating] | None) -> tuple[
         found = _connected((likely & 1) == 1, likely == cv2.GC_FGD)
     except cv2.error:  # one of the two has too few pixels
         found = np.zeros(small.shape[:2], bool)
-    if box is not None and not _plausible(found, person_region(box * factor, *small.shape[:2], TIGHT)):
+    if box is not None and not _plausible(found, person_region(box * factor, len(small), small.shape[1], TIGHT)):
         return person_region(box, height, width, TIGHT), "region"
     if box is None and not 0.02 < found.mean() < 0.9:
         return None
@@ -121,9 +121,9 @@ class Segmenter:
             inside = (found.argmax(axis=0) > 0).astype(np.float32)
         else:
             inside = found.reshape(found.shape[-2:])
-            inside = inside if 0 <= inside.min() and inside.max() <= 1 else 1 / (1 + np.exp(-inside))
+            inside = inside if inside.min() >= 0 and inside.max() <= 1 else 1 / (1 + np.exp(-inside))
         mask = cv2.resize(inside, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.5
-        return mask if box is None else _connected(mask, person_region(box, *crop.shape[:2], _INNER))
+        return mask if box is None else _connected(mask, person_region(box, len(crop), crop.shape[1], _INNER))
 
 
 def _likely(height: int, width: int, box: NDArray[np.floating] | None) -> NDArray[np.uint8]:

@@ -14,9 +14,7 @@ from curation.metadata import ALIASES, Facts, facts_of
 _PICTURES = ("image", "mask")
 
 
-def parquet_photos(
-    shards: Sequence[Path], folder: Path
-) -> Iterator[tuple[str, Facts, RowBytes, RowBytes | None]]:
+def parquet_photos(shards: Sequence[Path], folder: Path) -> Iterator[tuple[str, Facts, RowBytes, RowBytes | None]]:
     """Name, facts, image and mask of each row of the shards.
 
     Raises:

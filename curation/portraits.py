@@ -14,7 +14,7 @@ from PIL import Image
 from contracts.errors import LikenessError
 from curation.backgrounds import without_subject
 from curation.choice import Kept
-from curation.crops import Square, cut, face_square, middle_square
+from curation.crops import Square, cut, middle_square
 from curation.faces import FaceFinder
 from curation.masks import Mask, Segmenter, grabcut
 from curation.pictures import Picture, read_picture
@@ -42,6 +42,8 @@ class Portrait:
     note: str
     """What could not be used, in words."""
     side: int
+    share: float
+    """Of the crop that is the subject, 0 where that is not known."""
     box: NDArray[np.float32] | None
     landmarks: NDArray[np.float32] | None
     background: NDArray[np.float32] | None
@@ -53,9 +55,10 @@ class Portrait:
         known: dict[str, Any] = {
             name: record[name] if record[name].size else None for name in ("box", "landmarks", "background")
         }
-        texts = {name: array_text(record[name]) for name in ("mask_from", "note")}
+        known |= {name: array_text(record[name]) for name in ("mask_from", "note")}
+        known |= {name: record[name].item() for name in ("side", "share")}
         mask = record["mask"].tobytes() or None
-        return cls(record["image"].tobytes(), mask, side=record["side"].item(), **texts, **known)
+        return cls(record["image"].tobytes(), mask, **known)
 
 
 class Cutter:
@@ -89,7 +92,9 @@ class Cutter:
 
     def key(self, kept: Kept) -> str:
         """Everything that the portrait depends on."""
-        face = "" if kept.face is None else kept.look.boxes[kept.face].tobytes() + kept.look.landmarks[kept.face].tobytes()
+        face = (
+            "" if kept.face is None else kept.look.boxes[kept.face].tobytes() + kept.look.landmarks[kept.face].tobytes()
+        )
         mask = kept.source.mask.stamp if kept.source.mask else ""
         return hashlib.sha256(f"{self.fingerprint}/{kept.look.sha256}/{face!r}/{mask}".encode()).hexdigest()
 
@@ -136,6 +141,7 @@ class Cutter:
             "mask_from": text_array(mask_from),
             "note": text_array(note),
             "side": np.array(side),
+            "share": np.array(0.0 if mask is None else mask.mean()),
             "box": np.zeros(0, np.float32) if box is None else box.astype(np.float32),
             "landmarks": np.zeros(0, np.float32) if landmarks is None else landmarks.astype(np.float32),
             "background": np.zeros(0, np.float32),

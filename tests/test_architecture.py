@@ -1,8 +1,8 @@
 """The house's import rule, read from the source: imports go downward only.
 
-train.py  generate.py  evaluate.py
+curate.py  train.py  generate.py  evaluate.py
   tools/
-    leaderboard/
+    curation/  leaderboard/
       callbacks/
         lightning_modules/  datamodules/
           networks/  losses/  metrics/
@@ -31,10 +31,11 @@ MAY_IMPORT = {
     # It trains too: a subject is enrolled before its images are generated.
     "leaderboard": MECHANISMS | {"lightning_modules", "datamodules", "callbacks", "leaderboard", "pocket"},
     "callbacks": MECHANISMS | {"lightning_modules", "datamodules", "callbacks"},
+    "curation": MECHANISMS | {"datamodules", "curation"},
     "tools": MECHANISMS | {"lightning_modules", "datamodules", "leaderboard", "pocket", "tools"},
 }
 FREE = {"pocket", "claims", "performance"}
-COMMANDS = {"train", "generate", "evaluate"}
+COMMANDS = {"curate", "train", "generate", "evaluate"}
 OURS = set(MAY_IMPORT) | FREE | COMMANDS
 NOTHING_IMPORTS = {"claims", "performance", "tools"} | COMMANDS
 """But ``claims``, which train and edit as a user would."""

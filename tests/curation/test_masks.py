@@ -101,7 +101,7 @@ def test_a_segmenter_may_say_how_it_is_normalised(tmp_path: Path) -> None:
 
 def test_a_segmenter_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "no.onnx").write_bytes(b"x")
-    with pytest.raises(LikenessError, match="--segmenter .*no.onnx cannot be read") as caught:
+    with pytest.raises(LikenessError, match=r"--segmenter .*no\.onnx cannot be read") as caught:
         Segmenter(str(tmp_path / "no.onnx"))
     assert "\n" not in str(caught.value)
     with pytest.raises(LikenessError, match="are no numbers"):
