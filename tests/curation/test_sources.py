@@ -166,3 +166,20 @@ def test_a_folder_that_leads_nowhere_is_listed(tmp_path: Path) -> None:
     assert [p.name for p in listing.photos] == ["a/1.jpg", "a/gone.jpg"]
     with pytest.raises(LikenessError, match="it cannot be read"):
         listing.photos[1].image.read()
+
+
+def test_a_dataset_of_the_hub_that_is_in_the_local_cache_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "0123456789" * 4
+    write(
+        tmp_path / "datasets--somebody--photos",
+        {
+            "refs/main": commit,
+            f"snapshots/{commit}/metadata.csv": "file_name,subject\n1.jpg,ann\n",
+            f"snapshots/{commit}/1.jpg": DOT,
+        },
+    )
+    listing = list_photos("somebody/photos", settings())
+    assert [(p.name, p.subject) for p in listing.photos] == [("1.jpg", "ann")]
