@@ -1,6 +1,8 @@
-"""Run methods through one fixed protocol and print the leaderboard.
+"""Run methods through one fixed protocol, rank images of other programs beside them, and print the leaderboard.
 
 python evaluate.py --config configs/evaluation/pocket.yaml --runs runs/spotdiff --output results/pocket
+python evaluate.py --config configs/evaluation/pocket.yaml --stage plan --output results/pocket
+python evaluate.py --config configs/evaluation/pocket.yaml --images theirs=FOLDER --output results/pocket
 python evaluate.py --stage report --output results/pocket
 python evaluate.py --compare spotdiff pidiff --output results/pocket
 python evaluate.py --verify results/pocket
@@ -16,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption, import_methods, methods_of
-from contracts.settings import EvaluationSettings
+from contracts.settings import Contestants, EvaluationSettings
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -24,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 STAGES = {
     "all": ("generate", "score", "report"),
+    "plan": ("plan",),
     "generate": ("generate",),
     "score": ("score",),
     "report": ("report",),
@@ -51,10 +54,29 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
         parser.add_class_arguments(EvaluationSettings)
     parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")
+    parser.add_argument(
+        "--images",
+        type=str,
+        nargs="+",
+        default=[],
+        help="folders of images named by request, each as FOLDER or LABEL=FOLDER; prompt-only=FOLDER is the floor",
+    )
+    parser.add_argument(
+        "--allow_missing",
+        type=float,
+        nargs="?",
+        const=1.0,
+        default=0.0,
+        metavar="SHARE",
+        help="share of the images, 0 to 1, that a folder of --images may lack; any without a number",
+    )
     parser.add_argument("--methods", action=MethodsOption)
     parser.add_argument("--output", type=str | None, default=None, help="results folder, resumed if it exists")
     parser.add_argument(
-        "--stage", choices=list(STAGES), default="all", help="part of the work; cards lists what the columns mean"
+        "--stage",
+        choices=list(STAGES),
+        default="all",
+        help="part of the work; plan writes what images are made from, cards lists what the columns mean",
     )
     parser.add_argument(
         "--compare",
@@ -110,28 +132,31 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
         print(compare_entries(Results(given.output), *given.compare))
         return 0
-    evaluate(settings, given.runs, given.output, STAGES[given.stage])
+    evaluate(settings, Contestants(given.runs, given.images, given.allow_missing), given.output, STAGES[given.stage])
     return 0
 
 
-def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: str, stages: Sequence[str]) -> None:
-    """Run the stages over the results folder; a report needs no settings.
+def evaluate(settings: EvaluationSettings | None, given: Contestants, output: str, stages: Sequence[str]) -> None:
+    """Run the stages over the results folder, which is kept for this command; a report needs no settings.
 
     Raises:
         LikenessError: also where a method's images could not be generated or scored, after the others were done.
     """
     from leaderboard.results.folder import Results
+    from leaderboard.results.lock import FolderLock
 
     results, failures = Results(output), list[str]()
-    if settings is not None and set(stages) & {"generate", "score"}:
-        from leaderboard.evaluation import generate_and_score
+    with FolderLock(results.root) as lock:
+        if settings is not None and set(stages) & {"plan", "generate", "score"}:
+            from leaderboard.evaluation import generate_and_score
 
-        failures = generate_and_score(settings, results, runs, stages)
-    if "report" in stages and _is_first():
-        from leaderboard.report.report import write_report
+            failures = generate_and_score(settings, results, given, stages, lock)
+        if "report" in stages and _is_first():
+            from leaderboard.report.report import write_report
 
-        table, notes = write_report(results)
-        print("\n".join([table, *(f"note: {note}" for note in notes)]))
+            lock.take()
+            table, notes = write_report(results)
+            print("\n".join([table, *(f"note: {note}" for note in notes)]))
     if failures:
         raise LikenessError("; ".join(failures))
 
@@ -178,7 +203,7 @@ def _is_first() -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 1 where
+    """Run the command and return its exit code: 0, or 2 after a line about each mistake of the user, or 1 where
     ``--verify`` found something wrong."""
     arguments = with_default(sys.argv[1:] if arguments is None else arguments)
     configured = needs_settings(arguments)
@@ -193,7 +218,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ArgumentError, LikenessError) as error:
         if _is_first():
             known = ["methods", *(action.dest for action in make_parser()._actions)]
-            print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
+            lines = str(error).splitlines() if isinstance(error, LikenessError) else [str(error)]
+            for line in lines:
+                print(f"error: {with_suggestion(line, known)}", file=sys.stderr)
         return 2
 
 

@@ -1,8 +1,34 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and how several of them are told in one list."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class LikenessError(Exception):
     """Something the user can mend: one line that names the key, file or rank and says what to do.
 
-    The commands print it as ``error: MESSAGE`` without a traceback and exit with code 2.
+    The commands print it as ``error: MESSAGE`` without a traceback and exit with code 2. The message of
+    :meth:`Problems.tell` is a line for each thing, and each is printed so.
     """
+
+
+class Problems:
+    """What several steps find wrong, told in one list instead of one by one."""
+
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.lines = list(lines)
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """What ``step`` returns; ``None`` where it raised a :class:`LikenessError`, whose lines are kept."""
+        try:
+            return step()
+        except LikenessError as error:
+            self.lines += str(error).splitlines()
+            return None
+
+    def tell(self) -> None:
+        """Raise :class:`LikenessError` with every line once, if there is one."""
+        if self.lines:
+            raise LikenessError("\n".join(dict.fromkeys(self.lines)))

@@ -23,6 +23,22 @@ class Prompt:
     id: str
     prompt_class: str
     text: str
+    nouns: tuple[str, ...] = ()
+    """Class nouns of the subjects that it is for; empty for all."""
+
+    def is_for(self, subject: str, noun: str) -> bool:
+        """Whether it is generated for a subject with this class noun: one whom it names beside the own subject would be
+        in the image twice."""
+        return subject not in further_subjects(self.text) and (not self.nouns or noun in self.nouns)
+
+    def to_json(self) -> dict:
+        """All fields, but for a prompt that is for all subjects no class nouns."""
+        return {name: value for name, value in asdict(self).items() if name != "nouns" or value}
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> "Prompt":
+        """The inverse of :meth:`to_json`."""
+        return cls(**{**data, "nouns": tuple(data.get("nouns", ()))})
 
 
 @dataclass(frozen=True)
@@ -43,12 +59,14 @@ class Protocol:
     resolution: int
     """Side of an image in pixels."""
     seed: int
-    backbone: str
-    """Fingerprint of the base model."""
+    backbone: str | None
+    """Fingerprint of the base model; ``None`` where the images are made elsewhere, whatever by."""
     photos: str
     """SHA-256 over the pixels of every reference and held-out photo."""
     metrics: Mapping[str, str]
     """Version string by metric name; they hold the judges' fingerprints."""
+    negative_prompt: str | None = None
+    """What guidance leads away from; ``None`` is the empty text."""
     limit: int | None = None
     """Generate only so many images per entry, for a quick look; such a protocol has a hash of its own."""
     copy_limit: float = COPY_LIMIT
@@ -59,7 +77,7 @@ class Protocol:
     def requests(self) -> tuple[Request, ...]:
         """Every image to generate, subject by subject, prompt by prompt, sample by sample.
 
-        A prompt that names a further subject is not generated for that one, who would be in it twice.
+        A prompt is left out for the subjects that it is not for (:meth:`Prompt.is_for`).
 
         With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
         subjects and many prompts. All samples of a prompt are taken before the next prompt's first, so only the last
@@ -70,9 +88,9 @@ class Protocol:
                 ((p - s) % len(self.prompts), s, sample),
                 Request(subject, prompt.id, prompt.text, prompt.prompt_class, sample),
             )
-            for s, subject in enumerate(self.subjects)
+            for s, (subject, noun) in enumerate(self.subjects.items())
             for p, prompt in enumerate(self.prompts)
-            if subject not in further_subjects(prompt.text)
+            if prompt.is_for(subject, noun)
             for sample in range(self.samples)
         ]
         taken = {turn for turn, _ in sorted(every, key=lambda pair: pair[0])[: self.limit]}
@@ -80,13 +98,16 @@ class Protocol:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of the SHA-256 over the canonical JSON of all fields but a limit that is not set."""
-        decided = {name: value for name, value in asdict(self).items() if value is not None}
+        """16 hex digits of the SHA-256 over the canonical JSON of all fields but those that are not set."""
+        decided = {name: value for name, value in self._fields().items() if value is not None}
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_json(self) -> dict:
-        return {"hash": self.hash, **asdict(self)}
+        return {"hash": self.hash, **self._fields()}
+
+    def _fields(self) -> dict:
+        return {**asdict(self), "prompts": [prompt.to_json() for prompt in self.prompts]}
 
     @classmethod
     def from_json(cls, data: Mapping) -> "Protocol":
@@ -95,7 +116,7 @@ class Protocol:
             found = {name: value for name, value in data.items() if name != "hash"}
             if absent := {field.name for field in fields(cls)} - found.keys():
                 raise KeyError(f"there is no {min(absent)}")
-            protocol = cls(**{**found, "prompts": tuple(Prompt(**prompt) for prompt in found["prompts"])})
+            protocol = cls(**{**found, "prompts": tuple(map(Prompt.from_json, found["prompts"]))})
         except (AttributeError, KeyError, TypeError) as error:
             raise LikenessError(
                 f"protocol.json is damaged or was written by another version of Likeness: {error}"
@@ -106,8 +127,8 @@ class Protocol:
 
 
 def prompts_hash(prompts: Sequence[Prompt]) -> str:
-    """SHA-256 over ids, classes and texts in their order; what stands for the subject in the file does not matter."""
-    text = json.dumps([asdict(prompt) for prompt in prompts], separators=(",", ":"), ensure_ascii=True)
+    """SHA-256 over what prompts say, in their order; what stands for the subject in the file does not matter."""
+    text = json.dumps([prompt.to_json() for prompt in prompts], separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -46,9 +46,14 @@ class Record:
         return bool(self.details.get("subject_has_face", True))
 
     @property
+    def missing(self) -> bool:
+        """Whether there is no image, as may be allowed where images were made elsewhere."""
+        return bool(self.details.get("missing", False))
+
+    @property
     def face_missed(self) -> bool:
         """Whether no face was found in an image of a subject that has one."""
-        return self.has_face and not self.details["faces"]
+        return self.has_face and not self.missing and not self.details["faces"]
 
     def to_json(self) -> dict:
         return asdict(self)

@@ -1,6 +1,20 @@
 """What an evaluation is configured by. Light on purpose: the command reads these before it loads anything heavy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from contracts.errors import LikenessError
+
+DETECTION_SIDES = (128, 640)
+"""Sides of the square that an image is fitted into for face detection, in pixels: insightface's own two."""
+
+
+def detection_sides(given: int | Sequence[int], key: str) -> tuple[int, ...]:
+    """The sides in ascending order, from one number or several; raises ``LikenessError`` that names ``key``."""
+    sides = [given] if isinstance(given, int) else list(given)
+    if not sides or any(type(side) is not int or side <= 0 or side % 32 for side in sides):
+        raise LikenessError(f"{key} is {given}: give one or more positive multiples of 32, such as [128, 640]")
+    return tuple(sorted(set(sides)))
 
 
 @dataclass
@@ -8,30 +22,35 @@ class ProtocolSettings:
     """The fixed list of requests and how they are generated.
 
     Args:
-        prompts: YAML file with prompts, see ``configs/prompts``.
-        backbone: Folder (or hub name) of the base model that every method was trained on.
+        prompts: YAML file with prompts, see ``configs/prompts``; or DreamBench's ``prompts_and_classes.txt``.
+        backbone: Folder (or hub name) of the base model that every method was trained on; null where all images are
+            made elsewhere.
         resolution: Side of a generated image in pixels.
         dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
-        subjects: How many test subjects to take, in sorted order, or their names.
+        subjects: How many test subjects to take, in sorted order, or their names; null for all.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
+        live: Class nouns whose subjects get the live subjects' prompts of ``prompts_and_classes.txt``.
         samples: Images per subject and prompt.
         sampler: Name of the sampler.
         steps: Sampler steps.
         guidance: Classifier-free guidance scale.
         seed: Start of every noise key.
+        negative_prompt: What guidance leads away from, instead of the empty text.
     """
 
     prompts: str
-    backbone: str
+    backbone: str | None
     resolution: int
     dataset: str = "pocket10k"
-    subjects: int | list[str] = 12
+    subjects: int | list[str] | None = 12
     faceless: list[str] = field(default_factory=list)
+    live: list[str] = field(default_factory=list)
     samples: int = 2
     sampler: str = "dpm-solver++"
     steps: int = 12
     guidance: float = 3.0
     seed: int = 0
+    negative_prompt: str | None = None
 
 
 @dataclass
@@ -44,6 +63,8 @@ class JudgeSettings:
         second_faces: Face pack for a second opinion on the faces that the first one found.
         image_backbone: Folder of an image model in the form of transformers, such as DINO, for likeness of images.
         lpips: File with LPIPS weights, for the distance between samples.
+        det_size: Sides in pixels at which faces are looked for: small ones are seen at the large side only, and one
+            that fills the frame at the small side.
     """
 
     faces: str
@@ -51,6 +72,19 @@ class JudgeSettings:
     second_faces: str | None = None
     image_backbone: str | None = None
     lpips: str | None = None
+    det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
+
+    def __post_init__(self) -> None:
+        detection_sides(self.det_size, "judges.det_size")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each network lies that is configured, by its key."""
+        return {key: source for key, source in vars(self).items() if key != "det_size" and source}
+
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""What methods generate in. Weights stay in float32, so none of Lightning's other choices fits them."""
 
 
 @dataclass
@@ -62,7 +96,7 @@ class ProcessSettings:
         accelerator: Kind of device.
         strategy: How processes start; ``auto`` forks on a CPU.
         num_nodes: Machines.
-        precision: Numbers that the networks compute in.
+        precision: Numbers that the networks compute in, one of ``PRECISIONS``.
     """
 
     devices: int | str = 1
@@ -70,6 +104,21 @@ class ProcessSettings:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: str = "32-true"
+
+
+@dataclass
+class Contestants:
+    """Who takes part in an evaluation, beside floor and ceiling.
+
+    Args:
+        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
+        images: Folders of images that another program made, likewise.
+        allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
+    """
+
+    runs: Sequence[str] = ()
+    images: Sequence[str] = ()
+    allow_missing: float = 0.0
 
 
 @dataclass
@@ -86,3 +135,42 @@ class EvaluationSettings:
     trainer: ProcessSettings = field(default_factory=ProcessSettings)
     batch_size: int = 16
     limit: int | None = None
+
+
+@dataclass
+class GenerationSettings:
+    """How ``generate.py`` generates images, of whatever subjects and by whatever runs.
+
+    Args:
+        samples: Images per subject and prompt.
+        seed: Start of every noise key; the same seed gives the same images.
+        sampler: Name of the sampler.
+        steps: Sampler steps.
+        guidance: Classifier-free guidance scale.
+        negative_prompt: What guidance leads away from, instead of the empty text.
+        scale: Strength of the identity, instead of each run's own; 0 is the base model.
+        enrol_steps: Steps to enrol a subject with, where a method optimises per subject, instead of the run's own.
+        backbone: Folder or hub name of the base model, where it is not the one that the run names.
+        batch_size: Images per batch.
+        device: Kind of device: auto, cpu, cuda or mps.
+        precision: Numbers that the networks compute in.
+    """
+
+    samples: int = 4
+    seed: int = 0
+    sampler: str = "dpm-solver++"
+    steps: int = 12
+    guidance: float = 3.0
+    negative_prompt: str | None = None
+    scale: float | None = None
+    enrol_steps: int | None = None
+    backbone: str | None = None
+    batch_size: int = 16
+    device: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch_size", "enrol_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LikenessError(f"--{name} is {value}, it must be at least 1")

@@ -18,6 +18,11 @@ TIMED_PHOTOS = 16
 """At most so many photos are timed."""
 
 
+def noise_key(seed: int, request_id: str) -> tuple[object, ...]:
+    """What names the noise of a request's image under a protocol's seed."""
+    return "request", seed, request_id
+
+
 class RequestLoader:
     """Request batches, in the order of the requests given; ``reference_keys`` are those of each subject's reference
     photo by feature.
@@ -59,7 +64,7 @@ class RequestLoader:
             request_ids=[request.id for request in requests],
             subjects=[request.subject for request in requests],
             prompts=[request.prompt for request in requests],
-            noise_keys=[("request", self._seed, request.id) for request in requests],
+            noise_keys=[noise_key(self._seed, request.id) for request in requests],
             latent_shape=self._features.context.latent_shape,
             text_states=self._features.of_texts(texts),
             reference={

@@ -18,12 +18,12 @@ from metrics.gallery import NO_BACKGROUND, SubjectPhotos
 
 
 def load_subjects(
-    dataset: str, wanted: int | Sequence[str], resolution: int, faceless: Collection[str] = ()
+    dataset: str, wanted: int | Sequence[str] | None, resolution: int, faceless: Collection[str] = ()
 ) -> list[SubjectPhotos]:
     """Test subjects of a dataset, in sorted order.
 
     Args:
-        wanted: How many to take, or their names.
+        wanted: How many to take, or their names; ``None`` for all.
         resolution: Side of the photos in pixels.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
 
@@ -80,8 +80,20 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
     return None if np.isnan(boxes).all() else boxes
 
 
-def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[str]:
+def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where
+    it is known, else (side, side, 3).
+
+    Raises:
+        LikenessError: the photo cannot be read.
+    """
+    (files,) = read_photos([reference_of(photos)])
+    return _subject("", [files], resolution).cut_out
+
+
+def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) -> list[str]:
     names = sorted(groups)
+    wanted = max(1, len(names)) if wanted is None else wanted
     if isinstance(wanted, int):
         if not 1 <= wanted <= len(names):
             raise LikenessError(f"protocol.subjects asks for {wanted} test subjects, the dataset has {len(names)}")

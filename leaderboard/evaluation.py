@@ -1,14 +1,14 @@
 """The stages that generate and judge, over one results folder, in any number of processes."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 
 from lightning.fabric import Fabric
 
 from contracts.errors import LikenessError
-from contracts.settings import EvaluationSettings
+from contracts.settings import Contestants, EvaluationSettings
+from datamodules.features.registry import Settings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import (
     Generator,
@@ -18,18 +18,22 @@ from leaderboard.generate.generation import (
     generate,
     trained_features,
 )
-from leaderboard.plan.checks import own_judges
-from leaderboard.plan.plan import CEILING, FLOOR, RunEntry, find_runs, make_plan
+from leaderboard.images.requests_file import NAME as REQUESTS
+from leaderboard.plan.entries import CEILING, FLOOR
+from leaderboard.plan.missing import Entrants, find_entrants
+from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
+from leaderboard.results.lock import FolderLock
 from leaderboard.score.scoring import load_judges, score
+from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
 
 
 def generate_and_score(
-    settings: EvaluationSettings, results: Results, runs: Sequence[str], stages: Collection[str]
+    settings: EvaluationSettings, results: Results, given: Contestants, stages: Collection[str], lock: FolderLock
 ) -> list[str]:
-    """Run the stages ``generate`` and ``score``, or one of them.
+    """Plan, and run the stages ``generate`` and ``score``, or one of them.
 
     Returns:
         A line for each method that could not be generated or scored; all the others were.
@@ -37,33 +41,38 @@ def generate_and_score(
     Raises:
         LikenessError: something that the user can mend; what was finished before stays.
     """
-    if "generate" not in stages and not results.entries():
+    if stages == ("score",) and not results.entries():
         raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
-    found = [
-        replace(one, entry=replace(one.entry, own_judges=own_judges(one.run, settings.judges)))
-        for one in find_runs(runs)
-    ]
-    return launch(settings.trainer, partial(_work, settings=settings, results=results, runs=found, stages=stages))
+    entrants = find_entrants(settings, given)
+    work = partial(_work, settings=settings, results=results, entrants=entrants, stages=stages, lock=lock)
+    return launch(settings.trainer, work)
 
 
 def _work(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], stages: Collection[str]
+    fabric: Fabric,
+    settings: EvaluationSettings,
+    results: Results,
+    entrants: Entrants,
+    stages: Collection[str],
+    lock: FolderLock,
 ) -> list[str]:
-    on_first(fabric, partial(_plan, settings, results, runs))
+    on_first(fabric, lock.take)
+    on_first(fabric, partial(_plan, settings, results, entrants))
     failed: dict[str, str] = {}
     if "generate" in stages:
-        _generate_all(fabric, settings, results, runs, failed)
+        _generate_all(fabric, settings, results, entrants, failed)
+        _take_in_all(fabric, results, entrants, failed)
     if "score" in stages:
-        _score_all(fabric, settings, results, runs, failed)
+        _score_all(fabric, settings, results, entrants, failed)
     return [f"{label}: {message}" for label, message in failed.items()]
 
 
 def _generate_all(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], failed: dict[str, str]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants, failed: dict[str, str]
 ) -> None:
     protocol = results.protocol()
-    for entry, make_generator in _generators(fabric, settings, results, runs):
-        with _set_aside(fabric, entry, failed):
+    for entry, make_generator in _generators(fabric, settings, results, entrants):
+        with _set_aside(fabric, entry.label, entry.kind, failed):
             generated = generate(
                 fabric, protocol, entry, results.entry(entry.label), make_generator, settings.batch_size
             )
@@ -72,63 +81,76 @@ def _generate_all(
             )
 
 
+def _take_in_all(fabric: Fabric, results: Results, entrants: Entrants, failed: dict[str, str]) -> None:
+    for one in entrants.images:
+        with _set_aside(fabric, one.label, one.kind, failed):
+            taken = one.take_in(fabric, results)
+            there = len(one.match(results.protocol()).files) - taken
+            _say(fabric, f"{one.label}: {taken} images taken in, {there} were there")
+
+
 def _score_all(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry], failed: dict[str, str]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants, failed: dict[str, str]
 ) -> None:
     """Score what is generated. An entry that was not asked for now is left out where some of its images are missing."""
-    planned = [request.id for request in results.protocol().requests]
-    named = {one.entry.label for one in runs} - failed.keys()
+    protocol = results.protocol()
+    named = entrants.labels - failed.keys()
     entries = results.entries()
     if unknown := sorted(named - {entry.label for entry in entries}):
         raise LikenessError(f"nothing is generated of {', '.join(unknown)}: run `--stage generate` first")
     judges = together(fabric, partial(load_judges, settings.judges, fabric.device))
     for entry in entries:
-        folder = results.entry(entry.label)
-        generated = sum(folder.image(request_id).is_file() for request_id in planned)
+        folder, planned = results.entry(entry.label), entry.requests(protocol)
+        generated = sum(folder.image(request.id).is_file() for request in planned)
         if generated < len(planned) and entry.kind == "method" and entry.label not in named:
             _say(fabric, f"left out {entry.label}: {generated} of {len(planned)} images are generated")
             continue
-        with _set_aside(fabric, entry, failed):
+        with _set_aside(fabric, entry.label, entry.kind, failed):
             scored = score(fabric, results, entry, judges, settings.batch_size)
             _say(fabric, f"{entry.label}: {scored} images scored, {len(planned) - scored} were there")
 
 
 @contextmanager
-def _set_aside(fabric: Fabric, entry: Entry, failed: dict[str, str]) -> Iterator[None]:
+def _set_aside(fabric: Fabric, label: str, kind: str, failed: dict[str, str]) -> Iterator[None]:
     """Note the failure of a method, which costs the others nothing. Without floor and ceiling there is no table."""
     try:
         yield
     except LikenessError as error:
-        if entry.kind != "method":
+        if kind != "method":
             raise
-        failed[entry.label] = str(error)
-        _say(fabric, f"left out {entry.label}: {error}")
+        failed[label] = str(error)
+        _say(fabric, f"left out {label}: {error}")
 
 
-def _plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> None:
-    for note in make_plan(settings, results, runs):
+def _plan(settings: EvaluationSettings, results: Results, entrants: Entrants) -> None:
+    for note in make_plan(settings, results, entrants):
         print(f"note: {note}")
+    print(f"plan: {len(results.protocol().requests)} images per entry, listed in {results.root / REQUESTS}")
 
 
 def _generators(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants
 ) -> list[tuple[Entry, Callable[[], Generator]]]:
     """Every entry to generate, with what makes its generator when images are missing."""
     protocol, wanted = results.protocol(), settings.protocol
-    model = partial(ModelGenerator, fabric, protocol, results, wanted.backbone)
+    backbone = wanted.backbone
 
     def ceiling() -> Generator:
         subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
+    real = (CEILING, partial(together, fabric, ceiling))
+    if backbone is None:
+        return [real]
+
+    def model(make_module: Callable[[], PersonalisationModule], features: Settings) -> Generator:
+        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features)
+
     methods = [
-        (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_features(one.run))) for one in runs
+        (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs
     ]
-    return [
-        (FLOOR, partial(model, partial(PromptOnly, wanted.backbone))),
-        (CEILING, partial(together, fabric, ceiling)),
-        *methods,
-    ]
+    return [(FLOOR, partial(model, partial(PromptOnly, backbone), {})), real, *methods]
 
 
 def _say(fabric: Fabric, text: str) -> None:

@@ -1,13 +1,18 @@
 """Whether a results folder still is what it says: images, records, photos and weights against their hashes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from contracts.errors import LikenessError
 from contracts.files import file_sha256
+from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings
+from leaderboard.images.folder import open_folder
+from leaderboard.images.taking import ImagesEntry
 from leaderboard.report.board import make_leaderboard, read_scored
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.lines import read_json
@@ -37,8 +42,8 @@ class Verdict:
 def source_fingerprints(settings: EvaluationSettings) -> dict[str, dict[str, str]]:
     """Where base model and judges lie, and their fingerprints, by configuration key."""
     sources = {"protocol.backbone": settings.protocol.backbone}
-    sources |= {f"judges.{name}": source for name, source in vars(settings.judges).items() if source}
-    return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items()}
+    sources |= {f"judges.{name}": source for name, source in settings.judges.sources.items()}
+    return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items() if source}
 
 
 def verify(results: Results) -> Verdict:
@@ -49,19 +54,18 @@ def verify(results: Results) -> Verdict:
     """
     verdict = Verdict()
     protocol = results.protocol()
-    planned = [request.id for request in protocol.requests]
     for entry in results.entries():
         verdict.entries += 1
-        verdict.images += len(planned)
-        verdict.problems += _check_images(results, entry, planned)
-    _check_weights(results, verdict)
+        verdict.images += len(entry.requests(protocol))
+        verdict.problems += _check_images(results, entry, protocol)
+    _check_weights(results, protocol, verdict)
     verdict.problems += _check_board(results)
     verdict.problems = list(dict.fromkeys(verdict.problems))  # the board is made of the records that were read before
     return verdict
 
 
-def _check_images(results: Results, entry: Entry, planned: list[str]) -> Iterator[str]:
-    folder = results.entry(entry.label)
+def _check_images(results: Results, entry: Entry, protocol: Protocol) -> Iterator[str]:
+    folder, planned = results.entry(entry.label), [request.id for request in entry.requests(protocol)]
     try:
         records = folder.records()
     except LikenessError as error:
@@ -80,30 +84,36 @@ def _check_images(results: Results, entry: Entry, planned: list[str]) -> Iterato
             yield f"{path} is not in the plan"
 
 
-def _check_weights(results: Results, verdict: Verdict) -> None:
+def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> None:
     written = {}
     if results.sources.is_file():
         written = read_json(results.sources)
     else:
         verdict.unchecked.append(f"weights of base model and judges: {results.sources} is missing")
+    known: dict[str, tuple[Callable[[str], str], str, str]]
     try:
-        known = {key: (_fingerprint, str(place["source"]), str(place["sha256"])) for key, place in written.items()}
+        known = {
+            f"weights of {key}": (_fingerprint, str(place["source"]), str(place["sha256"]))
+            for key, place in written.items()
+        }
     except (AttributeError, KeyError, TypeError) as error:
         raise LikenessError(f"{results.sources} is damaged ({type(error).__name__}: {error}): restore it") from error
     for entry in results.entries():
-        if entry.weights:
-            known[entry.label] = (_adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
+        if entry.images:
+            known[f"images of {entry.label}"] = (partial(_images_hash, entry, protocol), entry.folder, entry.weights)
+        elif entry.weights:
+            known[f"weights of {entry.label}"] = (_adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
             found = fingerprint_of(source)
         except (LikenessError, OSError):
-            verdict.unchecked.append(f"weights of {name}: {source} is not on this machine")
+            verdict.unchecked.append(f"{name}: {source} is not on this machine")
             continue
         verdict.weights += 1
         if found != fingerprint:
             verdict.problems.append(
-                f"weights of {name}: {source} is {found[:12]} now, the results are of {fingerprint[:12]}"
+                f"{name}: {source} is {found[:12] or 'something else'} now, the results are of {fingerprint[:12]}"
             )
 
 
@@ -156,3 +166,14 @@ def _fingerprint(source: str) -> str:
 
 def _adapter_hash(source: str) -> str:
     return file_sha256(Path(source))
+
+
+def _images_hash(entry: Entry, protocol: Protocol, source: str) -> str:
+    """The hash over the images that are in the folder now; empty where they answer no request any more."""
+    if not Path(source).is_dir():
+        raise LikenessError(f"there is no folder {source}")
+    with suppress(LikenessError):
+        return (
+            ImagesEntry(open_folder(entry.label, Path(source)), entry.kind, allow_missing=1.0).entry(protocol).weights
+        )
+    return ""

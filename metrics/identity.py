@@ -34,6 +34,7 @@ class DetectionRate(_OfFaces):
     low = 0
     high = 1
     headline = True
+    missing = 0.0
 
     def score(self, judged: JudgedImages) -> Tensor:
         return where(judged.has_face, judged.found.double())
@@ -66,6 +67,7 @@ class IdentityMissesZero(IdentityGivenDetection):
     rule = "cos-mean-held-out|x1|miss-0"
     about = f"{_PHOTOS}, 0 where no face was found"
     headline = True
+    missing = 0.0
     presets = ()
 
     def score(self, judged: JudgedImages) -> Tensor:

@@ -1,8 +1,10 @@
 """What can be found wrong before the first image is generated: in settings, prompts, runs and photos, and that a method
 was made with one of its judges."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from huggingface_hub import snapshot_download
 from transformers import CLIPTokenizer
@@ -11,7 +13,7 @@ from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from contracts.prompts import PLACEHOLDER, further_subjects, plain_text, spoken
 from contracts.protocol import Protocol
-from contracts.settings import EvaluationSettings, JudgeSettings, ProtocolSettings
+from contracts.settings import JudgeSettings, ProtocolSettings
 from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
 from datamodules.requests import reference_name
@@ -21,42 +23,33 @@ from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from metrics.gallery import SubjectPhotos
 from metrics.judges import Observation
-from networks.face_analysis import recognises_faces
+from networks.face_files import recognises_faces
 from networks.fingerprints import resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
-from networks.sampler import SamplingSettings
 from networks.subject_tensors import missing_subjects, subjects_of
 
 _FACE_JUDGES = ("faces", "second_faces")
 _FIND_ONLY = ("detector", "faces")
 """Keys of face packs that only find faces: what a pack holds to recognise them is not used there."""
 _NETWORKS = (".onnx", ".safetensors")
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
-def check_settings(settings: EvaluationSettings) -> None:
-    """Raises LikenessError for a number below 1 or a sampler that does not exist."""
-    wanted: ProtocolSettings = settings.protocol
-    SamplingSettings(wanted.sampler, wanted.steps, wanted.guidance)
-    for name in ("resolution", "samples"):
-        if getattr(wanted, name) < 1:
-            raise LikenessError(f"protocol.{name} is {getattr(wanted, name)}, it must be at least 1")
-    if settings.batch_size < 1:
-        raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
-    if settings.limit is not None and settings.limit < 1:
-        raise LikenessError(f"--limit is {settings.limit}, it must be at least 1")
-
-
-def load_base_tokenizer(wanted: ProtocolSettings) -> CLIPTokenizer:
+def load_base_tokenizer(backbone: str) -> CLIPTokenizer:
     """The tokenizer of protocol.backbone. Raises LikenessError if the folder is not readable."""
     try:
-        return load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
+        return load_tokenizer(resolve_source(backbone), "tokenizer")
     except UNREADABLE as error:
-        raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
+        raise LikenessError(f"protocol.backbone: {backbone!r} is not readable: {first_line(error)}") from None
 
 
-def check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
+def check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer | None) -> None:
     """Every placeholder must name a subject, and the own one before the base model stops to read: behind that it is
-    silently left out of the image."""
+    silently left out of the image.
+
+    Args:
+        tokenizer: The base model's; ``None`` without one, where nobody knows who stops to read where.
+    """
     for prompt in protocol.prompts:
         for subject in protocol.subjects:
             try:
@@ -68,10 +61,12 @@ def check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPT
                 f"{wanted.prompts}: prompt {prompt.id} names all of protocol.subjects ({', '.join(protocol.subjects)}) "
                 "and is generated for none of them: take more subjects"
             )
+    if tokenizer is None:
+        return
     read = tokenizer.model_max_length - 2  # between start and end
     for prompt in protocol.prompts:
         before = plain_text(prompt.text.partition(PLACEHOLDER)[0], protocol.subjects)
-        for noun in set(protocol.subjects.values()):
+        for noun in {noun for subject, noun in protocol.subjects.items() if prompt.is_for(subject, noun)}:
             last = len(tokenizer(before + noun, add_special_tokens=False, verbose=False).input_ids)
             if last > read:
                 raise LikenessError(
@@ -80,25 +75,38 @@ def check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPT
                 )
 
 
-def check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
-    """Raises LikenessError if `run` has another base model, or cannot generate a subject or prompt of the protocol."""
+def check_run(
+    run: Run,
+    protocol: Protocol,
+    wanted: ProtocolSettings,
+    tokenizer: CLIPTokenizer,
+    to_enrol: Mapping[str, str] = NOBODY,
+    option: str = "--runs",
+) -> None:
+    """Raises LikenessError if `run` has another base model, or cannot generate a subject or prompt of the protocol.
+
+    Args:
+        to_enrol: Class noun by subject of those who will be enrolled before.
+        option: The option that the run is given by, for errors.
+    """
     tensors, metadata = run.adapter()
     if metadata["backbone"] != protocol.backbone:
         raise LikenessError(
-            f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
-            f"protocol.backbone is {protocol.backbone[:12]}"
+            f"{option}: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
+            f"protocol.backbone is {(protocol.backbone or 'null')[:12]}"
         )
     enrolled = subjects_of(metadata)
     if enrolled is None:
         return
+    enrolled = {**enrolled, **to_enrol}
     if missing := sorted(set(protocol.subjects) - enrolled.keys()):
-        raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
+        raise LikenessError(f"{option}: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
     if not issubclass(run.method, PerSubjectModule):
         return
     try:
-        run.method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
+        run.method.check_prompts(protocol.requests, tensors, {**metadata, "nouns": json.dumps(enrolled)}, tokenizer)
     except LikenessError as error:
-        raise LikenessError(f"--runs: {run.folder} cannot generate all of {wanted.prompts}: {error}") from None
+        raise LikenessError(f"{option}: {run.folder} cannot generate all of {wanted.prompts}: {error}") from None
 
 
 def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
@@ -148,10 +156,10 @@ def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:
     """
     texts = [pair for part in ("model", "data") for pair in _texts(part, run.config.get(part))]
     found = {}
-    for judge, source in vars(judges).items():
+    for judge, source in judges.sources.items():
         for key, text in texts:
             apart = judge in _FACE_JUDGES and key.rpartition(".")[2] in _FIND_ONLY
-            if source and not apart and _shared(judge, source, text):
+            if not apart and _shared(judge, source, text):
                 found[judge] = key.replace(".init_args", "")
                 break
     return found

@@ -1,117 +1,77 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is generated."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 
-from contracts.errors import LikenessError
+from contracts.errors import Problems
 from contracts.files import write_json
 from contracts.prompts import further_subjects, plain_prompt
 from contracts.protocol import Protocol
-from contracts.settings import EvaluationSettings
+from contracts.settings import EvaluationSettings, ProtocolSettings
 from datamodules.subjects import load_subjects, photos_hash
-from leaderboard.plan.checks import (
-    check_photos,
-    check_prompts,
-    check_references,
-    check_run,
-    check_settings,
-    load_base_tokenizer,
-)
-from leaderboard.plan.prompts import read_prompts
-from leaderboard.results.costs import check_costs
-from leaderboard.results.folder import Entry, Results
+from leaderboard.images.folder import some
+from leaderboard.images.requests_file import NAME as REQUESTS
+from leaderboard.images.requests_file import write_requests
+from leaderboard.images.taking import ImagesEntry
+from leaderboard.plan.checks import check_photos, check_prompts, check_references, check_run, load_base_tokenizer
+from leaderboard.plan.entries import RunEntry
+from leaderboard.plan.missing import Entrants
+from leaderboard.plan.prompts import prompts_of
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
-from lightning_modules.run import Run
-from metrics.base import Kind
+from metrics.base import NEEDS, Kind
 from metrics.card import MetricCard, versions
 from metrics.derived import all_cards
-from metrics.gallery import load_galleries, save_galleries
+from metrics.gallery import SubjectPhotos, load_galleries, save_galleries, unknown_factors
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
 from networks.backbone import backbone_fingerprint
 
-FLOOR = Entry("prompt-only", "floor")
-CEILING = Entry("real-photo", "ceiling")
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
-
-@dataclass(frozen=True)
-class RunEntry:
-    """A run that takes part as ``entry``."""
-
-    entry: Entry
-    run: Run
-
-
-def find_runs(arguments: Sequence[str]) -> list[RunEntry]:
-    """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``.
-
-    Raises:
-        LikenessError: a folder is no run, a file of it is damaged, or a label is taken or not usable as a file name.
-    """
-    found: list[RunEntry] = []
-    for argument in arguments:
-        label, _, path = argument.rpartition("=")
-        folder = Path(path)
-        label = label or folder.resolve().name
-        if not _LABEL.fullmatch(label):
-            raise LikenessError(f"--runs: label {label!r} must be made of letters, digits, '.', '_' and '-'")
-        if label in {FLOOR.label, CEILING.label, *(other.entry.label for other in found)}:
-            raise LikenessError(f"--runs: label {label!r} is taken: give this run another one with LABEL={folder}")
-        run = Run(folder)
-        if not run.adapter_file.is_file():
-            raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
-        check_costs(run.manifest, run.manifest_file)
-        entry = Entry(label, "method", run.adapter_sha256, run.manifest, str(folder), settings=run.settings_hash)
-        found.append(RunEntry(entry, run))
-    return found
-
-
-def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> list[str]:
-    """Write protocol, cards, galleries and reference photos, unless the folder has them already.
+def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants) -> list[str]:
+    """Write protocol, requests, cards, galleries and reference photos, unless the folder has them already.
 
     Returns:
         Notes for the user, one line each.
 
     Raises:
-        LikenessError: a photo, a prompt, a setting or a run cannot be used, or the folder holds another protocol.
-            Nothing was written then.
+        LikenessError: a photo, a prompt, a run or a folder of images cannot be used, or the results are of another
+            protocol. Nothing was written then.
     """
     wanted = settings.protocol
-    check_settings(settings)
-    prompts = read_prompts(wanted.prompts)
     judges = load_judges(settings.judges)
     subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
+    nouns = {subject.id: subject.noun for subject in subjects}
     protocol = Protocol(
-        subjects={subject.id: subject.noun for subject in subjects},
-        prompts=prompts,
+        subjects=nouns,
+        prompts=prompts_of(wanted, nouns.values()),
         samples=wanted.samples,
         sampler=wanted.sampler,
         steps=wanted.steps,
         guidance=wanted.guidance,
         resolution=wanted.resolution,
         seed=wanted.seed,
-        backbone=backbone_fingerprint(wanted.backbone),
+        backbone=None if wanted.backbone is None else backbone_fingerprint(wanted.backbone),
         photos=photos_hash(subjects),
         metrics={},
+        negative_prompt=wanted.negative_prompt or None,
         limit=settings.limit,
     )
     kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
-    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), kinds)
+    given = NEEDS - unknown_factors(subjects)
+    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), given, kinds)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
-    tokenizer = load_base_tokenizer(wanted)
-    check_prompts(protocol, wanted, tokenizer)
-    for one in runs:
-        check_run(one.run, protocol, wanted, tokenizer)
-        generated = all(results.entry(one.entry.label).image(request.id).is_file() for request in protocol.requests)
-        if not generated:
-            check_references(one.run, subjects, wanted.backbone)
+    problems = Problems()
+    problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants.runs))
+    notes = [
+        note for one in entrants.images for note in problems.attempt(partial(_notes_on_images, one, protocol)) or []
+    ]
+    problems.tell()
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
         check_photos(subjects, seen)
@@ -122,18 +82,68 @@ def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[Run
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in cards])
-    return _notes(results, protocol, judges)
+    if not (results.root / REQUESTS).is_file():
+        write_requests(results.root, protocol)
+    return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
+
+
+def _check_generated(
+    wanted: ProtocolSettings,
+    results: Results,
+    protocol: Protocol,
+    subjects: Sequence[SubjectPhotos],
+    runs: Sequence[RunEntry],
+) -> None:
+    """The prompts must be fit for the base model, and each run for the protocol; what is wrong is told in one list."""
+    tokenizer = None if wanted.backbone is None else load_base_tokenizer(wanted.backbone)
+    check_prompts(protocol, wanted, tokenizer)
+    if wanted.backbone is None or tokenizer is None:
+        return
+    problems = Problems()
+    for one in runs:
+        folder = results.entry(one.entry.label)
+        problems.attempt(partial(check_run, one.run, protocol, wanted, tokenizer))
+        if not all(folder.image(request.id).is_file() for request in protocol.requests):
+            problems.attempt(partial(check_references, one.run, subjects, wanted.backbone))
+    problems.tell()
+
+
+def _notes_on_images(one: ImagesEntry, protocol: Protocol) -> list[str]:
+    """What to know of a folder of images; superfluous files are named here, and counted on the board."""
+    facts = one.entry(protocol).images
+    superfluous = one.match(protocol).superfluous
+    named = [f"{one.folder.folder} also holds {some(superfluous)}"] if superfluous else []
+    return [*(facts.notes(one.label, len(protocol.requests), protocol.resolution) if facts else []), *named]
 
 
 def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
-    """The cards of every column that an evaluation with these settings may have. No data is looked at: where
-    ``protocol.subjects`` is a number, the data may have fewer, and subjects may be people, objects, or both."""
-    wanted = settings.protocol
-    subjects = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
-    asked_of = [subjects - len(further_subjects(prompt.text)) for prompt in read_prompts(wanted.prompts)]
+    """The cards of every column that an evaluation with these settings may have.
+
+    No data is looked at where the settings say how many images there are: where ``protocol.subjects`` is a number, the
+    data may have fewer subjects, and subjects may be people, objects, or both,
+    and their backgrounds and poses may not be known.
+    """
+    wanted, prompts = settings.protocol, prompts_of(settings.protocol)
+    if wanted.subjects is None or any(prompt.nouns for prompt in prompts):
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
+        prompts = prompts_of(wanted, [subject.noun for subject in subjects])
+        asked_of = [sum(prompt.is_for(s.id, s.noun) for s in subjects) for prompt in prompts]
+    else:
+        many = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
+        asked_of = [many - len(further_subjects(prompt.text)) for prompt in prompts]
     images = sum(asked_of) * wanted.samples
     measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
     return list(all_cards({card.name: card for card in measured}).values())
+
+
+def _notes_on_training(runs: Sequence[RunEntry], resolution: int) -> list[str]:
+    """Which runs were trained at another size than they generate at."""
+    sides = {one.entry.label: one.run.data.get("resolution", resolution) for one in runs}
+    return [
+        f"{label} was trained at {side} pixels, the protocol generates {resolution}"
+        for label, side in sides.items()
+        if side != resolution
+    ]
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:

@@ -1,5 +1,8 @@
-"""Prompt sets: YAML files that a protocol's prompts are read from."""
+"""Prompt sets that a protocol's prompts are read from: YAML files, or DreamBench's own list."""
 
+import hashlib
+import re
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -7,16 +10,77 @@ import yaml
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from contracts.protocol import Prompt, check_name, prompts_hash
+from contracts.settings import ProtocolSettings
+from datamodules.dreambench import read_dreambench
 
+OWN_PROMPT = "own"
+"""The class of a prompt that is given as a text."""
 PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
+_KEYS = {"id", "class", "text"}
+
+
+def prompts_of(wanted: ProtocolSettings, nouns: Collection[str] | None = None) -> tuple[Prompt, ...]:
+    """The prompts of a protocol: those of its set that are for one of its subjects.
+
+    Args:
+        nouns: Class nouns of the subjects; ``None`` where they are not known, which leaves all prompts in.
+
+    Raises:
+        LikenessError: the set cannot be read (:func:`read_prompts`), or is for none of the subjects.
+    """
+    if wanted.prompts.endswith(".txt"):
+        prompts = _dreambench(wanted.prompts, wanted.live, nouns)
+    else:
+        prompts = read_prompts(wanted.prompts)
+        if wanted.live:
+            raise LikenessError(f"protocol.live is for prompts_and_classes.txt, {wanted.prompts} is none: leave it out")
+    if nouns is None:
+        return prompts
+    chosen = tuple(prompt for prompt in prompts if not prompt.nouns or set(prompt.nouns) & set(nouns))
+    if not chosen:
+        raise LikenessError(f"{wanted.prompts} has no prompt for {', '.join(sorted(set(nouns)))}")
+    return chosen
+
+
+def _dreambench(path: str, live: Collection[str], nouns: Collection[str] | None) -> tuple[Prompt, ...]:
+    """Both lists as one set: a prompt that stands in both is for all, another one for live subjects or for the rest.
+
+    The file sorts prompts into no classes. Here one about what the subject wears is an accessory, one in which nothing
+    follows the subject an attribute, every other a scene.
+    """
+    found = read_dreambench(Path(path), PLACEHOLDER)
+    if unknown := sorted(set(live) - set(found.nouns.values())):
+        raise LikenessError(f"protocol.live: {path} has no subject of class {unknown[0]!r}")
+    if found.live and found.objects and not live:
+        raise LikenessError(
+            f"{path} has prompts for live subjects and for objects: name the live classes in protocol.live: [cat, dog]"
+        )
+    everybody = set(found.nouns.values() if nouns is None else nouns)
+    for_whom = dict.fromkeys(found.objects, everybody - set(live)) | {
+        text: everybody if text in found.objects else everybody & set(live) for text in found.live
+    }
+    prompts: dict[str, Prompt] = {}
+    for text, whom in for_whom.items():
+        if not whom:
+            continue
+        name = "-".join(re.findall("[a-z0-9]+", text.lower().replace(PLACEHOLDER, ""))).removeprefix("a-") or "plain"
+        name = f"{name}-{len(prompts)}" if name in prompts else name
+        prompts[name] = Prompt(name, _class_of(text), text, () if whom == everybody else tuple(sorted(whom)))
+    return tuple(prompts.values())
+
+
+def _class_of(text: str) -> str:
+    if text.endswith(PLACEHOLDER):
+        return "attribute"
+    return "accessory" if re.search(r"\b(wearing|outfit)\b", text) else "scene"
 
 
 def read_prompts(path: str) -> tuple[Prompt, ...]:
     """A prompt set from YAML.
 
-    Its keys: ``prompts``, a list of entries with ``id``, ``class`` and ``text``; ``placeholder``, what stands for the
-    subject in the texts, ``<subject>`` if the key is left out; ``sha256``, the :func:`prompts_hash` of a set that is
-    meant to stay as it is.
+    Its keys: ``prompts``, a list of entries with ``id``, ``class`` and ``text``, and with ``nouns``, a list of class
+    nouns, where a prompt is for some subjects only; ``placeholder``, what stands for the subject in the texts,
+    ``<subject>`` if the key is left out; ``sha256``, the :func:`prompts_hash` of a set that is meant to stay as it is.
 
     Raises:
         LikenessError: the file is missing, names an entry that is not well formed, or is not what its hash says.
@@ -46,9 +110,37 @@ def read_prompts(path: str) -> tuple[Prompt, ...]:
     return prompts
 
 
+def given_prompts(words: Sequence[str]) -> tuple[Prompt, ...]:
+    """Prompts given on a command line: texts, whose ids are made of their words, and prompt sets (``FILE.yaml``).
+
+    Raises:
+        LikenessError: a text does not hold the placeholder once, a set is not well formed, or two prompts share an id.
+    """
+    found: dict[str, Prompt] = {}
+    for word in words:
+        for prompt in read_prompts(word) if word.endswith((".yaml", ".yml")) else (_own_prompt(word),):
+            if found.setdefault(prompt.id, prompt) != prompt:
+                raise LikenessError(
+                    f"--prompts: {prompt.id} is the id of two prompts: give the sets one after the other"
+                )
+    if not found:
+        raise LikenessError("--prompts is missing: a text with <subject> in it, or a prompt set")
+    return tuple(found.values())
+
+
+def _own_prompt(text: str) -> Prompt:
+    text = " ".join(text.split())
+    if text.count(PLACEHOLDER) != 1:
+        raise LikenessError(f"--prompts: {text!r} must hold {PLACEHOLDER} once")
+    return Prompt(f"p{hashlib.sha256(text.encode()).hexdigest()[:8]}", OWN_PROMPT, text)
+
+
 def _prompt(path: str, index: int, entry: object, placeholder: str) -> Prompt:
-    if not isinstance(entry, dict) or entry.keys() != {"id", "class", "text"}:
-        raise LikenessError(f"{path}: prompt {index} must have exactly id, class and text")
+    if not isinstance(entry, dict) or entry.keys() - {"nouns"} != _KEYS:
+        raise LikenessError(f"{path}: prompt {index} must have exactly id, class and text, and may have nouns")
+    nouns = entry.get("nouns", [])
+    if not isinstance(nouns, list) or not all(isinstance(noun, str) and noun for noun in nouns):
+        raise LikenessError(f"{path}: nouns of prompt {index} must be a list of class nouns")
     name, prompt_class, text = (str(entry[key]) for key in ("id", "class", "text"))
     check_name("prompt", name)
     if prompt_class not in PROMPT_CLASSES:
@@ -57,4 +149,4 @@ def _prompt(path: str, index: int, entry: object, placeholder: str) -> Prompt:
         raise LikenessError(f"{path}: the text of {name} must hold {placeholder} once")
     if placeholder != PLACEHOLDER and PLACEHOLDER in text:
         raise LikenessError(f"{path}: the text of {name} holds {PLACEHOLDER} beside the placeholder {placeholder}")
-    return Prompt(name, prompt_class, text.replace(placeholder, PLACEHOLDER))
+    return Prompt(name, prompt_class, text.replace(placeholder, PLACEHOLDER), tuple(nouns))

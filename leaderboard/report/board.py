@@ -157,7 +157,10 @@ def read_scored(results: Results) -> ScoredEntries:
         drawn_by = {(s.entry.weights, s.entry.settings): s.entry.label for s in scored if s.entry.weights}
         twin = drawn_by.get((entry.weights, entry.settings))
         if twin:
-            notes.append(f"{entry.label} and {twin} are the same weights under two labels")
+            what = "images" if entry.images else "weights"
+            notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
+        if entry.images:
+            notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if entry.kind == "ceiling" else photos))
     return ScoredEntries(scored, notes)
 
@@ -201,6 +204,7 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
         "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == "method" else [],
+        "images": entry.images and entry.images.to_json(),
         "records_sha256": scored.folder.records_hash(),
         "counts": counts(scored.records),
         "metrics": {name: _rounded(overall[name]) for name in cards},

@@ -20,8 +20,8 @@ _MISS = (214, 30, 30)
 def make_grid(results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]]) -> Image.Image:
     """A block of rows per subject, a row per entry; first the reference photo, then the first sample of each prompt.
 
-    ``records`` are by label and request. A red frame marks an image in which no face was found, of a
-    subject that has one.
+    ``records`` are by label and request. A request without an image has no tile. A red frame marks an image in which no
+    face was found, of a subject that has one.
     """
     protocol = results.protocol()
     subjects = list(protocol.subjects)[:SUBJECTS]
@@ -58,6 +58,8 @@ def _draw_row(
     columns = {prompt.id: column for column, prompt in enumerate(protocol.prompts, start=1)}
     firsts = [r for r in protocol.requests if r.subject == subject and r.sample == 0]
     for request in firsts:  # with a limit, not every prompt has one
+        if records[request.id].missing:
+            continue
         x = _LABELS + columns[request.prompt_id] * (_TILE + _GAP)
         path = folder.image(request.id)
         sheet.paste(_tile(image_bytes(path), str(path), protocol), (x, y))

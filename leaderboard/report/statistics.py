@@ -50,6 +50,7 @@ class RecordTable:
         self._samples = samples
         self._subject = np.array([order[record.subject] for record in records], np.int64)
         self._group = np.array([groups[record.subject, record.prompt_id] for record in records], np.int64)
+        self._there = np.array([not record.missing for record in records], bool)
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
     def rows(self, name: str) -> Rows:
@@ -59,8 +60,10 @@ class RecordTable:
             LikenessError: a record lacks the metric's score or feature.
         """
         feature = METRICS[name].feature
-        values = self._features(feature) if feature else self._scores(name)
-        return Rows(values, self._subject, self._group, self._subjects, self._samples)
+        if not feature:
+            return Rows(self._scores(name), self._subject, self._group, self._subjects, self._samples)
+        there = self._there
+        return Rows(self._features(feature), self._subject[there], self._group[there], self._subjects, self._samples)
 
     def columns(self, names: Collection[str]) -> dict[str, Ratio]:
         """The metrics among ``names`` that have a value by subject."""
@@ -90,7 +93,8 @@ class RecordTable:
     def _features(self, name: str) -> NDArray[np.float32]:
         if name not in self._vectors:
             try:
-                self._vectors[name] = decode_vectors([record.features[name] for record in self.records])
+                found = [record.features[name] for record in self.records if not record.missing]
+                self._vectors[name] = decode_vectors(found)
             except (KeyError, TypeError, ValueError) as error:
                 raise LikenessError(f"a record has no readable feature {name}: run `--stage score` again") from error
         return self._vectors[name]
@@ -99,7 +103,8 @@ class RecordTable:
 def counts(records: Sequence[Record]) -> dict[str, int]:
     """What went wrong, or might have, in images: a face that is missing, several, one colour, a prompt cut short."""
     return {
-        "images": len(records),
+        "images": sum(not record.missing for record in records),
+        "missing": sum(record.missing for record in records),
         "without_face": sum(record.face_missed for record in records),
         "several_faces": sum(int(record.details["faces"] or 0) > 1 for record in records),
         "blank": sum(bool(record.details["blank"]) for record in records),

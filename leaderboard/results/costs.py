@@ -1,4 +1,4 @@
-"""What a run cost: what its manifest says, checked where it is read, and the seconds per image that ranks noted."""
+"""What an entry cost: what its manifest says, checked where it is read, and the seconds per image that ranks noted."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from pathlib import Path
 from contracts.errors import LikenessError
 
 COUNTS = ("peak_memory_bytes", "trainable_parameters")
-COSTS = ("enrol_seconds", *COUNTS)
-"""What a run's manifest says of its cost, beside the seconds per image that generation notes."""
+COSTS = ("seconds_per_image", "enrol_seconds", *COUNTS)
+"""What a manifest may say of the cost. The seconds per image of a run are those that generation notes."""
 
 
 def check_costs(manifest: Mapping, path: Path) -> None:
@@ -30,7 +30,7 @@ def all_costs(manifest: Mapping | None, timings: Sequence[Mapping]) -> dict[str,
     Args:
         timings: ``images`` and ``seconds`` of every batch that was generated.
     """
+    known = {name: (manifest or {}).get(name) for name in COSTS}
     images = sum(line["images"] for line in timings)
     seconds = sum(line["seconds"] for line in timings)
-    per_image = round(seconds / images, 4) if images else None
-    return {"seconds_per_image": per_image, **{name: (manifest or {}).get(name) for name in COSTS}}
+    return known | ({"seconds_per_image": round(seconds / images, 4)} if images else {})

@@ -1,6 +1,7 @@
 """One results folder: what lies where, and how it is written so that nothing is ever half there.
 
 protocol.json            the protocol and its hash
+requests.jsonl           what another program must know to make the images, a line for each
 metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
 references/SUBJECT.png   the photo that methods see
@@ -21,8 +22,9 @@ from safetensors import safe_open
 from contracts.errors import LikenessError
 from contracts.files import write_atomically, write_json
 from contracts.protocol import Protocol
-from contracts.records import Record
+from contracts.records import Record, Request
 from leaderboard.results.costs import check_costs
+from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
 
@@ -37,24 +39,34 @@ class Entry:
     kind: str
     """method, floor or ceiling."""
     weights: str = ""
-    """SHA-256 of the adapter; images of one label never mix two of them."""
+    """SHA-256 of the adapter, or over the files of images made elsewhere; images of one label never mix two of them."""
     manifest: Mapping | None = None
-    """The run's ``manifest.json``: code, versions, hardware, hashes, cost."""
+    """The run's ``manifest.json``: code, versions, hardware, hashes, cost. For images that were made elsewhere what the
+    ``entry.json`` beside them says."""
     folder: str = ""
-    """Where the run lay when it was generated."""
+    """Where the run or the images lay."""
     own_judges: Mapping[str, str] = field(default_factory=dict)
     """Key of the run's configuration by judge, where the method was made with the judge itself."""
     protocol: str = ""
     """Hash of the protocol that the images were generated under; written when a folder is claimed."""
     settings: str = ""
     """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
+    images: ImageFacts | None = None
+    """What is known of images that were made elsewhere; ``None`` for those that were generated here."""
+
+    def to_json(self) -> dict:
+        return {**vars(self), "images": self.images and self.images.to_json()}
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
         """What ``entry.json`` says; raises ``LikenessError`` where it is damaged, or lies in another entry's folder."""
         try:
-            entry = cls(**read_json(path))
-        except TypeError as error:
+            data = read_json(path)
+            images = data.pop("images", None)
+            entry = cls(**data, images=None if images is None else ImageFacts.from_json(images))
+        except ValueError as error:
+            raise LikenessError(f"{path}: images: {error}") from error
+        except (AttributeError, TypeError) as error:
             raise LikenessError(f"{path} was written by another version of Likeness: {error}") from error
         for name in ("label", "kind", "weights", "folder", "protocol", "settings"):
             if not isinstance(getattr(entry, name), str):
@@ -68,6 +80,11 @@ class Entry:
             raise LikenessError(f"{path}: label {entry.label!r} is not the name of its folder")
         check_costs(entry.manifest or {}, path)
         return entry
+
+    def requests(self, protocol: Protocol) -> tuple[Request, ...]:
+        """The requests that it has an image of: all of them, but for images that were made elsewhere."""
+        missing = set(self.images.missing) if self.images else set()
+        return tuple(request for request in protocol.requests if request.id not in missing)
 
 
 class Results:
@@ -148,6 +165,7 @@ class EntryFolder:
     def __init__(self, results: Results, label: str) -> None:
         self._results = results
         self.root = results.root / "entries" / label
+        self.entry_file = self.root / "entry.json"
 
     def claim(self, entry: Entry) -> None:
         """Make this the folder of ``entry`` under the protocol of the results.
@@ -155,15 +173,16 @@ class EntryFolder:
         Raises:
             LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
-        path, settings = self.root / "entry.json", entry.settings
+        path, settings = self.entry_file, entry.settings
         if path.is_file():
             found = Entry.read(path)
             self._results.check_entry(found)
-            instead = "give the run another label with LABEL=FOLDER, or take another --output"
+            instead = "give it another label with LABEL=FOLDER, or take another --output"
             if found.weights != entry.weights:
+                those = "other weights" if entry.images is None else f"other files than {entry.folder} holds now"
                 raise LikenessError(
-                    f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
-                    f"{instead}"
+                    f"{self.root} holds images of {those} ({found.weights[:12]}, now {entry.weights[:12]}): {instead}, "
+                    "or remove that folder"
                 )
             settings = found.settings  # where it was not noted, nobody knows
             if settings and settings != entry.settings:
@@ -173,7 +192,8 @@ class EntryFolder:
                 )
         for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
             unfinished.unlink()
-        write_json(path, vars(replace(entry, protocol=self._results.protocol().hash, settings=settings)))
+        claimed = replace(entry, protocol=self._results.protocol().hash, settings=settings)
+        write_json(path, claimed.to_json())
 
     def image(self, request_id: str) -> Path:
         """Where the image of a request lies."""

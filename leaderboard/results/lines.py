@@ -41,12 +41,12 @@ def json_line(row: Mapping) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; raises ``LikenessError`` with the file's name where there is none."""
+def read_json(path: Path, instead: str = "remove it and run the stage again") -> Any:
+    """What a JSON file holds; raises ``LikenessError`` with the file's name, and ``instead``, where there is none."""
     try:
         return parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LikenessError(f"{path} is damaged ({error}): remove it and run the stage again") from error
+        raise LikenessError(f"{path} is damaged ({error}): {instead}") from error
 
 
 def read_lines(path: Path) -> Iterator[dict]:

@@ -1,4 +1,4 @@
-"""Stage 2: every image gets one record, from one decoding, flushed as it is made.
+"""Stage 2: every image gets one record, from one decoding, flushed as it is made; a request without one gets one too.
 
 A record counts for as long as the image's bytes and the metrics' versions are those it was made from, so a changed
 image or judge is scored again and nothing else is. The samples of one prompt are judged together, as some scores
@@ -7,8 +7,9 @@ compare them.
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -58,21 +59,23 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
         How many images were scored.
 
     Raises:
-        LikenessError: images are missing or damaged, or were generated under another protocol.
+        LikenessError: images are missing that the entry should have, or damaged, or were generated under another
+            protocol.
     """
     protocol = results.protocol()
     results.check_entry(entry)
     folder = results.entry(entry.label)
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
     # Nobody writes before everybody has looked, or two processes would see different work.
-    lacking = together(fabric, lambda: _lacking(protocol, folder))
+    missing = {request.id for request in protocol.requests} - {request.id for request in entry.requests(protocol)}
+    lacking = together(fabric, lambda: _lacking(protocol, folder, missing))
     planned = [request.id for request in protocol.requests]
     unfinished = [b for b in cut_into_groups(protocol.requests, batch_size) if any(r.id in lacking for r in b)]
     if lacking:
         on_first(fabric, lambda: folder.take_in_shards(planned))
         on_first(fabric, lambda: note_stage(folder, "score", batch_size))
     mine = unfinished[fabric.global_rank :: fabric.world_size]
-    total = sum(r.id in lacking for batch in mine for r in batch)
+    total = sum(r.id in lacking - missing for batch in mine for r in batch)
 
     def score_share() -> None:
         with (
@@ -80,34 +83,42 @@ def score(fabric: Fabric, results: Results, entry: Entry, judges: Judges, batch_
             tqdm(total=total, desc=f"score {entry.label}", unit="image", disable=fabric.global_rank > 0) as bar,
         ):
             for batch in mine:
-                records = _score(protocol, entry, folder, galleries, judges, batch)
-                new = [record.to_json() for record in records if record.request_id in lacking]
-                log.append(new)
-                bar.update(len(new))
+                there = [request for request in batch if request.id not in missing]
+                records = _score(protocol, entry, folder, galleries, judges, there) if there else []
+                records += [
+                    missing_record(request, galleries[request.subject].has_face, protocol.metrics)
+                    for request in batch
+                    if request.id in missing
+                ]
+                new = [record for record in records if record.request_id in lacking]
+                log.append(record.to_json() for record in new)
+                bar.update(sum(not record.missing for record in new))
 
     together(fabric, score_share)
     on_first(fabric, lambda: folder.merge_records(planned))
-    return len(lacking)
+    return len(lacking - missing)
 
 
-def _lacking(protocol: Protocol, folder: EntryFolder) -> set[str]:
-    """The requests whose image has no valid record, and those that they are compared with."""
+def _lacking(protocol: Protocol, folder: EntryFolder, missing: Set[str]) -> set[str]:
+    """The requests without a valid record, and those that they are compared with."""
     records = folder.records()
     lacking: set[str] = set()
     for _, group in groupby(protocol.requests, lambda r: (r.subject, r.prompt_id)):
         requests = list(group)
-        if not all(_is_scored(protocol, folder, records.get(request.id), request) for request in requests):
-            lacking |= {request.id for request in requests}
+        hashes = {request.id: "" if request.id in missing else _hash(folder.image(request.id)) for request in requests}
+        if not all(_is_scored(protocol, records.get(request_id), found) for request_id, found in hashes.items()):
+            lacking |= hashes.keys()
     return lacking
 
 
-def _is_scored(protocol: Protocol, folder: EntryFolder, record: Record | None, request: Request) -> bool:
-    path = folder.image(request.id)
+def _hash(path: Path) -> str:
     if not path.is_file():
         raise LikenessError(f"{path} is missing: run `--stage generate` first")
-    return (
-        record is not None and record.metric_versions == protocol.metrics and record.image_sha256 == file_sha256(path)
-    )
+    return file_sha256(path)
+
+
+def _is_scored(protocol: Protocol, record: Record | None, image_sha256: str) -> bool:
+    return record is not None and record.metric_versions == protocol.metrics and record.image_sha256 == image_sha256
 
 
 def _score(
@@ -161,3 +172,25 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
         )
         for i, request in enumerate(judged.requests)
     ]
+
+
+def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]) -> Record:
+    """The record of a request without an image: what the metrics named in ``versions`` say of one, and no features."""
+    return Record(
+        request_id=request.id,
+        subject=request.subject,
+        prompt_id=request.prompt_id,
+        prompt_class=request.prompt_class,
+        sample=request.sample,
+        image_sha256="",
+        metric_versions=dict(versions),
+        scores={name: METRICS[name].missing if has_face else None for name in versions if not METRICS[name].feature},
+        details={
+            "faces": 0,
+            "subject_has_face": has_face,
+            "detector_rung": None,
+            "tokens_cut": 0,
+            "blank": False,
+            "missing": True,
+        },
+    )

@@ -8,7 +8,7 @@ import yaml
 
 from contracts.errors import LikenessError
 from contracts.protocol import check_name
-from leaderboard.plan.plan import find_runs
+from leaderboard.plan.entries import find_runs
 
 UNSAFE = ["", ".", "..", "../x", "x/../y", "/x", "a/b", "a\\b", 'a"b', "a'b", "a b", "a\nb", "a\0b", "-x", "x\n", "<b>"]
 UNSAFE += ["😀", "naïve", "שלום", "\u202ex", "a\u200bb"]  # the last two: turned around, and with nothing to see inside
@@ -50,7 +50,7 @@ def test_plain_names_are_taken(run: Path, name: str) -> None:
 def test_a_label_that_is_taken_is_named(run: Path) -> None:
     assert [r.entry.label for r in find_runs([str(run), f"other={run}"])] == ["run", "other"]
     for taken in ([str(run), str(run)], [f"a={run}", f"a={run}"], [f"prompt-only={run}"], [f"real-photo={run}"]):
-        with pytest.raises(LikenessError, match=f"label .* is taken: give this run another one with LABEL={run}"):
+        with pytest.raises(LikenessError, match=f"label .* is taken: give it another one with LABEL={run}"):
             find_runs(taken)
 
 

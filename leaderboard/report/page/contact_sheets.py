@@ -92,7 +92,7 @@ def choose(protocol: Protocol, entries: int, limit: int = MAX_IMAGES) -> Choice:
 def make_sheets(
     results: Results, labels: Sequence[str], records: Mapping[str, Mapping[str, Record]], choice: Choice
 ) -> list[Sheet]:
-    """Read the images that ``choice`` names; a request that the protocol leaves out has no shot.
+    """Read the images that ``choice`` names; a request that the protocol leaves out, or without an image, has no shot.
 
     ``records`` are by label and request.
     """
@@ -107,7 +107,10 @@ def make_sheets(
         for prompt in choice.prompts:
             requests = planned.get((subject, prompt.id), [])
             shots = {
-                label: [_shot(results, label, records[label][request.id]) for request in requests] for label in labels
+                label: [
+                    _shot(results, label, records[label][r.id]) for r in requests if not records[label][r.id].missing
+                ]
+                for label in labels
             }
             cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
         path = results.reference(subject)

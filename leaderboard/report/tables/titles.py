@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from contracts.prompts import further_subjects
+from contracts.protocol import Prompt
 
 ARROWS = {True: "↑", False: "↓"}
 _COSTS = {
@@ -13,6 +14,7 @@ _COSTS = {
 }
 _COUNTS = {
     "images": "Images",
+    "missing": "Missing images",
     "without_face": "Images without a face",
     "several_faces": "Images with several faces",
     "blank": "Images of one colour",
@@ -73,7 +75,13 @@ def about(board: Mapping) -> str:
     """The protocol in one sentence."""
     p = board["protocol"]
     grid = f"{len(p['subjects'])} subjects x {len(p['prompts'])} prompts x {p['samples']} samples"
-    twice = sum(len(further_subjects(prompt["text"])) for prompt in p["prompts"]) * p["samples"]
+    prompts = [Prompt.from_json(prompt) for prompt in p["prompts"]]
+    others = (
+        sum(bool(q.nouns) and noun not in q.nouns for q in prompts for noun in p["subjects"].values()) * p["samples"]
+    )
+    if others:
+        grid += f" - {others} whose prompt is for subjects of another class"
+    twice = sum(subject in further_subjects(q.text) for q in prompts for subject in p["subjects"]) * p["samples"]
     if twice:
         grid += f" - {twice} with the request's own subject twice"
     size = f"{grid} = {p['images']} images per entry"
