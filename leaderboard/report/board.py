@@ -117,7 +117,7 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "notes": [
             *scored.notes,
             *on_subjects(ceiling.records),
-            *(on_floor(floor.entry.label, floor.columns) if floor else [on_no_floor(cards)]),
+            *(on_floor(floor.columns, ceiling.columns, floor.entry.label, cards) if floor else [on_no_floor(cards)]),
             *on_copying(rows, cards, protocol.copy_limit),
         ],
     }
