@@ -13,7 +13,7 @@ from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
 from metrics.base import Need
 from metrics.gallery import Gallery, SubjectPhotos
-from metrics.judges import JudgedImages, Judges, Observation, classes_with_faces, make_galleries
+from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.registry import METRICS, metrics_of
 from metrics.state import MetricState
 
@@ -26,8 +26,8 @@ class ValidationScores(L.Callback):
 
     Logs ``val/NAME`` for every metric of single images that these judges measure, exact over all processes (the
     progress bar shows those of the narrow table), and a grid of images (subjects x prompts) to TensorBoard. The
-    arguments are the judges' sources, see :class:`contracts.settings.JudgeSettings`. A class none of whose photos shows
-    a face has no identity; fitting does not start where a subject of another class shows none.
+    arguments are the judges' sources, see :class:`contracts.settings.JudgeSettings`. A subject without a face, as the
+    dataset says, has no identity; fitting does not start where one with a face shows none.
     """
 
     def __init__(
@@ -63,12 +63,11 @@ class ValidationScores(L.Callback):
         self._states = {m.name: MetricState(m, requests).to(pl_module.device) for m in self._metrics}
 
     def _check(self, subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
-        faced = classes_with_faces(subjects, seen)
         for subject in subjects:
-            if subject.noun in faced and not seen[subject.id].judged.found[1:].any():
+            if subject.has_face and not seen[subject.id].judged.found[1:].any():
                 raise LikenessError(
                     f"no held-out photo of validation subject {subject.id} shows a face to the judge {self._faces}: "
-                    f"give the subject other photos, or take it out of the dataset's split val"
+                    "give it other photos, take it out of the dataset's split val, or say `has_face` false of it"
                 )
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

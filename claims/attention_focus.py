@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from contracts.files import cache_folder
 from contracts.prompts import OWN
+from datamodules.features.crops import SQUARE_MASK
 from datamodules.image_io import read_square
 from datamodules.index import by_subject, held_out_of, load_photos, read_photos
-from datamodules.masks import square_person_mask
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.keyed_noise import keyed_normal
@@ -34,7 +34,7 @@ def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> NDArray[np.floa
         held_out = list(read_photos(held_out_of(photos[subject])[:PHOTOS]))
         side = module.backbone.resolution
         images = np.stack([read_square(p.image, p.photo.id, side) for p in held_out])
-        masks = np.stack([square_person_mask(p, side) for p in held_out])
+        masks = np.stack([SQUARE_MASK.of_photo(p, side) for p in held_out])
         inside = F.interpolate(
             torch.from_numpy(masks)[:, None].float() / 255, size=(module.attention_side,) * 2, mode="area"
         ).flatten(1)

@@ -73,7 +73,9 @@ class FactorReader:
         features = self._features(images)
         self._background = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
         self._background.fit(features, [p.background_id for p in photos])
-        self._pose = make_pipeline(StandardScaler(), Ridge(10.0)).fit(features, [p.pose[:2] for p in photos])
+        self._pose = make_pipeline(StandardScaler(), Ridge(10.0)).fit(
+            features, np.array([p.pose for p in photos], float)[:, :2]
+        )
 
     def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.concatenate([self._encoder.encode(images[i : i + 100]).numpy() for i in range(0, len(images), 100)])
@@ -99,7 +101,7 @@ def measure_leakage(
     references = [data.photos[i] for _, i, _ in picks]
     background, pose = reader.read(images)
     copied = background == np.array([r.background_id for r in references])
-    wanted = np.array([r.pose[:2] for r in references])
+    wanted = np.array([r.pose for r in references], float)[:, :2]
     products = (_standard(pose) * _standard(wanted)).mean(axis=1)
     galleries = subject_galleries(faces, {name: data.images[rows[name]] for name in subjects})
     return LeakageMeasurements(

@@ -29,7 +29,7 @@ class _Movable:
 class PairBatch(_Movable):
     """Cross-view training pairs: generate ``target`` of a subject, given a ``reference`` of the same subject.
 
-    Target and reference differ in pose and in background.
+    Target and reference differ in pose and in background, as far as these are known.
     """
 
     sample_ids: tuple[str, ...]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 
 from contracts.errors import LikenessError
@@ -12,6 +12,8 @@ from contracts.prompts import further_subjects
 from contracts.records import Request
 
 _NAME = re.compile(r"[a-z0-9_-]+")
+COPY_LIMIT = 0.5
+"""Half-way from a picture as near to the reference as to other photos (0) to a copy of the reference (1)."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,9 @@ class Protocol:
     """Version string by metric name; they hold the judges' fingerprints."""
     limit: int | None = None
     """Generate only so many images per entry, for a quick look; such a protocol has a hash of its own."""
+    copy_limit: float = COPY_LIMIT
+    """An entry whose copy-paste lies above it copies its reference. One number for all boards: no setting changes it,
+    and the hash covers it."""
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
@@ -106,8 +111,10 @@ class Protocol:
     def from_json(cls, data: Mapping) -> "Protocol":
         """The inverse of :meth:`to_json`; raises ``LikenessError`` if the hash does not fit the rest."""
         try:
-            fields = {name: value for name, value in data.items() if name != "hash"}
-            protocol = cls(**{**fields, "prompts": tuple(map(Prompt.from_json, fields["prompts"]))})
+            found = {name: value for name, value in data.items() if name != "hash"}
+            if absent := {field.name for field in fields(cls)} - found.keys():
+                raise KeyError(f"there is no {min(absent)}")
+            protocol = cls(**{**found, "prompts": tuple(map(Prompt.from_json, found["prompts"]))})
         except (AttributeError, KeyError, TypeError) as error:
             raise LikenessError(
                 f"protocol.json is damaged or was written by another version of Likeness: {error}"

@@ -15,6 +15,7 @@ class ProtocolSettings:
         resolution: Side of a generated image in pixels.
         dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
         subjects: How many test subjects to take, in sorted order, or their names; null for all.
+        faceless: Class nouns of subjects that have no face, whatever the dataset says.
         live: Class nouns whose subjects get the live subjects' prompts of ``prompts_and_classes.txt``.
         samples: Images per subject and prompt.
         sampler: Name of the sampler.
@@ -28,6 +29,7 @@ class ProtocolSettings:
     resolution: int
     dataset: str = "pocket10k"
     subjects: int | list[str] | None = 12
+    faceless: list[str] = field(default_factory=list)
     live: list[str] = field(default_factory=list)
     samples: int = 2
     sampler: str = "dpm-solver++"

@@ -1,5 +1,6 @@
 """Faces cut out of photos for the W+ encoder: found, aligned, and freed of their background by the mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
-from datamodules.image_io import open_image
+from datamodules.image_io import image_size, open_image
 from datamodules.index import PhotoFiles
 from datamodules.masks import person_mask
 from networks.face_alignment import align_face
@@ -20,33 +21,36 @@ VERSION = "white-background-1"
 WHITE = 255
 _LARGE_SIDE = 640  # of the detector's input: what public packs are made for
 _EDGE = (5, 5)  # the mask's edge is blurred with this kernel before compositing, as in W+ Adapter
-_HEAD = (
-    0.5,
-    0.9,
-    0.15,
-)  # how far hair and chin reach beyond the face's box, in its own width and height: sides, up, down
+_HEAD = (0.5, 0.9, 0.15)
+"""How far hair and chin reach beyond the face's box, in its own width and height: sides, up, down."""
+_BOX = (0.55, 0.75, 0.5)
+"""How far a face's box reaches beyond its landmarks, in the longer side of these: sides, up, down."""
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photo (H, W, 3) RGB of one face; ``landmarks`` (5, 2) x, y in its pixels, ``None`` where they must be found;
-    ``mask`` (H, W) is 255 on the person, ``None`` where it is not known, and then the background stays."""
+    """A photo (H, W, 3) RGB of one face; ``landmarks`` (5, 2) x, y in its pixels, ``None`` where they must be found,
+    in the face at ``bbox`` x0, y0, x1, y1 where that is known; ``mask`` (H, W) is 255 on the person, ``None`` where it
+    is not known, and then the background stays."""
 
     name: str
     pixels: NDArray[np.uint8]
     landmarks: NDArray[np.float32] | None = None
     mask: NDArray[np.uint8] | None = None
+    bbox: Box | None = None
 
 
 def portrait_of(files: PhotoFiles) -> Portrait:
-    """A photo of a dataset, with the landmarks and the mask that the dataset has.
+    """A photo of a dataset, with the landmarks, the mask and the box that the dataset has.
 
     Raises:
-        LikenessError: the files cannot be read, or the mask has another size than the image.
+        LikenessError: the files cannot be read, or the mask does not fit the image.
     """
-    name = f"image {files.photo.id}"
-    pixels = np.asarray(open_image(files.image, name))
-    return Portrait(name, pixels, np.array(files.photo.landmarks, np.float32), person_mask(files))
+    photo = files.photo
+    pixels = np.asarray(open_image(files.image, photo.called))
+    landmarks = None if photo.landmarks is None else np.array(photo.landmarks, np.float32)
+    return Portrait(photo.called, pixels, landmarks, person_mask(files), photo.bbox)
 
 
 def portrait_from_file(data: bytes, name: str) -> Portrait:
@@ -84,13 +88,20 @@ def head_mask(files: PhotoFiles) -> NDArray[np.uint8]:
     """The head, face and hair, in a photo of a dataset: soft, (H, W), 255 inside.
 
     It is the person within the face's box widened by half its width to the sides, 0.9 of its height upward and 0.15
-    downward, blurred. The widening is ours, with hair in mind; W+ Adapter has a face parser for this.
+    downward, blurred. The widening is ours, with hair in mind; W+ Adapter has a face parser for this. Where the box is
+    not known it is told from the landmarks, and without these it is the whole image; so is a person without a mask.
 
     Raises:
-        LikenessError: the files cannot be read, or the mask has another size than the image.
+        LikenessError: the files cannot be read, or the mask does not fit the image.
     """
     person = person_mask(files)
-    x0, y0, x1, y1 = files.photo.bbox
+    if person is None:
+        (width, height), _ = image_size(files.image, files.photo.called)
+        person = np.full((height, width), 255, np.uint8)
+    known = files.photo.bbox or _box_about(files.photo.landmarks)
+    if known is None:
+        return person
+    x0, y0, x1, y1 = known
     aside, up, down = _HEAD[0] * (x1 - x0), _HEAD[1] * (y1 - y0), _HEAD[2] * (y1 - y0)
     box = np.zeros_like(person)
     box[max(0, round(y0 - up)) : max(0, round(y1 + down)), max(0, round(x0 - aside)) : max(0, round(x1 + aside))] = 255
@@ -98,8 +109,20 @@ def head_mask(files: PhotoFiles) -> NDArray[np.uint8]:
     return cv2.GaussianBlur(np.minimum(person, box), (0, 0), spread)
 
 
-def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
+def _box_about(landmarks: Sequence[Sequence[float]] | None) -> Box | None:
+    """The box of a face about its landmarks, as detectors give it: forehead and chin lie outside of these."""
+    if landmarks is None:
+        return None
+    (x0, y0), (x1, y1) = np.min(landmarks, axis=0), np.max(landmarks, axis=0)
+    side = max(x1 - x0, y1 - y0)
+    aside, up, down = (share * side for share in _BOX)
+    return float(x0 - aside), float(y0 - up), float(x1 + aside), float(y1 + down)
+
+
+def only_face(pixels: NDArray[np.uint8], name: str, faces: str, bbox: Box | None = None) -> Face:
     """The one face that the pack ``faces`` finds in a photo (H, W, 3) RGB of any size.
+
+    Where ``bbox`` is known it is the face there, whatever else the photo shows.
 
     A detector finds faces of certain sizes in its input: a large photo is read at 640 pixels, where the small faces in
     it are seen, and if nothing is there at the side for small images, where a close-up is.
@@ -111,6 +134,8 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
     found: list[Face] = []
     for side in sides:
         found = found or _pack(faces, side).analyse(pixels[None])[0]
+    if bbox is not None:
+        found = sorted((face for face in found if _overlap(face.bbox, bbox)), key=lambda f: _overlap(f.bbox, bbox))[-1:]
     if len(found) != 1:
         count = "no face" if not found else f"{len(found)} faces"
         raise LikenessError(f"{name} shows {count}: give a photo with exactly one")
@@ -120,7 +145,14 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: str) -> Face:
 def _find(portrait: Portrait, detector: str | None) -> NDArray[np.float32]:
     if detector is None:
         raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
-    return only_face(portrait.pixels, portrait.name, detector).landmarks
+    return only_face(portrait.pixels, portrait.name, detector, portrait.bbox).landmarks
+
+
+def _overlap(one: Sequence[float] | NDArray[np.float32], other: Sequence[float]) -> float:
+    """Area that two boxes have in common over that of both together."""
+    both = [max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])]
+    areas = [max(0.0, float(x1 - x0)) * max(0.0, float(y1 - y0)) for x0, y0, x1, y1 in (both, one, other)]
+    return areas[0] / max(1e-9, areas[1] + areas[2] - areas[0])
 
 
 @lru_cache(maxsize=4)  # two packs, that of the codes and the judge, at two sides

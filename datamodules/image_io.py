@@ -4,7 +4,7 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -140,6 +140,12 @@ def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return np.asarray(_square(Image.fromarray(mask), side, Image.Resampling.BOX))
 
 
+def in_square(box: Sequence[float], size: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """A box x0, y0, x1, y1 of an image of this width and height, in pixels of its central square (side, side)."""
+    (left, top), edge = _square_at(size)
+    return ((np.array(box, np.float64) - [left, top, left, top]) * (side / edge)).astype(np.float32)
+
+
 @contextmanager
 def _named(name: str) -> Iterator[None]:
     """What Pillow raises and warns of, as one line that says ``name``."""
@@ -237,6 +243,11 @@ def _levels(image: Image.Image, name: str) -> tuple[NDArray, int]:
 def _square(image: Image.Image, side: int, resampling: Image.Resampling) -> Image.Image:
     if image.size == (side, side):
         return image
-    edge = min(image.size)
-    left, top = (image.width - edge) // 2, (image.height - edge) // 2
+    (left, top), edge = _square_at(image.size)
     return image.resize((side, side), resampling, (left, top, left + edge, top + edge), reducing_gap=2.0)
+
+
+def _square_at(size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """Left, top and edge of the central square of an image of this width and height."""
+    edge = min(size)
+    return ((size[0] - edge) // 2, (size[1] - edge) // 2), edge

@@ -1,59 +1,56 @@
 """The photos of a dataset: what is known of each one, and how to read its bytes when they are needed."""
 
 import hashlib
-import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
-from datamodules.schema import SPLITS, open_shard, read_columns
+from datamodules.rows import Row, shard_rows
+from datamodules.schema import open_shard
+from datamodules.stored import check_files, shard_files
 
-_PLAIN = (
-    "subject_id",
-    "subject_class",
-    "pose_id",
-    "pose",
-    "background_id",
-    "background_text",
-    "caption",
-    "landmarks",
-    "bbox",
-    "split",
-    "sha256",
-)
-
-_NUMBERS: dict[str, tuple[int, ...]] = {"pose": (3,), "landmarks": (5, 2), "bbox": (4,)}
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One row of the dataset, without its pixels. ``row`` counts within ``shard``; hashes are of the stored bytes."""
+    """One row of the dataset, without its pixels; ``None`` is what is not known.
 
+    Pose and background *classes* are shared between subjects. ``row`` counts within ``shard``; hashes are of the stored
+    bytes. ``docs/data.md`` says what the columns mean.
+    """
+
+    photo_id: str
     subject_id: str
     subject_class: str
-    pose_id: int
-    pose: tuple[float, float, float]
-    background_id: int
-    background_text: str
+    has_face: bool
+    """Whether photos of this subject show a face, as the dataset says."""
+    pose_id: int | None
+    pose: tuple[float, float, float] | None
+    background_id: int | None
+    background_text: str | None
     caption: str
-    landmarks: tuple[tuple[float, float], ...]
-    bbox: tuple[float, float, float, float]
+    landmarks: tuple[Point, Point, Point, Point, Point] | None
+    bbox: tuple[float, float, float, float] | None
     split: str
+    role: str | None
+    """``reference`` or ``held_out``, where the dataset says it."""
     sha256: str
-    mask_sha256: str
+    mask_sha256: str | None
     shard: Path
     row: int
 
     @property
     def id(self) -> str:
-        """A name that does not depend on where or beside what the photo is stored."""
-        return f"{self.subject_id}:{self.sha256[:16]}"
+        """What samples call the photo: a name that does not depend on where or beside what it is stored."""
+        return self.photo_id
+
+    @property
+    def called(self) -> str:
+        """What errors call the photo."""
+        return f"image {self.photo_id} (row {self.row} of {self.shard})"
 
     @property
     def face_sha256(self) -> str:
@@ -61,30 +58,43 @@ class Photo:
         known = f"{self.sha256}/{self.mask_sha256}/{self.landmarks}/{self.bbox}"
         return hashlib.sha256(known.encode()).hexdigest()
 
+    @property
+    def person_sha256(self) -> str:
+        """Names everything that the person's mask is made of: mask and image, which may be turned."""
+        return hashlib.sha256(f"{self.sha256}/{self.mask_sha256}".encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class PhotoFiles:
-    """A photo with the bytes of its image and mask files."""
+    """A photo with the bytes of its image and mask files; the mask is ``None`` where it is not known."""
 
     photo: Photo
     image: bytes
-    mask: bytes
+    mask: bytes | None
 
 
 def load_photos(shards: Sequence[Path], cache_dir: Path) -> list[Photo]:
     """All photos of the shards, in an order that does not depend on how they are spread over shards.
 
-    Every image is checked against its ``sha256`` once per version of a shard file; that it was is remembered in
-    ``cache_dir``.
+    Every image, mask and box is checked once per version of a shard file, see :func:`datamodules.stored.check_files`;
+    that it was is remembered in ``cache_dir``.
 
     Raises:
-        LikenessError: a shard is damaged or does not follow the schema, an image differs from its hash, an image
-            occurs twice, or a subject is in two splits. The message names the shard.
+        LikenessError: a shard is damaged or does not follow the schema, a file or a value of a row is not what its
+            column is for, an image or a name occurs twice, or a subject is in two splits. The message names the shard.
     """
-    photos = [photo for shard in shards for photo in _shard_photos(shard, cache_dir)]
-    photos.sort(key=lambda p: (p.subject_id, p.pose_id, p.background_id, p.sha256))
+    photos = _photos([row for shard in shards for row in _shard_rows(shard, cache_dir)])
+    photos.sort(
+        key=lambda p: (
+            p.subject_id,
+            math.inf if p.pose_id is None else p.pose_id,
+            math.inf if p.background_id is None else p.background_id,
+            p.sha256,
+        )
+    )
     splits: dict[str, Photo] = {}
-    seen: dict[str, Photo] = {}
+    images: dict[tuple[str, str], Photo] = {}
+    names: dict[str, Photo] = {}
     for photo in photos:
         first = splits.setdefault(photo.subject_id, photo)
         if first.split != photo.split:
@@ -92,12 +102,12 @@ def load_photos(shards: Sequence[Path], cache_dir: Path) -> list[Photo]:
                 f"subject {photo.subject_id!r} is in two splits: {first.split} ({first.shard}) and {photo.split} "
                 f"({photo.shard})"
             )
-        twin = seen.setdefault(photo.id, photo)
+        twin = images.setdefault((photo.subject_id, photo.sha256), photo)
         if twin is not photo:
-            raise LikenessError(
-                f"the same image occurs twice for subject {photo.subject_id!r}: row {twin.row} of {twin.shard} and "
-                f"row {photo.row} of {photo.shard}"
-            )
+            raise LikenessError(f"the same image occurs twice for subject {photo.subject_id!r}: {_rows(twin, photo)}")
+        twin = names.setdefault(photo.photo_id, photo)
+        if twin is not photo:
+            raise LikenessError(f"two photos have the `photo_id` {photo.photo_id!r}: {_rows(twin, photo)}")
     return photos
 
 
@@ -111,50 +121,61 @@ def read_photos(photos: Iterable[Photo]) -> Iterator[PhotoFiles]:
     for photo in photos:
         wanted.setdefault(photo.shard, {})[photo.row] = photo
     for path, rows in wanted.items():
-        shard, first = open_shard(path), 0
-        for group in range(shard.num_row_groups):
-            last = first + shard.metadata.row_group(group).num_rows
-            inside = [row for row in rows if first <= row < last]
-            if inside:
-                table = _read_group(path, shard, group)
-                for row in inside:
-                    image, mask = (
-                        _file_bytes(table[name][row - first].as_py(), path, row, name) for name in ("image", "mask")
-                    )
-                    yield PhotoFiles(rows[row], image, mask)
-            first = last
+        for row, files in shard_files(path, open_shard(path), rows):
+            yield PhotoFiles(rows[row], files.image, files.mask)
 
 
 def reference_of(photos: Iterable[Photo]) -> Photo:
-    """The one photo of a subject that a method may see: the most frontal pose before its first background.
+    """The one photo of a subject that a method may see.
 
-    That is the first one by ``pose_id`` (0 is the most frontal), then ``background_id``, then hash.
+    Of those that the dataset calls references, or of those that it does not hold out, it is the most frontal one by
+    known pose; where no pose is known, the first by pose class, background class and name.
+
+    Raises:
+        LikenessError: the dataset holds out all of them.
     """
-    return min(photos, key=lambda p: (p.pose_id, p.background_id, p.sha256))
+    photos = list(photos)
+    allowed = [p for p in photos if p.role == "reference"] or [p for p in photos if p.role is None]
+    if not allowed:
+        raise LikenessError(
+            f"subject {photos[0].subject_id!r} has no photo to be the reference: all have the `role` held_out "
+            f"({_rows(*photos[:2])})"
+        )
+    return min(allowed, key=_frontal)
 
 
 def held_out_of(photos: Sequence[Photo]) -> list[Photo]:
-    """The photos of a subject that identity is judged against: other pose and other background than its reference.
+    """The photos of a subject that identity is judged against, and that no method sees.
+
+    Those that the dataset holds out; where it holds out none, all but the references.
 
     Raises:
         LikenessError: the subject has no such photo.
     """
     reference = reference_of(photos)
-    others = cross_views(reference, photos)
-    if not others:
+    held_out = [p for p in photos if p.role == "held_out"] or [
+        p for p in photos if p is not reference and p.role != "reference"
+    ]
+    if not held_out:
         raise LikenessError(
-            f"subject {reference.subject_id!r} has no photo whose pose and background both differ from its reference"
+            f"subject {reference.subject_id!r} has no photo besides its reference ({_rows(reference)}) to be judged "
+            "against: add one, or leave the subject out"
         )
-    return others
+    return held_out
 
 
 def cross_views(photo: Photo, photos: Iterable[Photo]) -> list[Photo]:
-    """The photos of the same subject that differ from ``photo`` in pose and in background."""
-    return [
-        p
-        for p in photos
-        if p.subject_id == photo.subject_id and p.pose_id != photo.pose_id and p.background_id != photo.background_id
-    ]
+    """The photos of the same subject that show it most differently from ``photo``.
+
+    Those of another pose class and another background class, where there are any; else those of which no class is known
+    to be the same; else all others.
+    """
+    others = [p for p in photos if p.subject_id == photo.subject_id and p.photo_id != photo.photo_id]
+    apart = [[_differ(p.pose_id, photo.pose_id), _differ(p.background_id, photo.background_id)] for p in others]
+    for fits in (lambda known: all(known), lambda known: False not in known):
+        if views := [p for p, known in zip(others, apart, strict=True) if fits(known)]:
+            return views
+    return others
 
 
 def by_subject(photos: Iterable[Photo]) -> dict[str, list[Photo]]:
@@ -165,78 +186,53 @@ def by_subject(photos: Iterable[Photo]) -> dict[str, list[Photo]]:
     return groups
 
 
-def _shard_photos(path: Path, cache_dir: Path) -> list[Photo]:
+def _shard_rows(path: Path, cache_dir: Path) -> Iterator[Row]:
+    """The rows of a shard, with hashes and where they lie."""
     shard = open_shard(path)
-    table = read_columns(path, shard, list(_PLAIN))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    for i, row in enumerate(rows):
-        if row["split"] not in SPLITS:
-            raise LikenessError(f"{path}: column `split` is {row['split']!r} in row {i}, it must be one of {SPLITS}")
-        for name, shape in _NUMBERS.items():
-            if not _is_numbers(row[name], shape):
-                words = " x ".join(map(str, shape))
-                raise LikenessError(f"{path}: column `{name}` is {row[name]} in row {i}, it must be {words} numbers")
-    masks = _checked_masks(path, shard, [row["sha256"] for row in rows], cache_dir)
-    return [
-        Photo(**row | {name: _tuples(row[name]) for name in _NUMBERS}, mask_sha256=mask, shard=path, row=i)
-        for i, (row, mask) in enumerate(zip(rows, masks, strict=True))
-    ]
+    rows = list(shard_rows(path, shard))
+    for i, (row, files) in enumerate(zip(rows, check_files(path, shard, rows, cache_dir), strict=True)):
+        yield row | {"sha256": files.image, "mask_sha256": files.mask, "shard": path, "row": i}
 
 
-def _is_numbers(value: Any, shape: tuple[int, ...]) -> bool:
-    """Whether nested lists hold numbers in this shape."""
-    if not shape:
-        return value is not None
-    return isinstance(value, list) and len(value) == shape[0] and all(_is_numbers(v, shape[1:]) for v in value)
+def _photos(rows: Sequence[Row]) -> list[Photo]:
+    """Rows as photos: those without a name are called by subject and hash, and every one knows whether it has a face.
+
+    A row that does not say it is like the others of its subject, then like those of its class. Where they do not say it
+    either, a class has faces if boxes or landmarks are known of its photos.
+    """
+    said: dict[tuple[str, str], dict[bool, Row]] = {}
+    for row in rows:
+        if row["has_face"] is not None:
+            for key in _groups(row):
+                said.setdefault(key, {}).setdefault(row["has_face"], row)
+    for (kind, name), found in said.items():
+        if kind == "subject" and len(found) > 1:
+            places = " and ".join(f"row {row['row']} of {row['shard']}" for row in found.values())
+            raise LikenessError(f"subject {name!r} is said to have a face and to have none: {places}")
+    shown = {row["subject_class"] for row in rows if row["bbox"] is not None or row["landmarks"] is not None}
+    photos = []
+    for row in rows:
+        answers = [next(iter(said[key])) for key in _groups(row) if len(said.get(key, ())) == 1]
+        photo_id = row["photo_id"] or f"{row['subject_id']}:{row['sha256'][:16]}"
+        photos.append(Photo(**row | {"photo_id": photo_id, "has_face": [*answers, row["subject_class"] in shown][0]}))
+    return photos
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _groups(row: Row) -> list[tuple[str, str]]:
+    return [("subject", row["subject_id"]), ("class", row["subject_class"])]
 
 
-def _checked_masks(path: Path, shard: pq.ParquetFile, hashes: list[str], cache_dir: Path) -> list[str]:
-    """The masks' hashes, after the images' hashes were found right, now or earlier for this version of the file."""
-    stat = path.stat()
-    version = f"{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}"
-    note = cache_dir / "checked" / f"{hashlib.sha256(version.encode()).hexdigest()[:32]}.json"
-    try:
-        noted = json.loads(note.read_text())
-        if noted["images"] == hashlib.sha256("".join(hashes).encode()).hexdigest():
-            return noted["masks"]
-    except (OSError, ValueError, KeyError):
-        pass
-    masks, row, inside = [], 0, True
-    for group in range(shard.num_row_groups):
-        table = _read_group(path, shard, group)
-        for image, mask in zip(table["image"].to_pylist(), table["mask"].to_pylist(), strict=True):
-            inside = inside and all(value and value["bytes"] is not None for value in (image, mask))
-            if hashlib.sha256(_file_bytes(image, path, row, "image")).hexdigest() != hashes[row]:
-                raise LikenessError(f"{path}: the image in row {row} differs from its `sha256`")
-            masks.append(hashlib.sha256(_file_bytes(mask, path, row, "mask")).hexdigest())
-            row += 1
-    if inside:  # files outside of the shard can change without it, so those are checked every time
-        images = hashlib.sha256("".join(hashes).encode()).hexdigest()
-        write_atomically(note, json.dumps({"images": images, "masks": masks}).encode())
-    return masks
+def _differ(one: int | None, other: int | None) -> bool | None:
+    """Whether two classes differ; ``None`` where one is not known."""
+    return None if one is None or other is None else one != other
 
 
-def _read_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.Table:
-    try:
-        return shard.read_row_group(group, ["image", "mask"])
-    except (OSError, pa.ArrowException) as error:
-        raise LikenessError(f"{path} cannot be read ({error}): copy or write it again") from error
+def _frontal(photo: Photo) -> tuple:
+    """Sorts the most frontal photo first."""
+    away = math.inf if photo.pose is None else math.hypot(*photo.pose[:2])
+    classes = (photo.pose_id, photo.background_id)
+    return away, *(math.inf if one is None else one for one in classes), photo.photo_id
 
 
-def _file_bytes(value: dict[str, Any] | None, path: Path, row: int, column: str) -> bytes:
-    """The bytes of an image value, which holds them or names a file below the shard's folder."""
-    if value and value["bytes"] is not None:
-        return value["bytes"]
-    if not value or not value["path"]:
-        raise LikenessError(f"{path}: column `{column}` holds neither bytes nor a path in row {row}")
-    file = (path.parent / value["path"]).resolve()
-    if not file.is_relative_to(path.parent.resolve()):
-        raise LikenessError(f"{path}: column `{column}` names a file outside of the dataset in row {row}")
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise LikenessError(f"{file}, named in row {row} of {path}, cannot be read ({error.strerror})") from error
+def _rows(*photos: Photo) -> str:
+    return " and ".join(f"row {photo.row} of {photo.shard}" for photo in photos)

@@ -15,8 +15,9 @@ def person_mask(files: PhotoFiles) -> NDArray[np.uint8] | None:
     """
     if files.mask is None:
         return None
-    size, orientation = image_size(files.image, f"image {files.photo.id}")
-    return read_mask(files.mask, f"the mask of image {files.photo.id}", size, orientation)
+    called = files.photo.called
+    size, orientation = image_size(files.image, called)
+    return read_mask(files.mask, f"the mask of {called}", size, orientation)
 
 
 def square_person_mask(files: PhotoFiles, side: int) -> NDArray[np.uint8] | None:

@@ -1,6 +1,7 @@
-"""The dataset schema: one row per image, in Parquet shards.
+"""The dataset schema: one row per photo, in Parquet shards.
 
-``pocket10k`` and curated photos are written in it, and every data source is checked against it.
+``pocket10k`` and curated photos are written in it, and every data source is checked against it. ``docs/data.md`` says
+what each column means.
 """
 
 from pathlib import Path
@@ -16,52 +17,48 @@ if TYPE_CHECKING:
     from datasets import Features
 
 SPLITS = ("train", "val", "test")
+ROLES = ("reference", "held_out")
 
 _PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 COLUMNS = pa.schema(
     [
-        ("image", _PICTURE),  # a file (path relative to the shard's folder) or its bytes
-        ("mask", _PICTURE),  # the subject: 0 outside, 255 inside, the size of the image
-        ("subject_id", pa.string()),
-        ("subject_class", pa.string()),  # the class noun that stands for the subject in a prompt
-        ("pose_id", pa.int32()),  # 0 is the most frontal pose of the dataset
-        ("pose", pa.list_(pa.float32(), 3)),  # yaw, pitch, roll in degrees
-        ("background_id", pa.int32()),
-        ("background_text", pa.string()),  # a phrase that a prompt can end in, such as `on a beach`
-        ("caption", pa.string()),
-        ("landmarks", pa.list_(pa.list_(pa.float32(), 2), 5)),  # x, y in pixels: eyes, nose, corners of the mouth
-        ("bbox", pa.list_(pa.float32(), 4)),  # x0, y0, x1, y1 of the face in pixels
-        ("split", pa.string()),  # train, val or test; one subject is in one split
-        ("source", pa.string()),
-        ("licence", pa.string()),
-        ("sha256", pa.string()),  # of the image's bytes, in hex
+        pa.field("image", _PICTURE, nullable=False),  # a file (path relative to the shard's folder) or its bytes
+        pa.field("mask", _PICTURE),  # the subject: 0 outside, 255 inside, the size of the image as it is seen
+        pa.field("photo_id", pa.string()),  # a name of the photo, unique in the dataset
+        pa.field("subject_id", pa.string(), nullable=False),
+        pa.field("subject_class", pa.string(), nullable=False),  # the class noun, for the subject in a prompt
+        pa.field("has_face", pa.bool_()),  # whether photos of this subject show a face
+        pa.field("pose_id", pa.int32()),  # a class of poses that subjects share
+        pa.field("pose", pa.list_(pa.float32(), 3)),  # yaw, pitch, roll in degrees
+        pa.field("background_id", pa.int32()),  # a class of backgrounds that subjects share
+        pa.field("background_text", pa.string()),  # a phrase that a prompt can end in, such as `on a beach`
+        pa.field("caption", pa.string(), nullable=False),
+        pa.field("landmarks", pa.list_(pa.list_(pa.float32(), 2), 5)),  # x, y in pixels: eyes, nose, mouth's corners
+        pa.field("bbox", pa.list_(pa.float32(), 4)),  # x0, y0, x1, y1 of the face in pixels
+        pa.field("split", pa.string(), nullable=False),  # train, val or test; one subject is in one split
+        pa.field("role", pa.string()),  # reference or held_out
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+        pa.field("sha256", pa.string()),  # of the image's bytes, in hex
     ]
 )
+"""Columns that may be null may also be left out, and null is for what is not known."""
+
+NAMES = ("subject_id", "photo_id")
+"""Columns of names, which may be written as whole numbers."""
 
 
 def features() -> "Features":
     """The schema as Hugging Face ``datasets`` writes it."""
     from datasets import Features, Image, List, Value
 
-    return Features(
-        {
-            "image": Image(),
-            "mask": Image(),
-            "subject_id": Value("string"),
-            "subject_class": Value("string"),
-            "pose_id": Value("int32"),
-            "pose": List(Value("float32"), length=3),
-            "background_id": Value("int32"),
-            "background_text": Value("string"),
-            "caption": Value("string"),
-            "landmarks": List(List(Value("float32"), length=2), length=5),
-            "bbox": List(Value("float32"), length=4),
-            "split": Value("string"),
-            "source": Value("string"),
-            "licence": Value("string"),
-            "sha256": Value("string"),
-        }
-    )
+    known = {
+        _PICTURE: Image(),
+        COLUMNS.field("pose").type: List(Value("float32"), length=3),
+        COLUMNS.field("bbox").type: List(Value("float32"), length=4),
+        COLUMNS.field("landmarks").type: List(List(Value("float32"), length=2), length=5),
+    }
+    return Features({field.name: known.get(field.type) or Value(str(field.type)) for field in COLUMNS})
 
 
 def open_shard(path: Path) -> pq.ParquetFile:
@@ -77,45 +74,72 @@ def open_shard(path: Path) -> pq.ParquetFile:
         raise LikenessError(f"{path} is not a whole Parquet file ({_line(error)}): copy or write it again") from error
     found = shard.schema_arrow
     for field in COLUMNS:
-        at = found.get_field_index(field.name)
-        if at < 0:
-            raise LikenessError(f"{path} has no column `{field.name}`, which the dataset schema asks for")
-        if not _fits(found.field(at).type, field.type):
-            raise LikenessError(f"{path}: column `{field.name}` is {found.field(at).type}, it must be {field.type}")
+        times = found.names.count(field.name)
+        if times == 0 and field.nullable:
+            continue
+        if times != 1:
+            many = "no" if times == 0 else f"{times} times the"
+            raise LikenessError(f"{path} has {many} column `{field.name}`, which the dataset schema asks for")
+        if not _fits(found.field(field.name).type, field):
+            raise LikenessError(
+                f"{path}: column `{field.name}` is {found.field(field.name).type}, it must be {field.type}"
+            )
     return shard
 
 
-def read_columns(path: Path, shard: pq.ParquetFile, columns: list[str]) -> pa.Table:
-    """All rows of some columns.
+def read_columns(path: Path, shard: pq.ParquetFile, columns: list[str], group: int | None = None) -> pa.Table:
+    """All rows, or those of one row group, of those columns of the schema that the shard has.
 
     Raises:
-        LikenessError: the data is damaged, or a value is missing. The message names the shard and the column.
+        LikenessError: the data is damaged. The message names the shard.
     """
+    columns = [name for name in columns if name in shard.schema_arrow.names]
     try:
-        table = shard.read(columns)
+        return shard.read(columns) if group is None else shard.read_row_group(group, columns)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} cannot be read ({_line(error)}): copy or write it again") from error
-    for name in columns:
-        if table[name].null_count:
-            raise LikenessError(f"{path}: column `{name}` lacks a value in {table[name].null_count} rows")
-    return table
 
 
-def _fits(found: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a column can be read as the wanted type; widths and the kind of list do not matter."""
-    if types.is_struct(wanted):
-        inner = {field.name: field.type for field in found} if types.is_struct(found) else {}
-        data, path = inner.get("bytes", pa.null()), inner.get("path", pa.null())
-        return (types.is_binary(data) or types.is_large_binary(data)) and _fits(path, pa.string())
+def _fits(found: pa.DataType, field: pa.Field) -> bool:
+    """Whether a column may hold what a field asks for. Its values are looked at one by one when they are read."""
+    if field.name in ("image", "mask"):
+        return _is_picture(found) or (field.nullable and types.is_null(found))
+    if field.name in NAMES and types.is_integer(found):
+        return True
+    return _reads_as(found, field.type) or (field.nullable and types.is_null(found))
+
+
+def _is_picture(found: pa.DataType) -> bool:
+    """Bytes, or a struct of bytes and a path of which one is there."""
+    if not types.is_struct(found):
+        return _is_bytes(found)
+    inner = {part.name: part.type for part in found}
+    data, path = inner.get("bytes", pa.null()), inner.get("path", pa.null())
+    fit = (_is_bytes(data) or types.is_null(data)) and (_reads_as(path, pa.string()) or types.is_null(path))
+    return fit and not (types.is_null(data) and types.is_null(path))
+
+
+def _is_bytes(found: pa.DataType) -> bool:
+    kinds = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    return any(is_kind(found) for is_kind in kinds)
+
+
+def _reads_as(found: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether values of a type can be read as the wanted one. Widths, dictionaries and kinds of lists do not matter."""
+    if types.is_dictionary(found):
+        found = found.value_type
     if types.is_fixed_size_list(wanted):
-        lists = (types.is_list, types.is_large_list, types.is_fixed_size_list)
-        length = found.list_size == wanted.list_size if types.is_fixed_size_list(found) else True
-        return any(is_list(found) for is_list in lists) and length and _fits(found.value_type, wanted.value_type)
+        kinds = (types.is_list, types.is_large_list, types.is_list_view, types.is_large_list_view)
+        if types.is_fixed_size_list(found):
+            return found.list_size == wanted.list_size and _reads_as(found.value_type, wanted.value_type)
+        return any(is_kind(found) for is_kind in kinds) and (
+            _reads_as(found.value_type, wanted.value_type) or types.is_null(found.value_type)
+        )
     if types.is_string(wanted):
-        return types.is_string(found) or types.is_large_string(found)
-    if types.is_integer(wanted):
-        return types.is_integer(found)
-    return types.is_floating(found)
+        return types.is_string(found) or types.is_large_string(found) or types.is_string_view(found)
+    # A table program writes whole numbers with gaps as floats, and whole coordinates as integers.
+    numbers = types.is_integer(found) or types.is_floating(found)
+    return numbers or (types.is_boolean(wanted) and types.is_boolean(found))
 
 
 def _line(error: BaseException) -> str:

@@ -161,7 +161,10 @@ class SpotDiff10kDataModule(LightningDataModule):
                 count=self._processes.count,
             )
         )
-        self._fill([*training, *(photo for photo in own if photo not in training)])
+        training = [*training, *(photo for photo in own if photo not in training)]
+        self.features.check_photos(self._names, [*training, *self._validation.references.values()])
+        self.features.check_photos(self._stage_features, training)
+        self._fill(training)
         context.release()
 
     def _training_batches(self, data: TrainingData) -> tuple[Stream, int]:
@@ -251,7 +254,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         return self._validation.subject_photos(self._resolution)
 
     def validation_held_out(self) -> dict[str, NDArray[np.uint8]]:
-        """Held-out photos (K, H, W, 3) RGB of each validation subject: other pose and background than its reference."""
+        """Held-out photos (K, H, W, 3) RGB of each validation subject."""
         return {subject.id: subject.held_out for subject in self.validation_photos()}
 
     def validation_requests(self) -> list[Request]:

@@ -1,33 +1,42 @@
 """The subjects of a protocol: what a method may see of each, and what it is judged against."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from contracts.protocol import check_name
-from datamodules.image_io import read_square
-from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_photos, reference_of
+from datamodules.image_io import image_size, in_square, read_square
+from datamodules.index import Photo, PhotoFiles, by_subject, held_out_of, load_photos, read_photos, reference_of
 from datamodules.masks import square_person_mask
 from datamodules.sources import find_shards
-from metrics.gallery import SubjectPhotos
+from metrics.gallery import NO_BACKGROUND, SubjectPhotos
 
 
-def load_subjects(dataset: str, wanted: int | Sequence[str] | None, resolution: int) -> list[SubjectPhotos]:
+def load_subjects(
+    dataset: str, wanted: int | Sequence[str] | None, resolution: int, faceless: Collection[str] = ()
+) -> list[SubjectPhotos]:
     """Test subjects of a dataset, in sorted order.
 
     Args:
         wanted: How many to take, or their names; ``None`` for all.
         resolution: Side of the photos in pixels.
+        faceless: Class nouns of subjects that have no face, whatever the dataset says.
 
     Raises:
-        LikenessError: the dataset lacks a subject that is asked for, or a subject has no held-out photo.
+        LikenessError: the dataset lacks a subject or a class that is asked for, or a subject has no held-out photo.
     """
     photos = load_photos(find_shards(dataset), cache_folder())
     groups = by_subject(photo for photo in photos if photo.split == "test")
-    return subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
+    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
+    nouns = sorted({subject.noun for subject in chosen})
+    if unknown := sorted(set(faceless) - set(nouns)):
+        raise LikenessError(f"protocol.faceless: no test subject is a {unknown[0]}; there are {', '.join(nouns)}")
+    return [replace(subject, has_face=False) if subject.noun in faceless else subject for subject in chosen]
 
 
 def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> list[SubjectPhotos]:
@@ -39,23 +48,36 @@ def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> li
     Raises:
         LikenessError: a subject has no held-out photo, or a photo cannot be read.
     """
-    rows = {name: (reference_of(photos), held_out_of(photos)) for name, photos in groups.items()}
-    needed = [photo for reference, held_out in rows.values() for photo in (reference, *held_out)]
-    files = {p.photo.id: p for p in read_photos(needed)}
-    pixels = {name: read_square(p.image, f"image {name}", resolution) for name, p in files.items()}
-    return [
-        SubjectPhotos(
-            id=name,
-            noun=reference.subject_class,
-            reference=pixels[reference.id],
-            held_out=np.stack([pixels[p.id] for p in held_out]),
-            poses=np.array([p.pose for p in (reference, *held_out)], np.float32),
-            backgrounds=np.array([p.background_id for p in (reference, *held_out)], np.int64),
-            background_texts=tuple(p.background_text for p in (reference, *held_out)),
-            mask=square_person_mask(files[reference.id], resolution),
-        )
-        for name, (reference, held_out) in rows.items()
-    ]
+    rows = {name: [reference_of(photos), *held_out_of(photos)] for name, photos in groups.items()}
+    files = {p.photo.id: p for p in read_photos(photo for photos in rows.values() for photo in photos)}
+    return [_subject(name, [files[photo.id] for photo in photos], resolution) for name, photos in rows.items()]
+
+
+def _subject(name: str, files: Sequence[PhotoFiles], resolution: int) -> SubjectPhotos:
+    """A subject whose reference is the first of its photos."""
+    photos = [one.photo for one in files]
+    pixels = np.stack([read_square(one.image, one.photo.called, resolution) for one in files])
+    return SubjectPhotos(
+        id=name,
+        noun=photos[0].subject_class,
+        reference=pixels[0],
+        held_out=pixels[1:],
+        poses=np.array([p.pose or [np.nan] * 3 for p in photos], np.float32),
+        backgrounds=np.array([NO_BACKGROUND if p.background_id is None else p.background_id for p in photos], np.int64),
+        background_texts=tuple(p.background_text or "" for p in photos),
+        mask=square_person_mask(files[0], resolution),
+        has_face=photos[0].has_face,
+        boxes=_boxes(files, resolution),
+    )
+
+
+def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] | None:
+    """The faces' boxes (N, 4) in pixels of the squares, NaN where one is not known; ``None`` where none is."""
+    boxes = np.full((len(files), 4), np.nan, np.float32)
+    for row, one in zip(boxes, files, strict=True):
+        if one.photo.bbox is not None:
+            row[:] = in_square(one.photo.bbox, image_size(one.image, one.photo.called)[0], resolution)
+    return None if np.isnan(boxes).all() else boxes
 
 
 def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) -> list[str]:
@@ -77,9 +99,11 @@ def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) ->
 
 def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
     """SHA-256 over the pixels of every reference and held-out photo, over the reference's mask, and over what is known
-    of pose and background."""
+    of pose, background and class."""
     digest = hashlib.sha256()
     for subject in subjects:
+        if not subject.has_face:
+            digest.update(f"{subject.id} has no face".encode())
         digest.update("\0".join(subject.background_texts).encode())
         for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds):
             digest.update(f"{subject.id}{array.shape}".encode())

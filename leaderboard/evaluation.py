@@ -133,7 +133,7 @@ def _generators(
     protocol, wanted = results.protocol(), settings.protocol
 
     def ceiling() -> Generator:
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     photos = (CEILING, partial(together, fabric, ceiling))

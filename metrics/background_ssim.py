@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from metrics.base import Metric
+from metrics.base import PEOPLE, Metric
 from metrics.judges import JudgedImages
 from metrics.regions import WIDE, person_region
 
@@ -24,6 +24,7 @@ class BackgroundSsim(Metric):
     judge = "faces"
     rule = "ssim-gauss11-sigma1.5|mean over pairs of samples|both person regions left out|found-only"
     about = "likeness of the backgrounds of one prompt's samples; 1 is the same background every time"
+    kinds = PEOPLE
     needs = frozenset({"image", "samples", "region"})
     higher_is_better = False
     source = "SSIM (Wang et al. 2004, doi 10.1109/TIP.2003.819861), computed by torchmetrics"

@@ -24,6 +24,9 @@ Need = Literal["image", "prompt", "reference", "gallery", "region", "samples", "
 """What a metric reads beside the features of its judge: the pixels, the prompt, the reference photo, the held-out
 photos of the subject (its gallery), the region of the person, all samples of a prompt at once, the held-out photos of
 all subjects."""
+Kind = Literal["people", "objects"]
+"""People are subjects with a face, objects those without."""
+PEOPLE: frozenset[Kind] = frozenset({"people"})
 DECIMALS = 7
 """Scores are rounded to so many decimals: as precise as the networks' float32."""
 
@@ -101,6 +104,8 @@ class Metric(ABC):
     """The part of the version string that says how a number comes from the network's output."""
     about: str
     needs: frozenset[Need] = frozenset({"image"})
+    kinds: frozenset[Kind] = frozenset({"people", "objects"})
+    """The subjects that it is defined for; without such a subject there is no column."""
     higher_is_better: bool = True
     low: float | None = -1.0
     high: float | None = 1.0
@@ -110,7 +115,9 @@ class Metric(ABC):
     by_class: bool = False
     """Whether it is read by prompt class, though it is no column of the narrow table."""
     missing: float | None = None
-    """The score of an image that an entry lacks, of a subject with a face; ``None`` leaves it out of the mean."""
+    """The score of an image that an entry lacks, of a subject that it is defined for; ``None`` leaves it out."""
+    guards: tuple[str, ...] = ()
+    """The metrics of copy-paste that a likeness is read with, see :class:`metrics.card.MetricCard`."""
     feature: str = ""
     """Name of the feature whose vectors are the rows, for metrics of whole sets; empty where rows are scores."""
     presets: tuple[PresetColumn, ...] = ()
@@ -134,6 +141,7 @@ class Metric(ABC):
             about=self.about,
             headline=self.headline,
             by_class=self.by_class,
+            guards=self.guards,
         )
 
     @abstractmethod

@@ -1,6 +1,6 @@
 """What a number means: the card of a metric. Numbers with different version strings never share a column."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from contracts.settings import JudgeSettings
 from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD, FacePack
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 
-GROUPS = ("summary", "identity", "text", "image", "diversity", "distribution", "leakage")
+GROUPS = ("summary", "identity", "subject", "text", "image", "diversity", "distribution", "leakage")
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class MetricCard:
     hash, preprocessing, scale. ``higher_is_better`` is the direction, ``low`` and ``high`` bound the values where
     they are bounded, ``source`` says who defined the metric. ``title`` and ``group`` (one of ``GROUPS``) are how tables
     name and sort it; ``headline`` columns are those of a narrow table, ``by_class`` ones are read by prompt class.
+    ``guards`` are columns of copy-paste: an entry that copies its reference by one of them is no better for a high
+    value in this column, and gets no mark there.
     """
 
     name: str
@@ -36,6 +38,7 @@ class MetricCard:
     about: str
     headline: bool = False
     by_class: bool = False
+    guards: Sequence[str] = ()
 
     @property
     def arrow(self) -> str:

@@ -64,6 +64,15 @@ IDENTITY_RECOVERED = DerivedMetric(
     statistic=_recovered,
     unit=_reach,
 )
+SUBJECT_RECOVERED = DerivedMetric(
+    name="subject_recovered",
+    title="subject recovered",
+    base="subject_likeness",
+    formula="(method-floor)/(ceiling-floor)",
+    about="likeness of an object, from the base model without the subject (0) to another real photo (1)",
+    statistic=_recovered,
+    unit=_reach,
+)
 PROMPT_KEPT = DerivedMetric(
     name="prompt_kept",
     title="prompt kept",
@@ -73,9 +82,19 @@ PROMPT_KEPT = DerivedMetric(
     statistic=_kept,
     unit=lambda floor, ceiling: floor,
 )
-DERIVED: Mapping[str, DerivedMetric] = {metric.name: metric for metric in (IDENTITY_RECOVERED, PROMPT_KEPT)}
+RECOVERED = (IDENTITY_RECOVERED, SUBJECT_RECOVERED)
+"""How much of a subject comes back, of people and of objects: what a board is read by first."""
+DERIVED: Mapping[str, DerivedMetric] = {metric.name: metric for metric in (*RECOVERED, PROMPT_KEPT)}
 
 
-def derived_cards(cards: Mapping[str, MetricCard]) -> tuple[MetricCard, ...]:
-    """The cards of all derived metrics, from the measured ones by name."""
-    return tuple(metric.card(cards[metric.base]) for metric in DERIVED.values())
+def all_cards(measured: Mapping[str, MetricCard]) -> dict[str, MetricCard]:
+    """The cards of all columns by name, from the measured ones: first the derived metrics whose base is measured.
+
+    A recovered column is only to be read with the copy-paste that guards it, which stands beside it.
+    """
+    cards: dict[str, MetricCard] = {}
+    for metric in DERIVED.values():
+        if metric.base in measured:
+            card = metric.card(measured[metric.base])
+            cards |= {card.name: card, **{name: measured[name] for name in card.guards if name in measured}}
+    return {**cards, **measured}

@@ -28,8 +28,9 @@ _GLOBAL = ("background_means", "pose_reader")
 class SubjectPhotos:
     """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
 
-    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees,
-    ``backgrounds`` (1 + K,), which are ids, and the words for each of these.
+    What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees, NaN where
+    they are not known, ``backgrounds`` (1 + K,), which are ids, ``NO_BACKGROUND`` where they are not known, and the
+    words for each of these, which may be empty.
     """
 
     id: str
@@ -41,6 +42,10 @@ class SubjectPhotos:
     background_texts: tuple[str, ...]
     mask: NDArray[np.uint8] | None = None
     """(H, W): 255 on the person in the reference; ``None`` where it is not known."""
+    has_face: bool = True
+    """Whether photos of the subject show a face, as the dataset or the protocol says. An object has none."""
+    boxes: NDArray[np.float32] | None = None
+    """(1 + K, 4): x0, y0, x1, y1 of the face in each photo, NaN where it is not known; ``None`` where none is."""
 
     @property
     def cut_out(self) -> NDArray[np.uint8]:
@@ -59,9 +64,10 @@ class Gallery:
 
     ``reference`` holds vectors (D,) and ``held_out`` (K, D) by the names of ``Observation.features``, all 0 where a
     photo has none. ``other_backgrounds`` (D,) is the mean over the other subjects' references, 0 if there are none.
-    ``background`` is the index of the reference's background among ``background_means`` (C, D), -1 for an object, whose
-    photos do not say what is background; ``background_text`` is its words. ``pose`` (3,) is the reference's yaw, pitch
-    and roll in degrees, ``pose_reader`` (11, 3) reads them from landmarks.
+    ``background`` is the index of the reference's background among ``background_means`` (C, D), -1 where it is not
+    known and for an object, whose photos do not say what is background; ``background_text`` is its words. ``pose`` (3,)
+    is the reference's yaw, pitch and roll in degrees, NaN where they are not known, ``pose_reader`` (11, 3) reads them
+    from landmarks, NaN where no photo's pose is known.
     """
 
     reference: Mapping[str, NDArray[np.float32]]
@@ -72,11 +78,8 @@ class Gallery:
     background_means: NDArray[np.float32]
     pose: NDArray[np.float32]
     pose_reader: NDArray[np.float64]
-
-    @property
-    def has_face(self) -> bool:
-        """Whether the subject has a face, as its reference shows. An object has none, and so no score of identity."""
-        return bool(np.any(self.reference["faces"]))
+    has_face: bool = True
+    """Whether the subject has a face. An object has none, and so no score of identity."""
 
     @property
     def usable(self) -> NDArray[np.intp]:
@@ -106,6 +109,8 @@ def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: 
         tensors |= {name: getattr(gallery, name) for name in _GLOBAL}
     backgrounds = {subject: [gallery.background, gallery.background_text] for subject, gallery in galleries.items()}
     about = {"protocol": protocol_hash, "backgrounds": json.dumps(backgrounds, ensure_ascii=False)}
+    if faceless := [subject for subject, gallery in galleries.items() if not gallery.has_face]:
+        about["faceless"] = json.dumps(faceless)
     write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, about))
 
 
@@ -115,12 +120,17 @@ def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
         tensors = load_file(path)
         with safe_open(path, "numpy") as file:
             backgrounds = json.loads(file.metadata()["backgrounds"])
-        return {subject: _gallery(tensors, subject, *backgrounds[subject]) for subject in subjects}
+            faceless = json.loads(file.metadata().get("faceless", "[]"))
+        return {
+            subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
+        }
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
 
 
-def _gallery(tensors: Mapping[str, NDArray], subject: str, background: int, background_text: str) -> Gallery:
+def _gallery(
+    tensors: Mapping[str, NDArray], subject: str, has_face: bool, background: int, background_text: str
+) -> Gallery:
     def part(name: str) -> dict[str, NDArray]:
         start = f"{subject}/{name}/"
         return {key.removeprefix(start): array for key, array in tensors.items() if key.startswith(start)}
@@ -134,6 +144,7 @@ def _gallery(tensors: Mapping[str, NDArray], subject: str, background: int, back
         background_means=tensors["background_means"],
         pose=tensors[f"{subject}/pose"],
         pose_reader=tensors["pose_reader"],
+        has_face=has_face,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from metrics.base import Judge, Metric, Need
+from metrics.base import PEOPLE, Judge, Metric, Need
 from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.conventions import PresetColumn, clamped_misses_zero, outliers_removed, over_groups
 from metrics.judges import JudgedImages, where
@@ -20,6 +20,7 @@ _PHOTOS = "mean cosine of the generated face to the subject's held-out photos"
 class _OfFaces(Metric):
     group = "identity"
     judge: Judge = "faces"
+    kinds = PEOPLE
     needs: frozenset[Need] = frozenset({"image", "gallery"})
 
 
@@ -39,7 +40,11 @@ class DetectionRate(_OfFaces):
         return where(judged.has_face, judged.found.double())
 
 
-class IdentityGivenDetection(_OfFaces):
+class _OfLikeness(_OfFaces):
+    guards = ("copy_paste",)
+
+
+class IdentityGivenDetection(_OfLikeness):
     """Mean cosine to the held-out photos where a face was found."""
 
     name = "identity_given_detection"
@@ -69,7 +74,7 @@ class IdentityMissesZero(IdentityGivenDetection):
         return where(judged.has_face, super().score(judged).nan_to_num(0.0))
 
 
-class IdentitySecondOpinion(_OfFaces):
+class IdentitySecondOpinion(_OfLikeness):
     """Identity where found, on the same faces, by the recogniser of a second pack."""
 
     name = "identity_second_opinion"
@@ -88,7 +93,7 @@ class IdentitySecondOpinion(_OfFaces):
         return where(judged.found, judged.to_photos("second"))
 
 
-class IdentityToReference(_OfFaces):
+class IdentityToReference(_OfLikeness):
     """Cosine to the photo that the method saw."""
 
     name = "identity_to_reference"

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from metrics.base import Judge, Metric, Need
+from metrics.base import PEOPLE, Judge, Metric, Need
 from metrics.conventions import PresetColumn, over_images
 from metrics.judges import JudgedImages, where
 
@@ -18,6 +18,7 @@ class ImageSimilarity(Metric):
     rule = "cos-mean-held-out|x1"
     about = "mean cosine of whole image and held-out photos"
     needs: frozenset[Need] = frozenset({"image", "gallery"})
+    guards: tuple[str, ...] = ("copy_paste", "subject_copy_paste")
     source = "DreamBooth, arXiv 2208.12242, with held-out photos in place of the method's own"
 
     def __init__(self, judge: Judge, view: str, name: str, title: str) -> None:
@@ -35,7 +36,9 @@ class ForegroundSimilarity(ImageSimilarity):
 
     rule = "cos-mean-held-out|x1|person region from the face's box, the rest grey|found-only"
     about = "the same of the person alone, background greyed out"
+    kinds = PEOPLE
     needs = frozenset({"image", "gallery", "region"})
+    guards = ("copy_paste",)
 
     def score(self, judged: JudgedImages) -> Tensor:
         return where(judged.found, judged.to_photos(f"{self.view}_foreground"))

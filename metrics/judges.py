@@ -110,10 +110,9 @@ def _look(
 
 def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
     """Galleries by subject, of what the judges see (``seen``, by subject) in its photos, the reference first."""
-    faced = classes_with_faces(subjects, seen)
     pose_reader = _pose_reader(subjects, seen)
     classes, means = _background_classes(subjects, seen)
-    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
+    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] * subject.has_face for subject in subjects])
     galleries = {}
     for i, subject in enumerate(subjects):
         features = seen[subject.id].features
@@ -122,18 +121,19 @@ def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observa
             reference={name: rows[0] for name, rows in features.items()},
             held_out={name: rows[1:] for name, rows in features.items()},
             other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
-            background=classes.index(own) if subject.noun in faced and own in classes else NO_BACKGROUND,
+            background=classes.index(own) if subject.has_face and own in classes else NO_BACKGROUND,
             background_text=subject.background_texts[0],
             background_means=means,
             pose=subject.poses[0],
             pose_reader=pose_reader,
+            has_face=subject.has_face,
         )
     return galleries
 
 
-def classes_with_faces(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> set[str]:
-    """Class nouns of which a photo shows a face; the others are objects."""
-    return {subject.noun for subject in subjects if seen[subject.id].judged.found.any()}
+def _shown(subject: SubjectPhotos, seen: Mapping[str, Observation]) -> NDArray[np.bool_]:
+    """Which photos (1 + K,) show the subject's face; what is found in photos of an object is none."""
+    return seen[subject.id].judged.found & subject.has_face
 
 
 def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -142,21 +142,20 @@ def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
-    judged = [(seen[subject.id].judged, subject.poses) for subject in subjects]
+    known = {subject.id: _shown(subject, seen) & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
     return fit_pose_reader(
-        np.concatenate([faces.landmarks[faces.found] for faces, _ in judged]),
-        np.concatenate([poses[faces.found] for faces, poses in judged]),
+        np.concatenate([seen[subject.id].judged.landmarks[known[subject.id]] for subject in subjects]),
+        np.concatenate([subject.poses[known[subject.id]] for subject in subjects]),
     )
 
 
 def _background_classes(
     subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
 ) -> tuple[list[int], NDArray[np.float32]]:
-    """Ids of the backgrounds that photos with a face have, and the mean feature of each."""
-    ids = np.concatenate([subject.backgrounds[seen[subject.id].judged.found] for subject in subjects])
-    rows = np.concatenate(
-        [seen[subject.id].features["clip_background"][seen[subject.id].judged.found] for subject in subjects]
-    )
+    """Ids of the known backgrounds that photos with a face have, and the mean feature of each."""
+    known = {subject.id: _shown(subject, seen) & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
+    ids = np.concatenate([subject.backgrounds[known[subject.id]] for subject in subjects])
+    rows = np.concatenate([seen[subject.id].features["clip_background"][known[subject.id]] for subject in subjects])
     classes = sorted({int(i) for i in ids})
     means = [rows[ids == i].mean(axis=0) for i in classes]
     return classes, np.stack(means) if means else np.zeros((0, rows.shape[1]), np.float32)
@@ -246,13 +245,13 @@ class JudgedImages:
         """Cosine (B,) of a view to the reference photo's."""
         return gallery_similarity(self.features(name), self.references(name))
 
-    def face_photos(self) -> Tensor:
-        """Face embeddings (B, K, D) of the held-out photos; rows of zeros fill short galleries up and are no photos."""
-        most = max(len(gallery.held_out["faces"]) for gallery in self.galleries)
-        width = self.seen.features["faces"].shape[1]
+    def held_out(self, name: str) -> Tensor:
+        """The same view of the held-out photos (B, K, D); rows of zeros fill short galleries up and are no photos."""
+        most = max(len(gallery.held_out[name]) for gallery in self.galleries)
+        width = self.seen.features[name].shape[1]
         photos = np.zeros((len(self.galleries), most, width), np.float32)
         for row, gallery in zip(photos, self.galleries, strict=True):
-            row[: len(gallery.held_out["faces"])] = gallery.held_out["faces"]
+            row[: len(gallery.held_out[name])] = gallery.held_out[name]
         return torch.from_numpy(photos)
 
 

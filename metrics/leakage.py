@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.base import Metric
+from metrics.base import PEOPLE, Metric
 from metrics.functional.leakage import background_copied, background_leakage, landmark_shape, pose_leakage
 from metrics.judges import JudgedImages, where
 
@@ -20,6 +20,7 @@ class BackgroundLeakage(Metric):
     judge = "clip"
     rule = f"cos(own-reference)-cos(other-references)|{_HIDDEN}"
     about = "how much nearer the background is to the reference's than to those of other subjects' references"
+    kinds = PEOPLE
     needs = frozenset({"image", "reference", "region"})
     higher_is_better = False
     low = -2.0
@@ -33,7 +34,8 @@ class BackgroundLeakage(Metric):
 
 
 class BackgroundCopied(Metric):
-    """1 where the nearest class of backgrounds is the reference's, of prompts that do not ask for it."""
+    """1 where the nearest class of backgrounds is the reference's, of prompts that do not ask for it and references
+    whose class is known."""
 
     name = "background_copied"
     title = "background copied"
@@ -41,6 +43,7 @@ class BackgroundCopied(Metric):
     judge = "clip"
     rule = f"nearest-class-mean|{_HIDDEN}|not-asked-for"
     about = "share of images before the background of the reference, of prompts that do not ask for it"
+    kinds = PEOPLE
     needs = frozenset({"image", "prompt", "reference", "region"})
     higher_is_better = False
     low = 0.0
@@ -53,7 +56,7 @@ class BackgroundCopied(Metric):
         own = torch.tensor([gallery.background for gallery in galleries])
         means = torch.from_numpy(galleries[0].background_means)
         copied = background_copied(judged.features("clip_background"), own, means)
-        return where(judged.found & ~asked, copied)
+        return where(judged.found & ~asked & (own >= 0), copied)
 
 
 class PoseLeakage(Metric):
@@ -63,6 +66,7 @@ class PoseLeakage(Metric):
     judge = "faces"
     rule = "1-angle/45|ridge-on-landmarks|known-reference-pose|found-only"
     about = "1 is the head pose of the reference, 0 is 45 degrees or more away from it"
+    kinds = PEOPLE
     needs = frozenset({"image", "reference"})
     higher_is_better = False
     low = 0.0

@@ -4,12 +4,13 @@ from collections.abc import Collection, Mapping
 from importlib import import_module
 
 from contracts.settings import JudgeSettings
-from metrics.base import Metric, Need
+from metrics.base import Kind, Metric, Need
 from metrics.card import MetricCard, PlanSize, judge_networks
 
 FILES = (
     "identity",
     "copy_paste",
+    "subject",
     "clip_t",
     "image_similarity",
     "diversity",
@@ -22,26 +23,34 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
-def metrics_of(judges: JudgeSettings, given: Collection[Need] | None = None) -> list[Metric]:
-    """The metrics whose judge is configured, in the order of tables; with ``given`` those that need nothing else."""
+def metrics_of(
+    judges: JudgeSettings, given: Collection[Need] | None = None, kinds: Collection[Kind] | None = None
+) -> list[Metric]:
+    """The metrics whose judge is configured, in the order of tables; with ``given`` those that need nothing else, with
+    ``kinds`` those that are defined for such subjects."""
     configured = {key for key, source in vars(judges).items() if source}
     return [
         metric
         for metric in METRICS.values()
-        if metric.judge in configured and (given is None or metric.needs <= set(given))
+        if metric.judge in configured
+        and (given is None or metric.needs <= set(given))
+        and (kinds is None or metric.kinds & set(kinds))
     ]
 
 
-def list_cards(judges: JudgeSettings, samples: int, images: int) -> tuple[MetricCard, ...]:
+def list_cards(
+    judges: JudgeSettings, samples: int, images: int, kinds: Collection[Kind] | None = None
+) -> tuple[MetricCard, ...]:
     """The cards of all metrics that these judges measure, in the order of tables.
 
     Args:
         samples: Images per subject and prompt.
         images: Images per entry.
+        kinds: What the subjects are: people, objects, or both; not known if not said.
 
     Raises:
         LikenessError: a network of ``judges`` is not there.
     """
     networks = judge_networks(judges)
     size = PlanSize(samples, images)
-    return tuple(metric.card(networks, size) for metric in metrics_of(judges))
+    return tuple(metric.card(networks, size) for metric in metrics_of(judges, kinds=kinds))

@@ -52,7 +52,8 @@ def measure() -> Result:
 
 def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     """Results with 200 records for each subject, of random scores; all images are one file under many names."""
-    cards = list_cards(JudgeSettings("pocket/weights/faces_b", "pocket/weights/clip"), SAMPLES, subjects * PROMPTS)
+    judges = JudgeSettings("pocket/weights/faces_b", "pocket/weights/clip")
+    cards = list_cards(judges, SAMPLES, subjects * PROMPTS, {"people"})
     protocol = made_up_protocol(
         subjects={f"s{i:03d}": "person" for i in range(subjects)},
         prompts=["a photo of a <subject>"] * PROMPTS,
@@ -80,7 +81,7 @@ def fill(root: Path, subjects: int = SUBJECTS) -> Results:
         folder = results.entry(label)
         folder.claim(Entry(label, kind, label if kind == "method" else ""))
         lines = []
-        means = {"identity_misses_zero": 0.0} if kind == "floor" else {}
+        means = {"copy_paste": 0.0} | ({"identity_misses_zero": 0.0} if kind == "floor" else {})
         for request in protocol.requests:
             _link(image, folder.image(request.id))
             record = {

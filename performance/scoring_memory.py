@@ -67,7 +67,7 @@ def score_images(root: Path, images: int) -> int:
         prompts=[f"a photo of a <subject>, number {i}" for i in range(images // (SUBJECTS * SAMPLES))],
         samples=SAMPLES,
         resolution=SIDE,
-        metrics=versions(list_cards(settings, SAMPLES, images)),
+        metrics=versions(list_cards(settings, SAMPLES, images, {"people"})),
     )
     results = Results(root)
     entry = Entry("method", "method", "0" * 64, protocol=protocol.hash)

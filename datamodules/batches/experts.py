@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -41,55 +42,70 @@ class ExpertStage(Stage):
 class FactorStream:
     """Batch k for the pose and the background expert, the whole of it for every process.
 
-    A contrastive loss compares all samples of a batch, and the features come from a cache: so every process gets
-    the whole batch and computes the same loss, and nothing need be gathered.
+    Only photos take part whose pose class and background class are both known and found with two subjects. A
+    contrastive loss compares all samples of a batch, and the features come from a cache: so every process gets the
+    whole batch and computes the same loss, and nothing need be gathered.
 
     Raises:
-        LikenessError: fewer than two poses, backgrounds or subjects.
+        LikenessError: fewer than two poses, backgrounds or subjects, or no batch of this size can be made of them.
     """
 
     def __init__(self, data: TrainingData, batch_size: int) -> None:
-        usable = _shared(data.photos)
-        self._cells: dict[tuple[int, int], list[Photo]] = {}
-        self._behind: dict[int, list[Photo]] = {}
-        for photo in usable:
-            self._cells.setdefault((photo.pose_id, photo.background_id), []).append(photo)
-            self._behind.setdefault(photo.background_id, []).append(photo)
-        self._poses = sorted({photo.pose_id for photo in usable})
+        usable = _shared(
+            [
+                _Labelled(photo, photo.pose_id, photo.background_id)
+                for photo in data.photos
+                if photo.pose_id is not None and photo.background_id is not None
+            ]
+        )
+        self._cells: dict[tuple[int, int], list[_Labelled]] = {}
+        self._behind: dict[int, list[_Labelled]] = {}
+        for one in usable:
+            self._cells.setdefault((one.pose, one.background), []).append(one)
+            self._behind.setdefault(one.background, []).append(one)
+        self._poses = sorted({one.pose for one in usable})
         self._backgrounds = sorted(self._behind)
-        self._subjects = sorted({photo.subject_id for photo in usable})
+        self._subjects = sorted({one.photo.subject_id for one in usable})
         for name, labels in (("pose", self._poses), ("background", self._backgrounds)):
             if len(labels) < 2:
-                raise LikenessError(f"the experts need at least two {name}s that two training subjects share")
+                raise LikenessError(
+                    f"the experts need at least two {name}s that two training subjects share, in photos of which both "
+                    f"`pose_id` and `background_id` are known: {len(labels)} in {len(data.photos)} photos; fill the "
+                    "columns, or give data.first_stage null to train without this stage"
+                )
         self._data = data
         self._batch_size = batch_size
+        self._grouped(0)  # that there is none must not show after everything is encoded
 
     def __getitem__(self, number: int) -> FactorBatch:
-        photos = self._grouped(number)
+        group = self._grouped(number)
+        photos = [one.photo for one in group]
         return FactorBatch(
             sample_ids=tuple(photo.id for photo in photos),
             features=self._data.references(photos),
-            pose=torch.tensor([self._poses.index(photo.pose_id) for photo in photos]),
-            background=torch.tensor([self._backgrounds.index(photo.background_id) for photo in photos]),
+            pose=torch.tensor([self._poses.index(one.pose) for one in group]),
+            background=torch.tensor([self._backgrounds.index(one.background) for one in group]),
             subject=torch.tensor([self._subjects.index(photo.subject_id) for photo in photos]),
         )
 
-    def _grouped(self, number: int) -> list[Photo]:
+    def _grouped(self, number: int) -> "list[_Labelled]":
         """Photos in which every pose and every background that occurs does so with at least two subjects."""
         for attempt in range(_ATTEMPTS):
             draws = keyed_generator("group", self._data.seed, number, attempt)
             poses = self._spread(self._poses, draws)
             backgrounds = self._spread(self._backgrounds, draws)
-            photos: list[Photo] = []
+            group: list[_Labelled] = []
             for pose, background in zip(poses, backgrounds, strict=True):
-                met = {p.subject_id for p in photos if p.background_id == background}
+                met = {one.photo.subject_id for one in group if one.background == background}
                 # Where nobody else was taken in this pose before this background, another pose before it will do.
                 cell, behind = self._cells.get((pose, background), []), self._behind[background]
-                new = [p for p in cell if p.subject_id not in met] or [p for p in behind if p.subject_id not in met]
+                new = [p for p in cell if p.photo.subject_id not in met] or [
+                    p for p in behind if p.photo.subject_id not in met
+                ]
                 choice = new or behind
-                photos.append(choice[int(torch.randint(len(choice), (), generator=draws))])
-            if len({photo.id for photo in photos}) == len(photos) == len(_shared(photos)):
-                return photos
+                group.append(choice[int(torch.randint(len(choice), (), generator=draws))])
+            if len({one.photo.id for one in group}) == len(group) == len(_shared(group)):
+                return group
         raise LikenessError(
             f"no batch of {self._batch_size} photos was found in which every pose and background has two subjects: "
             "change data.first_stage.batch_size, or give every subject more poses and backgrounds"
@@ -103,15 +119,23 @@ class FactorStream:
         return [some[place % len(some)] for place in places]
 
 
-def _shared(photos: Sequence[Photo]) -> list[Photo]:
+class _Labelled(NamedTuple):
+    """A photo both of whose classes are known."""
+
+    photo: Photo
+    pose: int
+    background: int
+
+
+def _shared(group: Sequence[_Labelled]) -> list[_Labelled]:
     """The photos left when those are taken out, again and again, whose pose or background only one subject has."""
-    left = list(photos)
+    left = list(group)
     while True:
         subjects: dict[tuple[str, int], set[str]] = {}
-        for photo in left:
-            subjects.setdefault(("pose", photo.pose_id), set()).add(photo.subject_id)
-            subjects.setdefault(("background", photo.background_id), set()).add(photo.subject_id)
+        for one in left:
+            subjects.setdefault(("pose", one.pose), set()).add(one.photo.subject_id)
+            subjects.setdefault(("background", one.background), set()).add(one.photo.subject_id)
         lonely = {label for label, some in subjects.items() if len(some) < 2}
         if not lonely:
             return left
-        left = [p for p in left if not {("pose", p.pose_id), ("background", p.background_id)} & lonely]
+        left = [one for one in left if not {("pose", one.pose), ("background", one.background)} & lonely]

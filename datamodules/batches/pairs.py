@@ -82,12 +82,13 @@ class TrainingData:
 class PairStream:
     """Batch k of cross-view pairs: this process's part of it.
 
-    Every photo is the target once per epoch; its reference is drawn from the photos of the same subject that
-    differ in pose and in background. All that is random in a sample is keyed by (seed, epoch, sample id). With features
-    of faces come the head's mask and, where there is more than one subject, a photo of another person.
+    Every photo is the target once per epoch; its reference is drawn from the photos of the same subject that differ in
+    pose and in background, as far as these are known (:func:`datamodules.index.cross_views`). All that is random in a
+    sample is keyed by (seed, epoch, sample id). With features of faces come the head's mask and, where there is more
+    than one subject, a photo of another person.
 
     Raises:
-        LikenessError: no photo has a cross view, or the batch cannot be divided over the processes.
+        LikenessError: no subject has two photos, or the batch cannot be divided over the processes.
     """
 
     def __init__(self, data: TrainingData) -> None:
@@ -95,7 +96,7 @@ class PairStream:
         self._subjects = by_subject(data.photos)
         self.targets = [photo for photo in data.photos if cross_views(photo, self._subjects[photo.subject_id])]
         if not self.targets:
-            raise LikenessError("no two photos of one subject differ in both pose and background: there are no pairs")
+            raise LikenessError("no training subject has two photos: there are no pairs of reference and target")
         per_process(data.batch_size, data.count)
         self._faces = data.features.of_faces(data.names)
 

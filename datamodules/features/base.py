@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.features.crops import Crop
+from datamodules.index import Photo
 from networks.fingerprints import folder_fingerprint, resolve_source
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -95,6 +96,9 @@ class Feature(ABC):
         Raises:
             LikenessError: the encoder cannot be loaded, or cannot read a crop.
         """
+
+    def check_photo(self, photo: Photo) -> None:  # noqa: B027 (most features take every photo)
+        """Raise ``LikenessError`` where a dataset's photo lacks what the feature reads. Reads no file."""
 
     def check(self, crop: Any) -> None:  # noqa: B027 (most features take every crop)
         """Raise ``LikenessError`` where a crop cannot be encoded. Loads no encoder."""

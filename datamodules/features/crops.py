@@ -50,7 +50,7 @@ class Square(Crop):
         return photo.sha256
 
     def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
-        return read_square(files.image, f"image {files.photo.id}", side)
+        return read_square(files.image, files.photo.called, side)
 
     def of_file(self, data: bytes, name: str, side: int) -> NDArray[np.uint8]:
         return read_square(data, name, side)
@@ -63,7 +63,7 @@ class SquareMask(Crop):
     version = Square.version
 
     def key(self, photo: Photo) -> str:
-        return photo.mask_sha256
+        return photo.person_sha256
 
     def of_photo(self, files: PhotoFiles, side: int) -> NDArray[np.uint8]:
         mask = square_person_mask(files, side)

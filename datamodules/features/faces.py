@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contracts.errors import LikenessError
 from datamodules.face_crops import Portrait, aligned
 from datamodules.features.base import Feature
 from datamodules.features.crops import FACE
+from datamodules.index import Photo
 from networks.backbone import load_backbone
 from networks.face_analysis import FacePack
 from networks.wplus import load_wplus, wplus_fingerprint
@@ -44,6 +46,14 @@ class AlignedFace(Feature):
     def align(self, batch: Sequence[Portrait], side: int) -> NDArray[np.uint8]:
         """Aligned crops (B, side, side, 3)."""
         return np.stack([aligned(face, side, self.detector, self.background) for face in batch])
+
+    def check_photo(self, photo: Photo) -> None:
+        """Raise ``LikenessError`` where nobody knows where the face is."""
+        if photo.landmarks is None and self.detector is None:
+            raise LikenessError(
+                f"the feature {self.name} aligns faces by their landmarks, which are null for {photo.called}: give a "
+                "face pack that finds them (data.features.wplus.detector), fill the column, or leave the photo out"
+            )
 
     def check(self, crop: Portrait) -> None:
         """Raise ``LikenessError`` where the photo does not show exactly one face."""

@@ -79,6 +79,13 @@ class Features:
         """Text states (number of texts, L, D)."""
         return self._caches["text"].rows([content_key(text) for text in texts])
 
+    def check_photos(self, names: Iterable[str], photos: Iterable[Photo]) -> None:
+        """Raise ``LikenessError`` where a photo lacks what a feature of ``names`` reads. Encodes nothing."""
+        features = [self._features[name] for name in names]
+        for photo in photos:
+            for feature in features:
+                feature.check_photo(photo)
+
     # --- filling, which all processes must call with the same arguments ----------------------------------------
 
     def fill_photos(self, names: Sequence[str], photos: Sequence[Photo]) -> None:

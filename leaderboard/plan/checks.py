@@ -20,7 +20,7 @@ from leaderboard.results.image_files import encode_image
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from metrics.gallery import SubjectPhotos
-from metrics.judges import Observation, classes_with_faces
+from metrics.judges import Observation
 from networks.face_analysis import recognises_faces
 from networks.fingerprints import resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
@@ -110,22 +110,21 @@ def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str)
 def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
     """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
 
-    Objects need no face: those of a class none of whose photos shows one.
+    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless.
     """
-    faced = classes_with_faces(subjects, seen)
     for subject in subjects:
         found = seen[subject.id].judged.found
-        if subject.noun not in faced:
+        otherwise = f"leave the subject out, or name {subject.noun} in protocol.faceless if that has no face"
+        if not subject.has_face:
             if (count := len(subject.held_out)) < 2:
                 raise LikenessError(
                     f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
                 )
         elif not found[0]:
-            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: leave the subject out")
+            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: {otherwise}")
         elif found[1:].sum() < 2:
             raise LikenessError(
-                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: "
-                "leave the subject out"
+                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: {otherwise}"
             )
 
 

@@ -23,8 +23,9 @@ from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
+from metrics.base import Kind
 from metrics.card import MetricCard, versions
-from metrics.derived import derived_cards
+from metrics.derived import all_cards
 from metrics.gallery import SubjectPhotos, load_galleries, save_galleries
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
@@ -43,7 +44,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     """
     wanted = settings.protocol
     judges = load_judges(settings.judges)
-    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
     nouns = {subject.id: subject.noun for subject in subjects}
     protocol = Protocol(
         subjects=nouns,
@@ -59,7 +60,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         metrics={},
         limit=settings.limit,
     )
-    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests))
+    kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
+    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), kinds)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
     problems = Problems()
@@ -113,14 +115,14 @@ def _notes_on_images(one: ImagesEntry, protocol: Protocol) -> list[str]:
 
 
 def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
-    """The cards of every column that an evaluation with these settings would have.
+    """The cards of every column that an evaluation with these settings may have.
 
-    No data is looked at where the settings say how many images there are: where ``protocol.subjects`` is a number, the
-    data may have fewer subjects.
+    No data is looked at where the settings say how many images there are. Then, where ``protocol.subjects`` is a
+    number, the data may have fewer subjects, and they may be people, objects, or both.
     """
     wanted, prompts = settings.protocol, prompts_of(settings.protocol)
     if wanted.subjects is None or any(prompt.nouns for prompt in prompts):
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         prompts = prompts_of(wanted, [subject.noun for subject in subjects])
         asked_of = [sum(prompt.is_for(s.id, s.noun) for s in subjects) for prompt in prompts]
     else:
@@ -128,7 +130,7 @@ def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
         asked_of = [many - len(further_subjects(prompt.text)) for prompt in prompts]
     images = sum(asked_of) * wanted.samples
     measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
-    return [*derived_cards({card.name: card for card in measured}), *measured]
+    return list(all_cards({card.name: card for card in measured}).values())
 
 
 def _notes_on_training(runs: Sequence[RunEntry], resolution: int) -> list[str]:
@@ -150,7 +152,7 @@ def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
         notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")
     objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
     if objects:
-        notes.append(f"no photo of class {', '.join(objects)} shows a face: identity is not measured for them")
+        notes.append(f"class {', '.join(objects)} has no face: identity is not measured there")
     texts = sorted({plain_prompt(r.prompt, r.subject, protocol.subjects) for r in protocol.requests})
     _, cut = judges.clip.text_features(texts)
     too_long = sum(tokens > 0 for tokens in cut)

@@ -12,7 +12,9 @@ from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
+from leaderboard.report.notes import on_copying, on_floor, on_no_floor, on_subjects
 from leaderboard.report.presets import PRESETS, preset_values
+from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results
@@ -20,14 +22,11 @@ from leaderboard.results.lines import read_json
 from leaderboard.results.provenance import enrol_seconds, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
-from metrics.derived import DERIVED, IDENTITY_RECOVERED, derived_cards
+from metrics.derived import DERIVED, all_cards
 from metrics.gallery import load_photo_features
 from metrics.registry import METRICS
 
 DECIMALS = 6
-STRANGERS = 0.2
-"""Mean cosine that faces of strangers stay under: a floor above it generates people who look like the subjects."""
-_ORDER = {"ceiling": 0, "method": 1, "floor": 2}
 Columns = Mapping[str, Ratio]
 T = TypeVar("T")
 
@@ -91,13 +90,18 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     """The board.
 
     Raises:
-        LikenessError: floor or ceiling are not complete, or the cards are of other metrics.
+        LikenessError: the ceiling is not complete, nor is the floor of a base model, or the cards are of other metrics.
     """
     cards = read_cards(results)
     floor, ceiling = anchors(results, scored)
-    protocol = floor.protocol
+    protocol = ceiling.protocol
+    rows = sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=place)
     methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == "method"}
-    pairs, ties = head_to_head(methods, cards, units_of(floor.columns, ceiling.columns))
+    copies = {row["label"]: row["copies"] for row in rows}
+    incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
+    pairs, ties = head_to_head(
+        methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies, incomplete
+    )
     return {
         "protocol": {
             **protocol.to_json(),
@@ -106,36 +110,30 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
             "photos_sha256": results.photos_hash(),
         },
         "metrics": {name: card.to_json() for name, card in cards.items()},
-        "entries": sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=_rank),
+        "entries": rows,
         "ties": ties,
         "comparisons": {name: [pair_json(pair) for pair in found] for name, found in pairs.items()},
         "presets": {
             name: {"about": preset.about, "columns": {metric: c.about for metric, c in preset.columns.items()}}
             for name, preset in PRESETS.items()
         },
-        "notes": [*scored.notes, *_notes_on_floor(floor)],
+        "notes": [
+            *scored.notes,
+            *on_subjects(ceiling.records),
+            *(on_floor(floor.entry.label, floor.columns) if floor else [on_no_floor(cards)]),
+            *on_copying(rows, cards, protocol.copy_limit),
+        ],
     }
 
 
-def _notes_on_floor(floor: Scored) -> list[str]:
-    found = ratio_interval(floor.columns[IDENTITY_RECOVERED.base])
-    if found.low is None or found.low <= STRANGERS:
-        return []
-    return [
-        f"{floor.entry.label} already resembles the subjects: its identity, misses counted as 0, is {found.value:.3f} "
-        f"[{found.low:.3f}, {found.high:.3f}], where strangers stay under {STRANGERS:g}; read identity recovered, "
-        "which starts at this row"
-    ]
-
-
-def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored, Scored]:
-    """Floor and ceiling.
+def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored | None, Scored]:
+    """Floor and ceiling. A protocol without a base model may have no floor.
 
     Raises:
         LikenessError: one of them is not complete; the notes say why.
     """
     floor, ceiling = (next((s for s in scored.entries if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
-    if floor is None or ceiling is None:
+    if ceiling is None or (floor is None and ceiling.protocol.backbone is not None):
         raise LikenessError("; ".join(scored.notes) or f"{results.root} holds no results: run `--stage generate` first")
     return floor, ceiling
 
@@ -191,15 +189,15 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
             f"{results.cards} does not describe what {results.root / 'protocol.json'} measures: "
             f"other versions of {', '.join(odd)}; restore it, or take another --output"
         )
-    return {card.name: card for card in (*derived_cards(measured), *measured.values())}
+    return all_cards(measured)
 
 
-def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, MetricCard]) -> dict:
-    entry = scored.entry
-    overall = scored.intervals() | _derived(scored.columns, floor.columns, ceiling.columns)
+def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[str, MetricCard]) -> dict:
+    entry, protocol = scored.entry, scored.protocol
+    overall = scored.intervals() | _derived(scored.columns, floor.columns if floor else None, ceiling.columns)
     by_class = {
         name: {n: ratio_interval(column) for n, column in columns.items()}
-        | _derived(columns, floor.by_class[name], ceiling.by_class[name])
+        | _derived(columns, floor.by_class[name] if floor else None, ceiling.by_class[name])
         for name, columns in scored.by_class.items()
     }
     return {
@@ -209,6 +207,7 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
         "images": entry.images and entry.images.to_json(),
+        "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == "method" else [],
         "records_sha256": scored.folder.records_hash(),
         "counts": counts(scored.records),
         "metrics": {name: _rounded(overall[name]) for name in cards},
@@ -218,7 +217,7 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
         },
         "by_subject": {
             subject: {name: _of_subject(column, i) for name, column in scored.columns.items()}
-            for i, subject in enumerate(scored.protocol.subjects)
+            for i, subject in enumerate(protocol.subjects)
         },
         "costs": {
             **all_costs(entry.manifest, scored.folder.timings() if entry.kind != "ceiling" else []),
@@ -233,10 +232,14 @@ def _row(scored: Scored, floor: Scored, ceiling: Scored, cards: Mapping[str, Met
     }
 
 
-def _derived(columns: Columns, floor: Columns, ceiling: Columns) -> dict[str, Interval]:
+def _derived(columns: Columns, floor: Columns | None, ceiling: Columns) -> dict[str, Interval]:
+    """The derived columns whose base is measured; without a floor nothing is known of them."""
     return {
-        name: derived_interval(metric, columns[metric.base], floor[metric.base], ceiling[metric.base])
+        name: Interval(None, None, None, 0)
+        if floor is None
+        else derived_interval(metric, columns[metric.base], floor[metric.base], ceiling[metric.base])
         for name, metric in DERIVED.items()
+        if metric.base in columns
     }
 
 
@@ -261,9 +264,3 @@ def _rounded(interval: Interval) -> dict:
 
 def _round(value: T) -> T | float:
     return round(value, DECIMALS) if isinstance(value, float) else value
-
-
-def _rank(row: Mapping) -> tuple:
-    """Ceiling, methods from best to worst, floor; equal ones by label."""
-    value = row["metrics"][IDENTITY_RECOVERED.name]["value"]
-    return _ORDER[row["kind"]], float("inf") if value is None else -value, row["label"]

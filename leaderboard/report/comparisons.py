@@ -1,6 +1,6 @@
 """Head to head: every pair of methods in every column, Holm's correction within a column, and who ties with whom."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -36,23 +36,34 @@ def in_units(found: Comparison, unit: float | None) -> Comparison:
 
 
 def units_of(floor: Mapping[str, Ratio], ceiling: Mapping[str, Ratio]) -> dict[str, float | None]:
-    """By derived column: what a difference of 1 there is in the column behind it."""
+    """By derived column: what a difference of 1 there is in the column behind it, ``None`` where that is not known.
+
+    ``floor`` is empty where there is none.
+    """
+
+    def value(columns: Mapping[str, Ratio], name: str) -> float | None:
+        return ratio_interval(columns[name]).value if name in columns else None
+
     return {
-        name: metric.unit(ratio_interval(floor[metric.base]).value, ratio_interval(ceiling[metric.base]).value)
-        for name, metric in DERIVED.items()
+        name: metric.unit(value(floor, metric.base), value(ceiling, metric.base)) for name, metric in DERIVED.items()
     }
 
 
 def rank_and_tie(columns: Mapping[str, Ratio], pairs: list[Pair], higher_is_better: bool) -> dict[str, int]:
-    """Tie groups of one column; an entry without a value is in none."""
+    """Tie groups of one column; an entry without a value is in none, and there are none where nothing was tested."""
     values = {label: ratio_interval(column).value for label, column in columns.items()}
     known = {label: value for label, value in values.items() if value is not None}
     ranked = sorted(known, key=lambda label: (-known[label] if higher_is_better else known[label], label))
-    return tie_groups(ranked, {frozenset((p.a, p.b)): p.p_holm for p in pairs if p.p_holm is not None})
+    tested = {frozenset((p.a, p.b)): p.p_holm for p in pairs if p.p_holm is not None and {p.a, p.b} <= known.keys()}
+    return tie_groups(ranked, tested) if tested or len(known) == 1 else {}
 
 
 def head_to_head(
-    methods: Mapping[str, Mapping[str, Ratio]], cards: Mapping[str, MetricCard], units: Mapping[str, float | None]
+    methods: Mapping[str, Mapping[str, Ratio]],
+    cards: Mapping[str, MetricCard],
+    units: Mapping[str, float | None],
+    copies: Mapping[str, Collection[str]],
+    incomplete: Collection[str] = (),
 ) -> tuple[dict[str, list[Pair]], dict[str, dict[str, int]]]:
     """Pairs and tie groups by column.
 
@@ -60,6 +71,8 @@ def head_to_head(
         methods: {label: {column: sums by subject}} of the entries that are methods.
         cards: The board's columns. Those without sums by subject (KID) are left out.
         units: For each derived column what :func:`units_of` says.
+        copies: The columns of copy-paste by which an entry copies, by label. It is in no tie group of a likeness.
+        incomplete: Entries that lack images. They are in no tie group.
     """
     pairs: dict[str, list[Pair]] = {}
     ties: dict[str, dict[str, int]] = {}
@@ -67,6 +80,13 @@ def head_to_head(
         base = DERIVED[name].base if name in DERIVED else name
         columns = {label: found[base] for label, found in methods.items() if base in found}
         if columns:
-            pairs[name] = compare_pairs(columns, units[name] if name in DERIVED else 1.0)
-            ties[name] = rank_and_tie(columns, pairs[name], card.higher_is_better)
+            unit = units[name] if name in DERIVED else 1.0
+            pairs[name] = compare_pairs(columns, unit)
+            guards = set(card.guards)
+            competing = {
+                label: column
+                for label, column in columns.items()
+                if label not in incomplete and not guards & set(copies.get(label, ()))
+            }
+            ties[name] = rank_and_tie(competing, pairs[name], card.higher_is_better) if unit is not None else {}
     return pairs, ties

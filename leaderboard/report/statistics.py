@@ -23,6 +23,8 @@ from metrics.base import Floats, Ratio, Rows
 from metrics.derived import DerivedMetric
 from metrics.registry import METRICS
 
+FEW = 5
+"""From so many subjects on there are intervals and tests. Fewer say too little about subjects that were not asked."""
 CONFIDENCE = 0.95
 SIGNIFICANT = 0.05  # adjusted p at or below it tells two entries apart
 RESAMPLES = 9_999
@@ -114,7 +116,7 @@ def counts(records: Sequence[Record]) -> dict[str, int]:
 class Comparison:
     """Two entries paired by subject: mean ``difference`` with its 95 % interval, two-sided ``p``, ``n`` subjects.
 
-    What cannot be known, with no subject in common or only one, is ``None``.
+    What cannot be known is ``None``: the difference without a subject in common, the rest below ``FEW`` of them.
     """
 
     difference: float | None
@@ -130,28 +132,28 @@ def ratio_interval(column: Ratio) -> Interval:
 
 
 def derived_interval(metric: DerivedMetric, ours: Ratio, floor: Ratio, ceiling: Ratio) -> Interval:
-    """The value and interval of a derived metric; subjects are resampled jointly in all three."""
+    """The value and interval of a derived metric, over the subjects that all three have; they are resampled jointly."""
     return _bootstrap(metric.statistic, ours, floor, ceiling)
 
 
-def _bootstrap(statistic: Callable[..., Floats], first: Ratio, *others: Ratio) -> Interval:
-    """A function of columns with its 95 % bootstrap interval over subjects, which are resampled jointly.
+def _bootstrap(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
+    """A function of columns with its 95 % bootstrap interval over the subjects that all of them have.
 
-    Resamples are drawn as weights, so all columns of a table share one matrix and cost a product each;
-    ``scipy.stats.bootstrap`` would gather anew for each.
+    Subjects are resampled jointly. Resamples are drawn as weights, so all columns of a table share one matrix and cost
+    a product each; ``scipy.stats.bootstrap`` would gather anew for each.
 
     Returns:
-        The value is ``None`` where it is undefined (nothing was detected); the bounds are ``None`` for fewer than two
-        subjects, or where some resample leaves the statistic undefined.
+        The value is ``None`` where it is undefined (nothing was detected); the bounds are ``None`` for fewer than
+        ``FEW`` subjects, or where some resample leaves the statistic undefined.
     """
-    kept = first.denominator != 0
+    kept = np.all([ratio.denominator != 0 for ratio in ratios], axis=0)
     n = int(kept.sum())
-    columns = [(c.numerator[kept], c.denominator[kept]) for c in (first, *others)]
+    columns = [(c.numerator[kept], c.denominator[kept]) for c in ratios]
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(*(np.asarray(top.sum() / bottom.sum()) for top, bottom in columns)))
         if not np.isfinite(value):
             return Interval(None, None, None, n)
-        if n < 2:
+        if n < FEW:
             return Interval(value, None, None, n)
         resampled = statistic(
             *(_resampled_sum(top.tobytes()) / _resampled_sum(bottom.tobytes()) for top, bottom in columns)
@@ -199,8 +201,8 @@ def compare(a: Ratio, b: Ratio) -> Comparison:
         return Comparison(None, None, None, None, 0)
     gaps = first - second
     difference = float(gaps.mean())
-    if n == 1:
-        return Comparison(difference, None, None, None, 1)
+    if n < FEW:
+        return Comparison(difference, None, None, None, n)
     if np.ptp(gaps) <= 1e-12 * max(1.0, abs(difference)):  # no spread, for which t is not defined
         return Comparison(difference, difference, difference, float(abs(difference) <= 1e-12), n)
     found = scipy.stats.ttest_rel(first, second)

@@ -49,7 +49,10 @@ def landmark_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def fit_pose_reader(landmarks: NDArray[np.floating], poses: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Weights (11, 3) that map :func:`landmark_shape` of (N, 5, 2) to yaw, pitch, roll (N, 3) in degrees."""
+    """Weights (11, 3) that map :func:`landmark_shape` of (N, 5, 2) to yaw, pitch, roll (N, 3) in degrees; NaN where
+    there is no photo to learn from."""
+    if not len(poses):
+        return np.full((11, 3), np.nan)
     shapes = landmark_shape(landmarks)
     penalty = _RIDGE * np.eye(11)
     penalty[10, 10] = 0.0  # the offset is free
@@ -60,11 +63,13 @@ def fit_pose_reader(landmarks: NDArray[np.floating], poses: NDArray[np.floating]
 def pose_leakage(poses: NDArray[np.floating], references: NDArray[np.floating]) -> Tensor:
     """1 for the reference's pose, falling to 0 at ``FREE_ANGLE``: (B,) of yaw, pitch, roll (B, 3) each in degrees.
 
-    The angle is that of the rotation between the two poses.
+    The angle is that of the rotation between the two poses; NaN where one of them is.
     """
-    if not len(poses):
-        return torch.zeros(0, dtype=torch.float64)
-    return torch.from_numpy((1 - pose_angle(poses, references) / FREE_ANGLE).clip(min=0.0))
+    leaked = np.full(len(poses), np.nan)
+    known = np.isfinite(poses).all(axis=1) & np.isfinite(references).all(axis=1)
+    if known.any():
+        leaked[known] = (1 - pose_angle(poses[known], references[known]) / FREE_ANGLE).clip(min=0.0)
+    return torch.from_numpy(leaked)
 
 
 def pose_angle(poses: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np.float64]:

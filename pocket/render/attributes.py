@@ -24,6 +24,7 @@ _LENGTH = {"bald": 0.0, "buzzed": 1.0, "short": 2.0, "parted": 2.0, "spiky": 2.0
 
 def factors_of(photo: Photo) -> tuple[Subject, Shot]:
     """Who is in a photo of pocket10k, and how it was taken."""
+    assert photo.pose_id is not None and photo.background_id is not None  # they are known of every photo there
     background, plain = BACKGROUNDS[photo.background_id], photo.split != "train"
     key = f"{photo.subject_id}/{photo.pose_id}/{background}"
     style = "photo" if plain else None

@@ -117,7 +117,11 @@ def verify(folder: Path) -> None:
 
 
 def rows_of(subject: int, grid: Grid) -> list[Row]:
-    """All rows of one subject: poses in order, for each pose its backgrounds."""
+    """All rows of one subject: poses in order, for each pose its backgrounds.
+
+    The first one, the most frontal pose, is the reference. Held out are those of another pose before another
+    background.
+    """
     cv2.setNumThreads(1)
     name = f"s{subject:04d}"
     split = grid.split(subject)
@@ -133,12 +137,15 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
             shot = draw_shot(key, pose, kind, style="photo" if plain else None, accessories=not plain)
             rendered = render(who, shot)
             image = _png(rendered.image[..., ::-1])
+            sha256 = hashlib.sha256(image).hexdigest()
             rows.append(
                 {
                     "image": {"bytes": image, "path": None},
                     "mask": {"bytes": _png(rendered.mask), "path": None},
+                    "photo_id": f"{name}:{sha256[:16]}",
                     "subject_id": name,
                     "subject_class": CLASS_NOUN,
+                    "has_face": True,
                     "pose_id": pose_id,
                     "pose": [shot.yaw, shot.pitch, shot.roll],
                     "background_id": BACKGROUNDS.index(kind),
@@ -147,11 +154,17 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                     "landmarks": rendered.landmarks.tolist(),
                     "bbox": rendered.bbox.tolist(),
                     "split": split,
+                    "role": None,
                     "source": "Likeness pocket renderer",
                     "licence": "Apache-2.0",
-                    "sha256": hashlib.sha256(image).hexdigest(),
+                    "sha256": sha256,
                 }
             )
+    reference = rows[0]
+    reference["role"] = "reference"
+    for row in rows:
+        if row["pose_id"] != reference["pose_id"] and row["background_id"] != reference["background_id"]:
+            row["role"] = "held_out"
     return rows
 
 

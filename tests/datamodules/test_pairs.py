@@ -10,7 +10,7 @@ from contracts.errors import LikenessError
 from datamodules.batches.experts import FactorStream
 from datamodules.batches.pairs import Drops, PairStream
 from datamodules.features.cache import content_key
-from datamodules.index import Photo
+from datamodules.index import Photo, cross_views
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from tests.helpers.distributed import run_ranks
 
@@ -131,17 +131,56 @@ def test_groups_of_photos_that_are_no_grid(ready: SpotDiff10kDataModule) -> None
         assert all(len(batch.subject[labels == label].unique()) >= 2 for label in labels.unique())
 
 
+def test_pairs_of_photos_of_which_little_is_known(ready: SpotDiff10kDataModule) -> None:
+    """Every photo is a target. Its reference is apart in both classes, else in what is known, else any other photo."""
+
+    def views(photo: Photo, photos: list[Photo]) -> set[str]:
+        return {view.id for view in _pairs(ready, photos=photos).views(photo)}
+
+    def but(*some: Photo) -> set[str]:
+        return {p.id for p in photos} - {p.id for p in some}
+
+    photos = [p for p in ready.photos["train"] if p.subject_id == "s0000"]
+    first = photos[0]
+    nothing = [replace(p, pose_id=None, background_id=None) for p in photos]
+    assert len(_pairs(ready, photos=nothing).targets) == len(photos)
+    assert views(nothing[0], nothing) == but(first)
+    places = [replace(p, pose_id=None) for p in photos]
+    assert views(places[0], places) == {p.id for p in photos if p.background_id != first.background_id}
+    some = [replace(p, pose_id=None) if p.pose_id else p for p in photos]
+    assert views(some[0], some) == {p.id for p in photos if p.pose_id and p.background_id != first.background_id}
+    one = [replace(p, pose_id=0, background_id=0) for p in photos]
+    assert views(one[0], one) == but(first), "where all are alike, any other will do"
+    known = [replace(p, pose_id=None) if p.background_id == first.background_id else p for p in photos[1:]]
+    assert views(first, [first, *known]) == {p.id for p in cross_views(first, photos)}, (
+        "known ones go before unknown ones"
+    )
+
+
+def test_experts_learn_from_photos_whose_classes_are_known(ready: SpotDiff10kDataModule) -> None:
+    photos = [replace(p, pose_id=None) if i % 3 == 0 else p for i, p in enumerate(ready.photos["train"])]
+    photos = [replace(p, background_id=None) if i % 5 == 0 else p for i, p in enumerate(photos)]
+    known = {p.id for p in photos if p.pose_id is not None and p.background_id is not None}
+    stream = _groups(ready, photos, 12)
+    for k in range(10):
+        batch = stream[k]
+        assert set(batch.sample_ids) <= known
+        for labels in (batch.pose, batch.background):
+            assert all(len(batch.subject[labels == label].unique()) >= 2 for label in labels.unique())
+
+
 def test_data_without_pairs_or_groups_is_refused(ready: SpotDiff10kDataModule) -> None:
     photos = ready.photos["train"]
-    one_pose = [replace(p, pose_id=0) for p in photos]
-    with pytest.raises(LikenessError, match="there are no pairs"):
-        _pairs(ready, photos=one_pose)
-    with pytest.raises(LikenessError, match="at least two poses"):
-        _groups(ready, one_pose)
+    with pytest.raises(LikenessError, match="no training subject has two photos: there are no pairs"):
+        _pairs(ready, photos=list({p.subject_id: p for p in photos}.values()))
+    with pytest.raises(LikenessError, match=r"at least two poses .*both `pose_id` and `background_id` are known: 1 in"):
+        _groups(ready, [replace(p, pose_id=0) for p in photos])
+    with pytest.raises(LikenessError, match=r"at least two backgrounds|at least two poses .* 0 in"):
+        _groups(ready, [replace(p, background_id=None) for p in photos])
     with pytest.raises(LikenessError, match="at least two poses"):
         _groups(ready, [p for p in photos if p.subject_id == "s0000"])
     with pytest.raises(LikenessError, match="no batch of 500 photos"):
-        _groups(ready, photos, 500)[0]
+        _groups(ready, photos, 500)
     with pytest.raises(LikenessError, match="divisible by 3"):
         _pairs(ready, count=3)
 

@@ -167,7 +167,10 @@ def test_a_run_resumes_with_another_number_of_processes(
     [
         ({"batch_size": 8}, r"`batch_size` differs \(4 there, 8 here\)"),
         ({"seed": 1}, "`seed` differs"),
-        ({"first_stage": ExpertStage(steps=1)}, r"`first_stage\.kind` differs \(None there, ExpertStage here\)"),
+        (
+            {"first_stage": ExpertStage(steps=1, batch_size=12)},
+            r"`first_stage\.kind` differs \(None there, ExpertStage here\)",
+        ),
         ({"drops": Drops(text=0.2)}, r"`drops\.text` differs"),
         ({"subjects": ["s0000", "s0001", "s0002"]}, "`data` differs"),
     ],
@@ -301,7 +304,7 @@ def test_mistakes_are_named(world: World, tmp_path: Path) -> None:
     broken[1]["image"]["bytes"] = b"not a picture"
     broken[1]["sha256"] = content_key(b"not a picture")
     said = error(source=str(_dataset(tmp_path / "broken", broken)))
-    assert "image s0000:" in said
+    assert "part.parquet: row 1: the image" in said
     assert "is no readable PNG, JPEG or WebP" in said
 
 

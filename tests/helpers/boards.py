@@ -15,13 +15,20 @@ from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
+from metrics.base import Kind
 from metrics.card import MetricCard, versions
+from metrics.registry import METRICS
 from tests.leaderboard.test_protocol import make_protocol
 
 KINDS = {"real-photo": "ceiling", "ours": "method", "theirs": "method", "prompt-only": "floor"}
 IDENTITY = {"real-photo": 0.9, "ours": 0.5, "theirs": 0.3, "prompt-only": 0.1}
+COPYING = {"real-photo": -0.6, "ours": 0.2, "theirs": 0.1}
+"""Of people and of objects; ``OBJECTS`` is how alike those are."""
+OBJECTS = {"real-photo": 0.8, "ours": 0.6, "theirs": 0.7, "prompt-only": 0.4}
 FIT = {"real-photo": 0.1, "ours": 0.24, "theirs": 0.26, "prompt-only": 0.25}
 MISSED = "s2.hat.00"
+SIX = {f"s{i}": "person" for i in range(1, 7)}
+"""Subjects enough for intervals and tests; a protocol has two where nothing is said."""
 MANIFEST = {
     "method": "SpotDiff",
     "enrol_seconds": 0.5,
@@ -39,6 +46,9 @@ MEASURED = {
     "detection_rate": "identity",
     "identity_given_detection": "identity",
     "identity_misses_zero": "identity",
+    "copy_paste": "identity",
+    "subject_likeness": "subject",
+    "subject_copy_paste": "subject",
     "clip_t": "text",
     "edit_margin": "text",
     "diversity": "diversity",
@@ -46,7 +56,10 @@ MEASURED = {
 }
 
 
-def cards() -> tuple[MetricCard, ...]:
+HEADLINE = ("detection_rate", "identity_misses_zero", "clip_t", "diversity")
+
+
+def cards(kinds: Collection[Kind] = ("people",)) -> tuple[MetricCard, ...]:
     """Cards of a few of the real columns, with the directions that tests rely on."""
     return tuple(
         MetricCard(
@@ -57,15 +70,17 @@ def cards() -> tuple[MetricCard, ...]:
             backbone="none",
             backbone_hash="0" * 64,
             preprocessing="none",
-            higher_is_better=name != "kid",
+            higher_is_better=name != "kid" and not name.endswith("copy_paste"),
             low=1.0 if name == "diversity" else None,
             high=None,
             source="tests",
             about=f"what {name} says",
-            headline=name in ("detection_rate", "identity_misses_zero", "clip_t", "diversity"),
+            headline=name in HEADLINE or name.endswith("copy_paste") or name == "subject_likeness",
             by_class=name == "edit_margin",
+            guards=METRICS[name].guards,
         )
         for name, group in MEASURED.items()
+        if METRICS[name].kinds & set(kinds)
     )
 
 
@@ -80,9 +95,11 @@ def make_results(
         changes: Fields of the protocol.
     """
     results = Results(root)
-    protocol: Protocol = replace(make_protocol(**changes), metrics=versions(cards()))
+    protocol: Protocol = make_protocol(**changes)
+    shown: set[Kind] = {"objects" if subject in objects else "people" for subject in protocol.subjects}
+    protocol = replace(protocol, metrics=versions(cards(shown)))
     results.write_protocol(protocol)
-    write_json(results.cards, [card.to_json() for card in cards()])
+    write_json(results.cards, [card.to_json() for card in cards(shown)])
     rng = np.random.default_rng(0)
     save_file({f"{s}/held_out/clip": _unit(rng, 3) for s in protocol.subjects}, results.galleries)
     for subject in protocol.subjects:
@@ -100,6 +117,7 @@ def make_results(
             seen = has_face and not (label == "ours" and request.id == missed)
             subject = list(protocol.subjects).index(request.subject)
             identity = IDENTITY.get(label, 0.4) + 0.01 * subject + 0.002 * rng.standard_normal()
+            copying = COPYING.get(label, 0.0) + 0.01 * subject
             record = {
                 "request_id": request.id,
                 "subject": request.subject,
@@ -113,6 +131,9 @@ def make_results(
                     "identity_given_detection": identity if seen else None,
                     "identity_misses_zero": (identity if seen else 0.0) if has_face else None,
                     "identity_to_reference": identity if seen else None,
+                    "copy_paste": copying if seen else None,
+                    "subject_likeness": None if has_face else OBJECTS.get(label, 0.5) + 0.01 * subject,
+                    "subject_copy_paste": None if has_face else copying,
                     "clip_t": FIT.get(label, 0.2),
                     "edit_margin": FIT.get(label, 0.2) - 0.2,
                 },

@@ -76,12 +76,14 @@ class JudgedPlan:
 
 
 def _photos(rng: np.random.Generator, name: str, noun: str) -> SubjectPhotos:
-    levels = [DARK] * 4 if noun == "hat" else rng.integers(60, 220, 4).tolist()
+    levels = [DARK, DARK, 120, DARK] if noun == "hat" else rng.integers(60, 220, 4).tolist()  # 120 is a false face
     pixels = np.stack([np.full((SIDE, SIDE, 3), level, np.uint8) for level in levels])
-    pixels[:, : SIDE // 4, : SIDE // 4] = rng.integers(0, 255, (4, SIDE // 4, SIDE // 4, 3)) if noun != "hat" else DARK
+    brightest = 2 * DARK if noun == "hat" else 255
+    pixels[:, : SIDE // 4, : SIDE // 4] = rng.integers(0, brightest, (4, SIDE // 4, SIDE // 4, 3))
     texts = ("on a beach", "in a forest", "in the snow", "in a forest")
     poses = rng.uniform(-20, 20, (4, 3)).astype(np.float32)
-    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, np.array([0, 1, 2, 1]), texts)
+    ids = np.array([0, 1, 2, 1])
+    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, ids, texts, has_face=noun != "hat")
 
 
 def _image(rng: np.random.Generator, request: Request) -> NDArray[np.uint8]:

@@ -1,6 +1,7 @@
 """From records to the content of ``leaderboard.json``, bad input included."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,21 +12,30 @@ from contracts.errors import LikenessError
 from contracts.files import write_json
 from leaderboard.report.board import read_scored
 from leaderboard.report.report import write_report
+from leaderboard.report.tables.head_to_head import compare_entries
+from leaderboard.report.tables.significance import mark
 from leaderboard.results.folder import Entry
 from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
 from tests.helpers import boards
-from tests.helpers.boards import KINDS, MANIFEST, board_of, make_board, make_results
+from tests.helpers.boards import KINDS, MANIFEST, SIX, board_of, make_board, make_results
 
 
 def test_everything_behind_a_number_is_in_the_board(tmp_path: Path) -> None:
-    results, board = make_board(tmp_path)
+    results, board = make_board(tmp_path, subjects=SIX)
     json.dumps(board, allow_nan=False)
     ours = next(entry for entry in board["entries"] if entry["label"] == "ours")
     assert set(ours["metrics"]) == set(board["metrics"])
-    assert ours["counts"] == {"images": 8, "without_face": 1, "several_faces": 0, "blank": 0, "prompts_cut": 0}
-    assert ours["metrics"]["detection_rate"]["value"] == pytest.approx(7 / 8)
-    assert ours["by_class"]["mix"]["detection_rate"]["value"] == pytest.approx(3 / 4)
+    assert ours["counts"] == {
+        "images": 24,
+        "missing": 0,
+        "without_face": 1,
+        "several_faces": 0,
+        "blank": 0,
+        "prompts_cut": 0,
+    }
+    assert ours["metrics"]["detection_rate"]["value"] == pytest.approx(23 / 24)
+    assert ours["by_class"]["mix"]["detection_rate"]["value"] == pytest.approx(11 / 12)
     assert ours["by_class"]["scene"]["detection_rate"]["value"] == 1.0
     assert ours["by_subject"]["s2"]["detection_rate"] == pytest.approx(3 / 4)
     assert ours["manifest"] == MANIFEST
@@ -58,6 +68,73 @@ def test_without_floor_or_ceiling_there_is_no_table(tmp_path: Path) -> None:
     (results.entry("prompt-only").root / "records.jsonl").unlink()
     with pytest.raises(LikenessError, match="left out prompt-only: 0 of 8 images"):
         board_of(results)
+
+
+WITHOUT_FLOOR = {label: kind for label, kind in KINDS.items() if kind != "floor"}
+
+
+def test_a_base_model_owes_a_floor_and_foreign_images_do_not(tmp_path: Path) -> None:
+    with pytest.raises(LikenessError, match="holds no results"):
+        board_of(make_results(tmp_path / "a", WITHOUT_FLOOR))
+    results = make_results(tmp_path / "b", WITHOUT_FLOOR, subjects=SIX, backbone=None)
+    table, notes = write_report(results)
+    board = json.loads((results.root / "leaderboard.json").read_text())
+    assert [entry["label"] for entry in board["entries"]] == ["real-photo", "ours", "theirs"], "ordered by the base"
+    for entry in board["entries"]:
+        for name in ("identity_recovered", "prompt_kept"):
+            assert entry["metrics"][name] == {"value": None, "low": None, "high": None, "n": 0}
+            assert entry["by_class"]["mix"][name]["value"] is None
+        assert entry["metrics"]["identity_misses_zero"]["low"] is not None
+    assert board["ties"]["identity_recovered"] == {} and board["ties"]["identity_misses_zero"] == {
+        "ours": 1,
+        "theirs": 2,
+    }
+    (note,) = notes
+    assert "identity recovered, prompt kept are n/a; rows are ordered by identity misses zero" in note
+    assert note in (results.root / "leaderboard.html").read_text()
+    assert re.search(r"ours +\| +n/a", table)
+    compared = compare_entries(results, "ours", "theirs").splitlines()
+    cells = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in compared if line.startswith("| ")}
+    assert cells["identity recovered ↑"] == "n/a" and cells["identity misses zero ↑"] == "ours"
+
+
+def test_a_floor_that_is_given_counts_without_a_base_model(tmp_path: Path) -> None:
+    board = make_board(tmp_path, subjects=SIX, backbone=None)[1]
+    assert board["entries"][-1]["metrics"]["identity_recovered"]["value"] == 0.0 and board["notes"] == []
+
+
+def test_without_a_ceiling_there_is_no_table_of_foreign_images_either(tmp_path: Path) -> None:
+    with pytest.raises(LikenessError, match="holds no results"):
+        board_of(make_results(tmp_path, {"ours": "method", "theirs": "method"}, backbone=None))
+
+
+def test_few_subjects_are_noted_and_have_no_intervals_and_no_tie_marks(tmp_path: Path) -> None:
+    four, five = ({f"s{i}": "person" for i in range(1, n)} for n in (5, 6))
+    for subjects, few in ((four, True), (five, False)):
+        board = make_board(tmp_path / str(few), subjects=subjects)[1]
+        assert ["without intervals and tie marks" in note for note in board["notes"]] == [True] * few
+        assert (board["ties"]["identity_misses_zero"] == {}) is few
+        for entry in board["entries"]:
+            found = entry["metrics"]["identity_misses_zero"]
+            assert found["value"] is not None and (found["low"] is None) is few
+        marks = mark(board, "diversity").values()
+        assert {m.best for m in marks} == {True, False}, "values are still ordered"
+        assert any(m.tied for m in marks) is not few
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [
+        (["s1", "s2", "s3"], ["3 of 6 subjects show a face", "3 of 6 subjects show none"]),
+        (["s1"], ["1 of 6 subjects show none"]),
+        ([], []),
+    ],
+)
+def test_people_and_objects_are_counted_apart(tmp_path: Path, objects: list[str], said: list[str]) -> None:
+    board = make_board(tmp_path, subjects=SIX, objects=objects)[1]
+    assert [note.split(":")[0] for note in board["notes"]] == said
+    assert (board["entries"][1]["metrics"]["identity_misses_zero"]["low"] is None) is (len(objects) > 1)
+    assert board["entries"][1]["metrics"]["clip_t"]["low"] is not None, "of all subjects"
 
 
 def test_nan_in_a_record_is_named(tmp_path: Path) -> None:
@@ -154,7 +231,7 @@ def test_an_entry_of_another_protocol_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda cards: cards[3].update(version="clip_t@other|9"), "other versions of clip_t"),
+        (lambda cards: cards[4].update(version="clip_t@other|9"), "other versions of clip_t"),
         (lambda cards: cards.pop(0), "other versions of detection_rate"),
         (lambda cards: cards[0].pop("title"), "another version of Likeness"),
         (lambda cards: cards.insert(0, "clip_t"), "another version of Likeness"),
@@ -187,7 +264,7 @@ def test_records_of_another_version_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_same_run_under_two_labels_is_noted(tmp_path: Path) -> None:
-    results = make_results(tmp_path)
+    results = make_results(tmp_path, subjects=SIX)
     path = results.entry("theirs").root / "entry.json"
     path.write_text(path.read_text().replace('"weights": "theirs"', '"weights": "ours"'))
     note = "theirs and ours are the same weights under two labels"
@@ -205,20 +282,20 @@ def test_a_floor_that_resembles_the_subjects_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: float, noted: bool
 ) -> None:
     monkeypatch.setitem(boards.IDENTITY, "prompt-only", identity)
-    board = board_of(make_results(tmp_path))
+    board = board_of(make_results(tmp_path, subjects=SIX))
     (floor,) = [entry for entry in board["entries"] if entry["kind"] == "floor"]
     assert (floor["metrics"]["identity_misses_zero"]["low"] > 0.2) is noted
     assert [note[:43] for note in board["notes"]] == ["prompt-only already resembles the subjects:"] * noted
 
 
 def test_a_floor_whose_interval_reaches_strangers_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One alike subject of two: the value is above 0.2, its interval is not."""
+    """Three alike subjects of six: the value is above 0.2, its interval is not."""
     monkeypatch.setitem(boards.IDENTITY, "prompt-only", 0.45)
-    results = make_results(tmp_path)
+    results = make_results(tmp_path, subjects=SIX)
     path = results.entry("prompt-only").root / "records.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
-        row["scores"]["identity_misses_zero"] *= row["subject"] == "s1"
+        row["scores"]["identity_misses_zero"] *= row["subject"] in ("s1", "s2", "s3")
     path.write_text("".join(map(json_line, rows)))
     board = board_of(results)
     assert board["entries"][-1]["metrics"]["identity_misses_zero"]["value"] > 0.2 and board["notes"] == []

@@ -119,9 +119,16 @@ def test_a_protocol_without_a_base_model_ranks_images_alone(
     theirs.mkdir()
     for request in protocol.requests:
         shutil.copy(Results(output).reference(request.subject), theirs / f"{request.id}.png")
-    given = ["--images", str(theirs), f"prompt-only={theirs}", "--trainer.devices", "2"]
-    assert without_base(world, output, *given, "--stage", "generate") == 0
-    assert without_base(world, output, *given, "--stage", "score") == 0
+    given = ["--images", str(theirs), f"prompt-only={theirs}"]
+    assert without_base(world, output, "--images", str(theirs)) == 0
+    board = json.loads((output / "leaderboard.json").read_text())
+    assert [entry["label"] for entry in board["entries"]] == ["real-photo", "theirs"]
+    assert all(row["metrics"]["identity_recovered"]["value"] is None for row in board["entries"])
+    assert any("there is no floor" in note for note in board["notes"])
+    assert without_base(world, output, *given) == 0
+    board = json.loads((output / "leaderboard.json").read_text())
+    assert [entry["label"] for entry in board["entries"]] == ["real-photo", "theirs", "prompt-only"]
+    assert board["entries"][1]["metrics"]["identity_recovered"]["value"] == 0.0, "the floor is the same images"
     kinds = {entry.label: entry.kind for entry in Results(output).entries()}
     assert kinds == {"prompt-only": "floor", "real-photo": "ceiling", "theirs": "method"}
     records = Results(output).entry("theirs").records()

@@ -11,7 +11,7 @@ from contracts.protocol import Prompt
 from leaderboard.report.page.contact_sheets import SIDE, choose, thumbnail
 from leaderboard.report.page.plots import BOTTOM, LEFT, RIGHT, TOP, Measure, Reading, make_plot, pareto_front
 from leaderboard.results.folder import Results
-from tests.helpers.boards import KINDS, make_board, page_of
+from tests.helpers.boards import KINDS, SIX, make_board, page_of
 from tests.leaderboard.test_protocol import make_protocol
 
 HOSTILE = '</script><script async>alert("x")</script>&\' \u202ertl 🙂 <subject>'
@@ -19,7 +19,7 @@ UP, DOWN = Measure("up", True), Measure("down", False)
 
 
 def reading(label: str, x: float, y: float, kind: str = "method") -> Reading:
-    return Reading(label, kind, 1, (x, None, None), (y, None, None))
+    return Reading(label, kind, 1, (x, None, None), (y, None, None), kind == "method")
 
 
 def hostile_board(root: Path) -> tuple[Results, dict]:
@@ -82,7 +82,7 @@ def test_the_real_photo_is_not_said_to_share_the_noise(tmp_path: Path) -> None:
 
 
 def test_notes_stand_with_the_warnings(tmp_path: Path) -> None:
-    results, board = make_board(tmp_path)
+    results, board = make_board(tmp_path, subjects=SIX)
     assert "<strong>Note.</strong>" not in page_of(results, board)
     head = page_of(results, {**board, "notes": ["a <b> is twice here"]}).partition("<main>")[0]
     assert '<p class="warning" role="note"><strong>Note.</strong> a &lt;b&gt; is twice here.</p>' in head
@@ -120,7 +120,7 @@ def test_identity_is_drawn_against_each_cost(tmp_path: Path, cost: str) -> None:
 
 
 def test_identity_is_drawn_against_prompt_with_its_front_and_intervals(tmp_path: Path) -> None:
-    plot = plot_of(page_of(*make_board(tmp_path)), "Identity against prompt fit, with the Pareto front")
+    plot = plot_of(page_of(*make_board(tmp_path, subjects=SIX)), "Identity against prompt fit, with the Pareto front")
     at = places(plot)
     assert at["theirs"][0] > at["ours"][0] and at["theirs"][1] > at["ours"][1]
     assert plot.count('<path class="front"') == 1
@@ -138,7 +138,7 @@ def test_costs_that_are_the_same_for_all_are_not_drawn(tmp_path: Path) -> None:
 
 
 def test_the_table_draws_every_interval(tmp_path: Path) -> None:
-    results, board = make_board(tmp_path)
+    results, board = make_board(tmp_path, subjects=SIX)
     rows = re.findall(r'<tr data-entry="([\w-]+)"(.*?)</tr>', sections(page_of(results, board))["table"], re.DOTALL)
     assert [label for label, _ in rows] == [entry["label"] for entry in board["entries"]]
     for (_, row), entry in zip(rows, board["entries"], strict=True):
@@ -154,7 +154,7 @@ def test_the_table_draws_every_interval(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("metric", ["identity_misses_zero", "edit_margin"])
 def test_breakdowns_show_classes_and_subjects(tmp_path: Path, metric: str) -> None:
-    results, board = make_board(tmp_path)
+    results, board = make_board(tmp_path, subjects=SIX)
     breakdown = sections(page_of(results, board))["breakdown"]
     assert f'<option value="{metric}">' in breakdown
     (part,) = re.findall(rf'data-metric="{metric}".*?(?=data-metric=|</section>)', breakdown, re.DOTALL)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from contracts.files import write_atomically
 from contracts.protocol import Prompt
-from tests.helpers.boards import make_board, page_of
+from tests.helpers.boards import SIX, make_board, page_of
 from tests.helpers.browser import CHROMIUM, Browser, browser
 from tests.helpers.browser import main as write_picture_of
 
@@ -30,7 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Prompt("hat", "mix", "a <subject>"),
         Prompt("sketch", "style", "a sketch of a <subject>"),
     )
-    results, board = make_board(root / "results", prompts=prompts)
+    results, board = make_board(root / "results", prompts=prompts, subjects=SIX)
     board["entries"][1]["manifest"] = {"method": HOSTILE}
     path = root / "page.html"
     write_atomically(path, page_of(results, board).encode())

@@ -23,20 +23,32 @@ def column(values: list[float], images: int = 4) -> Ratio:
 
 
 def test_value_is_the_ratio_of_sums() -> None:
-    found = ratio_interval(Ratio(np.array([1.0, 3.0]), np.array([2.0, 8.0])))
+    found = ratio_interval(Ratio(np.array([1.0, 3.0, 1.0, 2.0, 3.0]), np.array([2.0, 8.0, 3.0, 4.0, 8.0])))
     assert found.value == pytest.approx(0.4)
-    assert found.n == 2
+    assert found.n == 5
     assert found.low is not None and found.high is not None and found.low <= 0.4 <= found.high
 
 
 def test_same_records_same_interval() -> None:
-    values = column([0.1, 0.5, 0.3, 0.9])
+    values = column([0.1, 0.5, 0.3, 0.9, 0.7])
     assert ratio_interval(values) == ratio_interval(values)
+    assert ratio_interval(values).low is not None
 
 
-def test_one_subject_has_no_interval() -> None:
-    found = ratio_interval(column([0.25]))
-    assert (found.value, found.low, found.high, found.n) == (0.25, None, None, 1)
+def test_below_five_subjects_there_is_a_value_and_no_interval_and_no_test() -> None:
+    for n in range(1, 7):
+        values = [0.1 * i for i in range(n)]
+        found = ratio_interval(column(values))
+        assert found.value == pytest.approx(np.mean(values)) and found.n == n
+        assert (found.low is None) is (found.high is None) is (n < 5)
+        tested = compare(column(values), column([0.2 * i**2 for i in range(n)]))
+        assert tested.difference is not None and tested.n == n
+        assert (tested.low is None) is (tested.high is None) is (tested.p is None) is (n < 5)
+
+
+def test_subjects_count_that_have_a_value_and_not_those_of_the_plan() -> None:
+    found = ratio_interval(Ratio(np.arange(8.0), np.array([1, 1, 1, 1, 0, 0, 0, 0.0])))
+    assert (found.value, found.low, found.n) == (pytest.approx(1.5), None, 4)
 
 
 def test_nothing_detected_is_undefined_and_not_zero() -> None:
@@ -50,11 +62,21 @@ def test_equal_subjects_have_an_interval_of_no_width() -> None:
 
 
 def test_floor_recovers_nothing_and_ceiling_everything() -> None:
-    floor, ceiling = column([0.1, 0.2, 0.0]), column([0.7, 0.8, 0.9])
+    floor, ceiling = column([0.1, 0.2, 0.0, 0.1, 0.0]), column([0.7, 0.8, 0.9, 0.6, 0.8])
     assert derived_interval(IDENTITY_RECOVERED, floor, floor, ceiling).value == pytest.approx(0.0)
     top = derived_interval(IDENTITY_RECOVERED, ceiling, floor, ceiling)
     assert (top.value, top.low, top.high) == pytest.approx((1.0, 1.0, 1.0))
-    assert derived_interval(IDENTITY_RECOVERED, column([0.5] * 3), ceiling, floor).value is None
+    assert derived_interval(IDENTITY_RECOVERED, column([0.5] * 5), ceiling, floor).value is None
+
+
+def test_recovered_is_over_the_subjects_that_entry_floor_and_ceiling_have() -> None:
+    """An object has no identity, whoever lacks it: its zeros must not pull one of the three down."""
+    every, some = np.ones(7), np.array([1, 1, 1, 1, 1, 0, 1.0])
+    ours, floor, ceiling = (Ratio(level * known, known) for level, known in ((0.5, every), (0.1, some), (0.9, every)))
+    floor = Ratio(floor.numerator + 0.3 * (np.arange(7) == 6), floor.denominator)
+    found = derived_interval(IDENTITY_RECOVERED, ours, floor, ceiling)
+    assert found.n == 6
+    assert found.value == pytest.approx((0.5 - 0.15) / (0.9 - 0.15))
 
 
 def test_recovered_identity_resamples_the_three_rows_together() -> None:
@@ -158,9 +180,9 @@ def test_subjects_that_one_side_lacks_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "p"), [([0.5] * 4, [0.5] * 4, 1.0), ([0.5, 0.2], [0.4, 0.1], 0.0), ([0.5], [0.4], None)]
+    ("a", "b", "p"), [([0.5] * 5, [0.5] * 5, 1.0), ([0.5, 0.2] * 3, [0.4, 0.1] * 3, 0.0), ([0.5], [0.4], None)]
 )
-def test_what_has_no_spread_or_no_second_subject_is_defined(a: list[float], b: list[float], p: float | None) -> None:
+def test_what_has_no_spread_or_too_few_subjects_is_defined(a: list[float], b: list[float], p: float | None) -> None:
     assert compare(column(a), column(b)).p == p
 
 

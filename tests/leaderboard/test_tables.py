@@ -71,8 +71,10 @@ def test_who_cannot_be_told_apart_from_the_best_is_marked_whoever_lies_between()
     entry = {"best": 0.4, "between": 0.35, "noisy": 0.3}
     p = {("best", "between"): 0.01, ("best", "noisy"): 0.3, ("between", "noisy"): 0.9}
     board = {
-        "metrics": {"x": {"higher_is_better": True}},
-        "entries": [{"label": k, "kind": "method", "metrics": {"x": {"value": v}}} for k, v in entry.items()],
+        "metrics": {"x": {"higher_is_better": True, "guards": []}},
+        "entries": [
+            {"label": k, "kind": "method", "copies": [], "metrics": {"x": {"value": v}}} for k, v in entry.items()
+        ],
         "comparisons": {"x": [{"a": a, "b": b, "p_holm": value} for (a, b), value in p.items()]},
     }
     assert {label for label, found in mark(board, "x").items() if found.tied} == {"best", "noisy"}

@@ -70,7 +70,7 @@ def scores_of(
     galleries: list[Gallery],
     texts: list[str] | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The score of every image (B,) by each metric of single images that has its judge here."""
+    """The score of every image (B,) by each metric of single images of people that has its judge here."""
     texts = texts or [""] * len(images)
     requests = [Request(f"s{i}", "p", text, "scene", 0) for i, text in enumerate(texts)]
     nouns = {request.subject: "person" for request in requests}
@@ -84,7 +84,7 @@ def scores_of(
 
 def _measured(metric: Metric, judges: Judges) -> bool:
     there = {"faces": True, "clip": True, "second_faces": judges.second, "image_backbone": judges.image}
-    return not metric.feature and bool(there.get(metric.judge, judges.lpips))
+    return not metric.feature and "people" in metric.kinds and bool(there.get(metric.judge, judges.lpips))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not models.BASE.is_dir(), reason="the pocket mod
 
 
 def test_every_column_of_the_pocket_judges_has_a_value(tmp_path: Path) -> None:
-    results = fill(tmp_path, subjects=2)
+    results = fill(tmp_path, subjects=5)
     _, notes = write_report(results)
     board = json.loads((tmp_path / "leaderboard.json").read_text())
     assert notes == [] and len(board["entries"]) == len(ENTRIES)

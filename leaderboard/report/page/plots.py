@@ -26,13 +26,18 @@ class Measure:
 
 @dataclass(frozen=True)
 class Reading:
-    """One entry's place: ``x`` and ``y`` as (value, low, high); bounds may be ``None``."""
+    """One entry's place: ``x`` and ``y`` as (value, low, high); bounds may be ``None``.
+
+    ``competes`` says whether it can be on the front: no floor can, nor an entry that copies its reference or lacks
+    images.
+    """
 
     label: str
     kind: str
     colour: int
     x: tuple[float, float | None, float | None]
     y: tuple[float, float | None, float | None]
+    competes: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ def make_plot(x: Measure, y: Measure, readings: Sequence[Reading], levels: Mappi
     to_x = _Axis.over(x, [v for r in readings for v in r.x if v is not None], LEFT, RIGHT)
     heights = [v for r in readings for v in r.y if v is not None]
     to_y = _Axis.over(y, [*heights, *levels.values()], BOTTOM, TOP)
-    front = pareto_front([r for r in readings if r.kind == "method"], x, y)
+    front = pareto_front([reading for reading in readings if reading.competes], x, y)
     label_ys = _spread([to_y.place(reading.y[0]) - 8 for reading in readings])
     points = tuple(
         _point(reading, to_x, to_y, label_y, reading in front)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from contracts.records import Record
 from leaderboard.report.page import view
 from leaderboard.report.page.contact_sheets import MAX_IMAGES, choose, make_sheets
+from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.titles import count_title, range_text, title_of, warnings
 from leaderboard.results.folder import Results
 
@@ -65,9 +66,10 @@ def render_page(
         script=Asset.read("page.js"),
         columns=view.columns(board),
         rows=view.rows(board),
-        trade_off=view.trade_off(board),
+        trade_offs=view.trade_offs(board),
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
+        few=FEW,
         count_title=count_title,
         titles={name: title_of(board, name) for name in board["metrics"]},
         ranges={name: range_text(card["low"], card["high"]) for name, card in board["metrics"].items()},

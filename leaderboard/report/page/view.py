@@ -9,10 +9,11 @@ from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of
-from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT
+from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
 
-IDENTITY = IDENTITY_RECOVERED.base
 PROMPT = PROMPT_KEPT.base
+LIKENESS = {IDENTITY_RECOVERED.base: "Identity", SUBJECT_RECOVERED.base: "Likeness of objects"}
+"""What plots are of, of people and of objects, and what they call it."""
 BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
 MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
@@ -45,12 +46,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """An entry of the main table; ``colour`` numbers it through the whole page."""
+    """An entry of the main table; ``colour`` numbers it through the whole page, ``copies`` says that it copies its
+    reference, ``missing`` how many images it lacks."""
 
     label: str
     kind: str
     colour: int
     cells: Sequence[Cell]
+    copies: bool
+    missing: int
 
 
 def columns(board: Mapping) -> list[Column]:
@@ -90,6 +94,8 @@ def rows(board: Mapping) -> list[Row]:
                     for name in known_costs(board)
                 ),
             ],
+            bool(entry["copies"]),
+            entry["counts"]["missing"],
         )
         for entry, colour in zip(board["entries"], colours(board).values(), strict=True)
     ]
@@ -127,18 +133,27 @@ def _numbers(found: Mapping) -> list[float]:
     return [found[key] for key in ("value", "low", "high") if found[key] is not None]
 
 
-def trade_off(board: Mapping) -> Plot | None:
-    """Identity against prompt fit; the ceiling is a line, as a photo answers no prompt."""
-    return _plot(board, Measure(f"{title_of(board, PROMPT)} →", True), lambda e: _triple(e["metrics"][PROMPT]))
+@dataclass(frozen=True)
+class TradeOff:
+    """A plot of likeness (``of``) against something else: prompt fit, or a cost."""
+
+    of: str
+    plot: Plot
 
 
-def costs(board: Mapping) -> list[Plot]:
-    """Identity against each known cost."""
-    plots = [
-        _plot(board, Measure(f"← {title_of(board, name)}", False, logarithmic=True), partial(_cost, name))
-        for name in known_costs(board)
-    ]
-    return [plot for plot in plots if plot is not None]
+def trade_offs(board: Mapping) -> list[TradeOff]:
+    """Likeness against prompt fit; the ceiling is a line, as a photo answers no prompt."""
+    x = Measure(f"{title_of(board, PROMPT)} →", True)
+    return _plots(board, x, lambda entry: _triple(entry["metrics"][PROMPT]))
+
+
+def costs(board: Mapping) -> list[TradeOff]:
+    """Likeness against each known cost."""
+    found: list[TradeOff] = []
+    for name in known_costs(board):
+        x = Measure(f"← {title_of(board, name)}", False, logarithmic=True)
+        found += _plots(board, x, partial(_cost, name))
+    return found
 
 
 def _cost(name: str, entry: Mapping) -> Triple | None:
@@ -150,22 +165,30 @@ def _triple(found: Mapping) -> Triple | None:
     return None if found["value"] is None else (found["value"], found["low"], found["high"])
 
 
-def _plot(board: Mapping, x: Measure, place: Callable[[Mapping], Triple | None]) -> Plot | None:
+def _plots(board: Mapping, x: Measure, place: Callable[[Mapping], Triple | None]) -> list[TradeOff]:
+    """A plot for people and one for objects, where the board has them."""
+    plots = {of: _plot(board, name, x, place) for name, of in LIKENESS.items() if name in board["metrics"]}
+    return [TradeOff(of, plot) for of, plot in plots.items() if plot is not None]
+
+
+def _plot(board: Mapping, name: str, x: Measure, place: Callable[[Mapping], Triple | None]) -> Plot | None:
     numbers, readings, levels = colours(board), [], {}
     for entry in board["entries"]:
-        y = _triple(entry["metrics"][IDENTITY])
+        y = _triple(entry["metrics"][name])
         if y is None:
             continue
         at = place(entry)
         if entry["kind"] == "ceiling" or (at is None and entry["kind"] == "floor"):
             levels[entry["label"]] = y[0]
         elif at is not None:
-            readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y))
+            copies = set(board["metrics"][name]["guards"]) & set(entry["copies"])
+            competes = entry["kind"] == "method" and not copies and not entry["counts"]["missing"]
+            readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y, competes))
     if not any(reading.kind == "method" for reading in readings):
         return None
     if x.logarithmic and len({reading.x[0] for reading in readings}) < 2:
         return None  # a cost that is the same for all separates nobody
-    return make_plot(x, Measure(f"{title_of(board, IDENTITY)} →", True), readings, levels)
+    return make_plot(x, Measure(f"{title_of(board, name)} →", True), readings, levels)
 
 
 @dataclass(frozen=True)
@@ -195,7 +218,7 @@ def breakdowns(board: Mapping) -> list[Breakdown]:
     """A breakdown for every headline metric that has one, and for those that are read by prompt class."""
     found = []
     names = [*headline(board), *(name for name, card in board["metrics"].items() if card["by_class"])]
-    for name in sorted(dict.fromkeys(names), key=lambda name: name != IDENTITY):
+    for name in sorted(dict.fromkeys(names), key=lambda name: name not in LIKENESS):
         by_class = _by(board, "by_class", name)
         by_subject = _by(board, "by_subject", name)
         if by_class or by_subject:

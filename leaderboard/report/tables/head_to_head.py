@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from contracts.errors import LikenessError
 from leaderboard.report.board import anchors, pair_json, read_cards, read_scored
 from leaderboard.report.comparisons import head_to_head, units_of
-from leaderboard.report.statistics import SIGNIFICANT
+from leaderboard.report.standing import copied
+from leaderboard.report.statistics import FEW, SIGNIFICANT
 from leaderboard.report.tables.markdown import table
 from leaderboard.results.folder import Results
 
@@ -13,7 +14,8 @@ from leaderboard.results.folder import Results
 def compare_entries(results: Results, a: str, b: str) -> str:
     """The paired tests of entry ``a`` against entry ``b`` in every column, corrected for all pairs of the column.
 
-    All methods take part in Holm's correction, and floor or ceiling where one of them is asked for.
+    All methods take part in Holm's correction, and floor or ceiling where one of them is asked for. A method that is
+    better in a column of likeness as it copies its reference is said to.
 
     Raises:
         LikenessError: an entry, the floor or the ceiling is not there or not complete.
@@ -28,16 +30,19 @@ def compare_entries(results: Results, a: str, b: str) -> str:
         raise LikenessError(f"--compare: {a!r} is given twice")
     taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == "method" or label in (a, b)}
     floor, ceiling = anchors(results, scored)
-    pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns, ceiling.columns))
+    pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns if floor else {}, ceiling.columns), {})
+    limit = results.protocol().copy_limit
+    methods = [label for label in (a, b) if entries[label].entry.kind == "method"]
+    copies = {label: copied(entries[label].intervals(), cards.values(), limit) for label in methods}
     rows = []
     for name, found in pairs.items():
+        card = cards[name]
         pair = next(pair_json(p) for p in found if {p.a, p.b} == {a, b})
         sign = 1 if pair["a"] == a else -1
-        rows.append(
-            [f"{cards[name].title} {cards[name].arrow}", *_cells(pair, sign, cards[name].higher_is_better, a, b)]
-        )
+        names = [f"{label} (copies)" if set(card.guards) & set(copies.get(label, ())) else label for label in (a, b)]
+        rows.append([f"{card.title} {card.arrow}", *_cells(pair, sign, card.higher_is_better, *names)])
     head = ["measure", f"{a} - {b}", "95 % interval", "p", "p (Holm)", "subjects", "better"]
-    about = "Paired by subject (t-test); Holm's correction over all pairs of a measure."
+    about = f"Paired by subject (t-test, from {FEW} subjects on); Holm's correction over all pairs of a measure."
     return "\n".join([f"{a} against {b}. {about}", "", *table(head, rows)])
 
 
@@ -49,8 +54,9 @@ def _cells(pair: Mapping, sign: int, higher_is_better: bool, a: str, b: str) -> 
     if pair["low"] is not None:
         low, high = sorted((sign * pair["low"], sign * pair["high"]))
         interval = f"{low:+.3f} to {high:+.3f}"
-    verdict = "cannot be told apart"
-    if pair["p_holm"] is not None and pair["p_holm"] <= SIGNIFICANT:
-        verdict = a if (difference > 0) == higher_is_better else b
+    verdict = "n/a"
+    if pair["p_holm"] is not None:
+        better = a if (difference > 0) == higher_is_better else b
+        verdict = better if pair["p_holm"] <= SIGNIFICANT else "cannot be told apart"
     p = ["n/a" if pair[name] is None else f"{pair[name]:.2g}" for name in ("p", "p_holm")]
     return [f"{difference:+.3f}", interval, *p, str(pair["n"]), verdict]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import about, cost_text, entry_name, headline, known_costs, title_of
 
@@ -44,9 +45,14 @@ def to_latex(board: Mapping) -> str:
         if rows:
             lines += [r"\midrule", *rows]
     caption = (
-        f"{escape(about(board))} Intervals: 95\\,\\% bootstrap over subjects. Best in bold, second underlined; "
-        r"$^\dagger$: cannot be told apart from the best (paired by subject, Holm)."
+        f"{escape(about(board))} Intervals: 95\\,\\% bootstrap over subjects, from {FEW} on. Best in bold, second "
+        r"underlined; $^\dagger$: cannot be told apart from the best (paired by subject, Holm)."
     )
+    if any(entry["copies"] for entry in board["entries"]):
+        limit = f"{board['protocol']['copy_limit']:g}"
+        caption += (
+            f" An entry that copies its reference (copy-paste above {limit}) gets no mark in columns of likeness."
+        )
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",

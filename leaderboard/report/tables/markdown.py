@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import about, arrow, cost_text, entry_name, headline, known_costs, title_of
 
-LEGEND = "In brackets: 95 % bootstrap interval over subjects. **Best**, _second_; † cannot be told apart from the best."
+LEGEND = (
+    f"In brackets: 95 % bootstrap interval over subjects, from {FEW} on. **Best**, _second_; † cannot be told apart "
+    "from the best."
+)
 
 
 def to_markdown(board: Mapping) -> str:

@@ -1,4 +1,4 @@
-"""Who leads a column, and who cannot be told apart from the leader."""
+"""Who leads a column, who cannot be told apart from the leader, and who does not compete as it copies its reference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,13 +20,20 @@ NO_MARK = Mark()
 
 
 def mark(board: Mapping, name: str) -> dict[str, Mark]:
-    """The marks of a column by label. Floor and ceiling compete with nobody, nor does an entry that lacks images, and
-    nobody leads a column alone."""
-    sign = 1 if board["metrics"][name]["higher_is_better"] else -1
+    """The marks of a column by label.
+
+    Floor and ceiling compete with nobody, nor does an entry that lacks images. In a column of likeness nor does one
+    that copies its reference. Nobody leads a column alone.
+    """
+    card = board["metrics"][name]
+    sign = 1 if card["higher_is_better"] else -1
     values = {
         entry["label"]: sign * entry["metrics"][name]["value"]
         for entry in board["entries"]
-        if entry["kind"] == "method" and not entry["counts"]["missing"] and entry["metrics"][name]["value"] is not None
+        if entry["kind"] == "method"
+        and entry["metrics"][name]["value"] is not None
+        and not entry["counts"]["missing"]
+        and not set(card["guards"]) & set(entry["copies"])
     }
     if len(values) < 2:
         return {}
@@ -35,7 +42,8 @@ def mark(board: Mapping, name: str) -> dict[str, Mark]:
     tied: set[str] = set()
     for pair in board["comparisons"].get(name, []):
         ends = {pair["a"], pair["b"]}
-        if ends & leaders and (pair["p_holm"] is None or pair["p_holm"] > SIGNIFICANT):
+        tested = pair["p_holm"] is not None and ends <= values.keys()
+        if tested and ends & leaders and pair["p_holm"] > SIGNIFICANT:
             tied |= ends
     return {
         label: Mark(value == best, bool(rest) and value == rest[0], label in tied) for label, value in values.items()
