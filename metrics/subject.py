@@ -44,6 +44,7 @@ class SubjectLikeness(_OfObjects):
     needs: frozenset[Need] = frozenset({"image", "gallery"})
     source = "DreamBooth, arXiv 2208.12242, with held-out photos in place of the method's own"
     guards = ("subject_copy_paste",)
+    missing = 0.0
 
     def score(self, judged: JudgedImages) -> Tensor:
         return where(~judged.has_face, judged.to_photos(_view(judged)))

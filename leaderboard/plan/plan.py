@@ -119,9 +119,9 @@ def _notes_on_images(one: ImagesEntry, protocol: Protocol) -> list[str]:
 def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
     """The cards of every column that an evaluation with these settings may have.
 
-    No data is looked at where the settings say how many images there are: where ``protocol.subjects`` is a number, the
-    data may have fewer subjects, and subjects may be people, objects, or both,
-    and their backgrounds and poses may not be known.
+    No data is looked at where the settings say how many images there are. Then, where ``protocol.subjects`` is a
+    number, the data may have fewer subjects, and they may be people, objects, or both, and their
+    backgrounds and poses may not be known.
     """
     wanted, prompts = settings.protocol, prompts_of(settings.protocol)
     if wanted.subjects is None or any(prompt.nouns for prompt in prompts):

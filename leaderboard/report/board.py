@@ -98,7 +98,10 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     rows = sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=place)
     methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == "method"}
     copies = {row["label"]: row["copies"] for row in rows}
-    pairs, ties = head_to_head(methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies)
+    incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
+    pairs, ties = head_to_head(
+        methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies, incomplete
+    )
     return {
         "protocol": {
             **protocol.to_json(),

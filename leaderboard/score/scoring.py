@@ -27,6 +27,7 @@ from leaderboard.results.image_files import read_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
+from metrics.base import Kind
 from metrics.gallery import Gallery, left_out_photo, load_galleries
 from metrics.judges import JudgedImages, Judges
 from metrics.registry import METRICS
@@ -176,6 +177,8 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
 
 def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]) -> Record:
     """The record of a request without an image: what the metrics named in ``versions`` say of one, and no features."""
+    kind: Kind = "people" if has_face else "objects"
+    scored = [METRICS[name] for name in versions if not METRICS[name].feature]
     return Record(
         request_id=request.id,
         subject=request.subject,
@@ -184,7 +187,7 @@ def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]
         sample=request.sample,
         image_sha256="",
         metric_versions=dict(versions),
-        scores={name: METRICS[name].missing if has_face else None for name in versions if not METRICS[name].feature},
+        scores={metric.name: metric.missing if kind in metric.kinds else None for metric in scored},
         details={
             "faces": 0,
             "subject_has_face": has_face,

@@ -26,7 +26,14 @@ def test_everything_behind_a_number_is_in_the_board(tmp_path: Path) -> None:
     json.dumps(board, allow_nan=False)
     ours = next(entry for entry in board["entries"] if entry["label"] == "ours")
     assert set(ours["metrics"]) == set(board["metrics"])
-    assert ours["counts"] == {"images": 24, "without_face": 1, "several_faces": 0, "blank": 0, "prompts_cut": 0}
+    assert ours["counts"] == {
+        "images": 24,
+        "missing": 0,
+        "without_face": 1,
+        "several_faces": 0,
+        "blank": 0,
+        "prompts_cut": 0,
+    }
     assert ours["metrics"]["detection_rate"]["value"] == pytest.approx(23 / 24)
     assert ours["by_class"]["mix"]["detection_rate"]["value"] == pytest.approx(11 / 12)
     assert ours["by_class"]["scene"]["detection_rate"]["value"] == 1.0

@@ -9,8 +9,8 @@ def to_frame(board: Mapping) -> pd.DataFrame:
     """One row per entry; a metric takes the columns NAME, NAME_low, NAME_high and NAME_n.
 
     ``protocol`` is its hash, ``limit`` the images per entry of a quick look, ``own_judges`` names the judges that a
-    method was made with, each with the key of its configuration: ``clip: data.image_encoder``, and ``copies`` the
-    columns of copy-paste by which an entry copies its reference.
+    method was made with, each with the key of its configuration: ``clip: data.image_encoder``, ``copies`` the
+    columns of copy-paste by which an entry copies its reference, and ``missing`` how many images it lacks.
     """
     rows = []
     for entry in board["entries"]:
@@ -21,6 +21,7 @@ def to_frame(board: Mapping) -> pd.DataFrame:
             "limit": board["protocol"]["limit"],
             "own_judges": "; ".join(f"{judge}: {key}" for judge, key in entry["own_judges"].items()) or None,
             "copies": "; ".join(entry["copies"]) or None,
+            "missing": entry["counts"]["missing"],
         }
         for name, found in entry["metrics"].items():
             row |= {
