@@ -13,6 +13,7 @@ from PIL import Image
 from generate import main, make_parser
 from pocket.models.paths import WEIGHTS
 from pocket.render.dataset import Grid, rows_of
+from tests.helpers.markdown import read_page
 
 ADAPTERS = WEIGHTS / "adapters"
 RUN = str(ADAPTERS / "spotdiff")
@@ -116,3 +117,18 @@ def test_each_shipped_method_generates_ones_own_photo(
     assert row["synthetic"] is True and row["prompt"] == PROMPT and row["steps"] == 1
     assert ("enrolment" in row) == (method == "sefi_ide") and ("reference" in row) == (method != "sefi_ide")
     assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
+def test_the_ten_lines_of_the_page_run(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[1]
+    (code,) = [block.text for block in read_page(root / "docs" / "generate.md").blocks if block.language == "python"]
+    assert len(code.splitlines()) == 10
+    shutil.copy(photo, tmp_path / "me.jpg")
+    (tmp_path / "pocket").symlink_to(root / "pocket")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/generate.md", "exec"), {})
+    printed = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines() if line.startswith("results/me/")]
+    assert len(printed) == 4
+    assert all(Path(file).is_file() and prompt == PROMPT for file, prompt in printed)
