@@ -16,6 +16,7 @@ import evaluate
 from contracts.errors import LikenessError
 from contracts.settings import GenerationSettings
 from datamodules import face_crops
+from leaderboard.generate.contact_sheet import MAX_ROWS, Block, Row, make_sheet
 from leaderboard.generate.own_photos import OwnImage, generate_images
 from leaderboard.results.image_files import read_provenance, write_image
 from pocket.render.dataset import Grid, rows_of
@@ -88,7 +89,7 @@ def test_runs_prompts_and_subjects(world: World, photos: Path, tmp_path: Path) -
     sheet = pixels(output / "contact_sheet.png")
     assert sheet.shape == (4 * 18 + 8 * (18 + 166) + 18, 6 + 3 * 166, 3)
     with Image.open(photos / "anna" / "0.png") as photo:
-        shown = np.asarray(photo.convert("RGB").resize((160, 160), Image.Resampling.BICUBIC))
+        shown = np.asarray(photo.convert("RGB").resize((160, 160), Image.Resampling.LANCZOS))
     assert np.array_equal(sheet[36 : 36 + 160, 6 : 6 + 160], shown), "the reference comes first"
 
 
@@ -231,3 +232,15 @@ def test_an_unknown_subject_is_one_line(world: World, tmp_path: Path) -> None:
         generate_images(
             [str(world.run)], TEXTS, tmp_path / "out", subjects=["s0018", "s0001"], dataset=str(world.root / "dataset")
         )
+
+
+def test_a_sheet_shows_a_part_of_very_many_images(photos: Path) -> None:
+    file, data = photos / "ben.png", (photos / "ben.png").read_bytes()
+    few = make_sheet([Block("ben", "ben", data, [Row("short", [file]), Row("long " * 100, [file] * 3)])])
+    assert few.size == (6 + 4 * 166, 3 * 18 + 2 * 166 + 18)
+    last = np.asarray(few)[-18:]
+    assert last.min() == 255, "all are shown"
+    rows = [Row(str(number), [file] * 10) for number in range(MAX_ROWS + 1)]
+    many = make_sheet([Block("ben", "ben", data, rows)])
+    assert many.size == (6 + 9 * 166, 18 + MAX_ROWS * (18 + 166) + 18)
+    assert np.asarray(many)[-18:].min() < 128, "it says how many are not"
