@@ -77,7 +77,7 @@ def test_no_face_two_faces_and_no_detector_are_one_line(
     monkeypatch.setattr(FacePack, "analyse", lambda *_: [found * 2])
     with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
         aligned(Portrait("me", image), 64, faces, background=True)
-    with pytest.raises(LikenessError, match=r"the face in me must be found .*set detector"):
+    with pytest.raises(LikenessError, match=r"the face in me must be found .*set data.features.wplus.detector"):
         aligned(Portrait("me", image), 64, None, background=True)
 
 
