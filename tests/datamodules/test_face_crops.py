@@ -120,10 +120,10 @@ def test_a_mask_of_another_size_is_named(pictures: list[PhotoFiles]) -> None:
 def test_the_face_in_the_box_is_taken_where_there_are_several(
     pictures: list[PhotoFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faces, (image, _) = str(tiny_faces(tmp_path / "faces")), pixels(pictures[0])
-    (one,) = portraits._pack(faces, 128).analyse(image[None])[0]
+    faces, (image, _) = FacePack(tiny_faces(tmp_path / "faces"), 128), pixels(pictures[0])
+    (one,) = faces.analyse(image[None])[0]
     aside = replace(one, bbox=one.bbox + 40, landmarks=one.landmarks + 40)
-    monkeypatch.setattr(portraits.FacePack, "analyse", lambda *_: [[one, aside]])
+    monkeypatch.setattr(FacePack, "analyse", lambda *_: [[one, aside]])
     for face in (one, aside):
         box = tuple(float(v) for v in face.bbox + 3)
         assert only_face(image, "me", faces, box) is face
