@@ -41,6 +41,7 @@ NAVIGATION = """
 :hidden:
 :caption: Use
 
+docs/data
 docs/evaluation
 docs/results
 docs/pocket_world
