@@ -19,7 +19,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost sma
 from jsonargparse import set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
@@ -27,9 +26,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from torch.multiprocessing import ProcessRaisedException
 
 from callbacks.checkpoint_io import DurableCheckpointIO
-from callbacks.frozen import FrozenGuard
-from callbacks.guards import FiniteLoss, SaveOnSigterm, Throughput
-from callbacks.run_folder import RunFolder
+from callbacks.of_every_run import callbacks_of_every_run, latest_checkpoint
 from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption, import_methods, methods_of, named_methods
@@ -73,23 +70,10 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self.config_init
         output, judges = Path(settings.output), settings.judges
-        checkpoints = str(output / "checkpoints")
-        ours = [
-            FiniteLoss(),
-            FrozenGuard(),
-            Throughput(),
-            RunFolder(str(output), self.parser.dump(self.config, skip_none=False)),
-            ModelCheckpoint(
-                checkpoints,
-                save_last=True,
-                every_n_train_steps=settings.checkpoint_every,
-                save_top_k=0,
-                enable_version_counter=False,  # or a start that saves at other steps leaves last.ckpt as it is
-            ),
-            SaveOnSigterm(checkpoints),
-        ]
+        config = self.parser.dump(self.config, skip_none=False)
+        ours = callbacks_of_every_run(output, config, settings.checkpoint_every)
         if judges is not None:
-            ours.append(ValidationScores(**vars(judges)))
+            ours.append(ValidationScores(judges))
         if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
             raise LikenessError(
                 f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "
@@ -135,17 +119,11 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         args=None if arguments is None else list(arguments),
     )
     output = Path(cli.config.output)
-    checkpoint = latest_checkpoint(output / "checkpoints")
+    checkpoint = latest_checkpoint(output)
     if cli.config.start_from and checkpoint is None:
         cli.model.load_adapter(Run(cli.config.start_from).adapter_file)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return output
-
-
-def latest_checkpoint(folder: Path) -> str | None:
-    """The newest of the checkpoints that a run keeps: ``last`` and, after an interruption, ``interrupted``."""
-    found = [file for name in ("last.ckpt", "interrupted.ckpt") if (file := folder / name).exists()]
-    return str(max(found, key=lambda file: file.stat().st_mtime_ns)) if found else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

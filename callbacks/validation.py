@@ -11,37 +11,28 @@ from torch import Tensor
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
-from metrics.base import Need
-from metrics.gallery import Gallery, SubjectPhotos
+from metrics.base import NEEDS, Need
+from metrics.gallery import Gallery, SubjectPhotos, unknown_factors
 from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.registry import METRICS, metrics_of
 from metrics.state import MetricState
 
-_GIVEN: frozenset[Need] = frozenset({"image", "prompt", "reference", "gallery", "region"})
-"""What validation has for a metric: one sample of each prompt, and no set of photos to compare a whole set with."""
+_LACKING: frozenset[Need] = frozenset({"samples", "photos"})
+"""What validation does not have: several samples of a prompt, and a set of photos to compare a whole set with."""
 
 
 class ValidationScores(L.Callback):
     """Judges the images that ``validation_step`` generates, with the judges and metrics that ``evaluate.py`` uses.
 
     Logs ``val/NAME`` for every metric of single images that these judges measure, exact over all processes (the
-    progress bar shows those of the narrow table), and a grid of images (subjects x prompts) to TensorBoard. The
-    arguments are the judges' sources, see :class:`contracts.settings.JudgeSettings`. A subject without a face, as the
-    dataset says, has no identity; fitting does not start where one with a face shows none.
+    progress bar shows those of the narrow table), and a grid of images (subjects x prompts) to TensorBoard.
+    A subject without a face, as the dataset says, has no identity; fitting does not start where one with a face
+    shows none.
     """
 
-    def __init__(
-        self,
-        faces: str,
-        clip: str,
-        second_faces: str | None = None,
-        image_backbone: str | None = None,
-        lpips: str | None = None,
-    ) -> None:
-        self._faces = faces
-        settings = JudgeSettings(faces, clip, second_faces, image_backbone, lpips)
+    def __init__(self, settings: JudgeSettings) -> None:
+        self._settings = settings
         self._judges = Judges(**vars(settings))  # here, as a missing one must not show after the data are encoded
-        self._metrics = metrics_of(settings, _GIVEN)
         self._states: dict[str, MetricState] = {}
         self._galleries: dict[str, Gallery] = {}
         self._images: dict[str, NDArray[np.uint8]] = {}
@@ -60,13 +51,14 @@ class ValidationScores(L.Callback):
         self._check(subjects, seen)
         self._galleries = make_galleries(subjects, seen)
         requests = list(self._requests.values())
-        self._states = {m.name: MetricState(m, requests).to(pl_module.device) for m in self._metrics}
+        metrics = metrics_of(self._settings, NEEDS - _LACKING - unknown_factors(subjects))
+        self._states = {m.name: MetricState(m, requests).to(pl_module.device) for m in metrics}
 
     def _check(self, subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
         for subject in subjects:
             if subject.has_face and not seen[subject.id].judged.found[1:].any():
                 raise LikenessError(
-                    f"no held-out photo of validation subject {subject.id} shows a face to the judge {self._faces}: "
+                    f"no held-out photo of validation subject {subject.id} shows a face to judges.faces: "
                     "give it other photos, take it out of the dataset's split val, or say `has_face` false of it"
                 )
 

@@ -84,7 +84,7 @@ class ProtocolSampler:
         self.subjects: list[SubjectPhotos] = load_subjects("pocket10k", list(subjects), resolution)
         self._prompts = read_prompts(PROMPTS)
         self._samples = samples
-        self._faces = FacePack(str(paths.FACES_B))
+        self._faces = FacePack(paths.FACES_B, paths.DET_SIZE)
         self._clip = ClipJudge(str(paths.CLIP))
         self._nouns = {subject.id: subject.noun for subject in self.subjects}
         self._galleries = subject_galleries(self._faces, {subject.id: subject.held_out for subject in self.subjects})

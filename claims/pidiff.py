@@ -31,6 +31,7 @@ from claims.run_pair import check_pair
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
 from lightning_modules.pidiff import PIDiff
+from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
 from pocket.models import paths
 from tools.edit_faces.editor import Editor, people_of
@@ -157,7 +158,7 @@ def _rises(claim: str, values: Sequence[float]) -> Check:
 
 def load_pidiff(folder: str, sampling: SamplingSettings) -> PIDiff:
     """A run of PIDiff; raises ``LikenessError`` for any other."""
-    editor = Editor(folder, None, str(paths.FACES_B), sampling)
+    editor = Editor(folder, None, FacePack(paths.FACES_B, paths.DET_SIZE), sampling)
     return editor.module
 
 
@@ -172,7 +173,7 @@ def main() -> int:
     sampling = SamplingSettings()
     try:
         require_positive(arguments, ("subjects", "samples"))
-        editor = Editor(arguments.run, arguments.directions, str(paths.FACES_B), sampling)
+        editor = Editor(arguments.run, arguments.directions, FacePack(paths.FACES_B, paths.DET_SIZE), sampling)
         if not editor.module.disentanglement_weight:
             raise LikenessError(
                 f"--run: {arguments.run} was trained without the disentanglement loss (model.disentanglement_weight "

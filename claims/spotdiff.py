@@ -83,7 +83,7 @@ def probe_checks(table: dict[str, dict[str, float]]) -> list[Check]:
 
 def leakage_checks(constrained: SpotDiff, free: SpotDiff, data: TestSet, samples: int) -> list[Less]:
     """S3: images of both runs at every scale, and their leakage compared."""
-    faces = FacePack(str(paths.FACES_B))
+    faces = FacePack(paths.FACES_B, paths.DET_SIZE)
     reader = FactorReader(data.images, data.photos)
     on, off = (
         [measure_leakage(run, scale, data, reader, faces, samples) for scale in SCALES] for run in (constrained, free)

@@ -96,7 +96,7 @@ class FactorBatch(_Movable):
 
 @dataclass(frozen=True)
 class SubjectBatch(_Movable):
-    """One optimisation step of several subjects, each from its one reference photo: a row per subject.
+    """One optimisation step of several subjects, each from a reference photo of its own: a row per subject.
 
     The subjects of a group are optimised together from step 0 to the last one. Under several processes each has a share
     of the group, which may be empty. Everything random in a row is keyed by its subject, so the other rows do not

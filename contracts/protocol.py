@@ -65,6 +65,8 @@ class Protocol:
     """SHA-256 over the pixels of every reference and held-out photo."""
     metrics: Mapping[str, str]
     """Version string by metric name; they hold the judges' fingerprints."""
+    negative_prompt: str | None = None
+    """What guidance leads away from; ``None`` is the empty text."""
     limit: int | None = None
     """Generate only so many images per entry, for a quick look; such a protocol has a hash of its own."""
     copy_limit: float = COPY_LIMIT
@@ -96,7 +98,7 @@ class Protocol:
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits of the SHA-256 over the canonical JSON of all fields but a limit that is not set."""
+        """16 hex digits of the SHA-256 over the canonical JSON of all fields but those that are not set."""
         decided = {name: value for name, value in self._fields().items() if value is not None}
         text = json.dumps(decided, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

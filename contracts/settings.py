@@ -3,6 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from contracts.errors import LikenessError
+
+DETECTION_SIDES = (128, 640)
+"""Sides of the square that an image is fitted into for face detection, in pixels: insightface's own two."""
+
+
+def detection_sides(given: int | Sequence[int], key: str) -> tuple[int, ...]:
+    """The sides in ascending order, from one number or several; raises ``LikenessError`` that names ``key``."""
+    sides = [given] if isinstance(given, int) else list(given)
+    if not sides or any(type(side) is not int or side <= 0 or side % 32 for side in sides):
+        raise LikenessError(f"{key} is {given}: give one or more positive multiples of 32, such as [128, 640]")
+    return tuple(sorted(set(sides)))
+
 
 @dataclass
 class ProtocolSettings:
@@ -22,6 +35,7 @@ class ProtocolSettings:
         steps: Sampler steps.
         guidance: Classifier-free guidance scale.
         seed: Start of every noise key.
+        negative_prompt: What guidance leads away from, instead of the empty text.
     """
 
     prompts: str
@@ -36,6 +50,7 @@ class ProtocolSettings:
     steps: int = 12
     guidance: float = 3.0
     seed: int = 0
+    negative_prompt: str | None = None
 
 
 @dataclass
@@ -48,6 +63,8 @@ class JudgeSettings:
         second_faces: Face pack for a second opinion on the faces that the first one found.
         image_backbone: Folder of an image model in the form of transformers, such as DINO, for likeness of images.
         lpips: File with LPIPS weights, for the distance between samples.
+        det_size: Sides in pixels at which faces are looked for: small ones are seen at the large side only, and one
+            that fills the frame at the small side.
     """
 
     faces: str
@@ -55,6 +72,15 @@ class JudgeSettings:
     second_faces: str | None = None
     image_backbone: str | None = None
     lpips: str | None = None
+    det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
+
+    def __post_init__(self) -> None:
+        detection_sides(self.det_size, "judges.det_size")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where each network lies that is configured, by its key."""
+        return {key: source for key, source in vars(self).items() if key != "det_size" and source}
 
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
@@ -109,3 +135,42 @@ class EvaluationSettings:
     trainer: ProcessSettings = field(default_factory=ProcessSettings)
     batch_size: int = 16
     limit: int | None = None
+
+
+@dataclass
+class GenerationSettings:
+    """How ``generate.py`` generates images, of whatever subjects and by whatever runs.
+
+    Args:
+        samples: Images per subject and prompt.
+        seed: Start of every noise key; the same seed gives the same images.
+        sampler: Name of the sampler.
+        steps: Sampler steps.
+        guidance: Classifier-free guidance scale.
+        negative_prompt: What guidance leads away from, instead of the empty text.
+        scale: Strength of the identity, instead of each run's own; 0 is the base model.
+        enrol_steps: Steps to enrol a subject with, where a method optimises per subject, instead of the run's own.
+        backbone: Folder or hub name of the base model, where it is not the one that the run names.
+        batch_size: Images per batch.
+        device: Kind of device: auto, cpu, cuda or mps.
+        precision: Numbers that the networks compute in.
+    """
+
+    samples: int = 4
+    seed: int = 0
+    sampler: str = "dpm-solver++"
+    steps: int = 12
+    guidance: float = 3.0
+    negative_prompt: str | None = None
+    scale: float | None = None
+    enrol_steps: int | None = None
+    backbone: str | None = None
+    batch_size: int = 16
+    device: str = "auto"
+    precision: str = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch_size", "enrol_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LikenessError(f"--{name} is {value}, it must be at least 1")

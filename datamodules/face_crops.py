@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -13,13 +12,12 @@ from datamodules.image_io import image_size, open_image
 from datamodules.index import PhotoFiles
 from datamodules.masks import person_mask
 from networks.face_alignment import align_face
-from networks.face_analysis import DETECTION_SIDE, Face, FacePack
+from networks.face_analysis import Face, FacePack
 
 VERSION = "white-background-1"
 """Names how mask and background are treated here; it changes whenever a crop or a head mask would."""
 
 WHITE = 255
-_LARGE_SIDE = 640  # of the detector's input: what public packs are made for
 _EDGE = (5, 5)  # the mask's edge is blurred with this kernel before compositing, as in W+ Adapter
 _HEAD = (0.5, 0.9, 0.15)
 """How far hair and chin reach beyond the face's box, in its own width and height: sides, up, down."""
@@ -67,11 +65,11 @@ def portrait_from_file(data: bytes, name: str) -> Portrait:
     return Portrait(name, np.ascontiguousarray(pixels[..., :3]), None, None if mask.min() == 255 else mask.copy())
 
 
-def aligned(portrait: Portrait, side: int, detector: str | None, background: bool) -> NDArray[np.uint8]:
+def aligned(portrait: Portrait, side: int, detector: FacePack | None, background: bool) -> NDArray[np.uint8]:
     """The crop (side, side, 3) that the W+ encoder reads; the background is white unless ``background`` keeps it.
 
     Raises:
-        LikenessError: no landmarks are known and the face pack ``detector`` finds no face in the photo, or several.
+        LikenessError: no landmarks are known and ``detector`` finds no face in the photo, or several.
     """
     landmarks = portrait.landmarks if portrait.landmarks is not None else _find(portrait, detector)
     try:
@@ -119,21 +117,15 @@ def _box_about(landmarks: Sequence[Sequence[float]] | None) -> Box | None:
     return float(x0 - aside), float(y0 - up), float(x1 + aside), float(y1 + down)
 
 
-def only_face(pixels: NDArray[np.uint8], name: str, faces: str, bbox: Box | None = None) -> Face:
-    """The one face that the pack ``faces`` finds in a photo (H, W, 3) RGB of any size.
+def only_face(pixels: NDArray[np.uint8], name: str, faces: FacePack, bbox: Box | None = None) -> Face:
+    """The one face that a pack finds in a photo (H, W, 3) RGB of any size.
 
     Where ``bbox`` is known it is the face there, whatever else the photo shows.
-
-    A detector finds faces of certain sizes in its input: a large photo is read at 640 pixels, where the small faces in
-    it are seen, and if nothing is there at the side for small images, where a close-up is.
 
     Raises:
         LikenessError: there is no face, or there are several; the message says ``name``.
     """
-    sides = (DETECTION_SIDE,) if max(pixels.shape) <= 256 else (_LARGE_SIDE, DETECTION_SIDE)
-    found: list[Face] = []
-    for side in sides:
-        found = found or _pack(faces, side).analyse(pixels[None])[0]
+    found = faces.analyse(pixels[None])[0]
     if bbox is not None:
         found = sorted((face for face in found if _overlap(face.bbox, bbox)), key=lambda f: _overlap(f.bbox, bbox))[-1:]
     if len(found) != 1:
@@ -142,7 +134,7 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: str, bbox: Box | None
     return found[0]
 
 
-def _find(portrait: Portrait, detector: str | None) -> NDArray[np.float32]:
+def _find(portrait: Portrait, detector: FacePack | None) -> NDArray[np.float32]:
     if detector is None:
         raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
     return only_face(portrait.pixels, portrait.name, detector, portrait.bbox).landmarks
@@ -153,8 +145,3 @@ def _overlap(one: Sequence[float] | NDArray[np.float32], other: Sequence[float])
     both = [max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])]
     areas = [max(0.0, float(x1 - x0)) * max(0.0, float(y1 - y0)) for x0, y0, x1, y1 in (both, one, other)]
     return areas[0] / max(1e-9, areas[1] + areas[2] - areas[0])
-
-
-@lru_cache(maxsize=4)  # two packs, that of the codes and the judge, at two sides
-def _pack(source: str, side: int) -> FacePack:
-    return FacePack(source, det_size=side)

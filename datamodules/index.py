@@ -144,6 +144,13 @@ def reference_of(photos: Iterable[Photo]) -> Photo:
     return min(allowed, key=_frontal)
 
 
+def references_of(photos: Sequence[Photo]) -> list[Photo]:
+    """The photos of a subject that a method may see: all that the dataset calls references, :func:`reference_of` first,
+    and that one alone where it calls none so."""
+    first = reference_of(photos)
+    return [first, *(photo for photo in photos if photo.role == "reference" and photo is not first)]
+
+
 def held_out_of(photos: Sequence[Photo]) -> list[Photo]:
     """The photos of a subject that identity is judged against, and that no method sees.
 

@@ -66,7 +66,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         drops: Shares of samples that are trained without identity, text or both.
         subjects: Train on these subjects of the training split only; with ``enrolment``, enrol these of any split
             (otherwise all of the test split).
-        enrolment: Optimise per subject, from its one reference photo, instead of training on pairs.
+        enrolment: Optimise per subject, from its reference photos, instead of training on pairs.
         validation: The grid of prompts and subjects; without prompts there is no validation.
         seed: Decides order, references, timesteps, noise and drops.
         num_workers: Loader processes; features come from memory maps, so 0 is enough.
@@ -288,7 +288,7 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     def _training_photos(self) -> list[Photo]:
         if self.enrolment:
-            return list(self.enrolment.references.values())
+            return self.enrolment.every_photo
         photos = self.photos["train"]
         if not photos:
             raise LikenessError(f"the training split of {self._source!r} is empty (column `split`)")

@@ -80,6 +80,17 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
     return None if np.isnan(boxes).all() else boxes
 
 
+def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where
+    it is known, else (side, side, 3).
+
+    Raises:
+        LikenessError: the photo cannot be read.
+    """
+    (files,) = read_photos([reference_of(photos)])
+    return _subject("", [files], resolution).cut_out
+
+
 def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) -> list[str]:
     names = sorted(groups)
     wanted = max(1, len(names)) if wanted is None else wanted

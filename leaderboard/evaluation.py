@@ -8,6 +8,7 @@ from lightning.fabric import Fabric
 
 from contracts.errors import LikenessError
 from contracts.settings import Contestants, EvaluationSettings
+from datamodules.features.registry import Settings
 from datamodules.subjects import load_subjects
 from leaderboard.generate.generation import (
     Generator,
@@ -25,6 +26,7 @@ from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.lock import FolderLock
 from leaderboard.score.scoring import load_judges, score
+from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
 
 
@@ -131,20 +133,24 @@ def _generators(
 ) -> list[tuple[Entry, Callable[[], Generator]]]:
     """Every entry to generate, with what makes its generator when images are missing."""
     protocol, wanted = results.protocol(), settings.protocol
+    backbone = wanted.backbone
 
     def ceiling() -> Generator:
         subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
-    photos = (CEILING, partial(together, fabric, ceiling))
-    if wanted.backbone is None:
-        return [photos]
-    model = partial(ModelGenerator, fabric, protocol, results, wanted.backbone)
+    real = (CEILING, partial(together, fabric, ceiling))
+    if backbone is None:
+        return [real]
+
+    def model(make_module: Callable[[], PersonalisationModule], features: Settings) -> Generator:
+        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features)
+
     methods = [
-        (one.entry, partial(model, partial(one.run.load, wanted.backbone), trained_features(one.run)))
-        for one in entrants.runs
+        (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs
     ]
-    return [(FLOOR, partial(model, partial(PromptOnly, wanted.backbone))), photos, *methods]
+    return [(FLOOR, partial(model, partial(PromptOnly, backbone), {})), real, *methods]
 
 
 def _say(fabric: Fabric, text: str) -> None:

@@ -20,8 +20,11 @@ from datamodules import processes
 T = TypeVar("T")
 
 
-def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
+def launch(settings: ProcessSettings, work: Callable[[Fabric], T], option: str = "--trainer") -> T:
     """Run ``work`` once in every process; where torchrun started them, its numbers hold and not those of ``settings``.
+
+    Args:
+        option: The option that ``settings`` are given by, for errors.
 
     Returns:
         What it returned in the first process, or in this one where torchrun started it.
@@ -42,7 +45,7 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
             precision=settings.precision,  # type: ignore[arg-type]
         )
     except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
-        raise LikenessError(f"--trainer: {' '.join(str(error).split())}") from error
+        raise LikenessError(f"{option}: {' '.join(str(error).split())}") from error
     result, message = fabric.launch(partial(_guarded, work=work, methods=named_methods()))
     if message is not None:
         raise LikenessError(message)

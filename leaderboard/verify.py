@@ -42,7 +42,7 @@ class Verdict:
 def source_fingerprints(settings: EvaluationSettings) -> dict[str, dict[str, str]]:
     """Where base model and judges lie, and their fingerprints, by configuration key."""
     sources = {"protocol.backbone": settings.protocol.backbone}
-    sources |= {f"judges.{name}": source for name, source in vars(settings.judges).items()}
+    sources |= {f"judges.{name}": source for name, source in settings.judges.sources.items()}
     return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items() if source}
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +20,7 @@ from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
-_NOT_TRAINED_WITH = {"backbone", "revision", "scale", "delay"}
+NOT_TRAINED_WITH = frozenset({"backbone", "revision", "scale", "delay"})
 """Arguments that decide no step of training: where the base model lies, and how a method generates."""
 
 Batch = TypeVar("Batch", bound=PairBatch | SubjectBatch)
@@ -135,9 +136,17 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         """Images (B, H, W, 3) uint8 for the requests, by ``sampling``."""
         scheduler = build_sampler(self.sampling, self.backbone.scheduler)
         latents = sample(
-            self.denoise, scheduler, batch.noise, self.conditioning(batch), self.null_conditioning(batch), self.sampling
+            self.denoise, scheduler, batch.noise, self.conditioning(batch), self._null(batch), self.sampling
         )
         return self.backbone.decode(latents)
+
+    def _null(self, batch: RequestBatch) -> Conditioning:
+        """:meth:`null_conditioning`, whose empty text gives way to a negative prompt."""
+        null = self.null_conditioning(batch)
+        if not self.sampling.negative_prompt:
+            return null
+        states = self.backbone.encode_text([self.sampling.negative_prompt])[:, None].expand_as(null.text_keys)
+        return replace(null, text_keys=states, text_values=states)
 
     def validation_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
         """The images of the batch; a callback judges them."""
@@ -214,7 +223,7 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
                 f"{self.backbone.fingerprint[:12]}: give the backbone it was trained with, or another --output"
             )
         before = checkpoint.get("hyper_parameters", {})
-        for name in sorted(before.keys() & self.hparams.keys() - _NOT_TRAINED_WITH):
+        for name in sorted(before.keys() & self.hparams.keys() - NOT_TRAINED_WITH):
             if before[name] != self.hparams[name] and not name.startswith("_"):
                 raise LikenessError(
                     f"the checkpoint was made with model.{name} {before[name]!r}, here it is {self.hparams[name]!r}: "

@@ -128,9 +128,14 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         groups = enrolment.groups
         self._steps = enrolment.settings.steps
         check_trainer(self.trainer, self._steps, len(groups))
-        nouns = {subject: photo.subject_class for subject, photo in enrolment.references.items()}
+        nouns = {subject: photos[0].subject_class for subject, photos in enrolment.photos.items()}
         self.prepare(nouns, max(map(len, groups)), enrolment.seed)
-        self._check_training({subject: enrolment.prompts(photo) for subject, photo in enrolment.references.items()})
+        self._check_training(
+            {
+                subject: [p for photo in photos for p in enrolment.prompts(photo)]
+                for subject, photos in enrolment.photos.items()
+            }
+        )
         self._check_validation(data.validation_requests(), groups[0])
 
     def parameter_groups(self) -> list[dict]:
@@ -211,9 +216,12 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         return self.subjects.metadata()
 
     def load_adapter(self, path: Path) -> None:
-        """Take over the subjects of a file; raises :class:`LikenessError` naming what does not fit."""
-        method = type(self).__name__
-        self.subjects = read_subject_tensors(path, method, self.backbone.fingerprint, self.slots.shapes)
+        """Take over the subjects of a file, beside those that are known; raises :class:`LikenessError` naming what does
+        not fit."""
+        found = read_subject_tensors(path, type(self).__name__, self.backbone.fingerprint, self.slots.shapes)
+        self.allocate({**self.subjects.nouns, **found.nouns})
+        for name in found.known:
+            self.subjects.store([name], {key: value[None] for key, value in found[name].items()})
         self.on_subjects_changed()
 
     def run_facts(self) -> dict[str, Any]:

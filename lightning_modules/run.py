@@ -2,8 +2,9 @@
 
 import hashlib
 import importlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from contracts.method_modules import is_named
 from contracts.strict_json import parse
-from lightning_modules.base import PersonalisationModule
+from lightning_modules.base import NOT_TRAINED_WITH, PersonalisationModule
 from networks.adapter_file import read_adapter
 
 _MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
@@ -84,12 +85,33 @@ class Run:
 
         Where the base model lies is left out: the adapter names its weights.
         """
-        kept = {name: value for name, value in self.arguments.items() if name not in ("backbone", "revision")}
+        return self._hash_without({"backbone", "revision"})
+
+    @cached_property
+    def training_hash(self) -> str:
+        """SHA-256 of what the configuration says of how the method is trained: without what it generates with."""
+        return self._hash_without(NOT_TRAINED_WITH)
+
+    def _hash_without(self, names: Set[str]) -> str:
+        kept = {name: value for name, value in self.arguments.items() if name not in names}
         try:
             text = json.dumps([self.class_path, kept], sort_keys=True)
         except TypeError as error:
             self._damaged(f"model.init_args: {error}")
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def with_arguments(self, **arguments: object) -> "Run":
+        """The same run, whose method is made with other arguments.
+
+        Raises:
+            LikenessError: the method has no such argument.
+        """
+        known = inspect.signature(self.method).parameters
+        if unknown := sorted(arguments.keys() - known.keys()):
+            raise LikenessError(f"{self.method.__name__}, the method of {self}, has no argument {unknown[0]!r}")
+        other = Run(self.folder)
+        other.config = {**self.config, "model": {**self._part("model"), "init_args": {**self.arguments, **arguments}}}
+        return other
 
     @cached_property
     def method(self) -> type[PersonalisationModule]:

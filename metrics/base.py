@@ -7,7 +7,7 @@ records. The torchmetrics class (:mod:`metrics.state`) holds the same rows. So t
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,11 @@ from metrics.judges import JudgedImages
 
 Floats = NDArray[np.float64]
 Judge = Literal["faces", "second_faces", "clip", "image_backbone", "lpips"]
-Need = Literal["image", "prompt", "reference", "gallery", "region", "samples", "photos"]
+Need = Literal["image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses"]
 """What a metric reads beside the features of its judge: the pixels, the prompt, the reference photo, the held-out
 photos of the subject (its gallery), the region of the person, all samples of a prompt at once, the held-out photos of
-all subjects."""
+all subjects, the known backgrounds of the photos and the words for them, their known poses."""
+NEEDS: frozenset[Need] = frozenset(get_args(Need))
 Kind = Literal["people", "objects"]
 """People are subjects with a face, objects those without."""
 PEOPLE: frozenset[Kind] = frozenset({"people"})
@@ -114,10 +115,10 @@ class Metric(ABC):
     """Whether it is a column of the narrow table."""
     by_class: bool = False
     """Whether it is read by prompt class, though it is no column of the narrow table."""
-    missing: float | None = None
-    """The score of an image that an entry lacks, of a subject that it is defined for; ``None`` leaves it out."""
     guards: tuple[str, ...] = ()
     """The metrics of copy-paste that a likeness is read with, see :class:`metrics.card.MetricCard`."""
+    missing: float | None = None
+    """The score of an image that an entry lacks, of a subject that it is defined for; ``None`` leaves it out."""
     feature: str = ""
     """Name of the feature whose vectors are the rows, for metrics of whole sets; empty where rows are scores."""
     presets: tuple[PresetColumn, ...] = ()
@@ -142,6 +143,7 @@ class Metric(ABC):
             headline=self.headline,
             by_class=self.by_class,
             guards=self.guards,
+            licence=network.licence,
         )
 
     @abstractmethod

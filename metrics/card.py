@@ -1,13 +1,16 @@
 """What a number means: the card of a metric. Numbers with different version strings never share a column."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
-from networks.face_analysis import DETECTION_SIDE, SCORE_THRESHOLD, FacePack
+from networks.face_analysis import FacePack
+from networks.face_detectors import SCORE_THRESHOLD
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
+from networks.image_backbone import POOLINGS, pooling_of
 
 GROUPS = ("summary", "identity", "subject", "text", "image", "diversity", "distribution", "leakage")
 
@@ -22,6 +25,8 @@ class MetricCard:
     name and sort it; ``headline`` columns are those of a narrow table, ``by_class`` ones are read by prompt class.
     ``guards`` are columns of copy-paste: an entry that copies its reference by one of them is no better for a high
     value in this column, and gets no mark there.
+    ``licence`` is that of the network, where that is known; ``caution`` says, after the semicolon that ends ``about``,
+    what to know before the numbers are read.
     """
 
     name: str
@@ -39,6 +44,8 @@ class MetricCard:
     headline: bool = False
     by_class: bool = False
     guards: Sequence[str] = ()
+    licence: str = ""
+    caution: str = ""
 
     @property
     def arrow(self) -> str:
@@ -57,6 +64,7 @@ class JudgeNetwork:
     hash: str
     preprocessing: str
     tag: str
+    licence: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,14 @@ def judge_networks(settings: JudgeSettings) -> dict[str, JudgeNetwork]:
     Raises:
         LikenessError: a network is not there.
     """
-    read = {
-        "faces": _faces,
+    read: dict[str, Callable[[str], JudgeNetwork]] = {
+        "faces": partial(_faces, det_size=settings.det_size),
         "clip": _clip,
         "second_faces": _second_faces,
         "image_backbone": _image_backbone,
         "lpips": _lpips,
     }
-    return {key: read[key](source) for key, source in vars(settings).items() if source}
+    return {key: read[key](source) for key, source in settings.sources.items()}
 
 
 def versions(cards: Iterable[MetricCard]) -> dict[str, str]:
@@ -88,16 +96,22 @@ def versions(cards: Iterable[MetricCard]) -> dict[str, str]:
     return {card.name: card.version for card in cards}
 
 
-def _faces(source: str) -> JudgeNetwork:
-    steps = f"insightface, detection at {DETECTION_SIDE}, score over {SCORE_THRESHOLD}, no retry, crop 112"
-    pack = FacePack(source).fingerprint
-    tag = f"faces-{pack[:8]}|det{DETECTION_SIDE}-thr{SCORE_THRESHOLD}|largest"
-    return JudgeNetwork("insightface pack", pack, steps, tag)
+def _faces(source: str, det_size: int | Sequence[int]) -> JudgeNetwork:
+    pack = FacePack(source, det_size)
+    detector, recogniser = pack.detector_file, pack.recogniser_file
+    library = detector.library if detector.library == recogniser.library else "OpenCV and insightface"
+    kind = {"insightface": "insightface pack", "OpenCV": "OpenCV pack"}
+    mixed = f"face pack: detector in the form of {detector.library}, recogniser in that of {recogniser.library}"
+    sides = " and ".join(map(str, pack.sides))
+    steps = f"{library}, detection at {sides}, score over {SCORE_THRESHOLD}, no retry, crop {recogniser.side}"
+    tag = f"faces-{pack.fingerprint[:8]}|det{'+'.join(map(str, pack.sides))}-thr{SCORE_THRESHOLD}|largest"
+    return JudgeNetwork(kind.get(library, mixed), pack.fingerprint, steps, tag, pack.licence)
 
 
 def _second_faces(source: str) -> JudgeNetwork:
-    pack = FacePack(source).fingerprint
-    return JudgeNetwork("recogniser of a second insightface pack", pack, "", f"second-{pack[:8]}")
+    pack = FacePack(source)
+    kind = f"recogniser of a second {pack.recogniser_file.library} pack"
+    return JudgeNetwork(kind, pack.fingerprint, "", f"second-{pack.fingerprint[:8]}", pack.licence)
 
 
 def _clip(source: str) -> JudgeNetwork:
@@ -106,9 +120,10 @@ def _clip(source: str) -> JudgeNetwork:
 
 
 def _image_backbone(source: str) -> JudgeNetwork:
-    digest = folder_fingerprint(resolve_source(source))
-    steps = "the model's own PIL pipeline, fp32, class token"
-    return JudgeNetwork("image backbone", digest, steps, f"image-{digest[:8]}|pil|cls|fp32")
+    folder = resolve_source(source)
+    digest, pooling = folder_fingerprint(folder), pooling_of(folder)
+    steps = f"the model's own PIL pipeline, fp32, {POOLINGS[pooling]}"
+    return JudgeNetwork("image backbone", digest, steps, f"image-{digest[:8]}|pil|{pooling}|fp32")
 
 
 def _lpips(source: str) -> JudgeNetwork:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -56,6 +57,20 @@ class SubjectPhotos:
     def photos(self) -> NDArray[np.uint8]:
         """All photos (1 + K, H, W, 3), the reference first."""
         return np.concatenate([self.reference[None], self.held_out])
+
+
+def unknown_factors(subjects: Sequence[SubjectPhotos]) -> frozenset[Literal["backgrounds", "poses"]]:
+    """What is not known of every photo of every subject with a face: class and words of its background, its pose.
+
+    Nothing that is unknown can be said to have leaked.
+    """
+    people = [subject for subject in subjects if subject.has_face]
+    unknown: set[Literal["backgrounds", "poses"]] = set()
+    if not all((s.backgrounds != NO_BACKGROUND).all() and all(s.background_texts) for s in people):
+        unknown.add("backgrounds")
+    if not all(np.isfinite(s.poses).all() for s in people):
+        unknown.add("poses")
+    return frozenset(unknown)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from contracts.prompts import plain_prompt
 from contracts.records import Request
+from contracts.settings import DETECTION_SIDES
 from metrics.functional.identity import gallery_similarity
 from metrics.functional.leakage import fit_pose_reader
 from metrics.gallery import NO_BACKGROUND, Gallery, SubjectPhotos
@@ -55,6 +56,7 @@ class Judges:
         second_faces: Face pack whose recogniser gives a second opinion on the same faces.
         image_backbone: A further image network, DINO for instance.
         lpips: File with the weights of LPIPS.
+        det_size: Sides in pixels at which the first pack looks for faces.
     """
 
     def __init__(
@@ -64,9 +66,10 @@ class Judges:
         second_faces: str | None = None,
         image_backbone: str | None = None,
         lpips: str | None = None,
+        det_size: int | Sequence[int] = DETECTION_SIDES,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.faces = FacePack(faces)
+        self.faces = FacePack(faces, det_size)
         self.clip = ClipJudge(clip).to(device)
         self.second = FacePack(second_faces) if second_faces else None
         self.image = ImageBackbone(image_backbone).to(device) if image_backbone else None

@@ -44,7 +44,7 @@ class BackgroundCopied(Metric):
     rule = f"nearest-class-mean|{_HIDDEN}|not-asked-for"
     about = "share of images before the background of the reference, of prompts that do not ask for it"
     kinds = PEOPLE
-    needs = frozenset({"image", "prompt", "reference", "region"})
+    needs = frozenset({"image", "prompt", "reference", "region", "backgrounds"})
     higher_is_better = False
     low = 0.0
     high = 1.0
@@ -67,7 +67,7 @@ class PoseLeakage(Metric):
     rule = "1-angle/45|ridge-on-landmarks|known-reference-pose|found-only"
     about = "1 is the head pose of the reference, 0 is 45 degrees or more away from it"
     kinds = PEOPLE
-    needs = frozenset({"image", "reference"})
+    needs = frozenset({"image", "reference", "poses"})
     higher_is_better = False
     low = 0.0
     high = 1.0

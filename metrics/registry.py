@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from importlib import import_module
 
 from contracts.settings import JudgeSettings
-from metrics.base import Kind, Metric, Need
+from metrics.base import NEEDS, Kind, Metric, Need
 from metrics.card import MetricCard, PlanSize, judge_networks
 
 FILES = (
@@ -24,28 +24,32 @@ METRICS: Mapping[str, Metric] = {
 
 
 def metrics_of(
-    judges: JudgeSettings, given: Collection[Need] | None = None, kinds: Collection[Kind] | None = None
+    judges: JudgeSettings, given: Collection[Need] = NEEDS, kinds: Collection[Kind] | None = None
 ) -> list[Metric]:
-    """The metrics whose judge is configured, in the order of tables; with ``given`` those that need nothing else, with
+    """The metrics whose judge is configured and that need nothing but what is ``given``, in the order of tables; with
     ``kinds`` those that are defined for such subjects."""
-    configured = {key for key, source in vars(judges).items() if source}
     return [
         metric
         for metric in METRICS.values()
-        if metric.judge in configured
-        and (given is None or metric.needs <= set(given))
+        if metric.judge in judges.sources
+        and metric.needs <= set(given)
         and (kinds is None or metric.kinds & set(kinds))
     ]
 
 
 def list_cards(
-    judges: JudgeSettings, samples: int, images: int, kinds: Collection[Kind] | None = None
+    judges: JudgeSettings,
+    samples: int,
+    images: int,
+    given: Collection[Need] = NEEDS,
+    kinds: Collection[Kind] | None = None,
 ) -> tuple[MetricCard, ...]:
     """The cards of all metrics that these judges measure, in the order of tables.
 
     Args:
         samples: Images per subject and prompt.
         images: Images per entry.
+        given: What metrics can read; the columns that need anything else do not exist.
         kinds: What the subjects are: people, objects, or both; not known if not said.
 
     Raises:
@@ -53,4 +57,4 @@ def list_cards(
     """
     networks = judge_networks(judges)
     size = PlanSize(samples, images)
-    return tuple(metric.card(networks, size) for metric in metrics_of(judges, kinds=kinds))
+    return tuple(metric.card(networks, size) for metric in metrics_of(judges, given, kinds))

@@ -27,6 +27,8 @@ class SamplingSettings:
     steps: int = 12
     guidance: float = 3.0
     """Scale of classifier-free guidance; 1 leaves the unconditional branch out."""
+    negative_prompt: str = ""
+    """What guidance leads away from: the text of the unconditional branch."""
 
     def __post_init__(self) -> None:
         if self.sampler not in _SAMPLERS:
@@ -37,6 +39,8 @@ class SamplingSettings:
             raise LikenessError(f"sampling.steps: must be at least 1, not {self.steps}")
         if not math.isfinite(self.guidance):
             raise LikenessError(f"sampling.guidance: must be a finite number, not {self.guidance}")
+        if self.negative_prompt and self.guidance == 1.0:
+            raise LikenessError("sampling.guidance: 1 leaves out the branch that reads the negative prompt: raise it")
 
 
 def build_sampler(settings: SamplingSettings, training_scheduler: SchedulerMixin) -> SchedulerMixin:

@@ -16,10 +16,10 @@ import onnxruntime
 import torch
 from torch import nn
 
-from networks.face_analysis import DETECTION_SIDE, FacePack
+from networks.face_analysis import FacePack
 from performance.timing import Result
 from pocket.models.bank import collect, render_bank
-from pocket.models.paths import FACES_B
+from pocket.models.paths import DET_SIZE, FACES_B
 
 IMAGES = 16
 GOAL = 0.45
@@ -34,8 +34,8 @@ def measure() -> Result:
     images = collect(render_bank("runs", IMAGES, 1, plain=True)).images
     with tempfile.TemporaryDirectory() as folder:
         app = FaceAnalysis(name=str(_default_pack(Path(folder))), providers=["CPUExecutionProvider"])
-        app.prepare(ctx_id=0, det_size=(DETECTION_SIDE, DETECTION_SIDE))
-        pack = FacePack(FACES_B)
+        app.prepare(ctx_id=0, det_size=(DET_SIZE, DET_SIZE))
+        pack = FacePack(FACES_B, DET_SIZE)
         pack.judge(images[:1])  # sessions are made on first use
         ours = count_runs(lambda: pack.judge(images)) / IMAGES
         reference = count_runs(lambda: [app.get(np.ascontiguousarray(i[..., ::-1])) for i in images]) / IMAGES

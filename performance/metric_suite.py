@@ -17,7 +17,7 @@ from metrics.judges import Judges
 from metrics.regions import background_only, person_only
 from performance.timing import Result, Rounds, compare
 from pocket.models.bank import render_bank
-from pocket.models.paths import CLIP, FACES_A, FACES_B
+from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
 
 IMAGES = 16
 GOAL = 0.6
@@ -26,7 +26,7 @@ TEXT = "a photo of a person"
 
 def measure(rounds: Rounds | None = None) -> Result:
     """Milliseconds per image."""
-    judges = Judges(str(FACES_B), str(CLIP), str(FACES_A))
+    judges = Judges(str(FACES_B), str(CLIP), str(FACES_A), det_size=DET_SIZE)
     with tempfile.TemporaryDirectory() as folder:
         files = write_images(Path(folder))
         rounds = compare(lambda: one_pass(judges, files), lambda: a_pass_per_metric(judges, files), rounds)

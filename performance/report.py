@@ -53,7 +53,7 @@ def measure() -> Result:
 def fill(root: Path, subjects: int = SUBJECTS) -> Results:
     """Results with 200 records for each subject, of random scores; all images are one file under many names."""
     judges = JudgeSettings("pocket/weights/faces_b", "pocket/weights/clip")
-    cards = list_cards(judges, SAMPLES, subjects * PROMPTS, {"people"})
+    cards = list_cards(judges, SAMPLES, subjects * PROMPTS, kinds={"people"})
     protocol = made_up_protocol(
         subjects={f"s{i:03d}": "person" for i in range(subjects)},
         prompts=["a photo of a <subject>"] * PROMPTS,

@@ -58,16 +58,16 @@ def score_images(root: Path, images: int) -> int:
     from metrics.judges import make_galleries
     from metrics.registry import list_cards
     from performance.protocol import made_up_protocol
-    from pocket.models.paths import CLIP, FACES_A, FACES_B
+    from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
 
-    settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A))
+    settings = JudgeSettings(str(FACES_B), str(CLIP), str(FACES_A), det_size=DET_SIZE)
     subjects = render_subjects()
     protocol = made_up_protocol(
         subjects={subject.id: subject.noun for subject in subjects},
         prompts=[f"a photo of a <subject>, number {i}" for i in range(images // (SUBJECTS * SAMPLES))],
         samples=SAMPLES,
         resolution=SIDE,
-        metrics=versions(list_cards(settings, SAMPLES, images, {"people"})),
+        metrics=versions(list_cards(settings, SAMPLES, images, kinds={"people"})),
     )
     results = Results(root)
     entry = Entry("method", "method", "0" * 64, protocol=protocol.hash)

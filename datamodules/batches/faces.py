@@ -39,7 +39,8 @@ class FaceStage(Stage):
                 "data.first_stage is of aligned faces: add wplus to data.features, or give data.first_stage null"
             )
         wplus = given["wplus"]
-        return {"wplus_background": wplus, "face_moments": {"detector": wplus["detector"]}}
+        finder = {key: wplus[key] for key in ("detector", "det_size") if key in wplus}
+        return {"wplus_background": wplus, "face_moments": finder}
 
     def stream(self, data: TrainingData) -> "FaceStream":
         return FaceStream(data, self.texts)

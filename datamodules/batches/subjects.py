@@ -1,7 +1,7 @@
-"""Enrolling subjects by optimisation: one reference photo each, many at once, one group after another."""
+"""Enrolling subjects by optimisation: each from its reference photos, many at once, one group after another."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -9,9 +9,10 @@ import torch
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
+from contracts.settings import DETECTION_SIDES, detection_sides
 from datamodules.features.store import Features
 from datamodules.image_io import read_square
-from datamodules.index import Photo, by_subject, read_photos, reference_of
+from datamodules.index import Photo, by_subject, read_photos, references_of
 from datamodules.samplers import share
 from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_generator, keyed_normal
@@ -31,6 +32,7 @@ class EnrolmentSettings:
             photo's own caption.
         face_classes: Class nouns whose photos must show a face.
         faces: Folder of the face pack that looks for it.
+        det_size: Sides in pixels at which it looks.
     """
 
     steps: int = 1000
@@ -38,11 +40,13 @@ class EnrolmentSettings:
     prompts: list[str | None] = field(default_factory=lambda: ["a photo of a <subject>"])
     face_classes: list[str] = field(default_factory=list)
     faces: str | None = None
+    det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
 
     def __post_init__(self) -> None:
         for name in ("steps", "at_once"):
             if getattr(self, name) < 1:
                 raise LikenessError(f"data.enrolment.{name} is {getattr(self, name)}, it must be at least 1")
+        detection_sides(self.det_size, "data.enrolment.det_size")
         if not self.prompts:
             raise LikenessError("data.enrolment.prompts is empty: name at least one, null is each photo's own caption")
         for prompt in self.prompts:
@@ -59,10 +63,10 @@ class EnrolmentSettings:
 
 @dataclass(frozen=True)
 class Enrolment:
-    """Who is enrolled in a run, from which photo, and in which groups."""
+    """Who is enrolled in a run, from which photos, and in which groups."""
 
-    references: dict[str, Photo]
-    """The one reference photo of each subject, in sorted order."""
+    photos: dict[str, list[Photo]]
+    """The reference photos of each subject, in sorted order of the subjects: one, unless the dataset gives several."""
     settings: EnrolmentSettings
     seed: int
 
@@ -83,9 +87,9 @@ class Enrolment:
                 not say the class noun; or there is no test split to take subjects from.
         """
         plan = cls(choose_references(photos, subjects, source), settings, seed)
-        for photo in plan.references.values():
+        for photo in plan.every_photo:
             plan.prompts(photo)
-        check_faces(plan.references, settings, resolution)
+        check_faces(plan.every_photo, settings, resolution)
         return plan
 
     def __len__(self) -> int:
@@ -93,9 +97,19 @@ class Enrolment:
         return len(self.groups) * self.settings.steps
 
     @property
+    def every_photo(self) -> list[Photo]:
+        """The reference photos of all subjects."""
+        return [photo for photos in self.photos.values() for photo in photos]
+
+    def photo_at(self, subject: str, step: int) -> Photo:
+        """The photo of a subject's step: they take turns, each with all prompts before the next one."""
+        photos = self.photos[subject]
+        return photos[step // len(self.settings.prompts) % len(photos)]
+
+    @property
     def groups(self) -> list[tuple[str, ...]]:
         """The subjects that are optimised together."""
-        names, size = list(self.references), self.settings.at_once
+        names, size = list(self.photos), self.settings.at_once
         return [tuple(names[i : i + size]) for i in range(0, len(names), size)]
 
     def prompts(self, photo: Photo) -> list[str]:
@@ -108,7 +122,7 @@ class Enrolment:
 
     def to_json(self) -> dict:
         """What decides the batches besides the seed."""
-        return {"subjects": list(self.references), **asdict(self.settings)}
+        return {"subjects": list(self.photos), **asdict(self.settings)}
 
 
 class EnrolmentStream:
@@ -125,15 +139,15 @@ class EnrolmentStream:
         steps, seed = self._plan.settings.steps, self._plan.seed
         group, step = self._plan.groups[number // steps], number % steps
         mine = share(group, self._rank, self._count)
-        photos = [self._plan.references[subject] for subject in mine]
+        photos = {subject: self._plan.photo_at(subject, step) for subject in group}
         # Of the whole group: a process without a subject takes the shape from the others'.
-        moments = self._features["moments"].rows([self._plan.references[subject].sha256 for subject in group])
+        moments = self._features["moments"].rows([photos[subject].sha256 for subject in group])
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         return SubjectBatch(
             group=group,
             step=step,
             subjects=tuple(mine),
-            prompts=tuple(prompts[step % len(prompts)] for prompts in map(self._plan.prompts, photos)),
+            prompts=tuple(prompts[step % len(prompts)] for prompts in (self._plan.prompts(photos[s]) for s in mine)),
             moments=moments[self._rank :: self._count],
             latent_noise=_noise("enrol latent", seed, mine, step, latent),
             noise=_noise("enrol noise", seed, mine, step, latent),
@@ -155,8 +169,8 @@ def _noise(what: str, seed: int, subjects: Sequence[str], step: int, shape: tupl
     return torch.stack(drawn) if drawn else torch.empty(0, *shape)
 
 
-def choose_references(photos: Sequence[Photo], subjects: Sequence[str] | None, source: str) -> dict[str, Photo]:
-    """The one reference photo of each subject: of those named, or of all in the test split, in sorted order.
+def choose_references(photos: Sequence[Photo], subjects: Sequence[str] | None, source: str) -> dict[str, list[Photo]]:
+    """The reference photos of each subject: of those named, or of all in the test split, in sorted order.
 
     Raises:
         LikenessError: a subject has no photo, or there is no test split to take subjects from.
@@ -167,19 +181,21 @@ def choose_references(photos: Sequence[Photo], subjects: Sequence[str] | None, s
     for subject in subjects if subjects is not None else ():
         if subject not in groups:
             raise LikenessError(f"subject {subject!r} has no reference photo in {source!r}: add one or leave it out")
-    return {subject: reference_of(groups[subject]) for subject in sorted(groups if subjects is None else set(subjects))}
+    return {
+        subject: references_of(groups[subject]) for subject in sorted(groups if subjects is None else set(subjects))
+    }
 
 
-def check_faces(references: Mapping[str, Photo], settings: EnrolmentSettings, resolution: int) -> None:
+def check_faces(photos: Sequence[Photo], settings: EnrolmentSettings, resolution: int) -> None:
     """Look for a face in the photos of subjects whose class needs one.
 
     Raises:
         LikenessError: naming the first subject whose photo shows none.
     """
-    wanted = [photo for photo in references.values() if photo.subject_class in settings.face_classes]
+    wanted = [photo for photo in photos if photo.subject_class in settings.face_classes]
     if not wanted or settings.faces is None:
         return
-    pack = FacePack(settings.faces)
+    pack = FacePack(settings.faces, settings.det_size)
     for files in read_photos(wanted):
         name = f"the reference photo of {files.photo.subject_id}"
         if not pack.judge(read_square(files.image, name, resolution)[None]).found[0]:

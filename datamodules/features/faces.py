@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import LikenessError
+from contracts.settings import DETECTION_SIDES
 from datamodules.face_crops import Portrait, aligned
 from datamodules.features.base import Feature
 from datamodules.features.crops import FACE
@@ -26,17 +28,23 @@ class AlignedFace(Feature):
 
     Args:
         detector: Face pack that finds the face in a photo whose landmarks are not known; ``None`` where all are.
+        det_size: Sides in pixels at which it looks for faces.
     """
 
     detector: str | None
+    det_size: int | Sequence[int] = DETECTION_SIDES
     crop = FACE
     background: ClassVar[bool] = True
     """Whether the crop keeps the background; it is white otherwise."""
 
     @property
     def fingerprint(self) -> str:
-        found_by = "known landmarks" if self.detector is None else FacePack(self.detector).fingerprint
+        found_by = "known landmarks" if self._faces is None else self._faces.key
         return f"{self.weights}/{self.name}/{self.crop.version}/{found_by}"
+
+    @cached_property
+    def _faces(self) -> FacePack | None:
+        return None if self.detector is None else FacePack(self.detector, self.det_size)
 
     @property
     @abstractmethod
@@ -45,7 +53,7 @@ class AlignedFace(Feature):
 
     def align(self, batch: Sequence[Portrait], side: int) -> NDArray[np.uint8]:
         """Aligned crops (B, side, side, 3)."""
-        return np.stack([aligned(face, side, self.detector, self.background) for face in batch])
+        return np.stack([aligned(face, side, self._faces, self.background) for face in batch])
 
     def check_photo(self, photo: Photo) -> None:
         """Raise ``LikenessError`` where nobody knows where the face is."""
@@ -57,7 +65,7 @@ class AlignedFace(Feature):
 
     def check(self, crop: Portrait) -> None:
         """Raise ``LikenessError`` where the photo does not show exactly one face."""
-        aligned(crop, len(crop.pixels), self.detector, background=True)
+        aligned(crop, len(crop.pixels), self._faces, background=True)
 
 
 @dataclass(frozen=True, kw_only=True)

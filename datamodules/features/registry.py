@@ -66,7 +66,8 @@ def known_settings(name: str) -> dict[str, bool]:
 def run_features(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Feature settings of the ``data`` section of a run's ``config.yaml``.
 
-    Older runs name the sources beside the features: ``image_encoder``, ``wplus_encoder`` and ``detector``.
+    Older runs name the sources beside the features: ``image_encoder``, ``wplus_encoder`` and ``detector``, which looked
+    for faces at 128 pixels.
     """
     given = data.get("features")
     if isinstance(given, Mapping):
@@ -75,7 +76,7 @@ def run_features(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if encoder := data.get("image_encoder"):
         found["clip"] = {"encoder": encoder}
     if encoder := data.get("wplus_encoder"):
-        found["wplus"] = {"encoder": encoder, "detector": data.get("detector")}
+        found["wplus"] = {"encoder": encoder, "detector": data.get("detector"), "det_size": [128]}
     return found
 
 

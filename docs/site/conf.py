@@ -41,6 +41,7 @@ NAVIGATION = """
 :hidden:
 :caption: Use
 
+docs/generate
 docs/evaluation
 docs/results
 docs/pocket_world

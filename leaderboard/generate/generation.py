@@ -6,8 +6,7 @@ beside the same neighbours on 1, 2 or 8 processes and after an interruption; onl
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol as Interface
 
 import numpy as np
@@ -31,7 +30,7 @@ from datamodules.features.store import Features
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, reference_name, seconds_to_encode
 from leaderboard.processes import on_first, together
-from leaderboard.results.folder import Entry, EntryFolder, Results
+from leaderboard.results.folder import Entry, EntryFolder
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
@@ -74,16 +73,19 @@ class PromptOnly(PersonalisationModule):
 
 
 class ModelGenerator:
-    """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos."""
+    """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos.
+
+    ``photos`` holds the file of each subject's reference photo, ``features`` how the module's features are made of it.
+    """
 
     def __init__(
         self,
         fabric: Fabric,
         protocol: Protocol,
-        results: Results,
+        photos: Mapping[str, bytes],
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
-        features: Settings = MappingProxyType({}),
+        features: Settings,
     ) -> None:
         self._fabric, self._protocol = fabric, protocol
 
@@ -97,9 +99,9 @@ class ModelGenerator:
             return module
 
         module = together(fabric, load)
-        module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance)
+        negative = protocol.negative_prompt or ""
+        module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance, negative)
         self._module = module.to(fabric.device).eval()
-        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
         context = EncoderContext(backbone, protocol.resolution, fabric.device)
@@ -132,9 +134,15 @@ class ModelGenerator:
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model generated the image, and how."""
-        p = self._protocol
-        how = {"sampler": p.sampler, "steps": p.steps, "guidance": p.guidance, "seed": p.seed, "backbone": p.backbone}
-        return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
+        return how_generated(self._protocol, request)
+
+
+def how_generated(protocol: Protocol, request: Request) -> dict[str, object]:
+    """What the file of a generated image says: that it is synthetic, what it shows, and what the protocol decides."""
+    how: dict[str, object] = {"sampler": protocol.sampler, "steps": protocol.steps, "guidance": protocol.guidance}
+    how |= {"negative_prompt": protocol.negative_prompt} if protocol.negative_prompt else {}
+    how |= {"seed": protocol.seed, "backbone": protocol.backbone}
+    return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
 
 
 class RealPhotoGenerator:
@@ -165,13 +173,13 @@ def trained_features(run: Run) -> Settings:
     settings = run_features(run.data)
     trained = run.manifest.get("encoders") or {}
     if not isinstance(trained, dict):
-        raise LikenessError(f"--runs: {run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
+        raise LikenessError(f"{run.manifest_file}: encoders is {trained!r}, not a fingerprint by feature")
     known = [name for name in settings if name in trained]
     context = EncoderContext("", run.data.get("resolution", 512))
     for name, feature in make_features(known, settings, context).items():
         if trained[name] != feature.fingerprint:
             raise LikenessError(
-                f"--runs: {run} was trained on {name!r} features of another encoder or aligner than "
+                f"run {run} was trained on {name!r} features of another encoder or aligner than "
                 f"{', '.join(map(str, settings[name].values()))} is now: train it again"
             )
     return settings
@@ -221,12 +229,37 @@ def generate(
         on_first(fabric, lambda: note_enrolment(folder, entry, generator.enrol_seconds))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]
         mine = unfinished[fabric.global_rank :: fabric.world_size]
-        together(fabric, lambda: _generate_share(fabric, protocol, entry, folder, generator, mine))
+        together(fabric, lambda: _write_share(fabric, protocol, entry, folder, generator, mine))
     on_first(fabric, lambda: _check_ids(protocol, folder))
     return len(missing)
 
 
-def _generate_share(
+def images_of(
+    generator: Generator, batches: Sequence[Batch], label: str, side: int, quiet: bool = False
+) -> Iterator[tuple[Batch, NDArray[np.uint8], float]]:
+    """Generate batch after batch under a progress bar.
+
+    Yields:
+        A batch, its images (B, side, side, 3) RGB and the seconds that they took.
+
+    Raises:
+        LikenessError: the images have another size.
+    """
+    with tqdm(total=sum(map(len, batches)), desc=f"generate {label}", unit="image", disable=quiet) as bar:
+        for batch in batches:
+            start = time.perf_counter()
+            images = generator.generate(batch)
+            seconds = time.perf_counter() - start
+            if images.shape != (len(batch), side, side, 3):
+                raise LikenessError(
+                    f"{label} generates images of {images.shape[2]} x {images.shape[1]} pixels, "
+                    f"protocol.resolution is {side}"
+                )
+            yield batch, images, seconds
+            bar.update(len(batch))
+
+
+def _write_share(
     fabric: Fabric,
     protocol: Protocol,
     entry: Entry,
@@ -234,28 +267,15 @@ def _generate_share(
     generator: Generator,
     batches: Sequence[Batch],
 ) -> None:
-    side = protocol.resolution
-    images_here = sum(len(batch) for batch in batches)
-    with (
-        LineLog(folder.timing_log(fabric.global_rank)) as log,
-        tqdm(total=images_here, desc=f"generate {entry.label}", unit="image", disable=fabric.global_rank > 0) as bar,
-    ):
-        for batch in batches:
-            start = time.perf_counter()
-            images = generator.generate(batch)
-            seconds = time.perf_counter() - start
-            if images.shape != (len(batch), side, side, 3):
-                raise LikenessError(
-                    f"{entry.label} generates images of {images.shape[2]} x {images.shape[1]} pixels, "
-                    f"protocol.resolution is {side}"
-                )
+    with LineLog(folder.timing_log(fabric.global_rank)) as log:
+        share = images_of(generator, batches, entry.label, protocol.resolution, quiet=fabric.global_rank > 0)
+        for batch, images, seconds in share:
             for request, image in zip(batch, images, strict=True):
                 path = folder.image(request.id)
                 if not path.is_file():
                     origin = {"protocol": protocol.hash, "entry": entry.label, "request": request.id}
                     write_image(path, image, {**origin, **generator.provenance(request)})
             log.append([{"images": len(batch), "seconds": round(seconds, 4)}])
-            bar.update(len(batch))
 
 
 def _check_ids(protocol: Protocol, folder: EntryFolder) -> None:

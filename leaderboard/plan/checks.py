@@ -1,8 +1,10 @@
 """What can be found wrong before the first image is generated: in settings, prompts, runs and photos, and that a method
 was made with one of its judges."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from huggingface_hub import snapshot_download
 from transformers import CLIPTokenizer
@@ -21,7 +23,7 @@ from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from metrics.gallery import SubjectPhotos
 from metrics.judges import Observation
-from networks.face_analysis import recognises_faces
+from networks.face_files import recognises_faces
 from networks.fingerprints import resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_tokenizer
 from networks.subject_tensors import missing_subjects, subjects_of
@@ -30,6 +32,7 @@ _FACE_JUDGES = ("faces", "second_faces")
 _FIND_ONLY = ("detector", "faces")
 """Keys of face packs that only find faces: what a pack holds to recognise them is not used there."""
 _NETWORKS = (".onnx", ".safetensors")
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 def load_base_tokenizer(backbone: str) -> CLIPTokenizer:
@@ -72,25 +75,38 @@ def check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPT
                 )
 
 
-def check_run(run: Run, protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPTokenizer) -> None:
-    """Raises LikenessError if `run` has another base model, or cannot generate a subject or prompt of the protocol."""
+def check_run(
+    run: Run,
+    protocol: Protocol,
+    wanted: ProtocolSettings,
+    tokenizer: CLIPTokenizer,
+    to_enrol: Mapping[str, str] = NOBODY,
+    option: str = "--runs",
+) -> None:
+    """Raises LikenessError if `run` has another base model, or cannot generate a subject or prompt of the protocol.
+
+    Args:
+        to_enrol: Class noun by subject of those who will be enrolled before.
+        option: The option that the run is given by, for errors.
+    """
     tensors, metadata = run.adapter()
     if metadata["backbone"] != protocol.backbone:
         raise LikenessError(
-            f"--runs: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
+            f"{option}: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
             f"protocol.backbone is {(protocol.backbone or 'null')[:12]}"
         )
     enrolled = subjects_of(metadata)
     if enrolled is None:
         return
+    enrolled = {**enrolled, **to_enrol}
     if missing := sorted(set(protocol.subjects) - enrolled.keys()):
-        raise LikenessError(f"--runs: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
+        raise LikenessError(f"{option}: {missing_subjects(missing, sorted(enrolled), str(run.folder))}")
     if not issubclass(run.method, PerSubjectModule):
         return
     try:
-        run.method.check_prompts(protocol.requests, tensors, metadata, tokenizer)
+        run.method.check_prompts(protocol.requests, tensors, {**metadata, "nouns": json.dumps(enrolled)}, tokenizer)
     except LikenessError as error:
-        raise LikenessError(f"--runs: {run.folder} cannot generate all of {wanted.prompts}: {error}") from None
+        raise LikenessError(f"{option}: {run.folder} cannot generate all of {wanted.prompts}: {error}") from None
 
 
 def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str) -> None:
@@ -140,10 +156,10 @@ def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:
     """
     texts = [pair for part in ("model", "data") for pair in _texts(part, run.config.get(part))]
     found = {}
-    for judge, source in vars(judges).items():
+    for judge, source in judges.sources.items():
         for key, text in texts:
             apart = judge in _FACE_JUDGES and key.rpartition(".")[2] in _FIND_ONLY
-            if source and not apart and _shared(judge, source, text):
+            if not apart and _shared(judge, source, text):
                 found[judge] = key.replace(".init_args", "")
                 break
     return found

@@ -23,10 +23,10 @@ from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
-from metrics.base import Kind
+from metrics.base import NEEDS, Kind
 from metrics.card import MetricCard, versions
 from metrics.derived import all_cards
-from metrics.gallery import SubjectPhotos, load_galleries, save_galleries
+from metrics.gallery import SubjectPhotos, load_galleries, save_galleries, unknown_factors
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
 from networks.backbone import backbone_fingerprint
@@ -58,10 +58,12 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         backbone=None if wanted.backbone is None else backbone_fingerprint(wanted.backbone),
         photos=photos_hash(subjects),
         metrics={},
+        negative_prompt=wanted.negative_prompt or None,
         limit=settings.limit,
     )
     kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
-    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), kinds)
+    given = NEEDS - unknown_factors(subjects)
+    cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), given, kinds)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
     problems = Problems()
@@ -118,7 +120,8 @@ def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
     """The cards of every column that an evaluation with these settings may have.
 
     No data is looked at where the settings say how many images there are. Then, where ``protocol.subjects`` is a
-    number, the data may have fewer subjects, and they may be people, objects, or both.
+    number, the data may have fewer subjects, these may be people, objects, or both, and their backgrounds and poses may
+    not be known.
     """
     wanted, prompts = settings.protocol, prompts_of(settings.protocol)
     if wanted.subjects is None or any(prompt.nouns for prompt in prompts):

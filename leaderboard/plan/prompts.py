@@ -1,7 +1,8 @@
 """Prompt sets that a protocol's prompts are read from: YAML files, or DreamBench's own list."""
 
+import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,8 @@ from contracts.protocol import Prompt, check_name, prompts_hash
 from contracts.settings import ProtocolSettings
 from datamodules.dreambench import read_dreambench
 
+OWN_PROMPT = "own"
+"""The class of a prompt that is given as a text."""
 PROMPT_CLASSES = ("scene", "attribute", "action", "accessory", "style", "mix")
 _KEYS = {"id", "class", "text"}
 
@@ -105,6 +108,31 @@ def read_prompts(path: str) -> tuple[Prompt, ...]:
             f"{path} was changed: its key sha256 does not fit its prompts; copy it under another name, without that key"
         )
     return prompts
+
+
+def given_prompts(words: Sequence[str]) -> tuple[Prompt, ...]:
+    """Prompts given on a command line: texts, whose ids are made of their words, and prompt sets (``FILE.yaml``).
+
+    Raises:
+        LikenessError: a text does not hold the placeholder once, a set is not well formed, or two prompts share an id.
+    """
+    found: dict[str, Prompt] = {}
+    for word in words:
+        for prompt in read_prompts(word) if word.endswith((".yaml", ".yml")) else (_own_prompt(word),):
+            if found.setdefault(prompt.id, prompt) != prompt:
+                raise LikenessError(
+                    f"--prompts: {prompt.id} is the id of two prompts: give the sets one after the other"
+                )
+    if not found:
+        raise LikenessError("--prompts is missing: a text with <subject> in it, or a prompt set")
+    return tuple(found.values())
+
+
+def _own_prompt(text: str) -> Prompt:
+    text = " ".join(text.split())
+    if text.count(PLACEHOLDER) != 1:
+        raise LikenessError(f"--prompts: {text!r} must hold {PLACEHOLDER} once")
+    return Prompt(f"p{hashlib.sha256(text.encode()).hexdigest()[:8]}", OWN_PROMPT, text)
 
 
 def _prompt(path: str, index: int, entry: object, placeholder: str) -> Prompt:

@@ -120,7 +120,7 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "notes": [
             *scored.notes,
             *on_subjects(ceiling.records),
-            *(on_floor(floor.entry.label, floor.columns) if floor else [on_no_floor(cards)]),
+            *(on_floor(floor.columns, ceiling.columns, floor.entry.label, cards) if floor else [on_no_floor(cards)]),
             *on_copying(rows, cards, protocol.copy_limit),
         ],
     }
@@ -206,8 +206,8 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "weights": entry.weights,
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
-        "images": entry.images and entry.images.to_json(),
         "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == "method" else [],
+        "images": entry.images and entry.images.to_json(),
         "records_sha256": scored.folder.records_hash(),
         "counts": counts(scored.records),
         "metrics": {name: _rounded(overall[name]) for name in cards},

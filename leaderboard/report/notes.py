@@ -32,10 +32,18 @@ def on_no_floor(cards: Mapping[str, MetricCard]) -> str:
     return f"there is no floor, the base model without the subject: {lost} are n/a; rows are ordered by {order}"
 
 
-def on_floor(label: str, columns: Mapping[str, Ratio]) -> Iterator[str]:
-    """That a floor already resembles the subjects."""
-    if IDENTITY_RECOVERED.base in columns:
-        found = ratio_interval(columns[IDENTITY_RECOVERED.base])
+def on_floor(
+    floor: Mapping[str, Ratio], ceiling: Mapping[str, Ratio], label: str, cards: Mapping[str, MetricCard]
+) -> Iterator[str]:
+    """That the floor, called ``label``, is not under the ceiling, or already resembles the subjects."""
+    for metric in RECOVERED:
+        if metric.base in floor and ceiling[metric.base].value <= floor[metric.base].value:
+            yield (
+                f"real photos are no more like the subjects than {label} in {cards[metric.base].title}: "
+                f"{metric.title} is n/a"
+            )
+    if IDENTITY_RECOVERED.base in floor:
+        found = ratio_interval(floor[IDENTITY_RECOVERED.base])
         if found.low is not None and found.low > STRANGERS:
             yield (
                 f"{label} already resembles the subjects: its identity, misses counted as 0, is {found.value:.3f} "

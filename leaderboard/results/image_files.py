@@ -31,6 +31,16 @@ def encode_image(image: NDArray[np.uint8], provenance: Mapping[str, object]) -> 
     return buffer.getvalue()
 
 
+def read_provenance(path: Path) -> dict[str, object]:
+    """What an image file says of how it was made; empty where it says nothing, or is no such file."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            found = json.loads(image.info.get("Likeness", "{}"))
+    except (OSError, SyntaxError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def image_bytes(path: Path) -> bytes:
     """The bytes of a image of a results folder; raises ``LikenessError`` when it is missing."""
     try:

@@ -1,4 +1,4 @@
-"""Where the pocket world's weights lie."""
+"""Where the pocket world's weights lie, and at which side its face detector reads."""
 
 from pathlib import Path
 
@@ -8,3 +8,5 @@ CLIP = WEIGHTS / "clip"
 FACES_A = WEIGHTS / "faces_a"
 FACES_B = WEIGHTS / "faces_b"
 STYLE = WEIGHTS / "style"
+DET_SIZE = 128
+"""Side of the detector's input in pixels: twice an image's, as in its training."""

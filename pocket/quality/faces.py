@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.face_analysis import Face, FacePack
+from pocket.models.paths import DET_SIZE
 from pocket.render.factors import Subject, draw_shot, draw_subject
 from pocket.render.renderer import Render, render
 
@@ -96,7 +97,7 @@ def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:
     are measured with hats and glasses, and without. A judge that looks at colours only, or at shape only, is below one
     of the last two floors.
     """
-    pack = FacePack(pack_folder, retry=False)
+    pack = FacePack(pack_folder, DET_SIZE, retry=False)
     rows = []
     for accessories in (True, False):
         renders, subject = unseen_photos(n, accessories)

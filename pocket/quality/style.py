@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datamodules.face_crops import Portrait, aligned
 from networks.face_analysis import FacePack
 from networks.wplus import WPlusEncoder, load_wplus
+from pocket.models.paths import DET_SIZE
 from pocket.quality.faces import Row, unseen_photos
 
 PSNR_FLOOR = 22.0
@@ -78,7 +79,7 @@ def mixing_changes(wplus: WPlusEncoder, faces: NDArray[np.uint8], subject: NDArr
 def style_floors(folder: Path, pack_folder: Path, n: int = 1000) -> list[Row]:
     """Reconstruction with background and in front of white, similarity to the recogniser, and what a level changes."""
     wplus = load_wplus(str(folder))
-    pack = FacePack(pack_folder)
+    pack = FacePack(pack_folder, DET_SIZE)
     rows = []
     for background in (True, False):
         faces, subject = unseen_faces(n, wplus.size, background)

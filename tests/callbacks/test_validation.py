@@ -12,6 +12,7 @@ from callbacks.validation import ValidationScores
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
 from contracts.records import Request
+from contracts.settings import JudgeSettings
 from metrics.gallery import SubjectPhotos
 from metrics.judges import JudgedImages
 from metrics.registry import METRICS
@@ -23,7 +24,7 @@ DARK = 5  # the tiny detector finds nothing there
 @pytest.fixture(scope="module")
 def scores(tmp_path_factory: pytest.TempPathFactory) -> ValidationScores:
     root: Path = tmp_path_factory.mktemp("judges")
-    made = ValidationScores(str(tiny_faces(root / "faces")), str(tiny_clip(root / "clip")))
+    made = ValidationScores(JudgeSettings(str(tiny_faces(root / "faces")), str(tiny_clip(root / "clip"))))
     made.setup(None, None, "fit")  # type: ignore[arg-type]
     return made
 
@@ -50,7 +51,8 @@ def photos(name: str, noun: str, held_out: list[int]) -> SubjectPhotos:
     count = len(pixels)
     poses = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
     places = np.arange(count) % 2
-    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, places, ("",) * count, has_face=noun != "hat")
+    texts = ("in a forest",) * count
+    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, places, texts, has_face=noun != "hat")
 
 
 def validate(scores: ValidationScores, requests: list[str], levels: list[int]) -> dict[str, torch.Tensor]:

@@ -15,6 +15,7 @@ from claims.measurements import pose_reader
 from claims.run_pair import check_pair
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
+from networks.face_analysis import FacePack
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
 from tests.helpers.tiny import SIDE
@@ -31,7 +32,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture
 def editor(world: World) -> Editor:
-    return Editor(str(world.run), world.directions, str(world.faces), FEW)
+    return Editor(str(world.run), world.directions, FacePack(world.faces), FEW)
 
 
 def test_the_exact_claims_hold_and_the_run_is_as_before(world: World, editor: Editor) -> None:

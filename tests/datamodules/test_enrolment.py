@@ -34,7 +34,7 @@ def test_each_subject_has_its_one_reference_photo(tiny_world: TinyWorld) -> None
     enrolment = data(tiny_world).enrolment
     assert enrolment is not None
     own = {name: [p for p in photos(tiny_world) if p.subject_id == name] for name in NAMES}
-    assert enrolment.references == {name: reference_of(own[name]) for name in NAMES}
+    assert enrolment.photos == {name: [reference_of(own[name])] for name in NAMES}
     assert len(enrolment) == 3 and enrolment.groups == [NAMES]
 
 
@@ -118,7 +118,7 @@ def test_a_caption_names_its_subject_by_the_placeholder(tiny_world: TinyWorld) -
 def test_prompts_are_taken_in_turn_the_photos_own_caption_among_them(tiny_world: TinyWorld) -> None:
     module = data(tiny_world, prompts=[None, "a photo of a <subject>"])
     assert module.enrolment is not None
-    captions = tuple(caption_with_placeholder(photo) for photo in module.enrolment.references.values())
+    captions = tuple(caption_with_placeholder(photo) for photo in module.enrolment.every_photo)
     batches = [batch.prompts for batch in module.train_dataloader()]
     assert batches == [captions, ("a photo of a <subject>",) * len(NAMES), captions]
     assert data(tiny_world).batches[0].prompts == ("a photo of a <subject>",) * len(NAMES)

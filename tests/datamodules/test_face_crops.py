@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from contracts.errors import LikenessError
-from datamodules import face_crops as portraits
 from datamodules.face_crops import Portrait, aligned, head_mask, only_face, portrait_from_file, portrait_of
 from datamodules.index import PhotoFiles, load_photos, read_photos
 from networks.face_alignment import align_face
+from networks.face_analysis import FacePack
 from pocket.models.paths import FACES_A
 from pocket.render.dataset import Grid, pocket10k
 from tests.helpers.tiny import tiny_faces
@@ -61,20 +61,20 @@ def test_a_cut_out_file_is_a_photo_with_its_mask(pictures: list[PhotoFiles]) -> 
 
 def test_landmarks_are_found_where_none_are_known(pictures: list[PhotoFiles], tmp_path: Path) -> None:
     """The tiny detector sees the same face in every picture that is not dark."""
-    faces, (image, _) = tiny_faces(tmp_path / "faces"), pixels(pictures[0])
-    crop = aligned(Portrait("me", image), 64, str(faces), background=True)
-    landmarks = portraits._pack(str(faces), 128).analyse(image[None])[0][0].landmarks
+    faces, (image, _) = FacePack(tiny_faces(tmp_path / "faces")), pixels(pictures[0])
+    crop = aligned(Portrait("me", image), 64, faces, background=True)
+    landmarks = faces.analyse(image[None])[0][0].landmarks
     assert np.array_equal(crop, align_face(image, landmarks, 64))
 
 
 def test_no_face_two_faces_and_no_detector_are_one_line(
     pictures: list[PhotoFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faces, (image, _) = str(tiny_faces(tmp_path / "faces")), pixels(pictures[0])
+    faces, (image, _) = FacePack(tiny_faces(tmp_path / "faces")), pixels(pictures[0])
     with pytest.raises(LikenessError, match=r"me shows no face: give a photo with exactly one$"):
         aligned(Portrait("me", np.zeros_like(image)), 64, faces, background=True)
-    found = portraits._pack(faces, 128).analyse(image[None])[0]
-    monkeypatch.setattr(portraits.FacePack, "analyse", lambda *_: [found * 2])
+    found = faces.analyse(image[None])[0]
+    monkeypatch.setattr(FacePack, "analyse", lambda *_: [found * 2])
     with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
         aligned(Portrait("me", image), 64, faces, background=True)
     with pytest.raises(LikenessError, match=r"the face in me must be found .*set detector"):
@@ -91,10 +91,10 @@ def test_one_face_is_found_at_any_size_and_place_and_two_are_counted(pictures: l
     )
     below = np.full((96 * scale, 64 * scale, 3), 200, np.uint8)
     for photo in (first, np.concatenate([first, below])):  # in the second the central square cuts the face off
-        x0, y0, x1, y1 = only_face(photo, "me", str(FACES_A)).bbox
+        x0, y0, x1, y1 = only_face(photo, "me", FacePack(FACES_A)).bbox
         assert 0 <= x0 < x1 <= 64 * scale and -4 * scale <= y0 < y1 <= 64 * scale
     with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
-        only_face(np.concatenate([first, second], axis=1), "me", str(FACES_A))
+        only_face(np.concatenate([first, second], axis=1), "me", FacePack(FACES_A))
 
 
 def test_a_photo_that_is_transparent_throughout_shows_nobody(pictures: list[PhotoFiles]) -> None:

@@ -34,7 +34,7 @@ def settings(world: TinyWorld) -> dict[str, dict]:
     found: dict[str, dict] = {}
     for name in FEATURES:
         sources = {"encoder": world.wplus if feature_class(name).crop.of_face else world.clip, "detector": world.faces}
-        found[name] = {setting: str(sources[setting]) for setting in known_settings(name)}
+        found[name] = {setting: str(sources[setting]) for setting, needed in known_settings(name).items() if needed}
     return found
 
 
@@ -103,7 +103,7 @@ def test_a_mistake_names_the_nearest_right_word(given: dict, said: str) -> None:
 
 
 def test_a_runs_features_are_read_in_either_layout() -> None:
-    wplus = {"encoder": "pocket/weights/style", "detector": "pocket/weights/faces_a"}
+    wplus = {"encoder": "pocket/weights/style", "detector": "pocket/weights/faces_a", "det_size": [128]}
     flat = yaml.safe_load((ROOT / "pocket/weights/adapters/pidiff/config.yaml").read_text())["data"]
     assert run_features(flat) == {"wplus": wplus}
     own = yaml.safe_load((ROOT / "configs/pocket/pidiff.yaml").read_text())["data"]

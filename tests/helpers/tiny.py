@@ -6,6 +6,7 @@ What each function writes is loaded by the same code as the pocket world's and t
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from datasets import Dataset
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -97,7 +98,7 @@ def tiny_base(folder: Path, seed: int = 0) -> Path:
 
 
 def tiny_faces(folder: Path) -> Path:
-    """A face pack that sees one face in the middle of every image that is not darker than dark grey."""
+    """A face pack that sees one face in the middle of every image that is not darker than dark grey, at 128 pixels."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         recogniser = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(3 * 14 * 14, 512)).eval()
@@ -105,6 +106,10 @@ def tiny_faces(folder: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch has a newer exporter, which needs more packages
         export_pack(_CentreDetector(), recogniser, folder)  # type: ignore[arg-type]
+    detector = onnx.load(folder / "detection.onnx")
+    for axis in detector.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.dim_value = 128
+    onnx.save(detector, folder / "detection.onnx")
     return folder
 
 

@@ -288,6 +288,17 @@ def test_a_floor_that_resembles_the_subjects_is_noted(
     assert [note[:43] for note in board["notes"]] == ["prompt-only already resembles the subjects:"] * noted
 
 
+def test_a_floor_that_is_more_alike_than_photos_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(boards.IDENTITY, "real-photo", 0.05)
+    board = board_of(make_results(tmp_path, subjects=SIX))
+    said = (
+        "real photos are no more like the subjects than prompt-only in identity misses zero: identity recovered is n/a"
+    )
+    assert board["notes"] == [said]
+    assert {entry["metrics"]["identity_recovered"]["value"] for entry in board["entries"]} == {None}
+    assert [entry["label"] for entry in board["entries"]][1:3] == ["ours", "theirs"], "the base still orders them"
+
+
 def test_a_floor_whose_interval_reaches_strangers_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three alike subjects of six: the value is above 0.2, its interval is not."""
     monkeypatch.setitem(boards.IDENTITY, "prompt-only", 0.45)

@@ -48,6 +48,23 @@ def test_scale_zero_generates_the_base_models_images_bit_for_bit(
     assert not torch.equal(identified, base), "with identity the images differ"
 
 
+def test_a_negative_prompt_takes_the_place_of_the_empty_text(
+    method: Method, base_folder: Path, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, floor, batch = build(method, backbone), PromptOnly(str(base_folder)), request_batch()
+    module.sampling = FEW
+    plain = module.generate(batch)
+    module.sampling = floor.sampling = dataclasses.replace(FEW, negative_prompt="an oil painting of a person")
+    avoided = module.generate(batch)
+    assert not torch.equal(avoided, plain)
+    module.scale = 0.0  # type: ignore[assignment]
+    assert torch.equal(module.generate(batch), floor.generate(batch)), "at scale 0 it is the base model's"
+    module.scale, module.sampling = 1.0, FEW  # type: ignore[assignment]
+    encode = module.backbone.encode_text
+    monkeypatch.setattr(module.backbone, "encode_text", lambda _: encode(["an oil painting of a person"]))
+    assert torch.equal(module.generate(batch), avoided), "as if the method itself knew no other empty text"
+
+
 def test_predicting_and_validating_generate_the_same_images(method: Method, backbone: Backbone) -> None:
     module = build(method, backbone)
     module.sampling = FEW

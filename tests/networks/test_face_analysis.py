@@ -5,17 +5,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-import onnx
 import pytest
 import torch
-from insightface.model_zoo.model_zoo import ModelRouter
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from contracts.errors import LikenessError
-from networks.face_analysis import DETECTION_SIDE, FacePack, recognises_faces
-from pocket.models.paths import FACES_A, FACES_B
+from contracts.settings import JudgeSettings
+from networks.face_analysis import FacePack
+from pocket.models.paths import DET_SIZE, FACES_A, FACES_B
 from pocket.render.backgrounds import crop_background
 from pocket.render.factors import BACKGROUNDS, draw_shot, draw_subject
 from pocket.render.renderer import render
@@ -35,14 +34,14 @@ def photos() -> Images:
 
 @pytest.fixture(scope="module", params=[FACES_A, FACES_B], ids=["faces_a", "faces_b"])
 def pack(request: pytest.FixtureRequest) -> FacePack:
-    return FacePack(request.param)
+    return FacePack(request.param, DET_SIZE)
 
 
 def insightface_on(folder: Path) -> Any:
     from insightface.app import FaceAnalysis
 
     app = FaceAnalysis(name=str(folder), providers=["CPUExecutionProvider"])
-    app.prepare(ctx_id=0, det_size=(DETECTION_SIDE, DETECTION_SIDE))
+    app.prepare(ctx_id=0, det_size=(DET_SIZE, DET_SIZE))
     return app
 
 
@@ -63,8 +62,8 @@ def test_agrees_with_insightface_one_by_one(pack: FacePack, photos: Images) -> N
 def test_both_default_sizes_of_insightface_find_the_face(pack: FacePack, photos: Images) -> None:
     app = insightface_on(pack.source)
     app.prepare(ctx_id=0)
-    found = [app.get(np.ascontiguousarray(image[..., ::-1])) for image in photos]
-    for theirs, ours in zip(found, pack.judge(photos).embeddings, strict=True):
+    found = [app.get(np.ascontiguousarray(image[..., ::-1])) for image in photos[:2]]
+    for theirs, ours in zip(found, pack.judge(photos[:2]).embeddings, strict=True):
         assert max(float(f.normed_embedding @ ours) for f in theirs) > 0.9
 
 
@@ -97,7 +96,7 @@ def test_no_face(pack: FacePack) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
     places = np.stack([crop_background(kind, 64, 0.4) for kind in BACKGROUNDS])
     blank = np.full((2, 64, 64, 3), 127, np.uint8)
-    assert not FacePack(pack.source, retry=True).judge(np.concatenate([noise, places, blank])).found.any()
+    assert not FacePack(pack.source, DET_SIZE, retry=True).judge(np.concatenate([noise, places, blank])).found.any()
     assert pack.analyse(blank) == [[], []]
     judged = pack.judge(blank)
     assert not judged.found.any() and not judged.embeddings.any()
@@ -148,29 +147,6 @@ def test_a_wrong_type_or_shape_is_refused(photos: Images) -> None:
             FacePack(FACES_A).analyse(wrong)
 
 
-def onnx_file(path: Path, side: int, outputs: int) -> Path:
-    """An ONNX file with an input of that side, which gives it back so many times."""
-    shape = [1, 3, side, side]
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
-    made = [helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, shape) for i in range(outputs)]
-    nodes = [helper.make_node("Identity", ["x"], [value.name]) for value in made]
-    graph = helper.make_graph(nodes, "g", [given], made)
-    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 17)]), path)
-    return path
-
-
-def test_a_recogniser_is_told_by_its_header_as_insightface_does(tmp_path: Path) -> None:
-    assert recognises_faces(FACES_A / "recognition.onnx") and not recognises_faces(FACES_A / "detection.onnx")
-    cases = {(112, 1): True, (128, 1): True, (192, 1): False, (96, 1): False, (112, 9): False}
-    for (side, outputs), expected in cases.items():
-        file = onnx_file(tmp_path / f"{side}-{outputs}.onnx", side, outputs)
-        assert recognises_faces(file) is expected, file
-        taken = ModelRouter(str(file)).get_model(providers=["CPUExecutionProvider"])
-        assert (getattr(taken, "taskname", "") == "recognition") is expected, file
-    (tmp_path / "no.onnx").write_bytes(b"no protobuf")
-    assert not recognises_faces(tmp_path / "no.onnx")
-
-
 def line(caught: pytest.ExceptionInfo[LikenessError]) -> str:
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -216,7 +192,57 @@ def test_a_device_that_is_absent_is_an_error(photos: Images) -> None:
     assert "CUDAExecutionProvider" in line(caught)
 
 
-@pytest.mark.parametrize("size", [0, -32, 100])
-def test_det_size_must_fit_the_strides(size: int) -> None:
-    with pytest.raises(LikenessError, match="multiple of 32"):
+@pytest.mark.parametrize("size", [0, -32, 100, [], [128, 100], [640.0], [True]])
+def test_det_size_must_fit_the_strides(size: Any) -> None:
+    with pytest.raises(LikenessError, match=r"^det_size is .*: give one or more positive multiples of 32"):
         FacePack(FACES_A, det_size=size)
+    with pytest.raises(LikenessError, match=r"^judges\.det_size is "):
+        JudgeSettings("faces", "clip", det_size=size)
+
+
+def test_sides_are_in_order_and_each_counts_once() -> None:
+    assert FacePack(FACES_A, [640, 128, 640]).sides == (128, 640) == FacePack(FACES_A).sides
+    assert FacePack(FACES_A, 320).sides == FacePack(FACES_A, [320]).sides == (320,)
+
+
+def test_what_names_a_pack_changes_with_its_sides() -> None:
+    """The side of older results stands for nothing, so that their hashes stay."""
+    plain = FacePack(FACES_A, 128)
+    assert plain.key == plain.fingerprint == FacePack(FACES_A).fingerprint
+    assert FacePack(FACES_A).key == f"{plain.fingerprint}@128+640"
+
+
+def test_a_known_box_decides_whose_face_is_judged(photos: Images) -> None:
+    pack = FacePack(FACES_A, DET_SIZE)
+    both = np.concatenate([photos[0], photos[4]], axis=1)[None]
+    left, right = sorted(pack.analyse(both)[0], key=lambda face: float(face.bbox[0]))
+    for face, box in ((left, [8, 8, 56, 60]), (right, [72, 8, 120, 60])):
+        np.testing.assert_array_equal(pack.judge(both, np.array([box], np.float32)).embeddings[0], face.embedding)
+        np.testing.assert_array_equal(pack.judge_subject(both, np.array([box], np.float32)).boxes[0], face.bbox)
+    nowhere = pack.judge(both, np.array([[0, 0, 2, 2]], np.float32))
+    assert not nowhere.found[0] and nowhere.counts[0] == 2 and not nowhere.embeddings.any()
+    unknown = np.full((1, 4), np.nan, np.float32)
+    np.testing.assert_array_equal(pack.judge(both, unknown).embeddings, pack.judge(both).embeddings)
+
+
+def canvas(own: Images, other: Images, at_left: bool) -> Images:
+    """128 pixels with a person and, larger and so nearer, another one."""
+    image = np.full((128, 128, 3), 200, np.uint8)
+    first, second = (slice(0, 80), slice(72, 128)) if at_left else (slice(48, 128), slice(0, 56))
+    image[first, first] = cv2.resize(other, (80, 80))
+    image[second, second] = cv2.resize(own, (56, 56))
+    return image
+
+
+def test_without_a_box_the_subjects_own_face_is_the_one_in_all_photos(photos: Images) -> None:
+    """Person 0 stands behind person 2 in one photo and behind person 4 in another."""
+    pack = FacePack(FACES_A, DET_SIZE)
+    own = np.stack([cv2.resize(photo, (128, 128)) for photo in photos[:2]])
+    both = np.stack([canvas(photos[0], photos[4], True), canvas(photos[1], photos[8], False)])
+    alone = pack.judge(own).embeddings.mean(axis=0)
+    for together in (np.concatenate([own[:1], both]), np.concatenate([both, own[1:]]), both):
+        judged = pack.judge_subject(together)
+        crowd = judged.counts == 2
+        assert crowd.sum() == 2
+        assert ((judged.embeddings[crowd] @ alone) > 0.7).all()
+    assert ((pack.judge(both).embeddings @ alone) < 0.5).all(), "the largest is another person"

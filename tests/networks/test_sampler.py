@@ -125,6 +125,7 @@ def test_every_batch_has_a_scheduler_of_its_own(backbone: Backbone) -> None:
     [
         ({"sampler": "dimm"}, "sampling.sampler: unknown sampler 'dimm'; choose one of ddim, dpm-solver"),
         ({"steps": 0}, "sampling.steps: must be at least 1, not 0"),
+        ({"guidance": 1.0, "negative_prompt": "blurred"}, "sampling.guidance: 1 leaves out the branch"),
     ],
 )
 def test_wrong_settings_name_the_key(settings: dict, message: str) -> None:

@@ -163,7 +163,7 @@ def test_a_photo_is_edited_and_judged_against_itself(world: World, tmp_path: Pat
 
 
 def test_strength_zero_is_the_unedited_image_and_the_noise_stays(world: World) -> None:
-    editor = Editor(str(world.run), world.directions, str(world.faces), SamplingSettings("ddim", steps=2))
+    editor = Editor(str(world.run), world.directions, FacePack(world.faces), SamplingSettings("ddim", steps=2))
     person = people_of(str(world.dataset), 1, SIDE, FacePack(world.faces))[0]
     code = editor.code(person)
     series = [parse_series("smiling=0,3")]

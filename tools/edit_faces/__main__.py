@@ -1,7 +1,7 @@
 r"""Edit people's W+ codes and measure what that changes: a strip of images and a table.
 
     python -m tools.edit_faces --run runs/pidiff --subjects s0225 --directions runs/directions.safetensors \
-        --edit smiling=-2,-1,1,2 --faces pocket/weights/faces_b --output results/smiling
+        --edit smiling=-2,-1,1,2 --faces pocket/weights/faces_b --det_size 128 --output results/smiling
     python -m tools.edit_faces --run runs/pidiff --photo me.png --edit mix=fine --with s0225 ...
     python -m tools.edit_faces --run runs/pidiff --edits configs/prompts/pocket_edits.yaml ...   # the protocol
 
@@ -31,9 +31,11 @@ from torch import Tensor
 from contracts.errors import LikenessError
 from contracts.files import file_sha256, write_atomically, write_json
 from contracts.prompts import PLACEHOLDER
+from contracts.settings import DETECTION_SIDES
 from leaderboard.report.statistics import Ratio, ratio_interval
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import LineLog, read_json, read_lines
+from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
 from tools.edit_faces.editor import UNEDITED, Editor, Person, people_of, person_in
 from tools.edit_faces.edits import parse_series
@@ -158,6 +160,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run", required=True, help="run folder of PIDiff")
     parser.add_argument("--faces", required=True, help="face pack that judges; not one that taught the W+ encoder")
+    parser.add_argument(
+        "--det_size", type=int, nargs="+", default=list(DETECTION_SIDES), help="sides in pixels at which it finds faces"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for strips, records and the table")
     parser.add_argument("--dataset", default="pocket10k", help="dataset whose test subjects are edited")
     parser.add_argument("--subjects", nargs="+", default=["12"], help="how many test subjects, or their names")
@@ -225,7 +230,7 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
         settings=editor.run.settings_hash,
         directions=file_sha256(given.directions) if given.directions else "",
         encoder=editor.fingerprint,
-        faces=editor.faces.fingerprint,
+        faces=editor.faces.key,
         photos=photos.hexdigest(),
     )
 
@@ -233,7 +238,7 @@ def make_plan(given: argparse.Namespace, editor: Editor, people: Sequence[Person
 def run(given: argparse.Namespace) -> str:
     """Do what the command line says and return the table."""
     sampling = SamplingSettings(given.sampler, given.steps, given.guidance)
-    editor = Editor(given.run, given.directions, given.faces, sampling)
+    editor = Editor(given.run, given.directions, FacePack(given.faces, given.det_size), sampling)
     side = editor.module.backbone.resolution
     if given.photo is not None:
         people = [person_in(given.photo, given.noun, editor.faces)]

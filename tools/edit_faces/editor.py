@@ -44,12 +44,12 @@ class Person:
 class Editor:
     """Draws and measures; raises ``LikenessError`` where a part is missing or does not fit."""
 
-    def __init__(self, run: str, directions: Path | None, faces: str, sampling: SamplingSettings) -> None:
+    def __init__(self, run: str, directions: Path | None, faces: FacePack, sampling: SamplingSettings) -> None:
         self.run = Run(run)
         module = self.run.load()
         if not isinstance(module, PIDiff):
             raise LikenessError(f"--run: {run} was trained with {type(module).__name__}, only PIDiff edits W+ codes")
-        self.module, self.faces = module, FacePack(faces)
+        self.module, self.faces = module, faces
         self.module.sampling = sampling
         context = EncoderContext("", module.backbone.resolution)
         self.wplus = make_features(["wplus"], trained_features(self.run), context)["wplus"]
@@ -86,7 +86,7 @@ def people_of(dataset: str, wanted: int | Sequence[str], side: int, faces: FaceP
     """Test subjects of a dataset, judged against their held-out photos."""
     people = []
     for subject in load_subjects(dataset, wanted, side):
-        judged = faces.judge(subject.held_out)
+        judged = faces.judge_subject(subject.held_out, None if subject.boxes is None else subject.boxes[1:])
         if not judged.found.any():
             raise LikenessError(f"subject {subject.id} has no held-out photo with a face: leave the subject out")
         gallery = judged.embeddings[judged.found].mean(axis=0)
@@ -103,5 +103,5 @@ def person_in(photo: Path, noun: str, faces: FacePack) -> Person:
         data = photo.read_bytes()
     except OSError as error:
         raise LikenessError(f"{called} cannot be read ({error.strerror})") from None
-    face = only_face(portrait_from_file(data, called).pixels, called, str(faces.source))
+    face = only_face(portrait_from_file(data, called).pixels, called, faces)
     return Person("photo", noun, data, called, face.embedding, hashlib.sha256(data).hexdigest())

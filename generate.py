@@ -1,0 +1,88 @@
+"""Generate images of whoever is in your photos, with any trained method.
+
+python generate.py --run runs/spotdiff --photo me.jpg --prompts "a photo of a <subject> as an astronaut" --output out
+python generate.py --run runs/spotdiff runs/pidiff --photo me.jpg dog=rex/ --prompts configs/prompts/people.yaml ...
+python generate.py --run runs/spotdiff --dataset data/mine --subject anna --prompts "a <subject> on a beach" ...
+"""
+
+import os
+import sys
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import fields
+
+from jsonargparse import ArgumentParser, Namespace
+
+from contracts.errors import LikenessError
+from contracts.method_modules import MethodsOption, import_methods, methods_of
+from contracts.settings import GenerationSettings
+from contracts.suggestions import with_suggestion
+
+# Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def make_parser() -> ArgumentParser:
+    """The command line."""
+    parser = ArgumentParser(
+        prog="generate.py",
+        description=__doc__,
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--run", type=str, nargs="+", required=True, help="run folders, each as FOLDER or LABEL=FOLDER")
+    parser.add_argument(
+        "--photo",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="[NOUN=]PHOTO",
+        help="photos, each of one subject, or folders with several photos of one; NOUN is the class, else person",
+    )
+    parser.add_argument("--subject", type=str, nargs="+", default=[], help="subjects of --dataset by name")
+    parser.add_argument("--dataset", type=str, default="pocket10k", help="pocket10k, a folder or a hub data set")
+    parser.add_argument(
+        "--prompts", type=str, nargs="+", required=True, help="texts with <subject> in them, or prompt sets (FILE.yaml)"
+    )
+    parser.add_argument("--output", type=str, required=True, help="folder for the images; what is there stays")
+    parser.add_argument("--methods", action=MethodsOption)
+    parser.add_class_arguments(GenerationSettings)
+    return parser
+
+
+def run(given: Namespace) -> int:
+    """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from leaderboard.generate.own_photos import generate_images
+
+    settings = GenerationSettings(**{field.name: given[field.name] for field in fields(GenerationSettings)})
+    try:
+        images = generate_images(
+            given.run, given.prompts, given.output, given.photo, given.subject, given.dataset, settings
+        )
+    except SIGTERMException:
+        print("stopped: the enrolment is saved; the same command goes on from here", file=sys.stderr)
+        return 143
+    print(f"{len(images)} images in {given.output}, side by side in {given.output}/contact_sheet.png")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 143 where it
+    was told to stop while it enrolled."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = make_parser()
+    try:
+        given = parser.parse_args(arguments)
+        import_methods(methods_of(arguments))
+        return run(given)
+    except (ArgumentError, LikenessError) as error:
+        known = ["methods", *(action.dest for action in parser._actions)]
+        print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Enrolling a subject for ``generate.py`` with a method that optimises per subject.
+
+It is a training like any other, of one subject alone, in a run folder of its own. The folder lies in the cache under
+the hash of all that decides what is learnt, so a subject is enrolled once and an enrolment that was stopped goes on.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import yaml
+from lightning import Trainer
+
+from callbacks.checkpoint_io import DurableCheckpointIO
+from callbacks.of_every_run import callbacks_of_every_run, latest_checkpoint
+from contracts.errors import LikenessError
+from contracts.files import cache_folder
+from datamodules.batches.subjects import EnrolmentSettings
+from datamodules.features.registry import run_features
+from datamodules.image_io import read_square
+from datamodules.spotdiff10k import SpotDiff10kDataModule
+from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject
+from lightning_modules.run import Run
+from networks.backbone import backbone_fingerprint, backbone_resolution
+from networks.face_analysis import FacePack
+
+CHECKPOINT_EVERY = 50
+"""Steps between checkpoints, of which little is lost where a person waits."""
+
+
+class SubjectRun:
+    """The enrolment of one subject, as ``run`` would enrol it.
+
+    Args:
+        run: A finished run of a method that optimises per subject; only its configuration counts.
+        subject: Whom to enrol.
+        backbone: Folder or hub name of the base model.
+        steps: Steps, instead of those of the run.
+    """
+
+    def __init__(self, run: Run, subject: GivenSubject, backbone: str, steps: int | None) -> None:
+        self.subject = subject
+        self._run, self._backbone = run, backbone
+        self._settings = self._enrolment(steps)
+        self._seed = run.data.get("seed", 0)
+        trainer = run.config.get("trainer") or {}
+        self._trainer: dict[str, Any] = {name: trainer.get(name) for name in ("precision", "gradient_clip_val")}
+        self._trainer["precision"] = self._trainer["precision"] or "32-true"
+
+    @property
+    def steps(self) -> int:
+        """Optimisation steps."""
+        return self._settings.steps
+
+    @property
+    def key(self) -> str:
+        """The hash of all that decides what is learnt."""
+        decided = {
+            "method": self._run.training_hash,
+            "backbone": backbone_fingerprint(self._backbone),
+            "steps": self.steps,
+            "prompts": self._settings.prompts,
+            "seed": self._seed,
+            "trainer": self._trainer,
+            "subject": [self.subject.id, self.subject.noun, *self.subject.photo_keys],
+        }
+        return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
+    def enrolled(self) -> Run:
+        """The run folder, which need not be there yet."""
+        return Run(cache_folder() / "enrolled" / self.key)
+
+    @property
+    def done(self) -> bool:
+        """Whether the subject is enrolled."""
+        return self.enrolled.adapter_file.is_file() and self.enrolled.manifest_file.is_file()
+
+    @cached_property
+    def photos(self) -> tuple[GivenPhoto, ...]:
+        """What is trained on: where the class needs a face, the photos that show one.
+
+        Raises:
+            LikenessError: none does.
+        """
+        side = backbone_resolution(self._backbone)
+        given = tuple(self.subject.references(side))
+        if self._settings.faces is None or self.subject.noun not in self._settings.face_classes:
+            return given
+        pack = FacePack(self._settings.faces)
+        fitting = tuple(p for p in given if pack.judge(read_square(p.data, p.name, side)[None]).found[0])
+        if not fitting:
+            raise LikenessError(
+                f"{given[0].name} shows no face, which {self._run} needs for the class {self.subject.noun!r} "
+                "(data.enrolment.face_classes): give another photo, or its class as NOUN=FILE"
+            )
+        return fitting
+
+    def enrol(self, device: str) -> None:
+        """Optimise, under a progress bar, from the latest checkpoint on.
+
+        Raises:
+            LikenessError: the photo or the settings do not fit the method, or the optimisation failed.
+        """
+        folder = self.enrolled.folder
+        data = self._data(self.subject.data_source(self.photos, folder / "photos"))
+        arguments = {**self._run.arguments, "backbone": self._backbone}
+        model = {"class_path": self._run.class_path, "init_args": arguments}
+        config = {"seed_everything": self._seed, "model": model, "data": data, "trainer": self._trainer}
+        trainer = Trainer(
+            accelerator=device,
+            devices=1,
+            max_epochs=1,
+            num_sanity_val_steps=0,
+            callbacks=callbacks_of_every_run(folder, yaml.safe_dump(config), CHECKPOINT_EVERY),
+            plugins=[DurableCheckpointIO()],
+            default_root_dir=str(folder),
+            logger=False,
+            enable_model_summary=False,
+            **self._trainer,
+        )
+        enrolment = {"enrolment": EnrolmentSettings(**data["enrolment"])}
+        trainer.fit(
+            self._run.method(**arguments),
+            datamodule=SpotDiff10kDataModule(**{**data, **enrolment}),
+            ckpt_path=latest_checkpoint(folder),
+            weights_only=True,
+        )
+        for what_is_used_up in ("checkpoints", "photos"):  # a person's photo does not stay in the cache
+            shutil.rmtree(folder / what_is_used_up, ignore_errors=True)
+
+    def _data(self, source: str) -> dict[str, Any]:
+        """Arguments of the DataModule as a configuration has them."""
+        return {
+            "backbone": self._backbone,
+            "source": source,
+            "resolution": backbone_resolution(self._backbone),
+            "features": run_features(self._run.data),
+            "subjects": [self.subject.id],
+            "enrolment": vars(self._settings),
+            "seed": self._seed,
+        }
+
+    def _enrolment(self, steps: int | None) -> EnrolmentSettings:
+        given = self._run.data.get("enrolment")
+        if not isinstance(given, Mapping):
+            raise LikenessError(f"{self._run.config_file} has no data.enrolment: {self._run} enrolled nobody")
+        own = {} if steps is None else {"steps": steps}
+        try:
+            return EnrolmentSettings(**{**given, **own, "at_once": 1})
+        except TypeError as error:
+            raise LikenessError(f"{self._run.config_file}: data.enrolment: {error}") from error

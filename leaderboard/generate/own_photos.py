@@ -1,0 +1,167 @@
+"""Images of whoever is in a photo: runs x subjects x prompts, without judges, floor or ceiling.
+
+    from leaderboard.generate.own_photos import generate_images
+
+An image is the one that an evaluation would generate for the same subject, prompt, sample and settings in a batch of
+the same requests. Its file says how it was made, so files that are there are known again. The output folder holds
+
+images/LABEL/REQUEST.png     every image
+images.jsonl                 a line for each of them, made from what the files say
+contact_sheet.png            those of the last call, the reference photos first
+"""
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from lightning.fabric import Fabric
+from PIL import Image
+
+from contracts.errors import LikenessError
+from contracts.files import write_atomically
+from contracts.records import Request
+from contracts.settings import GenerationSettings, ProcessSettings
+from datamodules.image_io import open_image
+from leaderboard.generate.contact_sheet import Block, Row, make_sheet
+from leaderboard.generate.generation import ModelGenerator, cut_into_batches, images_of
+from leaderboard.generate.given_subjects import GivenSubject, subject_in_photos, subjects_of_dataset
+from leaderboard.generate.own_plan import RunPlan, plan_run
+from leaderboard.plan.entries import find_runs
+from leaderboard.plan.prompts import given_prompts
+from leaderboard.processes import launch
+from leaderboard.results.image_files import image_bytes, read_provenance, write_image
+from leaderboard.results.lines import json_line
+
+NO_SETTINGS = GenerationSettings()
+_OURS = {"images", "images.jsonl", "contact_sheet.png"}
+
+
+@dataclass(frozen=True)
+class OwnImage:
+    """One image that was asked for, generated now or before."""
+
+    path: Path
+    run: str
+    """The label of the run."""
+    request: Request
+
+
+def generate_images(
+    runs: Sequence[str],
+    prompts: Sequence[str],
+    output: str | Path,
+    photos: Sequence[str] = (),
+    subjects: Sequence[str] = (),
+    dataset: str = "pocket10k",
+    settings: GenerationSettings = NO_SETTINGS,
+) -> list[OwnImage]:
+    """Generate every image that ``output`` lacks, then the list and the contact sheet.
+
+    Args:
+        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
+        prompts: Texts with ``<subject>`` in them, or prompt sets (files that end in ``.yaml``).
+        output: Folder for the images; what is there and was generated in the same way stays.
+        photos: ``[NOUN=]FILE`` or ``[NOUN=]FOLDER``, each of them one subject.
+        subjects: Names of subjects of ``dataset``.
+        dataset: ``pocket10k``, a folder or a hub data set.
+        settings: How.
+
+    Returns:
+        All images that were asked for: run by run, subject by subject, prompt by prompt.
+
+    Raises:
+        LikenessError: something that the user can mend; what was finished before stays.
+    """
+    output = Path(output)
+    _check_output(output)
+    found = find_runs(runs, option="--run")
+    given = _subjects(photos, subjects, dataset)
+    asked = given_prompts(prompts)
+    plans = [plan_run(one, given, asked, settings) for one in found]
+    wanted = [(plan, missing) for plan in plans if (missing := plan.missing(output))]
+    for note in dict.fromkeys(note for one in (*given, *plans) for note in one.notes):
+        print(f"note: {note}")
+    processes = ProcessSettings(accelerator=settings.device, precision=settings.precision)
+    launch(processes, partial(_enrol_and_generate, wanted=wanted, output=output, settings=settings), "--device")
+    write_image(output / "contact_sheet.png", np.asarray(make_sheet(_blocks(plans, output))), {"synthetic": True})
+    return [
+        OwnImage(plan.file(output, request), plan.label, request)
+        for plan in plans
+        for request in plan.protocol.requests
+    ]
+
+
+def _check_output(output: Path) -> None:
+    """Refuse a folder that holds something else, and clear away what a killed process left in one of ours."""
+    try:
+        there = {path.name for path in output.iterdir()} if output.exists() else set()
+    except OSError as error:
+        raise LikenessError(f"--output {output} is no folder for images ({error.strerror})") from None
+    if other := sorted(name for name in there - _OURS if not name.startswith(".")):
+        raise LikenessError(f"--output {output} holds {other[0]}, which is none of its images: take another --output")
+    for unfinished in output.glob("images/*/.*.png.*"):
+        unfinished.unlink()
+
+
+def _subjects(photos: Sequence[str], names: Sequence[str], dataset: str) -> list[GivenSubject]:
+    """All subjects, the user's own first."""
+    own = [subject_in_photos(argument) for argument in photos]
+    given: list[GivenSubject] = [*own, *subjects_of_dataset(dataset, names)]
+    if not given:
+        raise LikenessError("nobody to generate: give --photo FILE, or --subject NAME of --dataset")
+    for argument, subject in zip(photos, own, strict=True):
+        if sum(subject.id == other.id for other in own) > 1:
+            raise LikenessError(f"--photo {argument} is given twice, perhaps under two names")
+    return given
+
+
+def _enrol_and_generate(
+    fabric: Fabric, wanted: Sequence[tuple[RunPlan, Set[str]]], output: Path, settings: GenerationSettings
+) -> None:
+    if fabric.world_size > 1:
+        raise LikenessError("generate.py works in one process: start it without torchrun or srun")
+    for plan, _ in wanted:
+        plan.enrol(settings.device)
+    try:
+        for plan, missing in wanted:
+            _generate(fabric, plan, missing, output, settings.batch_size)
+    finally:
+        _write_list(output)
+
+
+def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, batch_size: int) -> None:
+    photos = {subject: photo.data for subject, photo in plan.photos.items()}
+    generator = ModelGenerator(fabric, plan.protocol, photos, plan.backbone, plan.module, plan.features)
+    # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
+    every = cut_into_batches(plan.protocol.requests, batch_size)
+    batches = [batch for batch in every if any(request.id in missing for request in batch)]
+    for batch, images, _ in images_of(generator, batches, plan.label, plan.protocol.resolution):
+        for request, image in zip(batch, images, strict=True):
+            if request.id in missing:
+                write_image(plan.file(output, request), image, plan.provenance(request))
+
+
+def _write_list(output: Path) -> None:
+    """List every image of the folder, of earlier calls too."""
+    files = sorted(output.glob("images/*/[!.]*.png"))
+    rows = ({"file": file.relative_to(output).as_posix(), **read_provenance(file)} for file in files)
+    write_atomically(output / "images.jsonl", "".join(map(json_line, rows)).encode())
+
+
+def _blocks(plans: Sequence[RunPlan], output: Path) -> list[Block]:
+    """What the contact sheet shows: subject by subject, and of each every run."""
+    blocks = []
+    for subject, noun in plans[0].protocol.subjects.items():
+        for plan in plans:
+            shots: dict[str, list[Image.Image]] = {}
+            for request in plan.protocol.requests:
+                if request.subject == subject:
+                    file = plan.file(output, request)
+                    shots.setdefault(request.prompt, []).append(open_image(image_bytes(file), str(file)))
+            photo = plan.photos[subject]
+            rows = [Row(prompt, images) for prompt, images in shots.items()]
+            title = f"{subject} ({noun}), by {plan.label}"
+            blocks.append(Block(title, open_image(photo.data, photo.name), rows))
+    return blocks

@@ -1,0 +1,191 @@
+"""What one run is to generate for ``generate.py``, and everything that can be found wrong before it does."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from contracts.errors import LikenessError
+from contracts.protocol import Prompt, Protocol
+from contracts.records import Request
+from contracts.settings import GenerationSettings, ProtocolSettings
+from datamodules.features.base import EncoderContext
+from datamodules.features.cache import content_key
+from datamodules.features.registry import Settings, make_features
+from leaderboard.generate.enrolment import SubjectRun
+from leaderboard.generate.generation import how_generated, trained_features
+from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject
+from leaderboard.plan.checks import check_prompts, check_run, load_base_tokenizer
+from leaderboard.plan.entries import RunEntry
+from leaderboard.results.image_files import read_provenance
+from lightning_modules.base import PersonalisationModule
+from lightning_modules.per_subject import PerSubjectModule
+from lightning_modules.run import Run
+from networks.backbone import backbone_fingerprint, backbone_resolution
+from networks.sampler import SamplingSettings
+from networks.subject_tensors import subjects_of
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run's part of what is asked for."""
+
+    label: str
+    run: Run
+    backbone: str
+    """Folder or hub name of the base model."""
+    protocol: Protocol
+    photos: Mapping[str, GivenPhoto]
+    """The photo of each subject that the method reads, or, where it is optimised per subject, the first of them."""
+    features: Settings
+    """How the features that the method reads are made."""
+    enrolments: Mapping[str, SubjectRun]
+    """By subject, of those who are optimised for this command."""
+    precision: str
+    notes: tuple[str, ...]
+
+    def enrol(self, device: str) -> None:
+        """Optimise whom the method does not know yet.
+
+        Raises:
+            LikenessError: a subject could not be enrolled.
+        """
+        for subject, enrolment in self.enrolments.items():
+            if not enrolment.done:
+                print(f"{self.label}: enrolling {subject}, {enrolment.steps} steps")
+                enrolment.enrol(device)
+
+    def module(self) -> PersonalisationModule:
+        """The method, with everybody whom it is to generate."""
+        module = self.run.load(self.backbone)
+        for enrolment in self.enrolments.values():
+            module.load_adapter(enrolment.enrolled.adapter_file)
+        return module
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """What the image's file says of how it was made: everything that decides it."""
+        who: dict[str, object] = {"request": request.id, "entry": self.label, "method": self.run.method.__name__}
+        if enrolment := self.enrolments.get(request.subject):
+            who["enrolment"] = enrolment.key
+        else:
+            who["adapter"] = self.run.adapter_sha256
+        if self.run.method.needs:
+            who["reference"] = content_key(self.photos[request.subject].data)
+        who["noun"] = self.protocol.subjects[request.subject]
+        who |= {"settings": self.run.settings_hash, "precision": self.precision}
+        return {**who, **how_generated(self.protocol, request)}
+
+    def file(self, output: Path, request: Request) -> Path:
+        """Where the image of a request lies."""
+        return output / "images" / self.label / f"{request.id}.png"
+
+    def missing(self, output: Path) -> set[str]:
+        """The requests whose image is not there.
+
+        Raises:
+            LikenessError: an image that is there was generated in another way.
+        """
+        missing = set()
+        for request in self.protocol.requests:
+            if not (path := self.file(output, request)).exists():
+                missing.add(request.id)
+            elif changed := _differences(read_provenance(path), self.provenance(request)):
+                raise LikenessError(
+                    f"{path} was not generated like this ({changed}): take another --output, or remove the file"
+                )
+        return missing
+
+
+def plan_run(
+    one: RunEntry, subjects: Sequence[GivenSubject], prompts: Sequence[Prompt], settings: GenerationSettings
+) -> RunPlan:
+    """Decide all and check it; no network of the method is loaded.
+
+    Raises:
+        LikenessError: the run, a photo, a prompt or a setting cannot be used.
+    """
+    run = one.run if settings.scale is None else one.run.with_arguments(scale=settings.scale)
+    backbone = settings.backbone or run.arguments.get("backbone")
+    if not isinstance(backbone, str):
+        raise LikenessError(f"--run: {run} names no base model: give --backbone")
+    SamplingSettings(settings.sampler, settings.steps, settings.guidance, settings.negative_prompt or "")
+    side = backbone_resolution(backbone)
+    protocol = Protocol(
+        subjects={subject.id: subject.noun for subject in subjects},
+        prompts=tuple(prompts),
+        samples=settings.samples,
+        sampler=settings.sampler,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        resolution=side,
+        seed=settings.seed,
+        backbone=backbone_fingerprint(backbone, run.arguments.get("revision")),
+        photos=content_key("".join(key for subject in subjects for key in subject.photo_keys)),
+        metrics={},
+        negative_prompt=settings.negative_prompt or None,
+    )
+    wanted = ProtocolSettings(prompts="--prompts", backbone=backbone, resolution=side)
+    tokenizer = load_base_tokenizer(backbone)
+    check_prompts(protocol, wanted, tokenizer)
+    enrolments = {}
+    if issubclass(run.method, PerSubjectModule):
+        known = subjects_of(run.adapter()[1]) or {}
+        strangers = [subject for subject in subjects if subject.id not in known]
+        enrolments = {s.id: SubjectRun(run, s, backbone, settings.enrol_steps) for s in strangers}
+    new = {subject: protocol.subjects[subject] for subject in enrolments}
+    check_run(run, protocol, wanted, tokenizer, new, "--run")
+    features = trained_features(run) if run.method.needs else {}
+    photos, notes = _choose_photos(one.entry.label, run, features, subjects, EncoderContext(backbone, side))
+    for enrolment in enrolments.values():
+        if not enrolment.done:
+            used = enrolment.photos
+            unused = [photo for photo in enrolment.subject.references(side) if photo not in used]
+            notes += [f"{one.entry.label} leaves out {photo.name}, which shows no face" for photo in unused]
+    return RunPlan(
+        label=one.entry.label,
+        run=run,
+        backbone=backbone,
+        protocol=protocol,
+        photos=photos,
+        features=features,
+        enrolments=enrolments,
+        precision=settings.precision,
+        notes=tuple(notes),
+    )
+
+
+def _choose_photos(
+    label: str, run: Run, settings: Settings, subjects: Sequence[GivenSubject], context: EncoderContext
+) -> tuple[dict[str, GivenPhoto], list[str]]:
+    """Of each subject the first photo that the method's features can be made of, and a note where others are unused."""
+    features = make_features(run.method.needs, settings, context).values()
+    chosen, notes = {}, []
+    for subject in subjects:
+        candidates, wrong = subject.references(context.resolution), list[str]()
+        for photo in candidates:
+            try:
+                for feature in features:
+                    feature.check(feature.crop.of_file(photo.data, photo.name, context.resolution))
+            except LikenessError as error:
+                wrong.append(str(error))
+            else:
+                chosen[subject.id] = photo
+                break
+        else:
+            raise LikenessError(f"--run: {run} cannot use any photo of {subject.id}: {wrong[0]}")
+        if len(candidates) > 1 and features:
+            notes.append(f"{label} reads one photo of a subject: {chosen[subject.id].name}")
+    return chosen, notes
+
+
+def _differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> str:
+    """What two provenances differ in: short values as they were and are, else the names."""
+    if not found:
+        return "it does not say how it was"
+    names = [name for name in wanted.keys() | found.keys() if found.get(name) != wanted.get(name)]
+
+    def told(name: str) -> str:
+        before, now = found.get(name), wanted.get(name)
+        short = all(len(str(value)) < 40 for value in (before, now))
+        return f"{name} {before}, now {now}" if short else f"another {name}"
+
+    return ", ".join(told(name) for name in sorted(names))

@@ -1,0 +1,190 @@
+"""``generate.py`` with methods that optimise per subject: who is enrolled, how, and how often."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning import Callback
+from PIL import Image
+from torch import Tensor
+
+import generate
+import train
+from contracts.errors import LikenessError
+from contracts.files import cache_folder
+from contracts.settings import GenerationSettings
+from leaderboard.generate import enrolment as enrolment_module
+from leaderboard.generate.own_photos import OwnImage, generate_images
+from leaderboard.results.image_files import read_provenance
+from lightning_modules.per_subject import PerSubjectModule
+from lightning_modules.sefi_ide import SefiIDE
+from networks.adapter_file import read_adapter
+from pocket.render.dataset import rows_of
+from tests.helpers import enrolment
+from tests.helpers.enrolment import NAMES
+from tests.helpers.faults import Signal
+from tests.helpers.lora import TinyLora
+from tests.helpers.textual_inversion import TinyTextualInversion
+from tests.helpers.training import GRID, TinyWorld
+
+METHODS = {"sefi_ide": SefiIDE, "textual_inversion": TinyTextualInversion, "lora": TinyLora}
+STEPS = 4
+FEW = GenerationSettings(samples=1, steps=2)
+PROMPT = "a photo of a <subject>, on a beach"
+
+
+def arguments(method: type[PerSubjectModule], world: TinyWorld, output: Path, subject: str) -> list[str]:
+    """Arguments of ``train.main`` that enrol one subject."""
+    ours = method is SefiIDE
+    given = enrolment.arguments(
+        world,
+        output,
+        [subject],
+        model=f"{method.__module__}.{method.__name__}",
+        model__learning_rate=1e-2,
+        data__enrolment__steps=STEPS,
+        trainer__gradient_clip_val=0.05,
+    )
+    given = given if ours else [a for a in given if not a.startswith(("--model.attention_side=", "--model.tokens="))]
+    return [*([] if ours else [f"--methods={method.__module__}"]), *given]
+
+
+@pytest.fixture(scope="module", params=list(METHODS))
+def run(request: pytest.FixtureRequest, tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows the first test subject."""
+    output = tmp_path_factory.mktemp("runs") / request.param
+    assert train.main(arguments(METHODS[request.param], tiny_world, output, NAMES[0])) == 0
+    return output
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two photos of one person."""
+    folder = tmp_path / "anna"
+    folder.mkdir()
+    for number in range(2):
+        (folder / f"{number}.png").write_bytes(rows_of(5, GRID)[number]["image"]["bytes"])
+    return folder
+
+
+def enrolled() -> list[Path]:
+    return sorted((cache_folder() / "enrolled").glob("*"))
+
+
+def learnt(adapter: Path) -> dict[str, Tensor]:
+    return read_adapter(adapter)[0]
+
+
+def pixels(image: OwnImage) -> np.ndarray:
+    return np.asarray(Image.open(image.path))
+
+
+def test_a_photo_is_enrolled_once_and_then_generated_at_once(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    person = [str(photos / "0.png")]
+    (image,) = generate_images([str(run)], [PROMPT], tmp_path / "out", person, settings=FEW)
+    assert f"enrolling {image.request.subject}, {STEPS} steps" in capsys.readouterr().out
+    (folder,) = enrolled()
+    assert {path.name for path in folder.iterdir()} == {"adapter.safetensors", "config.yaml", "manifest.json"}
+    assert json.loads((folder / "manifest.json").read_text())["subjects"] == 1
+    assert read_provenance(image.path)["enrolment"] == folder.name
+    before = (folder / "adapter.safetensors").stat().st_mtime_ns
+    (again,) = generate_images([str(run)], [PROMPT], tmp_path / "again", person, settings=FEW)
+    assert "enrolling" not in capsys.readouterr().out
+    assert np.array_equal(pixels(again), pixels(image))
+    assert enrolled() == [folder] and (folder / "adapter.safetensors").stat().st_mtime_ns == before
+
+    other = GenerationSettings(samples=1, steps=2, enrol_steps=STEPS + 2)
+    with pytest.raises(LikenessError, match="another enrolment"):
+        generate_images([str(run)], [PROMPT], tmp_path / "out", person, settings=other)
+    (longer,) = generate_images([str(run)], [PROMPT], tmp_path / "longer", person, settings=other)
+    assert len(enrolled()) == 2 and not np.array_equal(pixels(longer), pixels(image))
+
+
+def test_a_subject_of_a_data_set_learns_what_training_teaches_it(
+    run: Path, tiny_world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known, new = NAMES[0], NAMES[1]
+    given = {"subjects": [known, new], "dataset": str(tiny_world.dataset), "settings": FEW}
+    images = generate_images([str(run)], [PROMPT], tmp_path / "out", **given)  # type: ignore[arg-type]
+    assert f"enrolling {new}," in (said := capsys.readouterr().out) and f"enrolling {known}," not in said
+    assert ["adapter" in read_provenance(image.path) for image in images] == [True, False]
+    assert train.main(arguments(METHODS[run.name], tiny_world, tmp_path / "run", new)) == 0
+    ours, (folder,) = learnt(tmp_path / "run" / "adapter.safetensors"), enrolled()
+    found = learnt(folder / "adapter.safetensors")
+    assert found.keys() == ours.keys()
+    assert all(torch.equal(value, found[name]) for name, value in ours.items())
+
+
+def test_an_enrolment_that_was_stopped_goes_on(
+    run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    person, of_every_run = [str(photos / "0.png")], enrolment_module.callbacks_of_every_run
+
+    def with_fault(step: int) -> Callable[..., list[Callback]]:
+        return lambda *given: [*of_every_run(*given), Signal("SIGTERM", step)]
+
+    given = [f"--run={run}", f"--photo={person[0]}", f"--prompts={PROMPT}", "--samples=1", "--steps=2"]
+    with monkeypatch.context() as patch:
+        patch.setattr(enrolment_module, "callbacks_of_every_run", with_fault(2))
+        assert generate.main([*given, f"--output={tmp_path / 'out'}"]) == 143
+    assert "the same command goes on from here" in capsys.readouterr().err
+    assert generate.main([*given, f"--output={tmp_path / 'out'}"]) == 0
+    (folder,) = enrolled()
+    assert json.loads((folder / "manifest.json").read_text())["steps_of_this_start"] == STEPS - 2
+    monkeypatch.setenv("LIKENESS_CACHE", str(tmp_path / "other"))
+    assert generate.main([*given, f"--output={tmp_path / 'unbroken'}"]) == 0
+    (unbroken,) = enrolled()
+    assert unbroken.name == folder.name
+    ours, found = learnt(unbroken / "adapter.safetensors"), learnt(folder / "adapter.safetensors")
+    assert all(torch.equal(value, found[name]) for name, value in ours.items())
+
+
+def test_several_photos_of_one_subject(run: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "2.jpg").write_text("no image")
+    (image,) = generate_images([str(run)], [PROMPT], tmp_path / "out", [str(photos)], settings=FEW)
+    (alone,) = generate_images([str(run)], [PROMPT], tmp_path / "alone", [str(photos / "0.png")], settings=FEW)
+    both, one = [folder for folder in enrolled() for _ in [0]]
+    assert {both.name, one.name} == {read_provenance(i.path)["enrolment"] for i in (image, alone)}
+    assert not list((cache_folder() / "enrolled").rglob("*.parquet")), "no photo stays in the cache"
+
+
+def test_a_photo_without_a_face_is_one_line(
+    tiny_world: TinyWorld, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(SefiIDE, tiny_world, tmp_path / "run", NAMES[0])
+    faces = [f"--data.enrolment.faces={tiny_world.faces}", "--data.enrolment.face_classes=[person]"]
+    assert train.main([*given, *faces]) == 0
+    dark = tmp_path / "dark.png"
+    Image.new("RGB", (64, 64)).save(dark)
+    with pytest.raises(LikenessError, match=r"--photo .*dark.png shows no face, which .* needs for the class 'person'"):
+        generate_images([str(tmp_path / "run")], [PROMPT], tmp_path / "out", [str(dark)], settings=FEW)
+    assert not enrolled()
+    capsys.readouterr()
+    dark.rename(photos / "0.dark.png")
+    generate_images([str(tmp_path / "run")], [PROMPT], tmp_path / "out", [str(photos)], settings=FEW)
+    assert f"note: run leaves out --photo {photos / '0.dark.png'}, which shows no face" in capsys.readouterr().out
+
+
+def test_what_a_method_cannot_take_is_found_before_anything_is_enrolled(
+    run: Path, photos: Path, tmp_path: Path
+) -> None:
+    person = str(photos / "0.png")
+    with pytest.raises(LikenessError, match="stand alone"):
+        generate_images([str(run)], ["a photo of a super<subject>"], tmp_path / "out", [person], settings=FEW)
+    with pytest.raises(LikenessError, match="the class noun 'old wizard' is"):
+        generate_images([str(run)], [PROMPT], tmp_path / "out", [f"old wizard={person}"], settings=FEW)
+    if run.name != "sefi_ide":
+        settings = GenerationSettings(samples=1, steps=2, scale=0.5)
+        with pytest.raises(LikenessError, match="has no argument 'scale'"):
+            generate_images([str(run)], [PROMPT], tmp_path / "out", [person], settings=settings)
+    assert not enrolled() and not (tmp_path / "out").exists()
