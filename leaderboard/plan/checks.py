@@ -9,7 +9,7 @@ from types import MappingProxyType
 from huggingface_hub import snapshot_download
 from transformers import CLIPTokenizer
 
-from contracts.errors import LikenessError
+from contracts.errors import LikenessError, Problems
 from contracts.files import file_sha256
 from contracts.prompts import PLACEHOLDER, further_subjects, plain_text, spoken
 from contracts.protocol import Protocol
@@ -126,22 +126,21 @@ def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str)
 def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
     """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
 
-    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless.
+    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless. Raises
+    LikenessError with a line for each subject that cannot be used.
     """
+    problems = Problems()
     for subject in subjects:
         found = seen[subject.id].judged.found
+        usable, what = int(found[1:].sum()), "held-out photos with a face"
         otherwise = f"leave the subject out, or name {subject.noun} in protocol.faceless if that has no face"
         if not subject.has_face:
-            if (count := len(subject.held_out)) < 2:
-                raise LikenessError(
-                    f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
-                )
-        elif not found[0]:
-            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: {otherwise}")
-        elif found[1:].sum() < 2:
-            raise LikenessError(
-                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: {otherwise}"
-            )
+            usable, what, otherwise = len(subject.held_out), "held-out photos", "leave the subject out"
+        if subject.has_face and not found[0]:
+            problems.lines.append(f"the reference photo of subject {subject.id} shows no face: {otherwise}")
+        elif usable < 2:
+            problems.lines.append(f"subject {subject.id} has {usable} {what}, two are needed: {otherwise}")
+    problems.tell()
 
 
 def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:
