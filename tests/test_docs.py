@@ -21,7 +21,7 @@ import yaml
 from lightning.pytorch import Trainer
 
 from contracts import method_modules
-from contracts.settings import JudgeSettings, ProtocolSettings
+from contracts.settings import GenerationSettings, JudgeSettings, ProtocolSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from tests.helpers.markdown import Page, Text, anchors, commands, inline_code, links, read_page
@@ -176,7 +176,8 @@ def plain_options() -> set[str]:
     for folder in ("claims", "performance", "pocket", "tools"):
         sources += (ROOT / folder).rglob("*.py")
     text = "\n".join(path.read_text() for path in sources if path.is_file())
-    return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | {"--config", "--trainer.devices"}
+    settings = {f"--{field.name}" for field in fields(GenerationSettings)}
+    return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | settings | {"--config", "--trainer.devices"}
 
 
 PLAIN_OPTIONS = plain_options()
@@ -251,6 +252,7 @@ def test_python_and_yaml(page: Page) -> None:
         "python train.py --config configs/pocket/spotdif.yaml",
         "python evaluate.py --config configs/evaluation/pocket.yaml --rusn runs/spotdiff --output results",
         "python evaluate.py --stage reprot --output results",
+        "python generate.py --run runs/spotdiff --phtoo me.jpg --prompts 'a <subject>' --output results/me",
         "python evalute.py --stage report --output results",
         "python -m claims.spotdiff --rnu runs/spotdiff",
         "python -m claims.spotdif --run runs/spotdiff",

@@ -120,8 +120,8 @@ def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
     """The cards of every column that an evaluation with these settings may have.
 
     No data is looked at where the settings say how many images there are. Then, where ``protocol.subjects`` is a
-    number, the data may have fewer subjects, these may be people, objects, or both, and their backgrounds and poses may
-    not be known.
+    number, the data may have fewer subjects, and they may be people, objects, or both, and their
+    backgrounds and poses may not be known.
     """
     wanted, prompts = settings.protocol, prompts_of(settings.protocol)
     if wanted.subjects is None or any(prompt.nouns for prompt in prompts):

@@ -9,7 +9,7 @@ from contracts.records import Request
 from metrics.gallery import Gallery, SubjectPhotos
 from metrics.judges import JudgedImages, Judges, make_galleries
 from metrics.registry import METRICS
-from pocket.models.paths import CLIP, FACES_B
+from pocket.models.paths import CLIP, DET_SIZE, FACES_B
 from pocket.render.factors import POSES, draw_shot, draw_subject
 from pocket.render.renderer import render
 
@@ -22,7 +22,7 @@ def portrait(person: int, background: str, shot: int = 0) -> NDArray[np.uint8]:
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:
-    return Judges(str(FACES_B), str(CLIP))
+    return Judges(str(FACES_B), str(CLIP), det_size=DET_SIZE)
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,7 @@ from metrics.gallery import Gallery, SubjectPhotos
 from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
 from metrics.registry import METRICS
-from networks.face_analysis import DETECTION_SIDE
-from pocket.models.paths import CLIP, FACES_A, FACES_B
+from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import render
 from tests.helpers.tiny import random_lpips, tiny_vit
@@ -45,7 +44,7 @@ def photos(person: int) -> SubjectPhotos:
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:
-    return Judges(str(FACES_B), str(CLIP), str(FACES_A))
+    return Judges(str(FACES_B), str(CLIP), str(FACES_A), det_size=DET_SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +95,7 @@ def test_identity_is_insightfaces_own(judges: Judges, galleries: list[Gallery], 
     from insightface.app import FaceAnalysis
 
     app = FaceAnalysis(name=str(FACES_B), providers=["CPUExecutionProvider"])
-    app.prepare(ctx_id=0, det_size=(DETECTION_SIDE, DETECTION_SIDE))
+    app.prepare(ctx_id=0, det_size=(DET_SIZE, DET_SIZE))
 
     def embed(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         faces = app.get(np.ascontiguousarray(image[..., ::-1]))

@@ -8,7 +8,7 @@ import pytest
 from metrics.functional.diversity import sample_diversity
 from metrics.judges import Judges
 from performance import diversity, face_runs, metric_suite
-from pocket.models.paths import CLIP, FACES_A, FACES_B
+from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
 
 
 def test_diversity_and_the_pair_loop_agree() -> None:
@@ -19,7 +19,7 @@ def test_diversity_and_the_pair_loop_agree() -> None:
 def test_one_pass_and_a_pass_per_metric_give_the_same_numbers_and_decode_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judges = Judges(str(FACES_B), str(CLIP), str(FACES_A))
+    judges = Judges(str(FACES_B), str(CLIP), str(FACES_A), det_size=DET_SIZE)
     files = metric_suite.write_images(tmp_path, 4)
     decoded = []
     read = metric_suite.read_image
