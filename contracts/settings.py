@@ -26,7 +26,8 @@ class ProtocolSettings:
         backbone: Folder (or hub name) of the base model that every method was trained on; null where all images are
             made elsewhere.
         resolution: Side of a generated image in pixels.
-        dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
+        dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema, or the DreamBooth data
+            set's folder.
         subjects: How many test subjects to take, in sorted order, or their names; null for all.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
         live: Class nouns whose subjects get the live subjects' prompts of ``prompts_and_classes.txt``.

@@ -192,11 +192,11 @@ def test_what_is_not_known_is_none(whole: pa.Table, tmp_path: Path, how: str) ->
         (_one("pose", [0.0, float("inf"), 0.0]), "column `pose` is .* in row 3, it must be 3 numbers"),
         (_one("pose", [0.0, 720.0, 0.0]), "column `pose` is .* in row 3, it must be 3 numbers from -180 to 180"),
         (_one("landmarks", [[float("nan"), 1.0]] * 5), "column `landmarks` is .* in row 3, it must be 5 x 2 numbers"),
-        (_one("landmarks", [[300.0, 9.0]] * 5), "row 3: column `landmarks` lies outside of the 64 x 64 pixels"),
+        (_one("landmarks", [[300.0, 9.0]] * 5), "row 3 .*: column `landmarks` lies outside of the 64 x 64 pixels"),
         (_one("bbox", [1.0, float("nan"), 3.0, 4.0]), "column `bbox` is .* in row 3, it must be 4 numbers"),
-        (_one("bbox", [30.0, 20.0, 16.0, 24.0]), "row 3: column `bbox` is .*, it must be x0, y0, x1, y1 in pixels"),
-        (_one("bbox", [0.2, 0.2, 0.7, 0.8]), "row 3: column `bbox` is .*, it must be x0, y0, x1, y1 in pixels"),
-        (_one("bbox", [90.0, 20.0, 120.0, 60.0]), "row 3: column `bbox` is .*, outside of the 64 x 64 pixels"),
+        (_one("bbox", [30.0, 20.0, 16.0, 24.0]), "row 3 .*: column `bbox` is .*, it must be x0, y0, x1, y1 in pixels"),
+        (_one("bbox", [0.2, 0.2, 0.7, 0.8]), "row 3 .*: column `bbox` is .*, it must be x0, y0, x1, y1 in pixels"),
+        (_one("bbox", [90.0, 20.0, 120.0, 60.0]), "row 3 .*: column `bbox` is .*, outside of the 64 x 64 pixels"),
         (_one("image", None), "column `image` holds neither bytes nor a path in row 3"),
         (_one("image", {"bytes": b"GIF89a", "path": None}), "the image in row 3 differs from its `sha256`"),
         (_pictures([{"bytes": None, "path": "../../secret.png"}] * 8), "names a file outside of the dataset"),
@@ -213,10 +213,10 @@ def test_what_is_wrong_is_named(whole: pa.Table, tmp_path: Path, change: Change,
 @pytest.mark.parametrize(
     ("mask", "said"),
     [
-        (np.zeros((64, 64)), "row 3: the mask is empty"),
-        (np.full((32, 64), 255), "row 3: the mask has 64 x 32 pixels, the image 64 x 64"),
-        (np.arange(64 * 64).reshape(64, 64) % 7, "row 3: the mask has levels from 0 to 6 of 255"),
-        (None, "row 3: the mask is no readable PNG, JPEG or WebP"),
+        (np.zeros((64, 64)), "row 3 .*: the mask is empty"),
+        (np.full((32, 64), 255), "row 3 .*: the mask has 64 x 32 pixels, the image 64 x 64"),
+        (np.arange(64 * 64).reshape(64, 64) % 7, "row 3 .*: the mask has levels from 0 to 6 of 255"),
+        (None, "row 3 .*: the mask is no readable PNG, JPEG or WebP"),
     ],
 )
 def test_a_mask_that_does_not_fit_is_refused_with_its_row(
@@ -281,7 +281,7 @@ def test_a_mask_beside_the_shard_that_was_changed_is_checked_again(whole: pa.Tab
     first = _load(table, tmp_path, tmp_path / "cache")
     assert _plain(load_photos(find_shards(str(tmp_path)), tmp_path / "cache")) == _plain(first)
     (tmp_path / "mask.png").write_bytes(_png(np.zeros((64, 64), np.uint8)))
-    with pytest.raises(LikenessError, match="row 3: the mask is empty"):
+    with pytest.raises(LikenessError, match=r"row 3 .*: the mask is empty"):
         load_photos(find_shards(str(tmp_path)), tmp_path / "cache")
 
 
