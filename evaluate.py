@@ -121,7 +121,9 @@ def _stage(words: Sequence[str]) -> str:
 def run(given: Namespace, settings: EvaluationSettings | None) -> int:
     """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
     if given.verify is not None:
-        return verify(given.verify)
+        from leaderboard.verify import tell
+
+        return tell(given.verify)
     if given.stage == "cards":
         return print_cards(given.output, settings)
     if given.output is None:
@@ -159,21 +161,6 @@ def evaluate(settings: EvaluationSettings | None, given: Contestants, output: st
             print("\n".join([table, *(f"note: {note}" for note in notes)]))
     if failures:
         raise LikenessError("; ".join(failures))
-
-
-def verify(folder: str) -> int:
-    """Check a results folder: 0 if all is as it was, 1 after a line for everything that is not."""
-    from leaderboard.results.folder import Results
-    from leaderboard.verify import verify as check
-
-    verdict = check(Results(folder))
-    for note in verdict.unchecked:
-        print(f"note: not checked: {note}")
-    for problem in verdict.problems:
-        print(f"wrong: {problem}")
-    if not verdict.problems:
-        print(verdict.summary)
-    return min(1, len(verdict.problems))
 
 
 def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:

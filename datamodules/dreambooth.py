@@ -55,13 +55,16 @@ def class_nouns(path: Path) -> dict[str, str]:
         LikenessError: the file cannot be read, or holds no such table.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise LikenessError(f"{path} cannot be read: {error}") from error
-    if _HEAD not in lines:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise LikenessError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LikenessError(f"{path} is no UTF-8 text: {error.reason}") from error
+    heads = [number for number, line in enumerate(lines) if "".join(line.lower().split()) == _HEAD]
+    if not heads:
         raise LikenessError(f"{path} has no table of classes, which begins with the line `{_HEAD}`")
     nouns: dict[str, str] = {}
-    for line in lines[lines.index(_HEAD) + 1 :]:
+    for line in lines[heads[0] + 1 :]:
         if not line:
             break
         subject, comma, noun = (part.strip() for part in line.partition(","))

@@ -46,6 +46,19 @@ def source_fingerprints(settings: EvaluationSettings) -> dict[str, dict[str, str
     return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items() if source}
 
 
+def tell(folder: str) -> int:
+    """Check the results in ``folder`` and print what was found: 0 if all is as it was, 1 after a line for each thing
+    that is not."""
+    verdict = verify(Results(folder))
+    for note in verdict.unchecked:
+        print(f"note: not checked: {note}")
+    for problem in verdict.problems:
+        print(f"wrong: {problem}")
+    if not verdict.problems:
+        print(verdict.summary)
+    return min(1, len(verdict.problems))
+
+
 def verify(results: Results) -> Verdict:
     """Check everything that the folder has a hash for, and that the written leaderboard follows from the records.
 

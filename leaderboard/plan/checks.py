@@ -9,7 +9,7 @@ from types import MappingProxyType
 from huggingface_hub import snapshot_download
 from transformers import CLIPTokenizer
 
-from contracts.errors import LikenessError
+from contracts.errors import LikenessError, Problems
 from contracts.files import file_sha256
 from contracts.prompts import PLACEHOLDER, further_subjects, plain_text, spoken
 from contracts.protocol import Protocol
@@ -127,8 +127,10 @@ def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observati
     """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
 
     Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless. Where a
-    segmentation model looks for them, it must find them in as many.
+    segmentation model looks for them, it must find them in as many. Raises LikenessError with
+    a line for each subject that cannot be used.
     """
+    problems = Problems()
     for subject in subjects:
         otherwise = "leave the subject out"
         if subject.has_face:
@@ -137,10 +139,11 @@ def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observati
         else:
             shown, what = seen[subject.id].shows_object, "object to judges.segmenter"
         if not shown[0]:
-            raise LikenessError(f"the reference photo of subject {subject.id} shows no {what}: {otherwise}")
-        if (count := int(shown[1:].sum())) < 2:
+            problems.lines.append(f"the reference photo of subject {subject.id} shows no {what}: {otherwise}")
+        elif (count := int(shown[1:].sum())) < 2:
             of = "" if shown.all() else f" with {'a' if subject.has_face else 'an'} {what}"
-            raise LikenessError(f"subject {subject.id} has {count} held-out photos{of}, two are needed: {otherwise}")
+            problems.lines.append(f"subject {subject.id} has {count} held-out photos{of}, two are needed: {otherwise}")
+    problems.tell()
 
 
 def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:

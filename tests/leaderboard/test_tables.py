@@ -73,7 +73,8 @@ def test_who_cannot_be_told_apart_from_the_best_is_marked_whoever_lies_between()
     board = {
         "metrics": {"x": {"higher_is_better": True, "guards": []}},
         "entries": [
-            {"label": k, "kind": "method", "copies": [], "metrics": {"x": {"value": v}}} for k, v in entry.items()
+            {"label": k, "kind": "method", "copies": [], "counts": {"missing": 0}, "metrics": {"x": {"value": v}}}
+            for k, v in entry.items()
         ],
         "comparisons": {"x": [{"a": a, "b": b, "p_holm": value} for (a, b), value in p.items()]},
     }
