@@ -14,9 +14,18 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from contracts.early_check import check_training
+from contracts.errors import LikenessError
+
+if __name__ == "__main__":  # before torch is imported, which takes ten seconds
+    try:
+        check_training(sys.argv[1:], Path(__file__))
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost small machines twenty times the work
 
-from jsonargparse import set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -26,13 +35,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch.multiprocessing import ProcessRaisedException
 
-from callbacks.checkpoint_io import DurableCheckpointIO
+from callbacks.checkpoint_io import DurableCheckpointIO, latest_checkpoint
 from callbacks.frozen import FrozenGuard
 from callbacks.guards import FiniteLoss, SaveOnSigterm, Throughput
 from callbacks.run_folder import RunFolder
 from callbacks.validation import ValidationScores
-from contracts.errors import LikenessError
-from contracts.method_modules import MethodsOption, import_methods, methods_of, named_methods
+from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of, refuse_class
 from contracts.settings import JudgeSettings
 from contracts.suggestions import with_suggestion
 from datamodules.batches.experts import ExpertStage
@@ -45,9 +53,6 @@ from lightning_modules import PersonalisationModule
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 
-_OURS = ("callbacks", "contracts.settings", "datamodules", "lightning_modules", "networks")
-NAMEABLE = (*_OURS, "lightning", "pytorch_lightning", "torch")
-"""What a configuration may name classes of; of anything else only where ``--methods`` names it on the command line."""
 _DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 
 _STAGE_MISTAKE = re.compile(
@@ -121,9 +126,10 @@ def train(arguments: Sequence[str] | None = None) -> Path:
 
     A run that was stopped goes on from its latest checkpoint, on the batches that follow it.
     """
-    import_methods(methods_of(sys.argv[1:] if arguments is None else arguments))
-    # The parser imports what a class_path names before it looks whether it fits.
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*NAMEABLE, *named_methods()])
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    check_training(given, Path(__file__))
+    import_methods(methods_of(given))
+    allow_classes()
     cli = TrainCLI(
         PersonalisationModule,
         SpotDiff10kDataModule,
@@ -132,7 +138,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         save_config_callback=None,
         seed_everything_default=0,
         parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-        args=None if arguments is None else list(arguments),
+        args=given,
     )
     output = Path(cli.config.output)
     checkpoint = latest_checkpoint(output / "checkpoints")
@@ -140,12 +146,6 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         cli.model.load_adapter(Run(cli.config.start_from).adapter_file)
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return output
-
-
-def latest_checkpoint(folder: Path) -> str | None:
-    """The newest of the checkpoints that a run keeps: ``last`` and, after an interruption, ``interrupted``."""
-    found = [file for name in ("last.ckpt", "interrupted.ckpt") if (file := folder / name).exists()]
-    return str(max(found, key=lambda file: file.stat().st_mtime_ns)) if found else None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,11 +170,10 @@ def parsers_line(error: ArgumentError) -> str:
     """What the parser found wrong, on one line. Of subjects it would speak in types: that YAML reads some names as
     numbers is for us to say. Of a class outside the project it does not know what to do about it."""
     if denied := _DENIED.search(str(error)):
-        path = denied["path"]
-        return (
-            f"{path} is not one of this project's classes, and nothing was imported; "
-            f"if it is yours, name its module: --methods {path.rpartition('.')[0]}"
-        )
+        try:
+            refuse_class(denied["path"])
+        except LikenessError as refused:
+            return str(refused)
     if 'key "data.subjects"' in str(error):
         return (
             "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "

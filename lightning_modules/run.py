@@ -13,9 +13,10 @@ import yaml
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from contracts.files import file_sha256
+from contracts.files import file_sha256, read_file
 from contracts.method_modules import is_named
 from contracts.strict_json import parse
+from contracts.strict_yaml import MAX_BYTES, parse_yaml
 from lightning_modules.base import PersonalisationModule
 from networks.adapter_file import adapter_identity, read_adapter
 
@@ -41,7 +42,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved configuration that the run was trained with."""
         try:
-            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            config = parse_yaml(read_file(self.config_file, MAX_BYTES).decode())
         except FileNotFoundError:
             raise LikenessError(
                 f"{str(self.folder)!r} is not a run folder of train.py: it has no config.yaml"
@@ -115,7 +116,7 @@ class Run:
             return {}
         name = repr(str(self.manifest_file))
         try:
-            manifest = parse(self.manifest_file.read_text(encoding="utf-8"))
+            manifest = parse(read_file(self.manifest_file, MAX_BYTES).decode())
         except (OSError, ValueError) as error:
             raise LikenessError(f"{name} is damaged ({type(error).__name__}: {error}): {_MANIFEST_LOST}") from None
         if not isinstance(manifest, dict):
