@@ -138,7 +138,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         save_config_callback=None,
         seed_everything_default=0,
         parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-        args=given,
+        args=None if arguments is None else given,
     )
     output = Path(cli.config.output)
     checkpoint = latest_checkpoint(output / "checkpoints")
