@@ -10,6 +10,7 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from callbacks.frozen import FrozenGuard
 from callbacks.guards import FiniteLoss, SaveOnSigterm, Throughput
 from callbacks.run_folder import RunFolder
 from callbacks.validation import ValidationScores
+from contracts.lock import folder_lock
 from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of, refuse_class
 from contracts.settings import JudgeSettings
 from contracts.suggestions import with_suggestion
@@ -141,10 +143,11 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         args=None if arguments is None else given,
     )
     output = Path(cli.config.output)
-    checkpoint = latest_checkpoint(output / "checkpoints")
-    if cli.config.start_from and checkpoint is None:
-        cli.model.load_adapter(Run(cli.config.start_from).adapter_file)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    with folder_lock(output) if cli.trainer.is_global_zero else nullcontext():
+        checkpoint = latest_checkpoint(output / "checkpoints")
+        if cli.config.start_from and checkpoint is None:
+            cli.model.load_adapter(Run(cli.config.start_from).adapter_file)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return output
 
 

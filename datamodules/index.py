@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import read_file, write_atomically
 from datamodules.schema import SPLITS, open_shard, read_columns
 
 _PLAIN = (
@@ -237,6 +237,6 @@ def _file_bytes(value: dict[str, Any] | None, path: Path, row: int, column: str)
     if not file.is_relative_to(path.parent.resolve()):
         raise LikenessError(f"{path}: column `{column}` names a file outside of the dataset in row {row}")
     try:
-        return file.read_bytes()
+        return read_file(file)
     except OSError as error:
         raise LikenessError(f"{file}, named in row {row} of {path}, cannot be read ({error.strerror})") from error
