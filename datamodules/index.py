@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from contracts.errors import LikenessError
 from contracts.files import read_file, write_atomically
+from datamodules.bounded_parquet import read_bounded
 from datamodules.schema import SPLITS, open_shard, read_columns
 
 _PLAIN = (
@@ -222,7 +223,7 @@ def _checked_masks(path: Path, shard: pq.ParquetFile, hashes: list[str], cache_d
 
 def _read_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.Table:
     try:
-        return shard.read_row_group(group, ["image", "mask"])
+        return read_bounded(path, shard, ["image", "mask"], group)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} cannot be read ({error}): copy or write it again") from error
 
