@@ -14,7 +14,7 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from contracts.files import write_atomically, write_json
+from contracts.files import guard, write_atomically, write_json
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 
@@ -31,7 +31,7 @@ class RunFolder(L.Callback):
     """
 
     def __init__(self, folder: str, config: str) -> None:
-        self.run = Run(folder)
+        self.run = Run(guard(folder))
         self.config = config
         self._first_step = 0
         self._before = 0.0

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from contracts.errors import LikenessError
@@ -92,7 +93,8 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
         raise LikenessError(f"{results.sources} is damaged ({type(error).__name__}: {error}): restore it") from error
     for entry in results.entries():
         if entry.weights:
-            known[entry.label] = (_adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
+            adapter_hash = partial(_adapter_hash, noted=entry.weights)
+            known[entry.label] = (adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -154,5 +156,10 @@ def _fingerprint(source: str) -> str:
     return folder_fingerprint(path if path.is_dir() else resolve_source(source))
 
 
-def _adapter_hash(source: str) -> str:
-    return file_sha256(Path(source))
+def _adapter_hash(source: str, noted: str) -> str:
+    """``noted`` where it is a hash of what is there now, else the hash of that."""
+    run, file_hash = Run(Path(source).parent), file_sha256(Path(source))
+    try:
+        return noted if run.is_adapter(noted) else run.adapter_sha256
+    except LikenessError:  # it is there, but damaged
+        return file_hash

@@ -17,7 +17,7 @@ from contracts.files import file_sha256
 from contracts.method_modules import is_named
 from contracts.strict_json import parse
 from lightning_modules.base import PersonalisationModule
-from networks.adapter_file import read_adapter
+from networks.adapter_file import adapter_identity, read_adapter
 
 _MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
 
@@ -129,11 +129,12 @@ class Run:
 
     @cached_property
     def adapter_sha256(self) -> str:
-        """SHA-256 of the adapter file."""
-        try:
-            return file_sha256(self.adapter_file)
-        except OSError as error:
-            raise LikenessError(f"no adapter at {str(self.adapter_file)!r}: {error.strerror}") from None
+        """SHA-256 over what was trained and what its file says of it: unlike a file's own, equal for equal weights."""
+        return adapter_identity(*self.adapter())
+
+    def is_adapter(self, sha256: str) -> bool:
+        """Whether the hash is :attr:`adapter_sha256`, or that of the file, by which older results know an adapter."""
+        return self.adapter_file.is_file() and sha256 in (self.adapter_sha256, file_sha256(self.adapter_file))
 
     def load(self, backbone: str | None = None) -> PersonalisationModule:
         """The trained method in evaluation mode; ``backbone`` overrides where the base model lies.

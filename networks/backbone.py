@@ -83,7 +83,7 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
 
     Raises :class:`LikenessError` when a part is missing or unreadable.
     """
-    folder = resolve_source(source, revision)
+    folder = resolve_source(source, revision, pipeline=True)
     try:
         return Backbone(
             vae=load_model(AutoencoderKL, folder, "vae"),
@@ -99,7 +99,7 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
 
 def backbone_fingerprint(source: str, revision: str | None = None) -> str:
     """The fingerprint of a backbone without loading its weights."""
-    return folder_fingerprint(resolve_source(source, revision))
+    return folder_fingerprint(resolve_source(source, revision, pipeline=True))
 
 
 def truncated_tokens(tokenizer: CLIPTokenizer, text: str) -> int:
@@ -122,11 +122,11 @@ def empty_backbone(folder: Path) -> Backbone:
 
 def backbone_latent_shape(source: str, revision: str | None = None) -> tuple[int, int, int]:
     """(C, h, w) of the latents of one image, from the configuration alone."""
-    settings = UNet2DConditionModel.load_config(resolve_source(source, revision) / "unet")
+    settings = UNet2DConditionModel.load_config(resolve_source(source, revision, pipeline=True) / "unet")
     return settings["in_channels"], settings["sample_size"], settings["sample_size"]
 
 
 def backbone_resolution(source: str) -> int:
     """Side in pixels of the images that a backbone generates, from the configuration alone."""
-    vae = AutoencoderKL.load_config(resolve_source(source) / "vae")
+    vae = AutoencoderKL.load_config(resolve_source(source, pipeline=True) / "vae")
     return backbone_latent_shape(source)[1] * 2 ** (len(vae["block_out_channels"]) - 1)

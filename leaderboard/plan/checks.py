@@ -49,7 +49,7 @@ def check_settings(settings: EvaluationSettings) -> None:
 def load_base_tokenizer(wanted: ProtocolSettings) -> CLIPTokenizer:
     """The tokenizer of protocol.backbone. Raises LikenessError if the folder is not readable."""
     try:
-        return load_tokenizer(resolve_source(wanted.backbone), "tokenizer")
+        return load_tokenizer(resolve_source(wanted.backbone, pipeline=True), "tokenizer")
     except UNREADABLE as error:
         raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from None
 

@@ -19,12 +19,13 @@ from pathlib import Path
 from safetensors import safe_open
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically, write_json
+from contracts.files import guard, remove, write_atomically, write_json
 from contracts.protocol import Protocol
 from contracts.records import Record
 from leaderboard.results.costs import check_costs
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
+from lightning_modules.run import Run
 
 KINDS = ("method", "floor", "ceiling")
 
@@ -74,7 +75,7 @@ class Results:
     """The results folder at ``root``."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = guard(root)
         self.cards = self.root / "metrics.json"
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
@@ -160,7 +161,7 @@ class EntryFolder:
             found = Entry.read(path)
             self._results.check_entry(found)
             instead = "give the run another label with LABEL=FOLDER, or take another --output"
-            if found.weights != entry.weights:
+            if found.weights != entry.weights and not Run(entry.folder).is_adapter(found.weights):
                 raise LikenessError(
                     f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
                     f"{instead}"
@@ -171,8 +172,6 @@ class EntryFolder:
                     f"{self.root} holds images generated with other model settings than those in "
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
-        for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
-            unfinished.unlink()
         write_json(path, vars(replace(entry, protocol=self._results.protocol().hash, settings=settings)))
 
     def image(self, request_id: str) -> Path:
@@ -258,4 +257,4 @@ class EntryFolder:
     def _write_records(self, places: Iterable[tuple[Path, int]]) -> None:
         write_atomically(self.root / "records.jsonl", lines_at(places))
         for path in self.root.glob("shards/*.jsonl"):
-            path.unlink()
+            remove(path)

@@ -1,12 +1,14 @@
 """JSON files and files of JSON lines, read as strictly as the standard has them and written line by line."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from contracts.errors import LikenessError
+from contracts.files import open_to_append, read_file
 from contracts.strict_json import NoNumber, parse
 
 MEND = "remove the line and run the stage again"
@@ -17,8 +19,7 @@ class LineLog:
     """Appends JSON lines, each flushed at once; a line that a killed process left unfinished is cut off first."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        self._file = os.fdopen(open_to_append(path), "a+b")
         self._file.seek(0)
         whole = self._file.read().rfind(b"\n") + 1
         self._file.truncate(whole)
@@ -44,7 +45,7 @@ def json_line(row: Mapping) -> str:
 def read_json(path: Path) -> Any:
     """What a JSON file holds; raises ``LikenessError`` with the file's name where there is none."""
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(read_file(path).decode())
     except (OSError, ValueError) as error:
         raise LikenessError(f"{path} is damaged ({error}): remove it and run the stage again") from error
 
