@@ -28,11 +28,12 @@ class Run:
     What is missing or damaged raises :class:`LikenessError` at that moment, on one line that names the file.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, step: int | None = None) -> None:
+        """``step`` names one of the adapters that the run kept while it trained; otherwise it is the one it ended with."""
         self.folder = Path(folder)
         self.config_file = self.folder / "config.yaml"
         self.manifest_file = self.folder / "manifest.json"
-        self.adapter_file = self.folder / "adapter.safetensors"
+        self.adapter_file = self.folder / "adapter.safetensors" if step is None else self.adapter_of(step)
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -55,6 +56,16 @@ class Run:
         if not isinstance(config, dict):
             self._damaged("it holds no keys")
         return config
+
+    def adapter_of(self, step: int) -> Path:
+        """Where the adapter of a step lies, or would."""
+        return self.folder / "adapters" / f"step-{step:07d}.safetensors"
+
+    def adapter_steps(self) -> list[int]:
+        """The steps whose adapters were kept, in order."""
+        files = (self.folder / "adapters").glob("step-*.safetensors")
+        numbers = (file.stem.removeprefix("step-") for file in files)
+        return sorted(int(number) for number in numbers if number.isascii() and number.isdecimal())
 
     @property
     def class_path(self) -> str:
