@@ -35,7 +35,7 @@ _GOES_ON = "the same command goes on from the last checkpoint"
 _DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 _STAGE = re.compile(r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None""")
 """What the parser finds wrong with a first stage, among its words about types."""
-_OPTIMISER = re.compile(r"\b(?:--|')(optimizer|lr_scheduler)\b")
+_OPTIMISER = re.compile(r"(?:--|')(optimizer|lr_scheduler)\b")
 _WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) (?:exited unexpectedly|is killed)")
 _PEER = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Socket closed|ncclRemoteError|NCCL.*remote")
 _MEMORY = re.compile(r"out of memory", re.IGNORECASE)
