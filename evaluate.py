@@ -14,8 +14,9 @@ from itertools import pairwise
 
 from jsonargparse import ArgumentParser, Namespace
 
+from contracts.early_check import check_files
 from contracts.errors import LikenessError
-from contracts.method_modules import MethodsOption, import_methods, methods_of
+from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import EvaluationSettings
 from contracts.suggestions import with_suggestion
 
@@ -184,6 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configured = needs_settings(arguments)
     parser = make_parser(configured)
     try:
+        check_files(arguments)
+        allow_classes()
         given = parser.instantiate(parser.parse_args(arguments))
         import_methods(methods_of(arguments))
         settings = None

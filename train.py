@@ -11,31 +11,36 @@ from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 
+from contracts.early_check import check_training
+from contracts.errors import LikenessError
 from contracts.launcher import forget_stray_ranks
 from contracts.streams import outlive_readers
 
+if __name__ == "__main__":  # before torch is imported, which takes ten seconds
+    outlive_readers()
+    try:
+        check_training(sys.argv[1:], Path(__file__))
+        forget_stray_ranks()
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost small machines twenty times the work
-forget_stray_ranks()
 
 import yaml
-from jsonargparse import set_parsing_settings
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing import ProcessExitedException
 
 from callbacks.checkpoint_io import latest_checkpoint
 from callbacks.interruption import EXIT_CODE, ends_when_told
-from contracts.method_modules import import_methods, methods_of, named_methods
+from contracts.method_modules import allow_classes, import_methods, methods_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from lightning_modules.run import Run
 from training.cli import TrainCLI
 from training.mistakes import REPORT, one_line
-from training.resuming import check_same_settings
 from training.quiet import silence_what_says_nothing
-
-_OURS = ("callbacks", "contracts.settings", "datamodules", "lightning_modules", "networks")
-NAMEABLE = (*_OURS, "lightning", "pytorch_lightning", "torch")
-"""What a configuration may name classes of; of anything else only where ``--methods`` names it on the command line."""
+from training.resuming import check_same_settings
 
 
 def train(arguments: Sequence[str] | None = None) -> Path:
@@ -44,9 +49,10 @@ def train(arguments: Sequence[str] | None = None) -> Path:
     A run that was stopped goes on from its latest checkpoint, on the batches that follow it.
     """
     silence_what_says_nothing()
-    import_methods(methods_of(sys.argv[1:] if arguments is None else arguments))
-    # The parser imports what a class_path names before it looks whether it fits.
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*NAMEABLE, *named_methods()])
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    check_training(given, Path(__file__))
+    import_methods(methods_of(given))
+    allow_classes()
     cli = TrainCLI(
         PersonalisationModule,
         SpotDiff10kDataModule,
@@ -56,7 +62,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         seed_everything_default=0,
         auto_configure_optimizers=False,
         parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-        args=None if arguments is None else list(arguments),
+        args=None if arguments is None else given,
     )
     cli.check_same_base()
     run = Run(Path(cli.config.output).expanduser())
@@ -104,5 +110,4 @@ def _stopped(stop: BaseException) -> int:
 
 
 if __name__ == "__main__":
-    outlive_readers()
     sys.exit(main())

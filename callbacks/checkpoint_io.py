@@ -25,6 +25,8 @@ PARTS: Mapping[str, tuple[type, tuple[str, ...]]] = {
     SpotDiff10kDataModule.__qualname__: (dict, ()),
 }
 """What a run goes on with, and what must be in it: without one of them it would begin anew in that part."""
+_HANDED_OVER = ".temp.ckpt"
+"""What Lightning calls the file in which a forked process hands its weights, and nothing else, to its parent."""
 _UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, pickle.PickleError, zipfile.BadZipFile)
 
 
@@ -52,6 +54,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self, path: str | os.PathLike, map_location: Any = None, weights_only: bool | None = True
     ) -> dict:
         checkpoint = _read(Path(path), map_location or "cpu")
+        if Path(path).name == _HANDED_OVER:
+            return checkpoint
         for name, (kind, inside) in PARTS.items():
             part = checkpoint.get(name)
             missing = [key for key in inside if not isinstance(part, dict) or not part.get(key)]

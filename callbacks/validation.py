@@ -30,9 +30,10 @@ class ValidationScores(L.Callback):
     """Judges the images that ``validation_step`` generates, with the judges and metrics that ``evaluate.py`` uses.
 
     Logs ``val/NAME`` for every metric of single images that these judges measure, exact over all processes (the
-    progress bar shows those of the narrow table), and a grid of images to TensorBoard: a row for each subject, first its
-    reference photo, then its prompts. The arguments are the judges' sources, see :class:`contracts.settings.JudgeSettings`. A class none of whose photos shows
-    a face has no identity; fitting does not start where a subject of another class shows none.
+    progress bar shows those of the narrow table), and a grid of images to TensorBoard: a row for each subject, first
+    its reference photo, then its prompts. The arguments are the judges' sources, see
+    :class:`contracts.settings.JudgeSettings`. A class none of whose photos shows a face has no identity; fitting does
+    not start where a subject of another class shows none.
     """
 
     def __init__(

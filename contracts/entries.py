@@ -24,8 +24,8 @@ def parse_named_folder(argument: str, option: str, steps: bool = False) -> Named
     """Read one word of the command line.
 
     A path that exists as it is written is that path, whatever characters are in it. Otherwise what stands before the
-    first ``=`` is the label, if it is made of letters, digits, ``.``, ``_`` and ``-``. ``~`` is the home folder. Without
-    a label the folder's name is one, with ``-STEP`` behind it where a step is named.
+    first ``=`` is the label, if it is made of letters, digits, ``.``, ``_`` and ``-``. ``~`` is the home folder.
+    Without a label the folder's name is one, with ``-STEP`` behind it where a step is named.
 
     Args:
         option: What the word belongs to, for messages: ``--runs``.

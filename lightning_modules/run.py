@@ -13,9 +13,10 @@ import yaml
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from contracts.files import file_sha256
+from contracts.files import file_sha256, read_file
 from contracts.method_modules import is_named
 from contracts.strict_json import parse
+from contracts.strict_yaml import MAX_BYTES, parse_yaml
 from lightning_modules.base import PersonalisationModule
 from networks.adapter_file import adapter_identity, read_adapter
 
@@ -29,7 +30,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path, step: int | None = None) -> None:
-        """``step`` names one of the adapters that the run kept while it trained; otherwise it is the one it ended with."""
+        """``step`` names one of the adapters that were kept while it trained; without it, it is the last."""
         self.folder = Path(folder)
         self.config_file = self.folder / "config.yaml"
         self.manifest_file = self.folder / "manifest.json"
@@ -42,7 +43,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved configuration that the run was trained with."""
         try:
-            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            config = parse_yaml(read_file(self.config_file, MAX_BYTES).decode())
         except FileNotFoundError:
             raise LikenessError(
                 f"{str(self.folder)!r} is not a run folder of train.py: it has no config.yaml"
@@ -126,7 +127,7 @@ class Run:
             return {}
         name = repr(str(self.manifest_file))
         try:
-            manifest = parse(self.manifest_file.read_text(encoding="utf-8"))
+            manifest = parse(read_file(self.manifest_file, MAX_BYTES).decode())
         except (OSError, ValueError) as error:
             raise LikenessError(f"{name} is damaged ({type(error).__name__}: {error}): {_MANIFEST_LOST}") from None
         if not isinstance(manifest, dict):

@@ -26,37 +26,32 @@ from training.trainer import RunTrainer
 from training.trainer_settings import given_callbacks, honoured
 
 
-def add_own_arguments(parser: LightningArgumentParser) -> None:
-    """What ``train.py`` takes besides trainer, model and data."""
-    parser.add_argument("--methods", action=MethodsOption)
-    parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
-    parser.add_argument(
-        "--start_from", type=str | None, default=None, help="run folder whose adapter a new run starts from"
-    )
-    parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
-    parser.add_argument(
-        "--checkpoint_best",
-        type=str | None,
-        default=None,
-        help="metric of the validation, such as identity_misses_zero: the run ends with the adapter that did best "
-        "by it, in place of the last one",
-    )
-    parser.add_argument(
-        "--keep_adapters",
-        type=int,
-        default=5,
-        help="how many adapters of checkpoints stay, the newest ones; -1 keeps all",
-    )
-    parser.add_argument(
-        "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
-    )
-
-
 class TrainCLI(LightningCLI):
     """Lightning's command line without its subcommands, which let a checkpoint's settings beat the user's."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        add_own_arguments(parser)
+        parser.add_argument("--methods", action=MethodsOption)
+        parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
+        parser.add_argument(
+            "--start_from", type=str | None, default=None, help="run folder whose adapter a new run starts from"
+        )
+        parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
+        parser.add_argument(
+            "--checkpoint_best",
+            type=str | None,
+            default=None,
+            help="metric of the validation, such as identity_misses_zero: the run ends with the adapter that did best "
+            "by it, in place of the last one",
+        )
+        parser.add_argument(
+            "--keep_adapters",
+            type=int,
+            default=5,
+            help="how many adapters of checkpoints stay, the newest ones; -1 keeps all",
+        )
+        parser.add_argument(
+            "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Raises :class:`LikenessError` for settings that no run can honour."""

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from contracts.errors import LikenessError
+from contracts.method_modules import refuse_class
 from contracts.suggestions import with_suggestion
 from datamodules.batches.experts import ExpertStage
 from datamodules.batches.faces import FaceStage, PersonStage
@@ -23,7 +24,7 @@ from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.validation import ValidationSettings
 from lightning_modules import PersonalisationModule
 from lightning_modules.per_subject import PerSubjectModule
-from training.cli import add_own_arguments
+from training.cli import TrainCLI
 
 REPORT = (
     "this is a fault of the program and not of yours: please report it, with the lines above, in the issue tracker of "
@@ -96,11 +97,10 @@ def _parsers_line(error: ArgumentError) -> str:
     numbers is for us to say. Of a class outside the project it does not know what to do about it."""
     text = str(error)
     if denied := _DENIED.search(text):
-        path = denied["path"]
-        return (
-            f"{path} is not one of this project's classes, and nothing was imported; "
-            f"if it is yours, name its module: --methods {path.rpartition('.')[0]}"
-        )
+        try:
+            refuse_class(denied["path"])
+        except LikenessError as refused:
+            return str(refused)
     if 'key "data.subjects"' in text:
         return (
             "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "
@@ -128,5 +128,5 @@ def known_keys() -> list[str]:
     for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
     own = LightningArgumentParser()
-    add_own_arguments(own)
+    TrainCLI.add_arguments_to_parser(None, own)  # type: ignore[arg-type] - it looks at nothing of itself
     return [*keys, *(key.rpartition(".")[2] for key in keys), *(action.dest for action in own._actions)]

@@ -75,7 +75,7 @@ def check_same_settings(run: Run, now: Mapping[str, Any]) -> None:
     for key, then, here in _differences(run.config, now):
         raise LikenessError(
             f"the run in {str(run.folder)!r} was trained with {key.replace('.init_args', '')} {then!r}, here it is "
-            f"{here!r}: give that again, or another --output (with --start_from {str(run.folder)} it starts from what "
+            f"{here!r}: give that again, or another --output (with --start_from {run.folder!s} it starts from what "
             "was trained)"
         )
 

@@ -72,11 +72,16 @@ def test_a_resumed_run_ends_with_the_same_average(tiny_world: TinyWorld, average
         assert torch.equal(value, adapter(tmp_path / "run")[name]), name
 
 
-@pytest.mark.parametrize("changes", [{}, averaging(decay=0.9), averaging("WeightAveraging")], ids=["none", "decay", "kind"])
+@pytest.mark.parametrize(
+    "changes", [{}, averaging(decay=0.9), averaging("WeightAveraging")], ids=["none", "decay", "kind"]
+)
 def test_another_average_is_refused_in_the_middle(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], changes: dict[str, object]
 ) -> None:
-    begun = [*tiny_world.arguments(tmp_path / "run", **averaging(decay=DECAY)), *fault("Signal", name="SIGTERM", step=1)]
+    begun = [
+        *tiny_world.arguments(tmp_path / "run", **averaging(decay=DECAY)),
+        *fault("Signal", name="SIGTERM", step=1),
+    ]
     assert train.main(begun) == 143
     other = {**averaging(decay=DECAY), "trainer.callbacks": "null", **changes}
     assert train.main(tiny_world.arguments(tmp_path / "run", **other)) == 2

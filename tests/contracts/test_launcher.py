@@ -76,7 +76,9 @@ def test_variables_that_make_no_sense_are_named(
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("stray", [{"RANK": "1"}, {"SLURM_PROCID": "1"}, {"LOCAL_RANK": "3"}, {"RANK": "1", "WORLD_SIZE": "1"}])
+@pytest.mark.parametrize(
+    "stray", [{"RANK": "1"}, {"SLURM_PROCID": "1"}, {"LOCAL_RANK": "3"}, {"RANK": "1", "WORLD_SIZE": "1"}]
+)
 def test_a_rank_without_a_group_is_forgotten(environment: pytest.MonkeyPatch, stray: dict[str, str]) -> None:
     given(environment, stray)
     assert is_first_process()
