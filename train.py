@@ -70,7 +70,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
     if checkpoint is not None:
         check_same_settings(run, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))
     elif cli.config.start_from:
-        cli.model.load_adapter(Run(Path(cli.config.start_from).expanduser()).adapter_file)
+        cli.model.load_adapter(Run.named(cli.config.start_from).adapter_file)
     with ends_when_told(cli.trainer):
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return run.folder

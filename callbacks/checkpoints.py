@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.averaging import AveragedWeights, exported_weights
 from contracts.errors import LikenessError
@@ -77,12 +78,9 @@ class Checkpoints(Checkpoint):
 
     def save(self, trainer: L.Trainer, pl_module: PersonalisationModule, name: str = "last.ckpt") -> None:
         """Collective. Write the state of this step and its adapter."""
-        if trainer.fast_dev_run:
-            return
         for logger in trainer.loggers:  # what is logged until this step must be on the disk as the state is
-            flush = getattr(logger.experiment, "flush", None)
-            if callable(flush):
-                flush()
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
         trainer.save_checkpoint(self._folder / name)
         self._saved = trainer.global_step
         if trainer.is_global_zero:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
@@ -111,7 +112,7 @@ class ValidationScores(L.Callback):
 
     @rank_zero_only
     def _show(self, trainer: L.Trainer) -> None:
-        boards = [logger.experiment for logger in trainer.loggers if hasattr(logger.experiment, "add_image")]
+        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if self._images and boards:
             rows: dict[str, list[NDArray[np.uint8]]] = {}
             for request_id in sorted(self._images):

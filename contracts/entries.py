@@ -34,10 +34,10 @@ def parse_named_folder(argument: str, option: str, steps: bool = False) -> Named
     Raises:
         LikenessError: there is no label, and the folder's name cannot be one.
     """
-    path, step = _split_step(argument, steps)
+    path, step = split_step(argument) if steps else (Path(argument).expanduser(), None)
     label, separator, rest = argument.partition("=")
     if not path.exists() and separator and rest and _LABEL.fullmatch(label):
-        return NamedFolder(label, *_split_step(rest, steps))
+        return NamedFolder(label, *(split_step(rest) if steps else (Path(rest).expanduser(), None)))
     name = path.resolve().name + ("" if step is None else f"-{step}")
     if not _LABEL.fullmatch(name):
         raise LikenessError(
@@ -47,8 +47,9 @@ def parse_named_folder(argument: str, option: str, steps: bool = False) -> Named
     return NamedFolder(name, path, step)
 
 
-def _split_step(text: str, steps: bool) -> tuple[Path, int | None]:
+def split_step(text: str) -> tuple[Path, int | None]:
+    """Folder and step of ``FOLDER@STEP``, no step for ``FOLDER``; a folder that exists as it is written has none."""
     whole = Path(text).expanduser()
-    if steps and not whole.exists() and (found := _STEP.fullmatch(text)):
+    if not whole.exists() and (found := _STEP.fullmatch(text)):
         return Path(found["folder"]).expanduser(), int(found["step"])
     return whole, None

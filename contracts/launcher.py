@@ -53,7 +53,11 @@ def launched_group() -> LaunchedGroup | None:
 
 def is_first_process() -> bool:
     """Whether this is the only process, or the one of a group that speaks."""
-    if (group := launched_group()) is not None:
+    try:
+        group = launched_group()
+    except LikenessError:  # every process says so
+        return True
+    if group is not None:
         return group.rank == 0
     if (os.environ.get("WORLD_SIZE") or "1") == "1":
         return True

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import torch
 from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.launcher import launched_group
 from contracts.method_modules import import_methods, named_methods
 from contracts.settings import ProcessSettings
 from datamodules import processes
@@ -21,18 +21,17 @@ T = TypeVar("T")
 
 
 def launch(settings: ProcessSettings, work: Callable[[Fabric], T]) -> T:
-    """Run ``work`` once in every process; where torchrun started them, its numbers hold and not those of ``settings``.
+    """Run ``work`` once in every process; where torchrun or SLURM started them, their numbers hold and not those of
+    ``settings``.
 
     Returns:
-        What it returned in the first process, or in this one where torchrun started it.
+        What it returned in the first process, or in this one where torchrun or SLURM started it.
 
     Raises:
         LikenessError: some process raised it; its message is that of the first one.
     """
-    devices, nodes = settings.devices, settings.num_nodes
-    if TorchElasticEnvironment.detect():
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    group = launched_group()
+    devices, nodes = (settings.devices, settings.num_nodes) if group is None else (group.devices, group.nodes)
     try:
         fabric = Fabric(
             accelerator=settings.accelerator,
@@ -72,7 +71,7 @@ def on_first(fabric: Fabric, step: Callable[[], None]) -> None:
 
 def _strategy(settings: ProcessSettings) -> str:
     """Forked processes on a CPU: they start at once, where a new interpreter takes seconds to import torch."""
-    outside = TorchElasticEnvironment.detect() or SLURMEnvironment.detect() or "LOCAL_RANK" in os.environ
+    outside = launched_group() is not None or "LOCAL_RANK" in os.environ
     on_cpu = settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
     several = str(settings.devices) not in {"1", "auto"}
     if settings.strategy == "auto" and on_cpu and several and not outside:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from torch import Tensor
 
+from contracts.entries import split_step
 from contracts.errors import LikenessError
 from contracts.files import file_sha256, read_file
 from contracts.method_modules import is_named
@@ -35,6 +36,11 @@ class Run:
         self.config_file = self.folder / "config.yaml"
         self.manifest_file = self.folder / "manifest.json"
         self.adapter_file = self.folder / "adapter.safetensors" if step is None else self.adapter_of(step)
+
+    @classmethod
+    def named(cls, place: str) -> "Run":
+        """What a user calls ``FOLDER`` or ``FOLDER@STEP``; ``~`` is the home folder."""
+        return cls(*split_step(place))
 
     def __str__(self) -> str:
         return str(self.folder)

@@ -33,7 +33,10 @@ class TrainCLI(LightningCLI):
         parser.add_argument("--methods", action=MethodsOption)
         parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
         parser.add_argument(
-            "--start_from", type=str | None, default=None, help="run folder whose adapter a new run starts from"
+            "--start_from",
+            type=str | None,
+            default=None,
+            help="run folder, or FOLDER@STEP, whose adapter a new run starts from",
         )
         parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
         parser.add_argument(
@@ -94,7 +97,8 @@ class TrainCLI(LightningCLI):
         known = [one.name for one in validation_metrics(judges)]
         if metric not in known:
             raise LikenessError(
-                f"checkpoint_best {metric!r} is none of what these judges measure: {', '.join(known)}{nearest(metric, known)}"
+                f"checkpoint_best {metric!r} is none of what these judges measure: {', '.join(known)}"
+                f"{nearest(metric, known)}"
             )
         return metric
 

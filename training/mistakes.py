@@ -5,6 +5,7 @@ import re
 from argparse import ArgumentError
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -82,8 +83,8 @@ def _from_text(text: str, out_of_memory: bool) -> str | None:
         )
     if out_of_memory or _MEMORY.search(text):
         return (
-            "the device has not enough memory: lower data.batch_size and raise trainer.accumulate_grad_batches, or take "
-            f"more devices ({' '.join(text.split())[:200]})"
+            "the device has not enough memory: lower data.batch_size and raise trainer.accumulate_grad_batches, or "
+            f"take more devices ({' '.join(text.split())[:200]})"
         )
     if _PEER.search(text):
         return f"another process of this run is gone, its own message says why; {_GOES_ON}"
@@ -108,8 +109,8 @@ def _parsers_line(error: ArgumentError) -> str:
         )
     if found := _OPTIMISER.search(text):
         return (
-            f"{found[1]} is refused: a method has an optimiser and a schedule of its own, for what it trains alone; set "
-            "model.learning_rate, model.weight_decay and model.warmup_steps"
+            f"{found[1]} is refused: a method has an optimiser and a schedule of its own, for what it trains alone; "
+            "set model.learning_rate, model.weight_decay and model.warmup_steps"
         )
     stage = _STAGE.search(" ".join(text.split()))
     return with_suggestion(f"data.first_stage: {stage['mistake']}" if stage else text, known_keys())
@@ -128,5 +129,5 @@ def known_keys() -> list[str]:
     for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
         keys += [f"model.{name}" for name in inspect.signature(method).parameters]
     own = LightningArgumentParser()
-    TrainCLI.add_arguments_to_parser(None, own)  # type: ignore[arg-type] - it looks at nothing of itself
+    TrainCLI.add_arguments_to_parser(cast(TrainCLI, None), own)  # it looks at nothing of itself
     return [*keys, *(key.rpartition(".")[2] for key in keys), *(action.dest for action in own._actions)]

@@ -56,7 +56,7 @@ def test_a_path_that_exists_wins_over_a_label(here: Path, name: str) -> None:
 
 @pytest.mark.parametrize("word", ["ü", "-x", ".x", "lr=0.1", "=plain", "a b=plain", "mine=", "plain@7", "plain@last"])
 def test_a_folder_whose_name_is_no_label_needs_one(here: Path, word: str) -> None:
-    with pytest.raises(LikenessError, match="^--runs: ") as error:
+    with pytest.raises(LikenessError, match=r"^--runs: ") as error:
         parse_named_folder(word, "--runs")
     assert "\n" not in str(error.value)
 
