@@ -81,7 +81,7 @@ class Checkpoints(Checkpoint):
         for logger in trainer.loggers:  # what is logged until this step must be on the disk as the state is
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
-        trainer.save_checkpoint(self._folder / name)
+        trainer.save_checkpoint(self._folder / name, weights_only=False)
         self._saved = trainer.global_step
         if trainer.is_global_zero:
             self._write_adapter(trainer, pl_module)

@@ -54,7 +54,7 @@ class StepBar(TQDMProgressBar):
 
     def init_train_tqdm(self) -> Tqdm:
         bar = super().init_train_tqdm()
-        bar.bar_format = "{desc}: {n_fmt}/{total_fmt} {bar:10} {elapsed}<{remaining}{postfix}"
+        bar.bar_format = "{desc}{n_fmt}/{total_fmt} {bar:10} {elapsed}<{remaining}{postfix}"
         return bar
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
