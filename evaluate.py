@@ -19,6 +19,7 @@ from contracts.errors import LikenessError
 from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import EvaluationSettings
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -200,5 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
     forget_stray_ranks()
     sys.exit(main())

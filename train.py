@@ -14,9 +14,10 @@ from pathlib import Path
 from contracts.early_check import check_training
 from contracts.errors import LikenessError
 from contracts.launcher import forget_stray_ranks
-from contracts.streams import outlive_readers
+from contracts.streams import outlive_readers, speak_utf8
 
 if __name__ == "__main__":  # before torch is imported, which takes ten seconds
+    speak_utf8()
     outlive_readers()
     try:
         check_training(sys.argv[1:], Path(__file__))

@@ -1,9 +1,19 @@
-"""Standard output that outlives its reader, and that takes every character in every locale."""
+"""Standard output that outlives its reader, and texts and names in UTF-8 in every locale."""
 
 import io
 import os
 import sys
 from typing import TextIO
+
+
+def speak_utf8() -> None:
+    """Start this program anew in Python's UTF-8 mode where the locale has another encoding.
+
+    There, names of files with letters that it lacks could not be handed to every library. Call this first of all.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 class _Outliving(io.TextIOBase):
@@ -43,15 +53,11 @@ class _Outliving(io.TextIOBase):
 
 
 def outlive_readers() -> None:
-    """From now on a closed pipe (``| head``) costs the rest of what is shown, and not the work.
-
-    What a locale cannot show is written as an escape.
-    """
+    """From now on a closed pipe (``| head``) costs the rest of what is shown, and not the work."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed before this program began
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
             continue
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, _Outliving(stream))

@@ -59,7 +59,7 @@ def one_line(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     for cause in causes:
         if isinstance(cause, OSError) and cause.strerror:
-            return " ".join(f"{cause.strerror}: {cause.filename or 'a file'}; {_GOES_ON}".split())
+            return " ".join(f"{cause.strerror}: {cause.filename2 or cause.filename or 'a file'}; {_GOES_ON}".split())
     text = str(error).strip().splitlines()[-1] if isinstance(error, ProcessRaisedException) else str(error)
     return _from_text(text, torch.OutOfMemoryError in map(type, causes))
 

@@ -131,4 +131,7 @@ def prepare(folder: Path) -> Run:
     for part in (folder, *(folder / name for name in ("checkpoints", "adapters", "starts", "tensorboard"))):
         if part.exists() and not part.is_dir():
             raise LikenessError(f"--output: {str(part)!r} is a file, and a run needs a folder there: move it away")
+    for file in (folder / name for name in ("config.yaml", "manifest.json", "adapter.safetensors")):
+        if file.is_dir():
+            raise LikenessError(f"--output: {str(file)!r} is a folder, and a run needs a file there: move it away")
     return Run(folder)
