@@ -16,8 +16,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from contracts.early_check import check_files
 from contracts.errors import LikenessError
+from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import EvaluationSettings
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -51,7 +53,13 @@ def make_parser(configured: bool = True) -> ArgumentParser:
     if configured:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
         parser.add_class_arguments(EvaluationSettings)
-    parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")
+    parser.add_argument(
+        "--runs",
+        type=str,
+        nargs="+",
+        default=[],
+        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept",
+    )
     parser.add_argument("--methods", action=MethodsOption)
     parser.add_argument("--output", type=str | None, default=None, help="results folder, resumed if it exists")
     parser.add_argument(
@@ -128,7 +136,7 @@ def evaluate(settings: EvaluationSettings | None, runs: Sequence[str], output: s
         from leaderboard.evaluation import generate_and_score
 
         failures = generate_and_score(settings, results, runs, stages)
-    if "report" in stages and _is_first():
+    if "report" in stages and is_first_process():
         from leaderboard.report.report import write_report
 
         table, notes = write_report(results)
@@ -170,14 +178,6 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
     return 0
 
 
-def _is_first() -> bool:
-    """Whether this is the only process, or the one of a launched group that speaks."""
-    for rank in ("RANK", "SLURM_PROCID"):  # over all machines
-        if os.environ.get(rank):
-            return int(os.environ[rank]) == 0
-    return all(int(os.environ.get(rank) or 0) == 0 for rank in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 1 where
     ``--verify`` found something wrong."""
@@ -194,11 +194,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size, given.limit)
         return run(given, settings)
     except (ArgumentError, LikenessError) as error:
-        if _is_first():
+        if is_first_process():
             known = ["methods", *(action.dest for action in make_parser()._actions)]
             print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
         return 2
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
+    forget_stray_ranks()
     sys.exit(main())

@@ -124,6 +124,8 @@ def _reason(error: BaseException) -> str:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
+    if "inline_container" in str(error):  # where torch writes from outside of Python
+        return "the disk is full, or a file may not be so large"
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

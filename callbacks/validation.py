@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
-from metrics.base import Need
+from metrics.base import Metric, Need
 from metrics.gallery import Gallery, SubjectPhotos
 from metrics.judges import JudgedImages, Judges, Observation, classes_with_faces, make_galleries
 from metrics.registry import METRICS, metrics_of
@@ -21,13 +22,19 @@ _GIVEN: frozenset[Need] = frozenset({"image", "prompt", "reference", "gallery", 
 """What validation has for a metric: one sample of each prompt, and no set of photos to compare a whole set with."""
 
 
+def validation_metrics(judges: JudgeSettings) -> list[Metric]:
+    """The metrics that a validation with these judges measures."""
+    return metrics_of(judges, _GIVEN)
+
+
 class ValidationScores(L.Callback):
     """Judges the images that ``validation_step`` generates, with the judges and metrics that ``evaluate.py`` uses.
 
     Logs ``val/NAME`` for every metric of single images that these judges measure, exact over all processes (the
-    progress bar shows those of the narrow table), and a grid of images (subjects x prompts) to TensorBoard. The
-    arguments are the judges' sources, see :class:`contracts.settings.JudgeSettings`. A class none of whose photos shows
-    a face has no identity; fitting does not start where a subject of another class shows none.
+    progress bar shows those of the narrow table), and a grid of images to TensorBoard: a row for each subject, first
+    its reference photo, then its prompts. The arguments are the judges' sources, see
+    :class:`contracts.settings.JudgeSettings`. A class none of whose photos shows a face has no identity; fitting does
+    not start where a subject of another class shows none.
     """
 
     def __init__(
@@ -41,10 +48,11 @@ class ValidationScores(L.Callback):
         self._faces = faces
         settings = JudgeSettings(faces, clip, second_faces, image_backbone, lpips)
         self._judges = Judges(**vars(settings))  # here, as a missing one must not show after the data are encoded
-        self._metrics = metrics_of(settings, _GIVEN)
+        self._metrics = validation_metrics(settings)
         self._states: dict[str, MetricState] = {}
         self._galleries: dict[str, Gallery] = {}
         self._images: dict[str, NDArray[np.uint8]] = {}
+        self._references: dict[str, NDArray[np.uint8]] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -59,6 +67,7 @@ class ValidationScores(L.Callback):
         seen = {subject.id: self._judges.observe(subject.photos) for subject in subjects}
         self._check(subjects, seen)
         self._galleries = make_galleries(subjects, seen)
+        self._references = {subject.id: subject.reference for subject in subjects}
         requests = list(self._requests.values())
         self._states = {m.name: MetricState(m, requests).to(pl_module.device) for m in self._metrics}
 
@@ -103,14 +112,14 @@ class ValidationScores(L.Callback):
 
     @rank_zero_only
     def _show(self, trainer: L.Trainer) -> None:
-        experiment = getattr(trainer.logger, "experiment", None)
-        if self._images and hasattr(experiment, "add_image"):
+        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if self._images and boards:
             rows: dict[str, list[NDArray[np.uint8]]] = {}
             for request_id in sorted(self._images):
-                rows.setdefault(request_id.split(".")[0], []).append(self._images[request_id])
+                subject = self._requests[request_id].subject
+                rows.setdefault(subject, [self._references[subject]]).append(self._images[request_id])
             widest = max(map(len, rows.values()))
             blank = np.full_like(next(iter(self._images.values())), 255)
             grid = [np.concatenate([*row, *[blank] * (widest - len(row))], axis=1) for row in rows.values()]
-            experiment.add_image(  # type: ignore[union-attr]
-                "val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC"
-            )
+            for board in boards:
+                board.add_image("val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC")

@@ -150,7 +150,9 @@ def _file(value: str | None) -> Mapping[str, Any]:
         found = read_yaml(path)
     except OSError as error:
         raise LikenessError(f"--config: {value} cannot be read: {error.strerror}") from None
-    return {str(key): part for key, part in found.items()} if isinstance(found, Mapping) else {}
+    if found is not None and not isinstance(found, Mapping):
+        raise LikenessError(f"--config: {value} holds no keys")
+    return {str(key): part for key, part in (found or {}).items()}
 
 
 def _options_of(cli: ClassSource) -> Iterator[tuple[str, ast.expr | None]]:

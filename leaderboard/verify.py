@@ -94,7 +94,7 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
     for entry in results.entries():
         if entry.weights:
             adapter_hash = partial(_adapter_hash, noted=entry.weights)
-            known[entry.label] = (adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
+            known[entry.label] = (adapter_hash, str(Run.named(entry.folder).adapter_file), entry.weights)
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -110,7 +110,7 @@ def _check_weights(results: Results, verdict: Verdict) -> None:
 
 
 def _check_settings(entry: Entry) -> Iterator[str]:
-    run = Run(entry.folder)
+    run = Run.named(entry.folder)
     if entry.settings and run.config_file.is_file():
         try:
             found = run.settings_hash

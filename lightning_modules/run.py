@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from torch import Tensor
 
+from contracts.entries import split_step
 from contracts.errors import LikenessError
 from contracts.files import file_sha256, read_file
 from contracts.method_modules import is_named
@@ -29,11 +30,17 @@ class Run:
     What is missing or damaged raises :class:`LikenessError` at that moment, on one line that names the file.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, step: int | None = None) -> None:
+        """``step`` names one of the adapters that were kept while it trained; without it, it is the last."""
         self.folder = Path(folder)
         self.config_file = self.folder / "config.yaml"
         self.manifest_file = self.folder / "manifest.json"
-        self.adapter_file = self.folder / "adapter.safetensors"
+        self.adapter_file = self.folder / "adapter.safetensors" if step is None else self.adapter_of(step)
+
+    @classmethod
+    def named(cls, place: str) -> "Run":
+        """What a user calls ``FOLDER`` or ``FOLDER@STEP``; ``~`` is the home folder."""
+        return cls(*split_step(place))
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -56,6 +63,16 @@ class Run:
         if not isinstance(config, dict):
             self._damaged("it holds no keys")
         return config
+
+    def adapter_of(self, step: int) -> Path:
+        """Where the adapter of a step lies, or would."""
+        return self.folder / "adapters" / f"step-{step:07d}.safetensors"
+
+    def adapter_steps(self) -> list[int]:
+        """The steps whose adapters were kept, in order."""
+        files = (self.folder / "adapters").glob("step-*.safetensors")
+        numbers = (file.stem.removeprefix("step-") for file in files)
+        return sorted(int(number) for number in numbers if number.isascii() and number.isdecimal())
 
     @property
     def class_path(self) -> str:

@@ -2,7 +2,7 @@
 
 train.py  evaluate.py
   tools/
-    leaderboard/  callbacks/
+    leaderboard/  training/  callbacks/
       lightning_modules/  datamodules/
         networks/  losses/  metrics/
           contracts/
@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "datamodules": MECHANISMS | {"datamodules", "pocket"},
     "leaderboard": MECHANISMS | {"lightning_modules", "datamodules", "leaderboard", "pocket"},
     "callbacks": MECHANISMS | {"lightning_modules", "datamodules", "callbacks"},
+    "training": MECHANISMS | {"lightning_modules", "datamodules", "callbacks", "training"},
     "tools": MECHANISMS | {"lightning_modules", "datamodules", "leaderboard", "pocket", "tools"},
 }
 FREE = {"pocket", "claims", "performance"}

@@ -1,11 +1,10 @@
 """The plan: everything that is decided, and everything that can be found wrong, before the first image is generated."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from contracts.entries import parse_named_folder
 from contracts.errors import LikenessError
 from contracts.files import write_json
 from contracts.prompts import further_subjects, plain_prompt
@@ -36,7 +35,6 @@ from networks.backbone import backbone_fingerprint
 
 FLOOR = Entry("prompt-only", "floor")
 CEILING = Entry("real-photo", "ceiling")
-_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
@@ -48,27 +46,36 @@ class RunEntry:
 
 
 def find_runs(arguments: Sequence[str]) -> list[RunEntry]:
-    """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``.
+    """Runs given as ``FOLDER`` (the label is the folder's name) or ``LABEL=FOLDER``, see
+    :func:`contracts.entries.parse_named_folder`. With ``@STEP`` it is the adapter that the run kept of that step.
 
     Raises:
         LikenessError: a folder is no run, a file of it is damaged, or a label is taken or not usable as a file name.
     """
     found: list[RunEntry] = []
     for argument in arguments:
-        label, _, path = argument.rpartition("=")
-        folder = Path(path)
-        label = label or folder.resolve().name
-        if not _LABEL.fullmatch(label):
-            raise LikenessError(f"--runs: label {label!r} must be made of letters, digits, '.', '_' and '-'")
+        named = parse_named_folder(argument, "--runs", steps=True)
+        label, folder = named.label, named.path
         if label in {FLOOR.label, CEILING.label, *(other.entry.label for other in found)}:
             raise LikenessError(f"--runs: label {label!r} is taken: give this run another one with LABEL={folder}")
-        run = Run(folder)
+        run = Run(folder, named.step)
         if not run.adapter_file.is_file():
-            raise LikenessError(f"--runs: {folder} is no finished run: it has no adapter.safetensors")
+            raise LikenessError(f"--runs: {_no_adapter(run, named.step)}")
         check_costs(run.manifest, run.manifest_file)
-        entry = Entry(label, "method", run.adapter_sha256, run.manifest, str(folder), settings=run.settings_hash)
+        manifest = run.manifest if named.step is None else {**run.manifest, "kept": {"step": named.step}}
+        place = str(folder) if named.step is None else f"{folder}@{named.step}"
+        entry = Entry(label, "method", run.adapter_sha256, manifest, place, settings=run.settings_hash)
         found.append(RunEntry(entry, run))
     return found
+
+
+def _no_adapter(run: Run, step: int | None) -> str:
+    what = "is no finished run: it has no adapter.safetensors" if step is None else f"has no adapter of step {step}"
+    if not run.folder.is_dir():
+        return f"there is no folder {str(run.folder)!r}"
+    if not (steps := run.adapter_steps()):
+        return f"{run.folder} {what}"
+    return f"{run.folder} {what}; it kept those of steps {', '.join(map(str, steps))}: {run.folder}@{steps[-1]}"
 
 
 def make_plan(settings: EvaluationSettings, results: Results, runs: Sequence[RunEntry]) -> list[str]:

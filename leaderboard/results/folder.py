@@ -162,7 +162,7 @@ class EntryFolder:
             found = Entry.read(path)
             self._results.check_entry(found)
             instead = "give the run another label with LABEL=FOLDER, or take another --output"
-            if found.weights != entry.weights and not Run(entry.folder).is_adapter(found.weights):
+            if found.weights != entry.weights and not Run.named(entry.folder).is_adapter(found.weights):
                 raise LikenessError(
                     f"{self.root} holds images of other weights ({found.weights[:12]}, now {entry.weights[:12]}): "
                     f"{instead}"
