@@ -108,11 +108,13 @@ def test_a_killed_loader_process(tiny_world: TinyWorld, tmp_path: Path, capfd: p
         (b"\xff\xfe\x00\x01model:", "mine.yaml"),
         (b"model: [1", "mine.yaml"),
         ("output: ü\nmodel:\n  init_args:\n    hiden: 3\n".encode(), "hiden"),
-        (b"data:\n  enrolment:\n    face_classes: null\n", "face_classes"),
+        (b"data:\n  enrolment:\n    face_classes: null\n", "data.enrolment.face_classes is null"),
+        (b"data:\n  first_stage:\n    init_args:\n      steps: null\n", "data.first_stage.steps is null"),
+        (b"model:\n  init_args:\n    warmup_steps: null\n", "model.warmup_steps is null"),
         (b"model:\n  init_args:\n    scale: ${nothing.at.all}\n", "nothing"),
         (b"- a\n- b\n", "mine.yaml"),
     ],
-    ids=["binary", "no YAML", "not ASCII", "null", "interpolation", "a list"],
+    ids=["binary", "no YAML", "not ASCII", "null", "a stage's null", "a model's null", "interpolation", "a list"],
 )
 def test_a_configuration_that_is_none(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: bytes, words: str
