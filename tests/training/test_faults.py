@@ -147,10 +147,11 @@ def test_a_fault_of_ours_says_where_to_report_it(
 
 
 def test_a_reader_that_leaves_and_another_locale_cost_nothing(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    """``train.py | head`` with the bar on standard output, a run folder with an umlaut, and a locale without one."""
-    shown = {"trainer.enable_progress_bar": True, "trainer.max_steps": 3}
+    """``train.py | head`` with the bar on standard output, a run folder with an umlaut, and a locale without one;
+    and a stray rank, which would keep Lightning from writing logs."""
+    shown = {"trainer.enable_progress_bar": True, "trainer.max_steps": 3, "trainer.log_every_n_steps": 1}
     arguments = tiny_world.arguments(tmp_path / "läuft", **shown)
-    other = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    other = {"RANK": "1", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "train.py", *arguments],
@@ -164,3 +165,6 @@ def test_a_reader_that_leaves_and_another_locale_cost_nothing(tiny_world: TinyWo
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors.decode()[-2000:]
     assert (tmp_path / "läuft" / "adapter.safetensors").is_file()
+    events = next((tmp_path / "läuft" / "tensorboard").rglob("events.*"))
+    assert events.stat().st_size > 500
+    assert "LeafSpec" not in errors.decode() and "eval mode" not in errors.decode()
