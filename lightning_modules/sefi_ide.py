@@ -9,7 +9,7 @@ and how the tokens begin are not known: those are our reconstruction.
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -97,10 +97,6 @@ class SefiIDE(PerSubjectModule):
 
     def on_subjects_changed(self) -> None:
         self._encoded.clear()
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Also reads the keys of earlier checkpoints."""
-        return super().load_state_dict(_renamed(state_dict), strict, assign)
 
     # --- training --------------------------------------------------------------------------------------------
 
@@ -194,14 +190,3 @@ class SefiIDE(PerSubjectModule):
         stages = 1 if self.scale == 0 else self.stages
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), stages, -1, -1)
         return Conditioning(empty, empty)
-
-
-def _renamed(state_dict: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A checkpoint's state with the keys of today, from one that was written before other methods shared them."""
-    if "vectors.values" not in state_dict:
-        return state_dict
-    state = dict(state_dict)
-    about = state.pop("vectors._extra_state")
-    state["subjects._extra_state"] = {**about, "timings": about["waves"]}
-    state["subjects.values/vectors"] = state.pop("vectors.values")
-    return {name.replace("slots.stacked.", "slots.stacked.tokens/"): value for name, value in state.items()}

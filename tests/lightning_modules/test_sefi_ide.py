@@ -170,19 +170,3 @@ def test_the_attention_loss_is_weighted(backbone: Backbone) -> None:
     heavy = sefi(backbone, attention_weight=0.03).loss_terms(subject_batch())["attention"]
     torch.testing.assert_close(heavy, 10 * light)
     assert light > 0
-
-
-@pytest.mark.parametrize("tokens", ["module", "free"])
-def test_an_earlier_checkpoint_is_read(backbone: Backbone, tokens: str) -> None:
-    """When only this method was optimised per subject, its checkpoints had other keys."""
-    module = sefi(backbone, tokens=tokens)
-    module.subjects.add_seconds(SUBJECTS, 3.0)
-    state = {k.replace("slots.stacked.tokens/", "slots.stacked."): v for k, v in module.state_dict().items()}
-    state["vectors.values"] = state.pop("subjects.values/vectors")
-    about = state.pop("subjects._extra_state")
-    state["vectors._extra_state"] = {"nouns": about["nouns"], "enrolled": about["enrolled"], "waves": about["timings"]}
-    again = SefiIDE(backbone, attention_side=8, tokens=tokens)  # type: ignore[arg-type]
-    again.load_state_dict(state)
-    assert again.subjects.known == list(SUBJECTS) and again.subjects.timings == module.subjects.timings
-    for name, value in module.state_dict().items():
-        assert name.endswith("_extra_state") or torch.equal(again.state_dict()[name], value), name
