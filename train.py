@@ -69,7 +69,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
     )
     cli.check_same_base()
     run = Run(Path(cli.config.output).expanduser())
-    with ends_when_told(cli.trainer), folder_lock(run.folder) if is_first_process() else nullcontext():
+    with ends_when_told(cli.trainer), folder_lock(run.folder) if cli.trainer.is_global_zero else nullcontext():
         checkpoint = latest_checkpoint(run.folder / "checkpoints")
         if checkpoint is not None:
             check_same_settings(run, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from contracts.errors import LikenessError
 from contracts.lock import try_lock
@@ -114,6 +115,14 @@ def reap(folder: Path) -> None:
                 os.close(handle)
 
 
+def open_to_read(path: Path) -> BinaryIO:
+    """A file open for reading; raises as :func:`read_file`.
+
+    Libraries that open a file by themselves wait for ever where it is a pipe: open and close it with this before.
+    """
+    return os.fdopen(_open_file(path, os.O_RDONLY), "rb")
+
+
 def read_file(path: Path, limit: int | None = None) -> bytes:
     """The bytes of a file.
 
@@ -121,7 +130,7 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
         OSError: it cannot be read.
         LikenessError: it is a pipe or a device, or holds more than ``limit`` bytes.
     """
-    with os.fdopen(_open_file(path, os.O_RDONLY), "rb") as file:
+    with open_to_read(path) as file:
         if limit is not None and (size := os.fstat(file.fileno()).st_size) > limit:
             raise LikenessError(f"{str(path)!r} has {size} bytes, more than the {limit} that such a file may have")
         return file.read()
@@ -129,7 +138,7 @@ def read_file(path: Path, limit: int | None = None) -> bytes:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex; raises as :func:`read_file`."""
-    with os.fdopen(_open_file(path, os.O_RDONLY), "rb") as file:
+    with open_to_read(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

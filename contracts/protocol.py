@@ -11,6 +11,8 @@ from contracts.errors import LikenessError
 from contracts.prompts import further_subjects
 from contracts.records import Request
 
+MAX_REQUESTS = 10_000_000
+"""More than anybody evaluates, and few enough to be held in memory."""
 _NAME = re.compile(r"[a-z0-9_-]+")
 
 
@@ -49,6 +51,13 @@ class Protocol:
     """Version string by metric name; they hold the judges' fingerprints."""
     limit: int | None = None
     """Generate only so many images per entry, for a quick look; such a protocol has a hash of its own."""
+
+    def __post_init__(self) -> None:
+        if len(self.subjects) * len(self.prompts) * self.samples > MAX_REQUESTS:
+            raise LikenessError(
+                f"{len(self.subjects)} subjects x {len(self.prompts)} prompts x {self.samples} samples are more than "
+                f"{MAX_REQUESTS:,} images: take fewer"
+            )
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:

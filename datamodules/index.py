@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import read_file, write_atomically
+from datamodules.bounded_parquet import read_bounded
 from datamodules.schema import SPLITS, open_shard, read_columns
 
 _PLAIN = (
@@ -225,7 +226,7 @@ def _checked_masks(path: Path, shard: pq.ParquetFile, hashes: list[str], cache_d
 
 def _read_group(path: Path, shard: pq.ParquetFile, group: int) -> pa.Table:
     try:
-        return shard.read_row_group(group, ["image", "mask"])
+        return read_bounded(path, shard, ["image", "mask"], group)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} cannot be read ({error}): copy or write it again") from error
 
@@ -240,6 +241,6 @@ def _file_bytes(value: dict[str, Any] | None, path: Path, row: int, column: str)
     if not file.is_relative_to(path.parent.resolve()):
         raise LikenessError(f"{path}: column `{column}` names a file outside of the dataset in row {row}")
     try:
-        return file.read_bytes()
+        return read_file(file)
     except OSError as error:
         raise LikenessError(f"{file}, named in row {row} of {path}, cannot be read ({error.strerror})") from error

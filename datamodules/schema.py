@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from contracts.errors import LikenessError
+from contracts.files import open_to_read
+from datamodules.bounded_parquet import read_bounded
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -72,6 +74,7 @@ def open_shard(path: Path) -> pq.ParquetFile:
             message names the shard and the column.
     """
     try:
+        open_to_read(path).close()
         shard = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} is not a whole Parquet file ({_line(error)}): copy or write it again") from error
@@ -92,7 +95,7 @@ def read_columns(path: Path, shard: pq.ParquetFile, columns: list[str]) -> pa.Ta
         LikenessError: the data is damaged, or a value is missing. The message names the shard and the column.
     """
     try:
-        table = shard.read(columns)
+        table = read_bounded(path, shard, columns)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} cannot be read ({_line(error)}): copy or write it again") from error
     for name in columns:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTokenizer
 
-UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, RecursionError)
 """What the libraries raise for files that are missing, damaged or of other shapes."""
 
 LONGEST_PROMPT = 100_000

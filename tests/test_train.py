@@ -261,7 +261,7 @@ def mistakes(world: TinyWorld, unbroken: Path, folder: Path) -> dict[str, tuple[
         "data key": ({"data.sourc": "x"}, ["data.sourc", "did you mean data.source?"]),
         "stage's key": (
             {"data.first_stage.init_args.stepz": 3},
-            ["there is no setting data.first_stage.stepz; did you mean data.first_stage.steps?"],
+            ["error: there is no setting data.first_stage.stepz; did you mean data.first_stage.steps?"],
         ),
         "drops": ({"data.drops.text": 2.0}, ["data.drops", "must add up to 1 at most"]),
         "drops key": ({"data.drops.identty": 0.1}, ["data.drops.identty", "did you mean data.drops.identity?"]),

@@ -32,7 +32,7 @@ from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, reference_name, seconds_to_encode
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import image_bytes, write_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
@@ -99,7 +99,7 @@ class ModelGenerator:
         module = together(fabric, load)
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance)
         self._module = module.to(fabric.device).eval()
-        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
         context = EncoderContext(backbone, protocol.resolution, fabric.device)

@@ -37,9 +37,9 @@ def check_settings(settings: EvaluationSettings) -> None:
     """Raises LikenessError for a number below 1 or a sampler that does not exist."""
     wanted: ProtocolSettings = settings.protocol
     SamplingSettings(wanted.sampler, wanted.steps, wanted.guidance)
-    for name in ("resolution", "samples"):
-        if getattr(wanted, name) < 1:
-            raise LikenessError(f"protocol.{name} is {getattr(wanted, name)}, it must be at least 1")
+    for name, most in (("resolution", 2**14), ("samples", 10_000), ("steps", 10_000)):
+        if not 1 <= (found := getattr(wanted, name)) <= most:
+            raise LikenessError(f"protocol.{name} is {found}, it must be at least 1 and at most {most}")
     if settings.batch_size < 1:
         raise LikenessError(f"batch_size is {settings.batch_size}, it must be at least 1")
     if settings.limit is not None and settings.limit < 1:

@@ -19,7 +19,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from contracts.errors import LikenessError
-from contracts.files import guard, remove, write_atomically, write_json
+from contracts.files import guard, open_to_read, read_file, remove, write_atomically, write_json
 from contracts.protocol import Protocol
 from contracts.records import Record
 from leaderboard.results.costs import check_costs
@@ -114,7 +114,8 @@ class Results:
         """
         digest = hashlib.sha256()
         for path in sorted(self.root.glob("references/[!.]*.png")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            digest.update(path.name.encode() + b"\0" + read_file(path))
+        open_to_read(self.galleries).close()
         with safe_open(self.galleries, "numpy") as file:
             digest.update(json.dumps(file.metadata(), sort_keys=True).encode())
             for name in sorted(file.keys()):
@@ -216,7 +217,7 @@ class EntryFolder:
         """SHA-256 over the records as they lie on the disk."""
         digest = hashlib.sha256()
         for path in self._record_files():
-            digest.update(path.read_bytes())
+            digest.update(read_file(path))
         return digest.hexdigest()
 
     def _record_files(self) -> list[Path]:
@@ -249,7 +250,9 @@ class EntryFolder:
         places: dict[str, tuple[Path, int]] = {}
         for path in self._record_files():
             start = 0
-            for _, size, line in numbered_lines(path):
+            for number, size, line in numbered_lines(path):
+                if not isinstance(line.get("request_id"), str):
+                    raise LikenessError(f"{path}, line {number} names no request: {MEND}")
                 places[line["request_id"]] = (path, start)
                 start += size
         return places

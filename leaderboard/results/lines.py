@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from contracts.errors import LikenessError
-from contracts.files import open_to_append, read_file
+from contracts.files import open_to_append, open_to_read, read_file
 from contracts.strict_json import NoNumber, parse
 
 MEND = "remove the line and run the stage again"
@@ -57,7 +57,7 @@ def read_lines(path: Path) -> Iterator[dict]:
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, int, dict]]:
     """Number, size in bytes and content of every finished line."""
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
@@ -78,6 +78,6 @@ def lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
         files: dict[Path, BinaryIO] = {}
         for path, start in places:
             if path not in files:
-                files[path] = stack.enter_context(path.open("rb"))
+                files[path] = stack.enter_context(open_to_read(path))
             files[path].seek(start)
             yield files[path].readline()
