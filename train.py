@@ -14,7 +14,8 @@ from pathlib import Path
 
 from contracts.early_check import check_training
 from contracts.errors import LikenessError
-from contracts.launcher import forget_stray_ranks
+from contracts.launcher import forget_stray_ranks, is_first_process
+from contracts.lock import folder_lock
 from contracts.streams import outlive_readers, speak_utf8
 
 if __name__ == "__main__":  # before torch is imported, which takes ten seconds
@@ -35,7 +36,6 @@ from torch.multiprocessing import ProcessExitedException
 
 from callbacks.checkpoint_io import latest_checkpoint
 from callbacks.interruption import EXIT_CODE, ends_when_told
-from contracts.lock import folder_lock
 from contracts.method_modules import allow_classes, import_methods, methods_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
@@ -69,14 +69,13 @@ def train(arguments: Sequence[str] | None = None) -> Path:
     )
     cli.check_same_base()
     run = Run(Path(cli.config.output).expanduser())
-    with folder_lock(run.folder) if cli.trainer.is_global_zero else nullcontext():
+    with ends_when_told(cli.trainer), folder_lock(run.folder) if cli.trainer.is_global_zero else nullcontext():
         checkpoint = latest_checkpoint(run.folder / "checkpoints")
         if checkpoint is not None:
             check_same_settings(run, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))
         elif cli.config.start_from:
             cli.model.load_adapter(Run.named(cli.config.start_from).adapter_file)
-        with ends_when_told(cli.trainer):
-            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
     return run.folder
 
 
@@ -84,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or
     :data:`EXIT_CODE` where it was told to end."""
     try:
-        print(f"run folder: {train(arguments)}")
+        folder = train(arguments)
+        if is_first_process():
+            print(f"run folder: {folder}")
     except (KeyboardInterrupt, SystemExit) as stop:
         return _stopped(stop)
     except ProcessExitedException as error:

@@ -41,14 +41,9 @@ def names_the_silent(rank: int, count: int, patience: float) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # all that torch raises for the network
-        if not is_about_waiting(error, count):
+        if count == 1 or not _is_group() or not _WAITED.search(str(error)):
             raise
         raise SilentRank(who_is_silent(rank, count, patience)) from error
-
-
-def is_about_waiting(error: BaseException, count: int) -> bool:
-    """Whether torch says that one of ``count`` processes waited for another one in vain."""
-    return count > 1 and _is_group() and isinstance(error, RuntimeError) and bool(_WAITED.search(str(error)))
 
 
 def who_is_silent(rank: int, count: int, patience: float) -> str:

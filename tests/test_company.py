@@ -19,8 +19,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def trained(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was told to end after its second step."""
     run = tmp_path_factory.mktemp("company") / "run"
-    assert train.main(tiny_world.arguments(run, trainer__max_steps=2)) == 0
+    assert (
+        train.main([*tiny_world.arguments(run, trainer__max_steps=4), *fault("Signal", name="SIGTERM", step=2)]) == 143
+    )
     return run
 
 
@@ -58,6 +61,8 @@ def test_nothing_is_written_behind_a_link_in_a_run_folder(
     (theirs / ".secret").write_text("theirs")
     if (run / part).exists():
         shutil.move(run / part, theirs / "moved")
+    elif "hparams" not in part:
+        (theirs / "moved").mkdir()
     (run / part).symlink_to(theirs / "moved")
     before = content(theirs)
     assert train.main(tiny_world.arguments(run, trainer__max_steps=4)) == 2
@@ -68,7 +73,7 @@ def test_nothing_is_written_behind_a_link_in_a_run_folder(
 def test_a_folder_that_lies_behind_a_link_is_trained_in(trained: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "disk" / "run")
     (tmp_path / "run").symlink_to(tmp_path / "disk" / "run")
-    assert train.main(tiny_world.arguments(tmp_path / "run", trainer__max_steps=3)) == 0
+    assert train.main(tiny_world.arguments(tmp_path / "run", trainer__max_steps=4)) == 0
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o077])

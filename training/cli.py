@@ -22,6 +22,7 @@ from contracts.method_modules import MethodsOption
 from contracts.settings import JudgeSettings
 from contracts.suggestions import nearest
 from networks.backbone import backbone_fingerprint
+from training.nulls import refuse_nulls
 from training.resuming import finished_step, prepare
 from training.trainer import RunTrainer
 from training.trainer_settings import given_callbacks, honoured
@@ -62,6 +63,9 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
         )
+
+    def before_instantiate_classes(self) -> None:
+        refuse_nulls("", self.config.as_dict())
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Raises :class:`LikenessError` for settings that no run can honour."""

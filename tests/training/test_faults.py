@@ -108,11 +108,13 @@ def test_a_killed_loader_process(tiny_world: TinyWorld, tmp_path: Path, capfd: p
         (b"\xff\xfe\x00\x01model:", "mine.yaml"),
         (b"model: [1", "mine.yaml"),
         ("output: ü\nmodel:\n  init_args:\n    hiden: 3\n".encode(), "hiden"),
-        (b"data:\n  enrolment:\n    face_classes: null\n", "face_classes"),
+        (b"data:\n  enrolment:\n    face_classes: null\n", "data.enrolment.face_classes is null"),
+        (b"data:\n  first_stage:\n    init_args:\n      steps: null\n", "data.first_stage.steps is null"),
+        (b"model:\n  init_args:\n    warmup_steps: null\n", "model.warmup_steps is null"),
         (b"model:\n  init_args:\n    scale: ${nothing.at.all}\n", "nothing"),
         (b"- a\n- b\n", "mine.yaml"),
     ],
-    ids=["binary", "no YAML", "not ASCII", "null", "interpolation", "a list"],
+    ids=["binary", "no YAML", "not ASCII", "null", "a stage's null", "a model's null", "interpolation", "a list"],
 )
 def test_a_configuration_that_is_none(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], text: bytes, words: str
@@ -145,10 +147,11 @@ def test_a_fault_of_ours_says_where_to_report_it(
 
 
 def test_a_reader_that_leaves_and_another_locale_cost_nothing(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    """``train.py | head`` with the bar on standard output, a run folder with an umlaut, and a locale without one."""
-    shown = {"trainer.enable_progress_bar": True, "trainer.max_steps": 3}
+    """``train.py | head`` with the bar on standard output, a run folder with an umlaut, and a locale without one;
+    and a stray rank, which would keep Lightning from writing logs."""
+    shown = {"trainer.enable_progress_bar": True, "trainer.max_steps": 3, "trainer.log_every_n_steps": 1}
     arguments = tiny_world.arguments(tmp_path / "läuft", **shown)
-    other = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    other = {"RANK": "1", "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "train.py", *arguments],
@@ -162,3 +165,6 @@ def test_a_reader_that_leaves_and_another_locale_cost_nothing(tiny_world: TinyWo
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors.decode()[-2000:]
     assert (tmp_path / "läuft" / "adapter.safetensors").is_file()
+    events = next((tmp_path / "läuft" / "tensorboard").rglob("events.*"))
+    assert events.stat().st_size > 500
+    assert "LeafSpec" not in errors.decode() and "eval mode" not in errors.decode()
