@@ -11,7 +11,7 @@ from callbacks.silent_ranks import SilentRanks
 
 
 class RunTrainer(Trainer):
-    """A trainer among whose callbacks are one each of :class:`Interruption`, :class:`SilentRanks`, :class:`Checkpoints`.
+    """A trainer with one each of :class:`Interruption`, :class:`SilentRanks` and :class:`Checkpoints` as callbacks.
 
     ``finished_at`` is the step at which an earlier start finished the run, if one did.
     """
