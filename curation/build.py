@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from curation.choice import Choice, Dropped, Kept, choose
+from curation.choice import Dropped, Kept, choose
 from curation.columns import Facing, rows_of
 from curation.faces import FaceFinder
 from curation.looks import Look, Looker

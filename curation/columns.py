@@ -9,8 +9,8 @@ import numpy as np
 from curation.backgrounds import background_classes
 from curation.captions import template
 from curation.choice import Kept
-from curation.pose import estimate, pose_class
 from curation.portraits import Portrait
+from curation.pose import estimate, pose_class
 from curation.settings import CurationSettings
 from curation.split import references, split_of
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from curation.crops import Square, face_square, middle_square
-from curation.faces import FaceFinder, Found
+from curation.faces import FaceFinder
 from curation.pictures import read_picture
 from curation.quality import SIGNATURE, blur_of, signature
 from curation.sources import Source

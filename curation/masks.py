@@ -121,7 +121,7 @@ class Segmenter:
             inside = (found.argmax(axis=0) > 0).astype(np.float32)
         else:
             inside = found.reshape(found.shape[-2:])
-            inside = inside if 0 <= inside.min() and inside.max() <= 1 else 1 / (1 + np.exp(-inside))
+            inside = inside if inside.min() >= 0 and inside.max() <= 1 else 1 / (1 + np.exp(-inside))
         mask = cv2.resize(inside, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.5
         return mask if box is None else _connected(mask, person_region(box, *crop.shape[:2], _INNER))
 

@@ -14,7 +14,7 @@ from PIL import Image
 from contracts.errors import LikenessError
 from curation.backgrounds import without_subject
 from curation.choice import Kept
-from curation.crops import Square, cut, face_square, middle_square
+from curation.crops import Square, cut, middle_square
 from curation.faces import FaceFinder
 from curation.masks import Mask, Segmenter, grabcut
 from curation.pictures import Picture, read_picture

@@ -96,6 +96,9 @@ def load_photos(shards: Sequence[Path], cache_dir: Path) -> list[Photo]:
     images: dict[tuple[str, str], Photo] = {}
     names: dict[str, Photo] = {}
     for photo in photos:
+        for name in ("subject_id", "subject_class"):
+            if not getattr(photo, name).strip():  # prompts would name nobody
+                raise LikenessError(f"{photo.shard}: column `{name}` is empty in row {photo.row}: give every photo one")
         first = splits.setdefault(photo.subject_id, photo)
         if first.split != photo.split:
             raise LikenessError(
