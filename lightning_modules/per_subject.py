@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +217,15 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         return self.subjects.metadata()
 
     def save_adapter(self, path: Path) -> bool:
-        """Also of the subjects that are optimised now, as they are; before the first step there is no file."""
-        self.collect()
-        return bool(self.subjects.known) and super().save_adapter(path)
+        """Also of the subjects that are optimised now, as they are, though they count as enrolled only when they are
+        through. Where nobody was begun there is no file."""
+        enrolled, self.subjects = self.subjects, deepcopy(self.subjects)
+        try:
+            self.collect()
+            return bool(self.subjects.known) and super().save_adapter(path)
+        finally:
+            self.subjects = enrolled
+            self.on_subjects_changed()
 
     def load_adapter(self, path: Path) -> None:
         """Take over the subjects of a file, beside those that are known; raises :class:`LikenessError` naming what does
