@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from contracts.errors import LikenessError
-from leaderboard.plan.plan import find_runs
+from leaderboard.plan.entries import find_runs
 from lightning_modules.run import Run
 from metrics.registry import METRICS
 from tests.helpers.faults import fault
