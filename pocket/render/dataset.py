@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from contracts.errors import LikenessError
 from contracts.files import cache_folder, file_sha256, open_to_append
+from datamodules.index import content_id
 from datamodules.schema import features
 from pocket.render.captions import CLASS_NOUN, caption, place_words
 from pocket.render.factors import BACKGROUNDS, POSES, Draws, draw_shot, draw_subject
@@ -141,7 +142,7 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                 {
                     "image": {"bytes": image, "path": None},
                     "mask": {"bytes": _png(rendered.mask), "path": None},
-                    "photo_id": f"{name}:{sha256[:16]}",
+                    "photo_id": content_id(name, sha256),
                     "subject_id": name,
                     "subject_class": CLASS_NOUN,
                     "has_face": True,
