@@ -121,6 +121,8 @@ class Metric(ABC):
     """The score of an image that an entry lacks, of a subject with a face; ``None`` leaves it out of the mean."""
     feature: str = ""
     """Name of the feature whose vectors are the rows, for metrics of whole sets; empty where rows are scores."""
+    cosine_of: str = ""
+    """Name of the feature of faces whose raw cosines the values are; empty where they are none."""
     presets: tuple[PresetColumn, ...] = ()
     """The peers' tables that report this metric, and by which convention."""
 

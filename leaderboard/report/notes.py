@@ -32,9 +32,19 @@ def on_no_floor(cards: Mapping[str, MetricCard]) -> str:
     return f"there is no floor, the base model without the subject: {lost} are n/a; rows are ordered by {order}"
 
 
-def on_floor(label: str, columns: Mapping[str, Ratio]) -> Iterator[str]:
-    """That a floor already resembles the subjects."""
-    if IDENTITY_RECOVERED.base in columns:
+def on_cards(cards: Iterable[MetricCard]) -> Iterator[str]:
+    """What cards warn of; a warning is said once for all columns that it is of."""
+    titles: dict[str, list[str]] = {}
+    for card in cards:
+        if card.caution:
+            titles.setdefault(card.caution, []).append(card.title)
+    for caution, of in titles.items():
+        yield f"{'; '.join(of)}: {caution}"
+
+
+def on_floor(label: str, columns: Mapping[str, Ratio], cards: Mapping[str, MetricCard]) -> Iterator[str]:
+    """That a floor already resembles the subjects; where strangers have a high cosine too, it says nothing."""
+    if IDENTITY_RECOVERED.base in columns and not cards[IDENTITY_RECOVERED.base].caution:
         found = ratio_interval(columns[IDENTITY_RECOVERED.base])
         if found.low is not None and found.low > STRANGERS:
             yield (

@@ -38,7 +38,7 @@ def judged_of(judges: Judges, images: Images, photos: Images, has_face: bool = F
     """Images of the subject of whom ``photos`` are, the reference first."""
     known = np.zeros((len(photos), 3), np.float32), np.zeros(len(photos), np.int64), ("",) * len(photos)
     subject = SubjectPhotos("it", "thing", photos[0], photos[1:], *known, has_face=has_face)
-    gallery = make_galleries([subject], {"it": judges.observe(subject.photos)})["it"]
+    gallery = make_galleries([subject], {"it": judges.observe_photos(subject)})["it"]
     requests = [Request("it", "p", "a photo of a <subject>", "scene", i) for i in range(len(images))]
     return JudgedImages.judge(judges, images, requests, [gallery] * len(images), {"it": "thing"})
 
