@@ -54,7 +54,7 @@ class ValidationScores(L.Callback):
         for network in (self._judges.clip, self._judges.image, self._judges.lpips):
             if network is not None:
                 network.to(pl_module.device)
-        seen = {subject.id: self._judges.observe(subject.photos) for subject in subjects}
+        seen = {subject.id: self._judges.observe_photos(subject) for subject in subjects}
         self._check(subjects, seen)
         self._galleries = make_galleries(subjects, seen)
         self._references = {subject.id: subject.reference for subject in subjects}

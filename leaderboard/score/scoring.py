@@ -135,9 +135,12 @@ def _score(
     names = [str(folder.image(request.id)) for request in batch]
     images = np.stack([read_image(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
-    if entry.kind == "ceiling":
-        mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
-    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects)
+    boxes = None
+    if entry.kind == "ceiling":  # of a photo it is known which face is the subject's
+        photos = [left_out_photo(protocol, galleries, request) for request in batch]
+        boxes = np.stack([gallery.boxes[1 + photo] for gallery, photo in zip(mine, photos, strict=True)])
+        mine = [gallery.without(photo) for gallery, photo in zip(mine, photos, strict=True)]
+    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects, boxes)
     return make_records(judged, [hashlib.sha256(file).hexdigest() for file in files], protocol.metrics)
 
 
