@@ -13,7 +13,8 @@ class ProtocolSettings:
         prompts: YAML file with prompts, see ``configs/prompts``.
         backbone: Folder (or hub name) of the base model that every method was trained on.
         resolution: Side of a generated image in pixels.
-        dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
+        dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema, or the DreamBooth data
+            set's folder.
         subjects: How many test subjects to take, in sorted order, or their names.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
         samples: Images per subject and prompt.

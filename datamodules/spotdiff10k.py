@@ -57,7 +57,8 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     Args:
         backbone: Folder or hub name of the diffusion model.
-        source: ``pocket10k``, a folder with Parquet shards, or a hub dataset ``owner/name[@revision]``.
+        source: ``pocket10k``, a folder with Parquet shards, the DreamBooth data set's folder, or a hub dataset
+            ``owner/name[@revision]``.
         resolution: Side in pixels of the square that images are brought to.
         features: The reference features that the method reads, and the settings of each: ``{clip: {encoder: FOLDER}}``;
             the fields of its class in ``datamodules/features``.

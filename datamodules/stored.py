@@ -85,7 +85,8 @@ def check_files(path: Path, shard: pq.ParquetFile, rows: Sequence[Row], cache_di
         if rows[row]["sha256"] not in (None, found.image):
             raise LikenessError(f"{path}: the image in row {row} differs from its `sha256`")
         if row >= len(known) or known[row] != found:
-            _check_row(files, rows[row], f"{path}: row {row}")
+            called = f" ({name})" if (name := rows[row]["photo_id"]) else ""
+            _check_row(files, rows[row], f"{path}: row {row}{called}")
         hashes.append(found)
         inside = inside and files.inside
     noted = {"checks": _CHECKS, "inside": inside, "files": hashes}

@@ -242,8 +242,9 @@ class JudgedImages:
         return gallery_similarity(self.features(name), means)
 
     def to_reference(self, name: str) -> Tensor:
-        """Cosine (B,) of a view to the reference photo's."""
-        return gallery_similarity(self.features(name), self.references(name))
+        """Cosine (B,) of a view to the reference photo's; NaN where that has none."""
+        references = self.references(name)
+        return where(references.any(dim=1), gallery_similarity(self.features(name), references))
 
     def face_photos(self) -> Tensor:
         """Face embeddings (B, K, D) of the held-out photos; rows of zeros fill short galleries up and are no photos."""

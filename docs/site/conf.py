@@ -41,6 +41,7 @@ NAVIGATION = """
 :hidden:
 :caption: Use
 
+docs/data
 docs/generate
 docs/evaluation
 docs/results

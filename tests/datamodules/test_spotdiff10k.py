@@ -304,7 +304,7 @@ def test_mistakes_are_named(world: World, tmp_path: Path) -> None:
     broken[1]["image"]["bytes"] = b"not a picture"
     broken[1]["sha256"] = content_key(b"not a picture")
     said = error(source=str(_dataset(tmp_path / "broken", broken)))
-    assert "part.parquet: row 1: the image" in said
+    assert "part.parquet: row 1 (s0000:" in said
     assert "is no readable PNG, JPEG or WebP" in said
 
 
