@@ -81,15 +81,16 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
 
 
 def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
-    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha.
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where that is known, else
+    (side, side, 3).
 
     Raises:
         LikenessError: the photo cannot be read.
     """
     (files,) = read_photos([reference_of(photos)])
-    square = read_square(files.image, f"image {files.photo.id}", resolution)
-    mask = read_square_mask(files.mask, f"the mask of image {files.photo.id}", resolution)
-    return np.dstack([square, mask])
+    square = read_square(files.image, files.photo.called, resolution)
+    mask = square_person_mask(files, resolution)
+    return square if mask is None else np.dstack([square, mask])
 
 
 def _choose(groups: Mapping[str, object], wanted: int | Sequence[str]) -> list[str]:
