@@ -138,5 +138,8 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: FacePack, bbox: Box |
 
 def _find(portrait: Portrait, detector: FacePack | None) -> NDArray[np.float32]:
     if detector is None:
-        raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
+        raise LikenessError(
+            f"the face in {portrait.name} must be found before its W+ code is made: set data.features.wplus.detector "
+            "to a face pack"
+        )
     return only_face(portrait.pixels, portrait.name, detector, portrait.bbox).landmarks

@@ -81,8 +81,8 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
 
 
 def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
-    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where
-    it is known, else (side, side, 3).
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where that is known, else
+    (side, side, 3).
 
     Raises:
         LikenessError: the photo cannot be read.

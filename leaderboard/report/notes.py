@@ -45,8 +45,10 @@ def on_cards(cards: Iterable[MetricCard]) -> Iterator[str]:
 def on_floor(
     floor: Mapping[str, Ratio], ceiling: Mapping[str, Ratio], label: str, cards: Mapping[str, MetricCard]
 ) -> Iterator[str]:
-    """That the floor, called ``label``, is not under the ceiling, or already resembles the subjects; where strangers have a high cosine too,
-    that says nothing."""
+    """That the floor, called ``label``, is not under the ceiling, or already resembles the subjects.
+
+    Where strangers have a high cosine too, the second says nothing.
+    """
     for metric in RECOVERED:
         if metric.base in floor and ceiling[metric.base].value <= floor[metric.base].value:
             yield (
