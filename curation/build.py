@@ -10,13 +10,13 @@ from curation.choice import Dropped, Kept, choose
 from curation.columns import Facing, rows_of
 from curation.faces import FaceFinder
 from curation.looks import Look, Looker
-from curation.masks import Segmenter
 from curation.portraits import Cutter, Portrait
 from curation.report import Report, write_report
 from curation.settings import CurationSettings
 from curation.shards import write_shards
 from curation.sources import list_photos
 from curation.work import Work, array_text, complete, text_array
+from networks.segmenter import Segmenter
 
 DATA = "data"
 WORK = ".work"
@@ -42,7 +42,7 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
             "give --objects true"
         )
     finder = FaceFinder(settings.faces, settings.det_size) if with_faces and settings.faces else None
-    segmenter = Segmenter(settings.segmenter) if settings.segmenter else None
+    segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
     with _alone(folder / WORK):
         looker, looks = Looker(finder), Work(folder / WORK, "looks")
         wanted = {looker.key(photo): photo for photo in listing.photos}
