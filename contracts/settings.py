@@ -64,6 +64,8 @@ class JudgeSettings:
         second_faces: Face pack for a second opinion on the faces that the first one found.
         image_backbone: Folder of an image model in the form of transformers, such as DINO, for likeness of images.
         lpips: File with LPIPS weights, for the distance between samples.
+        segmenter: File of a segmentation model in ONNX form, which says what of a picture is the object, for likeness
+            to subjects without a face. Without it whole images are compared.
         det_size: Sides in pixels at which faces are looked for: small ones are seen at the large side only, and one
             that fills the frame at the small side.
     """
@@ -73,6 +75,7 @@ class JudgeSettings:
     second_faces: str | None = None
     image_backbone: str | None = None
     lpips: str | None = None
+    segmenter: str | None = None
     det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
 
     def __post_init__(self) -> None:

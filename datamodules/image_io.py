@@ -34,6 +34,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes an image upright, by its EXIF orientation."""
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""What a PNG file holds that says how its pixels lie."""
 _DEEP = ("I", "I;16", "I;16B", "I;16L")
 _DEEP_WHITE = 65535
 
@@ -72,16 +74,16 @@ def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB
 
 
 def image_size(data: bytes, name: str) -> tuple[tuple[int, int], int]:
-    """Width and height of the upright image, and the EXIF orientation of the file (1 where nothing is turned). No pixel
-    is decoded.
+    """Width and height of the upright image, and the EXIF orientation of the file (1 where nothing is turned).
+
+    No pixel is decoded, but for those of a PNG that may be turned.
 
     Raises:
         LikenessError: as :func:`open_image`, as far as the file's head shows it.
     """
     with _named(name):
         image = _open(data, name)
-        turned = image.getexif().get(_ORIENTATION, 1)
-    orientation = turned if turned in range(1, 9) else 1
+        orientation = _orientation(image, data)
     return (image.size[::-1] if orientation >= 5 else image.size), orientation
 
 
@@ -113,7 +115,7 @@ def read_mask(data: bytes, name: str, size: tuple[int, int], orientation: int = 
     """
     with _named(name):
         stored = _open(data, name)
-        turned = stored.getexif().get(_ORIENTATION, 1) != 1
+        turned = _orientation(stored, data) != 1
         stored.load()
         image = ImageOps.exif_transpose(stored)
     if orientation != 1 and not turned:
@@ -167,6 +169,14 @@ def _open(data: bytes, name: str) -> Image.Image:
     if width * height > MAX_PIXELS:
         raise LikenessError(f"{name} has {width} x {height} pixels, more than {MAX_PIXELS:,}: make it smaller")
     return image
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """How the pixels of an open file lie, 1 where they lie upright."""
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+        return 1  # Pillow would decode the image to look behind it
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _colours(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

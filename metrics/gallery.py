@@ -98,10 +98,10 @@ class Gallery:
 
     @property
     def usable(self) -> NDArray[np.intp]:
-        """Indices of the held-out photos that show a face; all of them for an object."""
-        if not self.has_face:
-            return np.arange(len(self.held_out["faces"]))
-        return np.flatnonzero(np.any(self.held_out["faces"] != 0, axis=1))
+        """Indices of the held-out photos that show the face; of an object those in which it is found, where a network
+        looks for it, else all."""
+        of_object = "clip_object" if "clip_object" in self.held_out else "clip"
+        return np.flatnonzero(np.any(self.held_out["faces" if self.has_face else of_object] != 0, axis=1))
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """Mean held-out vector (D,), not normalised again, over the photos that have one; NaN where none has."""

@@ -19,14 +19,16 @@ from contracts.settings import DETECTION_SIDES
 from metrics.functional.identity import gallery_similarity
 from metrics.functional.leakage import fit_pose_reader
 from metrics.gallery import NO_BACKGROUND, Gallery, SubjectPhotos
-from metrics.regions import background_only, person_only
+from metrics.regions import background_only, only, person_only
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack, JudgedFaces
 from networks.image_backbone import ImageBackbone
 from networks.lpips import LpipsNetwork
+from networks.segmenter import Segmenter
 
 Vectors = NDArray[np.float32]
-Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+View = tuple[Sequence[NDArray[np.uint8]] | NDArray[np.uint8], NDArray[np.intp]]
+"""Images in another form, and which of all images they are of."""
 NEUTRAL = "a photo of a {noun}"
 """The prompt without an edit, which the edit margin compares with."""
 
@@ -37,7 +39,8 @@ class Observation:
 
     ``features`` are unit vectors (N, D) by name, all 0 where an image has none: ``faces`` and ``second`` of the judged
     face, ``clip`` and ``image`` of the whole image, ``clip_foreground``, ``image_foreground`` and ``clip_background``
-    where a face says what is person and what is not. ``second`` and ``image*`` are there if such a network is.
+    where a face says what is person and what is not, ``clip_object`` and ``image_object`` where a segmentation model
+    finds an object. ``second``, ``image*`` and ``*_object`` are there if such a network is.
     """
 
     judged: JudgedFaces
@@ -45,6 +48,12 @@ class Observation:
 
     def __len__(self) -> int:
         return len(self.judged.found)
+
+    @property
+    def shows_object(self) -> NDArray[np.bool_]:
+        """In which images (N,) a segmentation model finds an object; all of them without such a model."""
+        found = self.features.get("clip_object")
+        return np.ones(len(self), bool) if found is None else np.any(found != 0, axis=1)
 
 
 class Judges:
@@ -56,6 +65,7 @@ class Judges:
         second_faces: Face pack whose recogniser gives a second opinion on the same faces.
         image_backbone: A further image network, DINO for instance.
         lpips: File with the weights of LPIPS.
+        segmenter: File of a segmentation model, which says what of an image is the object.
         det_size: Sides in pixels at which the first pack looks for faces.
     """
 
@@ -66,6 +76,7 @@ class Judges:
         second_faces: str | None = None,
         image_backbone: str | None = None,
         lpips: str | None = None,
+        segmenter: str | None = None,
         det_size: int | Sequence[int] = DETECTION_SIDES,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -74,6 +85,7 @@ class Judges:
         self.second = FacePack(second_faces) if second_faces else None
         self.image = ImageBackbone(image_backbone).to(device) if image_backbone else None
         self.lpips = LpipsNetwork(lpips).to(device) if lpips else None
+        self.segmenter = Segmenter(segmenter) if segmenter else None
 
     def observe(self, images: NDArray[np.uint8]) -> Observation:
         """Look at RGB images (B, H, W, 3), each network once."""
@@ -84,30 +96,36 @@ class Judges:
         rows = np.flatnonzero(judged.found)
         people = [person_only(images[i], judged.boxes[i]) for i in rows]
         backgrounds = [background_only(images[i], judged.boxes[i]) for i in rows]
-        views: dict[str, Images] = {"": images, "_foreground": people, "_background": backgrounds}
-        features |= _look(self.clip, "clip", views, rows, len(images))
+        every = np.arange(len(images))
+        views: dict[str, View] = {
+            "": (images, every),
+            "_foreground": (people, rows),
+            "_background": (backgrounds, rows),
+        }
+        if self.segmenter:
+            masks = [self.segmenter.mask(image) for image in images]
+            shown = np.flatnonzero([mask.any() for mask in masks])
+            views["_object"] = [only(images[i], masks[i]) for i in shown], shown
+        features |= _look(self.clip, "clip", views, len(images))
         if self.image:
             del views["_background"]
-            features |= _look(self.image, "image", views, rows, len(images))
+            features |= _look(self.image, "image", views, len(images))
         return Observation(judged, features)
 
 
 def _look(
     network: ClipJudge | ImageBackbone,
     name: str,
-    views: Mapping[str, Images],
-    rows: NDArray[np.intp],
+    views: Mapping[str, View],
     count: int,
 ) -> dict[str, Vectors]:
-    """Features of all views in one run; the views after the first exist for ``rows`` only."""
-    found = network.image_features(np.stack([image for view in views.values() for image in view])).cpu().numpy()
+    """Features (``count``, D) of all views in one run, all 0 where a view has no image."""
+    found = network.image_features(np.stack([image for view, _ in views.values() for image in view])).cpu().numpy()
     features, first = {}, 0
-    for suffix, view in views.items():
-        some = found[first : first + len(view)]
+    for suffix, (view, rows) in views.items():
+        features[name + suffix] = np.zeros((count, found.shape[1]), np.float32)
+        features[name + suffix][rows] = found[first : first + len(view)]
         first += len(view)
-        features[name + suffix] = some if suffix == "" else np.zeros((count, found.shape[1]), np.float32)
-        if suffix:
-            features[name + suffix][rows] = some
     return features
 
 

@@ -126,20 +126,23 @@ def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str)
 def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
     """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
 
-    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless. Raises
-    LikenessError with a line for each subject that cannot be used.
+    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless. Where a
+    segmentation model looks for them, it must find them in as many. Raises LikenessError with
+    a line for each subject that cannot be used.
     """
     problems = Problems()
     for subject in subjects:
-        found = seen[subject.id].judged.found
-        usable, what = int(found[1:].sum()), "held-out photos with a face"
-        otherwise = f"leave the subject out, or name {subject.noun} in protocol.faceless if that has no face"
-        if not subject.has_face:
-            usable, what, otherwise = len(subject.held_out), "held-out photos", "leave the subject out"
-        if subject.has_face and not found[0]:
-            problems.lines.append(f"the reference photo of subject {subject.id} shows no face: {otherwise}")
-        elif usable < 2:
-            problems.lines.append(f"subject {subject.id} has {usable} {what}, two are needed: {otherwise}")
+        otherwise = "leave the subject out"
+        if subject.has_face:
+            shown, what = seen[subject.id].judged.found, "face"
+            otherwise += f", or name {subject.noun} in protocol.faceless if that has no face"
+        else:
+            shown, what = seen[subject.id].shows_object, "object to judges.segmenter"
+        if not shown[0]:
+            problems.lines.append(f"the reference photo of subject {subject.id} shows no {what}: {otherwise}")
+        elif (count := int(shown[1:].sum())) < 2:
+            of = "" if shown.all() else f" with {'a' if subject.has_face else 'an'} {what}"
+            problems.lines.append(f"subject {subject.id} has {count} held-out photos{of}, two are needed: {otherwise}")
     problems.tell()
 
 

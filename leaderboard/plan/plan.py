@@ -149,10 +149,12 @@ def _notes_on_training(runs: Sequence[RunEntry], resolution: int) -> list[str]:
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
     notes = []
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
-    photos = sum(len(gallery.held_out["faces"]) for gallery in galleries.values())
-    faceless = photos - sum(len(gallery.usable) for gallery in galleries.values())
-    if faceless:
-        notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")
+    for has_face, what in ((True, "face"), (False, "object to judges.segmenter")):
+        some = [gallery for gallery in galleries.values() if gallery.has_face is has_face]
+        photos = sum(len(gallery.held_out["faces"]) for gallery in some)
+        unused = photos - sum(len(gallery.usable) for gallery in some)
+        if unused:
+            notes.append(f"{unused} of {photos} held-out photos show no {what} and are left out")
     objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
     if objects:
         notes.append(f"class {', '.join(objects)} has no face: identity is not measured there")
