@@ -1,15 +1,15 @@
 """Make a dataset of a folder of photos: one folder per subject, or a metadata.csv / metadata.jsonl that names files.
 
-python curate.py photos data/mine --faces packs/buffalo_l --source "our studio" --licence "internal use" --consent signed
-python curate.py things data/things --objects true --noun toy --source ... --licence ... --consent "no people"
-python curate.py owner/name data/set --download true --faces packs/buffalo_l --source ... --licence ... --consent ...
+python curate.py photos data/mine --faces packs/buffalo_l --source "our studio" --licence internal --consent signed
+python curate.py things data/things --objects --noun toy --source ... --licence ... --consent "no people"
+python curate.py owner/name data/set --download --faces packs/buffalo_l --source ... --licence ... --consent ...
 
 Photos are JPEG, PNG, WebP, and HEIC where pillow-heif is installed. Beside NAME.jpg may lie NAME.txt with the caption
 and NAME_mask.png with the mask. Metadata may have the columns file_name, mask_file_name, subject_id, subject_class,
 caption (or text), split, role, has_face, background_text, source, licence, consent.
 
-In OUT lie the shards in data/, and report.html: what was dropped and why, and what the dataset is good for. A photo that
-cannot be used stops nothing. The same command goes on where it was stopped; with more photos it does what is new.
+In OUT lie the shards in data/, and report.html: what was dropped and why, and what the dataset is good for. A photo
+that cannot be used stops nothing. The same command goes on where it was stopped; with more photos it does what is new.
 """
 
 import os
@@ -26,6 +26,13 @@ from curation.settings import CurationSettings
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+SWITCHES = {
+    "objects": "the subjects are things or animals: no face is looked for",
+    "test_only": "all subjects are test subjects: a set to evaluate on",
+    "download": "a dataset of the hub may be downloaded",
+}
+"""Options that need no value."""
+
 
 def make_parser() -> ArgumentParser:
     """The command line; everything but the two folders can be given in a YAML file too."""
@@ -40,7 +47,9 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("photos", type=str, help="folder of photos, or a dataset of the hub as owner/name")
     parser.add_argument("out", type=str, help="folder to write, gone on with if it exists")
     parser.add_argument("--config", action="config", help="YAML file with what follows")
-    parser.add_class_arguments(CurationSettings)
+    parser.add_class_arguments(CurationSettings, skip=set(SWITCHES))
+    for name, text in SWITCHES.items():
+        parser.add_argument(f"--{name}", action="store_true", help=text)
     return parser
 
 

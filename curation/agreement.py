@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_ROUNDS = 8
+from networks.face_choice import own_faces
+
 _MAX_STRANGERS = 2000  # faces; more say nothing new
-_MAX_OWN = 500  # photos of a subject that a face is compared with
+_MAX_OWN = 300  # photos of a subject that a face is compared with
 _FEW = 8
 """So many agreements of strangers are needed to know their level."""
 _GAP = 5.0
@@ -48,6 +49,12 @@ class Agreement:
         return (self.faces >= 0) & (~known | np.isnan(self.limit) | (np.nan_to_num(self.values, nan=1.0) > self.limit))
 
     @property
+    def low(self) -> float:
+        """What nine in ten photos that agree exceed, NaN where there is none."""
+        inside = self.values[self.agreeing & ~np.isnan(self.values)]
+        return float(np.quantile(inside, 0.1)) if len(inside) else float("nan")
+
+    @property
     def level(self) -> float:
         """The median agreement of the photos that agree, NaN where there is none."""
         inside = self.values[self.agreeing & ~np.isnan(self.values)]
@@ -60,7 +67,7 @@ def agree(embeddings: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, 
     Args:
         embeddings: By subject, for each of its photos the embeddings (N, D) of the faces in it, largest first.
     """
-    chosen = {subject: own_faces(photos) for subject, photos in embeddings.items()}
+    chosen = {subject: _own_faces(photos) for subject, photos in embeddings.items()}
     result = {}
     for subject, faces in chosen.items():
         own = _rows(embeddings[subject], faces)
@@ -73,37 +80,6 @@ def agree(embeddings: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, 
     return result
 
 
-def own_faces(photos: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
-    """The face (P,) of each photo that agrees most with the subject's other photos; -1 where a photo has none.
-
-    The start is the face that agrees best with the nearest face of every other photo, and what it chooses. Then each
-    photo chooses again by the mean of all others' choices, until nothing changes. A subject with one photo has the
-    largest face of it.
-    """
-    faces = np.array([0 if len(found) else -1 for found in photos])
-    there = np.flatnonzero(faces >= 0)
-    if len(there) < 2 or all(len(photos[i]) == 1 for i in there):
-        return faces
-    owner = np.concatenate([np.full(len(photos[i]), i) for i in there])
-    place = np.concatenate([np.arange(len(photos[i])) for i in there])
-    every = np.concatenate([photos[i] for i in there])
-    near = np.full((len(every), len(there)), -np.inf)
-    for column, i in enumerate(there):
-        near[:, column] = np.where(owner == i, np.nan, (every @ photos[i].T).max(axis=1))
-    # The median, so that photos of somebody else do not decide.
-    medoid = int(np.nanmedian(near, axis=1).argmax())
-    for i in there:
-        faces[i] = place[medoid] if owner[medoid] == i else int((photos[i] @ every[medoid]).argmax())
-    for _ in range(_ROUNDS):
-        own = np.stack([photos[i][faces[i]] for i in there])
-        total = own.sum(axis=0)
-        new = [int((photos[i] @ (total - own[n])).argmax()) for n, i in enumerate(there)]
-        if new == faces[there].tolist():
-            break
-        faces[there] = new
-    return faces
-
-
 def _judged(
     faces: NDArray[np.int64], own: NDArray[np.float64], strangers: NDArray[np.float64], base: NDArray[np.bool_]
 ) -> Agreement:
@@ -114,7 +90,7 @@ def _judged(
     if there.sum() < 2:
         return Agreement(faces, values, float("nan"), float("nan"), "one photo: nothing to compare")
     some = np.flatnonzero(base)
-    some = some[np.linspace(0, len(some) - 1, min(_MAX_OWN, len(some))).round().astype(int)]
+    some = some[_spread(len(some), _MAX_OWN)]
     for i in np.flatnonzero(there):
         values[i] = np.median(own[some[some != i]] @ own[i])
     median = float(np.median(values[base]))
@@ -128,11 +104,32 @@ def _judged(
     return Agreement(faces, values, limit, float("nan"), "the subject's other photos: too few other people here")
 
 
+def _own_faces(photos: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
+    """The face (P,) of each photo that agrees most with the subject's other photos; -1 where a photo has none."""
+    there = [i for i, found in enumerate(photos) if len(found)]
+    some = [there[i] for i in _spread(len(there), _MAX_OWN).tolist()]
+    faces = np.array([0 if len(found) else -1 for found in photos], np.int64)
+    # Where the faces lie decides nothing here, only that the largest one comes first.
+    found = own_faces([np.zeros((len(photos[i]), 4), np.float32) for i in some], [photos[i] for i in some], None)
+    for i, face in zip(some, found, strict=True):
+        faces[i] = -1 if face is None else face
+    if len(some) < len(there):
+        common = np.sum([photos[i][faces[i]] for i in some], axis=0)
+        for i in sorted(set(there) - set(some)):
+            faces[i] = int((photos[i] @ common).argmax())
+    return faces
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """At most so many of ``count`` places, evenly spread."""
+    return np.linspace(0, count - 1, min(most, count)).round().astype(np.int64)
+
+
 def _rows(photos: Sequence[NDArray[np.float32]], faces: NDArray[np.int64]) -> NDArray[np.float64]:
     """The own faces (P, D), 0 where a photo has none."""
     width = next((found.shape[1] for found in photos if len(found)), 0)
     rows = np.zeros((len(photos), width))
-    for i in np.flatnonzero(faces >= 0):
+    for i in np.flatnonzero(faces >= 0).tolist():
         rows[i] = photos[i][faces[i]]
     return rows
 

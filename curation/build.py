@@ -1,9 +1,10 @@
-"""The way through: from photos to shards and a report. Everything that is done is kept, so a stopped curation goes on."""
+"""The way through, from photos to shards and a report. What is done is kept, so a stopped curation goes on."""
 
 import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from contracts.errors import LikenessError
 from curation.choice import Dropped, Kept, choose
@@ -15,8 +16,11 @@ from curation.report import Report, write_report
 from curation.settings import CurationSettings
 from curation.shards import write_shards
 from curation.sources import list_photos
-from curation.work import Work, array_text, complete, text_array
+from curation.work import Record, Work, array_text, complete, text_array
 from networks.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from networks.clip_judge import ClipJudge
 
 DATA = "data"
 WORK = ".work"
@@ -94,7 +98,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _clip(settings: CurationSettings):  # type: ignore[no-untyped-def]
+def _clip(settings: CurationSettings) -> "ClipJudge | None":
     if settings.clip is None:
         return None
     from networks.clip_judge import ClipJudge
@@ -113,14 +117,10 @@ def _captions(
     captioner = Captioner(settings.captioner)
     texts = Work(folder / WORK, f"captions-{captioner.fingerprint[:16]}")
     bare = {keys[i]: i for i, one in enumerate(kept) if not one.source.facts.caption}
-    complete(
-        texts,
-        bare,
-        lambda some: [
-            {"text": text_array(text)}
-            for text in captioner.captions([portraits[keys[i]]["image"].tobytes() for i in some])
-        ],
-        "captioning",
-        batch=8,
-    )
+
+    def write(some: Sequence[int]) -> list[Record]:
+        images = [portraits[keys[i]]["image"].tobytes() for i in some]
+        return [{"text": text_array(text)} for text in captioner.captions(images)]
+
+    complete(texts, bare, write, "captioning", batch=8)
     return {i: array_text(texts[key]["text"]) for key, i in bare.items()}, texts

@@ -22,6 +22,7 @@ class Facing:
     """What a row needs of a portrait besides its pixels, so that no picture stays in memory."""
 
     side: int
+    share: float
     box: Any
     landmarks: Any
     background: Any
@@ -98,6 +99,12 @@ def _caption(given: str | None, written: str | None, noun: str) -> tuple[str, st
     return (written, "captioner") if written else (template(noun), "template")
 
 
+def _worth(kept: Kept, facing: Facing) -> float:
+    """How large a subject is in its photo, about in pixels."""
+    side = kept.look.square(kept.face).side
+    return side if kept.face is not None else side * facing.share
+
+
 def _roles(
     kept: Sequence[Kept], facing: Sequence[Facing], poses: Mapping[int, Any], settings: CurationSettings
 ) -> dict[int, str]:
@@ -113,7 +120,7 @@ def _roles(
         elif split(kept[own[0]], settings) != "train":
             seen = references(
                 [poses.get(i) for i in own],
-                [kept[i].look.square(kept[i].face).side for i in own],
+                [_worth(kept[i], facing[i]) for i in own],
                 [kept[i].source.name for i in own],
                 settings.references,
             )

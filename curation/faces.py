@@ -7,9 +7,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.face_analysis import Face, FacePack
+from networks.face_analysis import FacePack
 
-_MIRRORED = (1, 0, 2, 4, 3)  # the landmarks of a mirrored face
+Landmarks = NDArray[np.float32]
+
+_MIRRORED = [1, 0, 2, 4, 3]  # the landmarks of a mirrored face
 _ROOM = 8.0  # side of the upright crop in mean distances of the landmarks from their centre
 
 
@@ -18,7 +20,7 @@ class Found:
     """One face: ``box`` (4,), ``landmarks`` (5, 2), the detector's ``score``, ``embedding`` (D,) of length 1."""
 
     box: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
+    landmarks: Landmarks
     score: float
     embedding: NDArray[np.float32]
 
@@ -32,81 +34,63 @@ class FaceFinder:
 
     Args:
         source: The pack's folder.
-        sides: Sides of the detector's input in pixels.
+        sides: Sides of the detector's input in pixels. A photo that is no longer than the first one is read at that
+            alone: a larger input shows nothing more of it.
+
+    Raises:
+        LikenessError: the pack cannot be used.
     """
 
     def __init__(self, source: str, sides: Sequence[int]) -> None:
-        self._sides = sorted(set(sides))
-        self._packs = {side: FacePack(source, det_size=side) for side in self._sides}
-        first = self._packs[self._sides[0]]
-        self.fingerprint = f"{first.fingerprint}/{self._sides}"
-        _ = first.app  # a pack that cannot be used is refused before any photo is read
+        self._pack = FacePack(source, det_size=sides)
+        self._small = FacePack(source, det_size=min(sides))
+        self._large = FacePack(source, det_size=max(sides))
+        self.fingerprint = f"{self._pack.key}/{self._small.key}"
+        _ = self._pack.detector, self._pack.recogniser  # refused here, before any photo is read
 
     def find(self, pixels: NDArray[np.uint8]) -> list[Found]:
         """The faces of an image (H, W, 3) RGB, largest first."""
-        faces: list[Face] = []
-        for side in self._wanted(max(pixels.shape[:2])):
-            faces = _merged(self._packs[side].analyse(pixels[None])[0], faces)
-        found = [Found(face.bbox, face.landmarks, face.score, face.embedding) for face in faces]
-        return sorted(found, key=lambda face: float(np.prod(face.box[2:] - face.box[:2])), reverse=True)
+        pack = self._small if self._is_small(pixels) else self._pack
+        return [Found(face.bbox, face.landmarks, face.score, face.embedding) for face in pack.analyse(pixels[None])[0]]
 
-    def upright(self, pixels: NDArray[np.uint8], landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The landmarks (5, 2) of a face in an image, found again in a crop that is turned upright and in its mirror
+    def upright(self, pixels: NDArray[np.uint8], landmarks: Landmarks) -> Landmarks:
+        """The landmarks (5, 2) of a face in an image, found again: in a crop that is turned upright, and in its mirror
         image.
 
         A detector places the landmarks of a tilted face nearer to those of an upright one, and those of a face and of
-        its mirror image not alike: both would show in the pose. A photo that the detector saw whole at its smallest
-        size has no more to show, and its landmarks stay.
+        its mirror image not alike: both would show in the pose. A small photo was seen whole and is only mirrored.
         """
-        side = self._sides[-1]
-        if max(pixels.shape[:2]) <= self._sides[0]:
-            return landmarks
+        if self._is_small(pixels):
+            there = self._mirrored(self._small, pixels, landmarks.mean(axis=0))
+            return landmarks if there is None else ((landmarks + there) / 2).astype(np.float32)
+        side = self._large.det_size[0]
         centre = landmarks.mean(axis=0)
-        spread = float(np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean()))
+        spread = max(float(np.sqrt(((landmarks - centre) ** 2).sum(axis=1).mean())), 1.0)
         along = landmarks[1] + landmarks[4] - landmarks[0] - landmarks[3]
         angle, scale = float(np.arctan2(along[1], along[0])), side / (_ROOM * spread)
         turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-        shift = np.array([side / 2, side / 2]) - turn @ centre
-        crop = cv2.warpAffine(
-            pixels,
-            np.column_stack([turn, shift]),
-            (side, side),
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        here = _nearest(self._packs[side].analyse(crop[None])[0], side)
-        there = _nearest(self._packs[side].analyse(np.ascontiguousarray(crop[:, ::-1])[None])[0], side)
-        if there is not None:
-            there = there[list(_MIRRORED)] * [-1, 1] + [side - 1, 0]
-        found = [marks for marks in (here, there) if marks is not None]
+        middle = np.array([side / 2, side / 2])
+        shift = middle - turn @ centre
+        crop = cv2.warpAffine(pixels, np.column_stack([turn, shift]), (side, side), borderMode=cv2.BORDER_REPLICATE)
+        both = (_nearest(self._large, crop, middle), self._mirrored(self._large, crop, middle))
+        found = [marks for marks in both if marks is not None]
         if not found:
             return landmarks
         return ((np.mean(found, axis=0) - shift) @ np.linalg.inv(turn).T).astype(np.float32)
 
-    def _wanted(self, longest: int) -> list[int]:
-        """The sides that an image of this length is read at: a larger one shows nothing more of a small image."""
-        return [side for below, side in zip([0, *self._sides], self._sides, strict=False) if longest > below]
+    def _is_small(self, pixels: NDArray[np.uint8]) -> bool:
+        return max(pixels.shape[:2]) <= self._small.det_size[0]
+
+    @staticmethod
+    def _mirrored(pack: FacePack, pixels: NDArray[np.uint8], near: NDArray) -> Landmarks | None:
+        """The landmarks that are found in the mirror image, where they lie in the image itself."""
+        right = pixels.shape[1] - 1
+        found = _nearest(pack, np.ascontiguousarray(pixels[:, ::-1]), np.array([right - near[0], near[1]]))
+        return None if found is None else (found[_MIRRORED] * [-1, 1] + [right, 0]).astype(np.float32)
 
 
-def _merged(new: list[Face], old: list[Face]) -> list[Face]:
-    """Faces found at a larger size, and those of smaller sizes that are no face of the larger one."""
-    return new + [face for face in old if all(_overlap(face.bbox, other.bbox) < 0.4 for other in new)]
-
-
-def _overlap(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Intersection over union of two boxes."""
-    low, high = np.maximum(one[:2], other[:2]), np.minimum(one[2:], other[2:])
-    inside = float(np.prod(np.maximum(high - low, 0)))
-    areas = [float(np.prod(box[2:] - box[:2])) for box in (one, other)]
-    return inside / max(sum(areas) - inside, 1e-6)
-
-
-def _nearest(faces: list[Face], side: int) -> NDArray[np.float32] | None:
-    """The landmarks of the face in the middle of a square image, if there is one."""
-    middle = np.array([side / 2, side / 2])
-    inside = [f for f in faces if np.linalg.norm(f.landmarks.mean(axis=0) - middle) < side / 8]
-    return (
-        min(inside, key=lambda f: float(np.linalg.norm(f.landmarks.mean(axis=0) - middle))).landmarks
-        if inside
-        else None
-    )
+def _nearest(pack: FacePack, pixels: NDArray[np.uint8], near: NDArray) -> Landmarks | None:
+    """The landmarks of the face at a place of an image, if there is one."""
+    faces = pack.detector.find(np.ascontiguousarray(pixels[..., ::-1]), pack.sides[0]).landmarks
+    away = np.linalg.norm(faces.mean(axis=1) - near, axis=1)
+    return faces[int(away.argmin())] if len(faces) and away.min() < min(pixels.shape[:2]) / 8 else None

@@ -58,8 +58,8 @@ class Look:
     def of(cls, record: Record) -> "Look":
         """From the arrays."""
         width, height = record["size"].tolist()
-        texts = {name: array_text(record[name]) for name in ("sha256", "problem")}
-        return cls(**dict(record) | texts | {"size": (width, height)})
+        known: dict[str, Any] = {name: array_text(record[name]) for name in ("sha256", "problem")}
+        return cls(**{**record, **known, "size": (width, height)})
 
 
 class Looker:
@@ -87,7 +87,7 @@ class Looker:
             picture = read_picture(data, source.name, ANALYSED // 2)
         except LikenessError as error:
             return _unreadable(digest, str(error).removeprefix(f"{source.name} "))
-        pixels, scale = _smaller(picture.pixels)
+        pixels = _smaller(picture.pixels)
         found = finder.find(pixels) if finder else []
         back = picture.size[0] / pixels.shape[1]
         faces = [face.scaled(back) for face in found]
@@ -99,7 +99,7 @@ class Looker:
             size=picture.size,
             boxes=_stacked([face.box for face in faces], (4,)),
             landmarks=_stacked([face.landmarks for face in faces], (5, 2)),
-            scores=_stacked([np.float32(face.score) for face in faces], ()),
+            scores=_stacked([np.array(face.score) for face in faces], ()),
             embeddings=_stacked([face.embedding for face in faces], (0,)),
             blurs=np.array([blur_of(pixels, box) for box in inner], np.float32),
             signatures=np.stack([signature(pixels, square.scaled(1 / back)) for square in squares]),
@@ -125,13 +125,13 @@ def _stacked(arrays: Sequence[NDArray], shape: tuple[int, ...]) -> NDArray[np.fl
     return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, *shape), np.float32)
 
 
-def _smaller(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float]:
-    """The pixels at no more than ``ANALYSED`` a side, and the factor that they were made smaller by."""
+def _smaller(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels at no more than ``ANALYSED`` a side."""
     factor = ANALYSED / max(pixels.shape[:2])
     if factor >= 1:
-        return pixels, 1.0
+        return pixels
     height, width = (max(1, round(side * factor)) for side in pixels.shape[:2])
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), factor
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _middle(pixels: NDArray[np.uint8]) -> tuple[float, float, float, float]:

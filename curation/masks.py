@@ -34,7 +34,7 @@ def grabcut(crop: NDArray[np.uint8], box: NDArray[np.floating] | None) -> tuple[
         found = _connected((likely & 1) == 1, likely == cv2.GC_FGD)
     except cv2.error:  # one of the two has too few pixels
         found = np.zeros(small.shape[:2], bool)
-    if box is not None and not _plausible(found, person_region(box * factor, *small.shape[:2], TIGHT)):
+    if box is not None and not _plausible(found, person_region(box * factor, len(small), small.shape[1], TIGHT)):
         return person_region(box, height, width, TIGHT), "region"
     if box is None and not 0.02 < found.mean() < 0.9:
         return None
@@ -62,7 +62,7 @@ def refined(crop: NDArray[np.uint8], small: Mask) -> Mask:
 
 def own_part(mask: Mask, box: NDArray[np.floating]) -> Mask:
     """What of a mask (H, W) hangs together with the face in ``box`` (4,): another thing in the picture does not."""
-    return _connected(mask, person_region(box, *mask.shape[:2], _INNER))
+    return _connected(mask, person_region(box, mask.shape[0], mask.shape[1], _INNER))
 
 
 def _likely(height: int, width: int, box: NDArray[np.floating] | None) -> NDArray[np.uint8]:

@@ -43,6 +43,8 @@ class Portrait:
     note: str
     """What could not be used, in words."""
     side: int
+    share: float
+    """Of the crop that is the subject, 0 where that is not known."""
     box: NDArray[np.float32] | None
     landmarks: NDArray[np.float32] | None
     background: NDArray[np.float32] | None
@@ -54,9 +56,10 @@ class Portrait:
         known: dict[str, Any] = {
             name: record[name] if record[name].size else None for name in ("box", "landmarks", "background")
         }
-        texts = {name: array_text(record[name]) for name in ("mask_from", "note")}
+        known |= {name: array_text(record[name]) for name in ("mask_from", "note")}
+        known |= {name: record[name].item() for name in ("side", "share")}
         mask = record["mask"].tobytes() or None
-        return cls(record["image"].tobytes(), mask, side=record["side"].item(), **texts, **known)
+        return cls(record["image"].tobytes(), mask, **known)
 
 
 class Cutter:
@@ -139,6 +142,7 @@ class Cutter:
             "mask_from": text_array(mask_from),
             "note": text_array(note),
             "side": np.array(side),
+            "share": np.array(0.0 if mask is None else mask.mean()),
             "box": np.zeros(0, np.float32) if box is None else box.astype(np.float32),
             "landmarks": np.zeros(0, np.float32) if landmarks is None else landmarks.astype(np.float32),
             "background": np.zeros(0, np.float32),

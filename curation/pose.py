@@ -1,9 +1,10 @@
 """Yaw, pitch and roll of heads from five landmarks, by ``cv2.solvePnP`` with a 3-D face that is fitted to the photos.
 
-A generic face is the start. Where faces differ from it, in a nose that is longer or eyes that lie higher, every pose of
-a person would be wrong by the same turn. So the face is fitted: first one to photos of all subjects, then one to each
-subject's photos, which stays near the first where there are few. Which turn of a face is level cannot be seen in
-landmarks: it is the one at which the median photo looks neither up nor down.
+A generic face is the start. Where a person's face differs from it, in a nose that is longer or eyes that lie higher,
+all of that person's poses would be wrong by the same turn. So it is fitted to the photos of each subject, and stays
+near the generic one where they are few. Which turn of a face is level cannot be seen in landmarks: it is the one at
+which the median photo looks neither up nor down, as far as a subject has photos. Nobody's pose depends on other
+subjects.
 """
 
 from collections.abc import Sequence
@@ -22,12 +23,11 @@ ROLL_EDGES = (12.0,)
 
 _FAR = 40.0  # distance of the viewer in half distances of the eyes: a metre and a quarter
 _CAMERA = np.array([[_FAR, 0.0, 0.0], [0.0, _FAR, 0.0], [0.0, 0.0, 1.0]])
-_ALL = 120  # photos that the common face is fitted to
-_EACH = 40  # photos that a subject's face is fitted to
-_ROUNDS = (20, 8)  # for the common face, for a subject's
+_EACH = 40  # photos that a face is fitted to
+_ROUNDS = 8
 _NOISE = 0.05  # of landmarks, in half distances of the eyes
-_SPREAD = 0.2  # of subjects' faces about the common one, in the same
-_DOUBT = 5  # photos that weigh as much as the belief that a subject looks up as often as all others do
+_SPREAD = 0.1  # of people's faces about the generic one, in the same
+_DOUBT = 5  # photos that weigh as much as the generic face's belief of what is level
 # How the numbers of a face make its five points: eyes, nose, corners of the mouth.
 _BASE = np.array([[-1, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]], np.float64)
 _MOVES = np.zeros((5, 5, 3))
@@ -49,14 +49,11 @@ def estimate(landmarks: Sequence[NDArray[np.floating]], subjects: Sequence[str])
         return np.zeros((0, 3), np.float32)
     views = np.stack([_normal(marks) for marks in landmarks])
     names = np.array(subjects)
-    some = views[np.linspace(0, len(views) - 1, min(_ALL, len(views))).round().astype(int)]
-    common = _levelled(_fitted(some, np.array(GENERIC), _ROUNDS[0]), some)
     angles = np.zeros((len(views), 3), np.float32)
     for name in np.unique(names):
         own = np.flatnonzero(names == name)
         few = own[np.linspace(0, len(own) - 1, min(_EACH, len(own))).round().astype(int)]
-        share = len(few) / (len(few) + _DOUBT)
-        face = _levelled(_fitted(views[few], common, _ROUNDS[1]), views[few], share)
+        face = _levelled(_fitted(views[few]), views[few])
         angles[own] = [_angles(_pose(face, view)) for view in views[own]]
     return angles
 
@@ -100,10 +97,10 @@ def _angles(pose: Pose) -> tuple[float, float, float]:
     return yaw, pitch, roll
 
 
-def _fitted(views: NDArray[np.float64], prior: Face, rounds: int) -> Face:
-    """The face that fits the views best, near the prior: poses and face are found in turn."""
-    face = prior
-    for _ in range(rounds):
+def _fitted(views: NDArray[np.float64]) -> Face:
+    """The face that fits the views (N, 5, 2) best, near the generic one: poses and face are found in turn."""
+    face = prior = np.array(GENERIC)
+    for _ in range(_ROUNDS):
         rows, wanted = [np.eye(5) / _SPREAD], [prior / _SPREAD]
         for view in views:
             turn, shift = _pose(face, view)
@@ -118,9 +115,10 @@ def _fitted(views: NDArray[np.float64], prior: Face, rounds: int) -> Face:
     return face
 
 
-def _levelled(face: Face, views: NDArray[np.float64], share: float = 1.0) -> Face:
-    """The face turned up or down so that the median pitch of the views is 0, or by a share of that; how it projects
-    stays the same."""
+def _levelled(face: Face, views: NDArray[np.float64]) -> Face:
+    """The face turned up or down so that the median pitch of the views (N, 5, 2) is 0, with few of them by a share of
+    that; how it projects stays the same."""
+    share = len(views) / (len(views) + _DOUBT)
     pitch = share * np.radians(np.median([_angles(_pose(face, view))[1] for view in views]))
     cosine, sine = np.cos(pitch), np.sin(pitch)
     turn = np.array([[cosine, sine], [-sine, cosine]])

@@ -50,13 +50,23 @@ def duplicates(signatures: NDArray[np.uint8], order: Sequence[int]) -> dict[int,
     flat = signatures.reshape(len(signatures), -1).astype(np.float32)
     flat = flat - flat.mean(axis=1, keepdims=True)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-    same = flat @ flat.T >= SAME
     kept: list[int] = []
     found: dict[int, int] = {}
+    alike = _alike(flat)
     for i in order:
-        twin = next((j for j in kept if same[i, j]), None)
+        twin = next((j for j in kept if j in alike.get(i, ())), None)
         if twin is None:
             kept.append(i)
         else:
             found[i] = twin
     return found
+
+
+def _alike(flat: NDArray[np.float32], block: int = 1000) -> dict[int, set[int]]:
+    """The pairs of rows (N, D) that are one photo, both ways."""
+    pairs: dict[int, set[int]] = {}
+    for first in range(0, len(flat), block):
+        for i, j in np.argwhere(flat[first : first + block] @ flat.T >= SAME).tolist():
+            if first + i != j:
+                pairs.setdefault(first + i, set()).add(j)
+    return pairs

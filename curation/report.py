@@ -16,7 +16,6 @@ from PIL import Image
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
-from curation.agreement import Agreement
 from curation.choice import Choice, Dropped
 from curation.columns import Facing
 from curation.feeds import Feed, feeds_of
@@ -24,6 +23,8 @@ from curation.pictures import read_picture
 from curation.portraits import Portrait
 from curation.settings import CurationSettings
 from datamodules.schema import SPLITS
+
+Row = Mapping[str, Any]
 
 SHOWN = 400  # crops of the contact sheet
 SHOWN_DROPPED = 200
@@ -45,11 +46,8 @@ class Person:
     by: str
     nearest: str
     between: float
-
-    @property
-    def doubtful(self) -> bool:
-        """Whether the nearest other subject agrees as much as the subject's own photos must."""
-        return self.between > self.limit
+    doubtful: bool
+    """Whether the nearest other subject agrees with this one as the photos of either agree among themselves."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Report:
     settings: CurationSettings
     kept: int
     dropped: Sequence[Dropped]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
     people: Sequence[Person]
     feeds: Sequence[Feed]
     backgrounds: str
@@ -72,7 +70,7 @@ class Report:
         settings: CurationSettings,
         choice: Choice,
         dropped: Sequence[Dropped],
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[Row],
         facing: Sequence[Facing],
         backgrounds: str,
         changed: bool,
@@ -106,7 +104,7 @@ class Report:
         if self.dropped:
             lines.append("dropped " + ", ".join(f"{count} {reason}" for reason, count in self.reasons()))
         lines += [f"{'can' if feed.possible else 'cannot'} feed {feed.use}: {feed.why}" for feed in self.feeds]
-        doubtful = [f"{p.subject} and {p.nearest}" for p in self.people if p.doubtful]
+        doubtful = sorted({" and ".join(sorted((p.subject, p.nearest))) for p in self.people if p.doubtful})
         if doubtful:
             lines.append(f"note: may be one person: {', '.join(doubtful[:5])}{' ...' if len(doubtful) > 5 else ''}")
         return lines
@@ -134,36 +132,34 @@ def write_report(path: Path, report: Report, portrait: Callable[[int], Portrait]
     write_atomically(path, page.encode())
 
 
-def _people(choice: Choice, dropped: Sequence[Dropped], rows: Sequence[Mapping[str, Any]]) -> list[Person]:
+def _people(choice: Choice, dropped: Sequence[Dropped], rows: Sequence[Row]) -> list[Person]:
     lost = Counter(one.subject for one in dropped)
     kept = Counter(row["subject_id"] for row in rows)
     splits = {row["subject_id"]: row["split"] for row in rows}
-    near = choice.nearest()
-    nan = float("nan")
+    near, nan = choice.nearest(), float("nan")
     people = []
     for subject in sorted({*kept, *(s for s in lost if s)}):
-        known: Agreement | None = choice.agreements.get(subject)
+        known = choice.agreements.get(subject)
         other, between = near.get(subject, ("", nan))
         people.append(
             Person(
-                subject,
-                splits.get(subject, ""),
-                kept[subject],
-                lost[subject],
-                known.level if known else nan,
-                known.strangers if known else nan,
-                known.limit if known else nan,
-                known.by if known else "",
-                other,
-                between,
+                subject=subject,
+                split=splits.get(subject, ""),
+                kept=kept[subject],
+                dropped=lost[subject],
+                within=known.level if known else nan,
+                strangers=known.strangers if known else nan,
+                limit=known.limit if known else nan,
+                by=known.by if known else "",
+                nearest=other,
+                between=between,
+                doubtful=all(between > choice.agreements[name].low for name in (subject, other)) if other else False,
             )
         )
     return people
 
 
-def _sheet(
-    report: Report, portrait: Callable[[int], Portrait]
-) -> list[tuple[str, list[tuple[Mapping[str, Any], str]]]]:
+def _sheet(report: Report, portrait: Callable[[int], Portrait]) -> list[tuple[str, list[tuple[Row, str]]]]:
     """Thumbnails of kept crops by subject, spread over the subjects if there are too many."""
     groups: dict[str, list[int]] = {}
     for i, row in enumerate(report.rows):

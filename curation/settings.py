@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from contracts.errors import LikenessError
+from contracts.settings import DETECTION_SIDES, detection_sides
 
 
 @dataclass
@@ -58,7 +59,7 @@ class CurationSettings:
     captioner: str | None = None
     resolution: int = 512
     min_side: int = 64
-    det_size: list[int] = field(default_factory=lambda: [128, 640])
+    det_size: list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
     download: bool = False
 
     def __post_init__(self) -> None:
@@ -75,5 +76,4 @@ class CurationSettings:
             raise LikenessError(f"--backgrounds {self.backgrounds} is too small: at least 2 classes")
         if self.resolution < self.min_side:
             raise LikenessError(f"--resolution {self.resolution} is below --min_side {self.min_side}")
-        if not self.det_size or any(side <= 0 or side % 32 for side in self.det_size):
-            raise LikenessError(f"--det_size {self.det_size}: give positive multiples of 32")
+        detection_sides(self.det_size, "--det_size")

@@ -22,22 +22,22 @@ def split_of(subject: str, shares: Sequence[float], seed: int) -> str:
 
 
 def references(
-    poses: Sequence[NDArray[np.floating] | None], sides: Sequence[float], names: Sequence[str], count: int
+    poses: Sequence[NDArray[np.floating] | None], sizes: Sequence[float], names: Sequence[str], count: int
 ) -> list[int]:
-    """The photos of a subject that a method may see: the most frontal ones, then the largest ones.
+    """The photos of a subject that a method may see: the most frontal ones, then those that show it largest.
 
     At least one photo is left to be judged against.
 
     Args:
         poses: Yaw, pitch and roll of each photo in degrees, ``None`` where unknown.
-        sides: Pixels that each crop was cut from.
+        sizes: How large the subject is in each photo.
         names: Decide between equals.
         count: How many references.
     """
 
     def worth(i: int) -> tuple[float, float, str]:
         pose = poses[i]
-        return math.inf if pose is None else round(math.hypot(*pose[:2].tolist())), -sides[i], names[i]
+        return math.inf if pose is None else round(math.hypot(*pose[:2].tolist())), -sizes[i], names[i]
 
     order = sorted(range(len(names)), key=worth)
     return sorted(order[: min(count, len(order) - 1)])

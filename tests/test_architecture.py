@@ -1,8 +1,8 @@
 """The house's import rule, read from the source: imports go downward only.
 
-train.py  generate.py  evaluate.py
+curate.py  train.py  generate.py  evaluate.py
   tools/
-    leaderboard/
+    curation/  leaderboard/
       training/  callbacks/
         lightning_modules/  datamodules/
           networks/  losses/  metrics/
@@ -32,11 +32,12 @@ MAY_IMPORT = {
     "leaderboard": MECHANISMS | {"lightning_modules", "datamodules", "callbacks", "training", "leaderboard", "pocket"},
     "callbacks": MECHANISMS | {"lightning_modules", "datamodules", "callbacks"},
     "training": MECHANISMS | {"lightning_modules", "datamodules", "callbacks", "training"},
+    "curation": MECHANISMS | {"datamodules", "curation"},
     "tools": MECHANISMS | {"lightning_modules", "datamodules", "leaderboard", "pocket", "tools"},
 }
 CONFIGURATION = {"yaml", "jsonargparse"}
 FREE = {"pocket", "claims", "performance"}
-COMMANDS = {"train", "generate", "evaluate"}
+COMMANDS = {"curate", "train", "generate", "evaluate"}
 OURS = set(MAY_IMPORT) | FREE | COMMANDS
 NOTHING_IMPORTS = {"claims", "performance", "tools"} | COMMANDS
 """But ``claims``, which train and edit as a user would."""

@@ -105,10 +105,10 @@ def test_the_rest_is_kept_with_the_right_face(spoilt: Spoilt) -> None:
     usual = {f"{s}/{n:02d}.png" for s in SUBJECTS for n in range(COUNT)}
     assert set(found) == usual | {"q0/group.jpg", "q1/turned.jpg"}
     # Of the group the smaller face on the right is the subject's.
-    crop = Image.open(io.BytesIO(found["q0/group.jpg"]["image"]["bytes"]))
-    assert crop.size == (96, 96)
+    crop = np.asarray(Image.open(io.BytesIO(found["q0/group.jpg"]["image"]["bytes"]))).astype(float)
+    assert np.abs(crop - group("q9", "q0")[:, 128:]).mean() < 6
     x0, y0, x1, y1 = found["q0/group.jpg"]["bbox"]
-    assert 0 < x0 < 48 < x1 < 96 and 0 < y0 < y1 < 96
+    assert 32 < x0 < x1 < 112 and 32 < y0 < y1 < 128
     upright = np.asarray(Image.open(io.BytesIO(found["q1/turned.jpg"]["image"]["bytes"]))).astype(float)
     assert np.abs(upright - photo("q1", 4)).mean() < 6
     same = found["q0/00.png"]
