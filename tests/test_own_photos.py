@@ -80,7 +80,8 @@ def test_the_same_on_real_photos(elsewhere: Path) -> None:
     real = Path(os.environ["LIKENESS_REAL"])
     (elsewhere / "photos").symlink_to(real / "people")
     faces = str(real / "faces_open_centred")
-    also = {"train": ["--data.enrolment.faces", faces], "evaluate": ["--judges.faces", str(real / "faces_open")]}
+    judge = ["--judges.faces", str(real / "faces_open")]
+    also = {"train": ["--data.enrolment.faces", faces, *judge], "evaluate": judge}
     for words in tutorial():
         step = words[1].removesuffix(".py")
         run([faces if word == "pocket/weights/faces_a" else word for word in words], also.get(step, ()))
