@@ -16,7 +16,7 @@ import torch
 
 from callbacks.averaging import exported_weights
 from callbacks.checkpoints import Checkpoints
-from contracts.files import guard, read_file, refuse_links, remove, write_atomically, write_json
+from contracts.files import read_file, remove, write_atomically, write_json
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 
@@ -39,17 +39,9 @@ class RunFolder(L.Callback):
     """
 
     def __init__(self, run: Run, config: str, checkpoints: Checkpoints) -> None:
-        guard(run.folder)
         self.run, self.config, self._checkpoints = run, config, checkpoints
         self._first_step = 0
         self._before = 0.0
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Raises :class:`LikenessError` where something in the folder is a link: TensorBoard would write behind it."""
-        if trainer.is_global_zero:
-            logs = self.run.folder / "tensorboard"
-            for path in (self.run.folder / "checkpoints", logs, *(logs.rglob("*") if not logs.is_symlink() else ())):
-                refuse_links(path)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         self._started = time.monotonic()

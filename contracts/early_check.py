@@ -31,7 +31,7 @@ def check_training(arguments: Sequence[str], command: Path) -> None:
     """
     check, named = _Check(command), methods_of(arguments)
     for key, values in _options(arguments):
-        for value in values or [None]:
+        for value in (*values, *([] if values else [None])):
             if key == "config":
                 for name, part in _file(value).items():
                     check.look(f"{name}", part, named, f"{value}: ")

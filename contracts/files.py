@@ -11,8 +11,8 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from contracts.errors import LikenessError
 from contracts.lock import try_lock
@@ -115,7 +115,7 @@ def reap(folder: Path) -> None:
                 os.close(handle)
 
 
-def open_to_read(path: Path) -> BinaryIO:
+def open_to_read(path: Path) -> BufferedReader:
     """A file open for reading; raises as :func:`read_file`.
 
     Libraries that open a file by themselves wait for ever where it is a pipe: open and close it with this before.

@@ -61,6 +61,7 @@ class ProcessSettings:
         strategy: How processes start; ``auto`` forks on a CPU.
         num_nodes: Machines.
         precision: Numbers that the networks compute in.
+        timeout: Seconds after which a process that does not answer ends the others.
     """
 
     devices: int | str = 1
@@ -68,6 +69,7 @@ class ProcessSettings:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: str = "32-true"
+    timeout: int = 1800
 
 
 @dataclass

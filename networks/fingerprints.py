@@ -37,7 +37,17 @@ def resolve_source(source: str, revision: str | None = None, pipeline: bool = Fa
 
     offline = os.environ.get("HF_HUB_OFFLINE", "1") != "0"
     try:
-        return Path(snapshot_download(source, revision=revision, local_files_only=offline, **fetched_files(pipeline)))
+        files = fetched_files(pipeline)
+        allowed, ignored = files["allow_patterns"], files.get("ignore_patterns")
+        return Path(
+            snapshot_download(
+                source,
+                revision=revision,
+                local_files_only=offline,
+                allow_patterns=allowed,
+                ignore_patterns=ignored,
+            )
+        )
     except Exception as error:
         hint = "set HF_HUB_OFFLINE=0 to allow the download" if offline else str(error).splitlines()[0]
         raise LikenessError(f"model {source!r} is not on this machine: {hint}") from None

@@ -15,6 +15,7 @@ from callbacks.guards import FiniteLoss
 from callbacks.interruption import Interruption
 from callbacks.progress import StepBar, Telemetry
 from callbacks.run_folder import RunFolder
+from callbacks.silent_ranks import SilentRanks
 from callbacks.validation import ValidationScores, validation_metrics
 from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption
@@ -54,6 +55,12 @@ class TrainCLI(LightningCLI):
             help="how many adapters of checkpoints stay, the newest ones; -1 keeps all",
         )
         parser.add_argument(
+            "--rank_timeout",
+            type=PositiveInt,
+            default=1800,
+            help="seconds after which a process that does not answer ends the others",
+        )
+        parser.add_argument(
             "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
         )
 
@@ -67,7 +74,9 @@ class TrainCLI(LightningCLI):
         run = prepare(output)
         trainer_settings = honoured(settings.trainer, output)
         checkpoints = Checkpoints(run, settings.checkpoint_every, settings.keep_adapters, self._best_metric())
+        silent_ranks = SilentRanks(settings.rank_timeout)
         ours: list[Callback] = [
+            silent_ranks,
             Interruption(trainer_settings["max_time"]),
             FiniteLoss(),
             FrozenGuard(),
@@ -89,6 +98,7 @@ class TrainCLI(LightningCLI):
             raise LikenessError(f"trainer: {' '.join(str(error).split())}") from error
         trainer.finished_at = finished_step(run)
         self._settle_ddp(trainer)
+        silent_ranks.limit(trainer)
         return trainer
 
     def _best_metric(self) -> str | None:

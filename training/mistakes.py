@@ -16,6 +16,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from contracts.errors import LikenessError
 from contracts.method_modules import refuse_class
+from contracts.roll_call import SilentRank
 from contracts.suggestions import with_suggestion
 from datamodules.batches.experts import ExpertStage
 from datamodules.batches.faces import FaceStage, PersonStage
@@ -73,9 +74,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _from_text(text: str, out_of_memory: bool) -> str | None:
     """A forked process hands over the text of its traceback, and libraries have one class for all that goes wrong."""
-    ours = f"{LikenessError.__module__}.{LikenessError.__name__}: "
-    if text.startswith(ours):
-        return text.removeprefix(ours)
+    for ours in (f"{kind.__module__}.{kind.__name__}: " for kind in (LikenessError, SilentRank)):
+        if text.startswith(ours):
+            return text.removeprefix(ours)
     if found := _WORKER.search(text):
         return (
             f"a loader process ({found['pid']}) was killed, as systems do where memory runs out: give a lower "

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 
 from contracts.errors import LikenessError
+from contracts.files import guard, refuse_links
 from lightning_modules.run import Run
 
 MAY_DIFFER = (
@@ -17,6 +18,7 @@ MAY_DIFFER = (
     "start_from",
     "checkpoint_*",
     "keep_adapters",
+    "rank_timeout",
     "judges",
     "data.validation",
     # Where networks and data lie. What they hold is compared by fingerprint when the checkpoint is loaded.
@@ -127,8 +129,16 @@ def finished_step(run: Run) -> int | None:
 
 
 def prepare(folder: Path) -> Run:
-    """The run in ``folder``. Raises :class:`LikenessError` where something in it is no folder that must be one."""
-    for part in (folder, *(folder / name for name in ("checkpoints", "adapters", "starts", "tensorboard"))):
+    """The run in ``folder``.
+
+    Raises:
+        LikenessError: something in it is no folder that must be one, or a link: TensorBoard would write behind it.
+    """
+    guard(folder)
+    parts = [folder / name for name in ("checkpoints", "adapters", "starts", "tensorboard")]
+    for part in (*parts, *parts[-1].rglob("*")):
+        refuse_links(part)
+    for part in (folder, *parts):
         if part.exists() and not part.is_dir():
             raise LikenessError(f"--output: {str(part)!r} is a file, and a run needs a folder there: move it away")
     for file in (folder / name for name in ("config.yaml", "manifest.json", "adapter.safetensors")):

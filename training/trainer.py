@@ -1,4 +1,4 @@
-"""Lightning's trainer with three things more: it listens, it catches up on a validation, it saves when told to end."""
+"""Lightning's trainer with more: it listens, catches up on a validation, saves when told to end, names silent ranks."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import Checkpoints
 from callbacks.interruption import EXIT_CODE, Interruption
+from callbacks.silent_ranks import SilentRanks
 
 
 class RunTrainer(Trainer):
-    """A trainer among whose callbacks are one :class:`Interruption` and one :class:`Checkpoints`.
+    """A trainer with one each of :class:`Interruption`, :class:`SilentRanks` and :class:`Checkpoints` as callbacks.
 
     ``finished_at`` is the step at which an earlier start finished the run, if one did.
     """
@@ -20,7 +21,8 @@ class RunTrainer(Trainer):
     def _run(self, *arguments: Any, **more: Any) -> Any:
         """In every process. Of forked ones the first would never hear of an exit code of 0."""
         try:
-            return super()._run(*arguments, **more)
+            with self._only(SilentRanks).named(self):
+                return super()._run(*arguments, **more)
         except SIGTERMException as stop:
             if self._only(Interruption).began:
                 self._only(Checkpoints).save_interrupted(self, self.lightning_module)
