@@ -8,6 +8,7 @@ _SAY_NOTHING = (
     r".*module\(s\) in eval mode at the start of training.*",  # the frozen base model
     r".*recommended to use `self\.log\(.*sync_dist=True\)`.*",  # scores are those of all processes already
     r".*Total length of `list` across ranks is zero.*",  # a run without validation
+    r".*`broadcast_buffers` is deprecated.*",  # its successor sends the frozen base model to every process at the start
     r".*does not have many workers.*",  # features come from memory maps
     r".*smaller than the logging interval.*",
     r".*Checkpoint directory .* exists and is not empty.*",
