@@ -22,6 +22,7 @@ from lightning.pytorch import Trainer
 
 from contracts import method_modules
 from contracts.settings import GenerationSettings, JudgeSettings, ProtocolSettings
+from curation.settings import CurationSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from tests.helpers.markdown import Page, Text, anchors, commands, inline_code, links, read_page
@@ -176,7 +177,7 @@ def plain_options() -> set[str]:
     for folder in ("claims", "performance", "pocket", "tools"):
         sources += (ROOT / folder).rglob("*.py")
     text = "\n".join(path.read_text() for path in sources if path.is_file())
-    settings = {f"--{field.name}" for field in fields(GenerationSettings)}
+    settings = {f"--{field.name}" for kind in (GenerationSettings, CurationSettings) for field in fields(kind)}
     return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | settings | {"--config", "--trainer.devices"}
 
 
