@@ -167,15 +167,18 @@ class EntryFolder:
         self.root = results.root / "entries" / label
         self.entry_file = self.root / "entry.json"
 
+    def known(self) -> Entry | None:
+        """The entry that the folder was claimed for; ``None`` before."""
+        return Entry.read(self.entry_file) if self.entry_file.is_file() else None
+
     def claim(self, entry: Entry) -> None:
         """Make this the folder of ``entry`` under the protocol of the results.
 
         Raises:
             LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
-        path, settings = self.entry_file, entry.settings
-        if path.is_file():
-            found = Entry.read(path)
+        settings = entry.settings
+        if found := self.known():
             self._results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
             if found.weights != entry.weights:
@@ -193,7 +196,7 @@ class EntryFolder:
         for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
             unfinished.unlink()
         claimed = replace(entry, protocol=self._results.protocol().hash, settings=settings)
-        write_json(path, claimed.to_json())
+        write_json(self.entry_file, claimed.to_json())
 
     def image(self, request_id: str) -> Path:
         """Where the image of a request lies."""
