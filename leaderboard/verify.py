@@ -196,7 +196,5 @@ def _images_hash(entry: Entry, protocol: Protocol, source: str) -> str:
     if not Path(source).is_dir():
         raise LikenessError(f"there is no folder {source}")
     with suppress(LikenessError):
-        return (
-            ImagesEntry(open_folder(entry.label, Path(source)), entry.kind, allow_missing=1.0).entry(protocol).weights
-        )
+        return ImagesEntry(open_folder(entry.label, Path(source)), entry.kind, allow_missing=1.0).weights(protocol)
     return ""

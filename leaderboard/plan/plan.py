@@ -70,7 +70,9 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     problems = Problems()
     problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants.runs))
     notes = [
-        note for one in entrants.images for note in problems.attempt(partial(_notes_on_images, one, protocol)) or []
+        note
+        for one in entrants.images
+        for note in problems.attempt(partial(_notes_on_images, one, protocol, results)) or []
     ]
     problems.tell()
     if not results.cards.is_file():  # written last
@@ -109,9 +111,9 @@ def _check_generated(
     problems.tell()
 
 
-def _notes_on_images(one: ImagesEntry, protocol: Protocol) -> list[str]:
+def _notes_on_images(one: ImagesEntry, protocol: Protocol, results: Results) -> list[str]:
     """What to know of a folder of images; superfluous files are named here, and counted on the board."""
-    facts = one.entry(protocol).images
+    facts = one.entry(protocol, results).images
     superfluous = one.match(protocol).superfluous
     named = [f"{one.folder.folder} also holds {some(superfluous)}"] if superfluous else []
     return [*(facts.notes(one.label, len(protocol.requests), protocol.resolution) if facts else []), *named]

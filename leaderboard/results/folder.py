@@ -169,15 +169,18 @@ class EntryFolder:
         self.root = results.root / "entries" / label
         self.entry_file = self.root / "entry.json"
 
+    def known(self) -> Entry | None:
+        """The entry that the folder was claimed for; ``None`` before."""
+        return Entry.read(self.entry_file) if self.entry_file.is_file() else None
+
     def claim(self, entry: Entry) -> None:
         """Make this the folder of ``entry`` under the protocol of the results.
 
         Raises:
             LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
-        path, settings = self.entry_file, entry.settings
-        if path.is_file():
-            found = Entry.read(path)
+        settings = entry.settings
+        if found := self.known():
             self._results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
             same = entry.images is None and Run.named(entry.folder).is_adapter(found.weights)
@@ -194,7 +197,7 @@ class EntryFolder:
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
         claimed = replace(entry, protocol=self._results.protocol().hash, settings=settings)
-        write_json(path, claimed.to_json())
+        write_json(self.entry_file, claimed.to_json())
 
     def image(self, request_id: str) -> Path:
         """Where the image of a request lies."""

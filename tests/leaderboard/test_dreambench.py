@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,11 +11,13 @@ import pytest
 from contracts.errors import LikenessError
 from contracts.protocol import Prompt, Protocol
 from contracts.settings import ProtocolSettings
+from evaluate import main
 from leaderboard.plan.prompts import prompts_of, read_prompts
 from leaderboard.report.tables.titles import about
+from tests.helpers.real import REAL, needs_real
+from tests.helpers.tiny import tiny_clip, tiny_faces
 from tests.leaderboard.test_protocol import make_protocol
 
-REAL = os.environ.get("LIKENESS_REAL")
 TEXT = """Classes
 
 subject_name,class
@@ -162,12 +163,35 @@ def test_a_protocol_whose_prompts_are_for_all_keeps_the_hash_that_it_had() -> No
     assert "nouns" not in str(protocol.to_json())
 
 
-@pytest.mark.skipif(not REAL, reason="LIKENESS_REAL names no folder with real parts")
+@needs_real
 def test_the_data_set_itself_has_25_prompts_for_every_subject() -> None:
-    path = Path(str(REAL)) / "objects" / "prompts_and_classes.txt"
+    path = REAL / "objects" / "prompts_and_classes.txt"
     nouns = ["backpack", "stuffed animal", "candle", "toy", "cat", "dog"]
     prompts = prompts_of(settings(path, ["cat", "dog"]), nouns)
     assert len(prompts) == 35 and len({prompt.id for prompt in prompts}) == 35
     for noun in nouns:
         assert sum(prompt.is_for("x", noun) for prompt in prompts) == 25
     assert len(prompts_of(settings(path, ["cat", "dog"]), nouns[:4])) == 25
+
+
+@needs_real
+@pytest.mark.slow
+def test_the_data_set_itself_is_planned_from_its_own_folder(tmp_path: Path) -> None:
+    """With the shipped configuration, but for what is not on this machine: 25 prompts x 4 samples for each subject."""
+    output, objects = tmp_path / "results", REAL / "objects"
+    changes = {
+        "protocol.dataset": objects,
+        "protocol.prompts": objects / "prompts_and_classes.txt",
+        "protocol.subjects": 6,
+        "protocol.backbone": "null",
+        "protocol.resolution": 128,
+        "judges.faces": tiny_faces(tmp_path / "faces"),
+        "judges.clip": tiny_clip(tmp_path / "clip"),
+        "judges.image_backbone": "null",
+    }
+    options = [word for name, value in changes.items() for word in (f"--{name}", str(value))]
+    arguments = ["--config", "configs/evaluation/dreambench.yaml", "--output", str(output), "--stage", "plan"]
+    assert main([*arguments, *options]) == 0
+    rows = [json.loads(line) for line in (output / "requests.jsonl").read_text().splitlines()]
+    assert len(rows) == 6 * 25 * 4 and len({row["id"] for row in rows}) == len(rows)
+    assert {row["class"] for row in rows} == {"backpack", "stuffed animal", "candle", "toy"}
