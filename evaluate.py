@@ -16,9 +16,12 @@ from itertools import pairwise
 
 from jsonargparse import ArgumentParser, Namespace
 
+from contracts.early_check import check_files
 from contracts.errors import LikenessError
-from contracts.method_modules import MethodsOption, import_methods, methods_of
+from contracts.launcher import forget_stray_ranks, is_first_process
+from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import Contestants, EvaluationSettings
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -53,7 +56,13 @@ def make_parser(configured: bool = True) -> ArgumentParser:
     if configured:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
         parser.add_class_arguments(EvaluationSettings)
-    parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")
+    parser.add_argument(
+        "--runs",
+        type=str,
+        nargs="+",
+        default=[],
+        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept",
+    )
     parser.add_argument(
         "--images",
         type=str,
@@ -153,7 +162,7 @@ def evaluate(settings: EvaluationSettings | None, given: Contestants, output: st
             from leaderboard.evaluation import generate_and_score
 
             failures = generate_and_score(settings, results, given, stages, lock)
-        if "report" in stages and _is_first():
+        if "report" in stages and is_first_process():
             from leaderboard.report.report import write_report
 
             lock.take()
@@ -181,14 +190,6 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
     return 0
 
 
-def _is_first() -> bool:
-    """Whether this is the only process, or the one of a launched group that speaks."""
-    for rank in ("RANK", "SLURM_PROCID"):  # over all machines
-        if os.environ.get(rank):
-            return int(os.environ[rank]) == 0
-    return all(int(os.environ.get(rank) or 0) == 0 for rank in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after a line about each mistake of the user, or 1 where
     ``--verify`` found something wrong."""
@@ -196,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configured = needs_settings(arguments)
     parser = make_parser(configured)
     try:
+        check_files(arguments)
+        allow_classes()
         given = parser.instantiate(parser.parse_args(arguments))
         import_methods(methods_of(arguments))
         settings = None
@@ -203,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size, given.limit)
         return run(given, settings)
     except (ArgumentError, LikenessError) as error:
-        if _is_first():
+        if is_first_process():
             known = ["methods", *(action.dest for action in make_parser()._actions)]
             lines = str(error).splitlines() if isinstance(error, LikenessError) else [str(error)]
             for line in lines:
@@ -212,4 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
+    forget_stray_ranks()
     sys.exit(main())

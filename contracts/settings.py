@@ -101,6 +101,7 @@ class ProcessSettings:
         strategy: How processes start; ``auto`` forks on a CPU.
         num_nodes: Machines.
         precision: Numbers that the networks compute in, one of ``PRECISIONS``.
+        timeout: Seconds after which a process that does not answer ends the others.
     """
 
     devices: int | str = 1
@@ -108,6 +109,7 @@ class ProcessSettings:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: str = "32-true"
+    timeout: int = 1800
 
 
 @dataclass

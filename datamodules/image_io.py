@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from contracts.errors import LikenessError
 from datamodules.colour import to_srgb
@@ -158,6 +158,8 @@ def _named(name: str) -> Iterator[None]:
             yield
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise LikenessError(f"{name} has more than {MAX_PIXELS:,} pixels: make it smaller") from error
+    except UnidentifiedImageError as error:  # whose message is an address in memory
+        raise LikenessError(f"{name} is no readable PNG, JPEG or WebP image") from error
     except _DAMAGE as error:
         raise LikenessError(f"{name} is no readable PNG, JPEG or WebP image ({error})") from error
 

@@ -1,6 +1,7 @@
 """Where a dataset comes from."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
@@ -31,13 +32,9 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
         folder = pocket10k(cache_folder(cache_dir))
     elif Path(source).expanduser().is_dir():
         folder = Path(source).expanduser()
-    elif hub := _HUB_NAME.fullmatch(source):
-        folder = _hub_folder(hub["name"], hub["revision"], download)
     else:
-        raise LikenessError(
-            f"dataset {source!r} is missing: it is neither `pocket10k`, nor a folder, nor a hub dataset `owner/name`"
-        )
-    shards = sorted(path for path in folder.rglob("*.parquet") if not path.name.startswith("."))
+        folder = hub_folder(source, download, ["*.parquet"])
+    shards = sorted(path for path in folder.rglob("*.parquet") if not _hidden(path.relative_to(folder)))
     if not shards and (folder / TABLE).is_file():
         return [dreambooth_shard(folder, cache_folder(cache_dir))]
     if not shards:
@@ -47,13 +44,34 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
     return shards
 
 
-def _hub_folder(name: str, revision: str | None, download: bool) -> Path:
+def hub_folder(source: str, download: bool, patterns: Sequence[str]) -> Path:
+    """The local copy of a dataset on the hub.
+
+    Args:
+        source: ``owner/name`` or ``owner/name@revision``.
+        download: Whether it may be downloaded.
+        patterns: Which of its files are wanted.
+
+    Raises:
+        LikenessError: this is no name of a dataset, there is no such dataset, or it is not here and may not be
+            downloaded.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+    hub = _HUB_NAME.fullmatch(source)
+    if hub is None:
+        raise LikenessError(
+            f"dataset {source!r} is missing: it is neither `pocket10k`, nor a folder, nor a hub dataset `owner/name`"
+        )
+    name = hub["name"]
     try:
         folder = snapshot_download(
-            name, repo_type="dataset", revision=revision, allow_patterns="*.parquet", local_files_only=not download
+            name,
+            repo_type="dataset",
+            revision=hub["revision"],
+            allow_patterns=list(patterns),
+            local_files_only=not download,
         )
     except LocalEntryNotFoundError as error:
         how = "the hub cannot be reached" if download else "allow it to be downloaded with download=true"
@@ -61,3 +79,8 @@ def _hub_folder(name: str, revision: str | None, download: bool) -> Path:
     except (HfHubHTTPError, OfflineModeIsEnabled) as error:
         raise LikenessError(f"dataset {name!r} cannot be downloaded: {str(error).strip().splitlines()[0]}") from error
     return Path(folder)
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a file or a folder above it is hidden: what is not finished, and what systems keep for themselves."""
+    return any(part.startswith(".") for part in path.parts)

@@ -81,8 +81,8 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
 
 
 def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
-    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where
-    it is known, else (side, side, 3).
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where that is known, else
+    (side, side, 3).
 
     Raises:
         LikenessError: the photo cannot be read.
@@ -110,13 +110,14 @@ def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) ->
 
 def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
     """SHA-256 over the pixels of every reference and held-out photo, over the reference's mask, and over what is known
-    of pose, background and class."""
+    of pose, background, class and where the face is."""
     digest = hashlib.sha256()
     for subject in subjects:
         if not subject.has_face:
             digest.update(f"{subject.id} has no face".encode())
         digest.update("\0".join(subject.background_texts).encode())
-        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds):
+        boxes = np.zeros(0, np.float32) if subject.boxes is None else subject.boxes
+        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds, boxes):
             digest.update(f"{subject.id}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -24,6 +24,7 @@ from leaderboard.plan.missing import Entrants, find_entrants
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
+from leaderboard.results.image_files import image_bytes
 from leaderboard.results.lock import FolderLock
 from leaderboard.score.scoring import load_judges, score
 from lightning_modules.base import PersonalisationModule
@@ -144,7 +145,7 @@ def _generators(
         return [real]
 
     def model(make_module: Callable[[], PersonalisationModule], features: Settings) -> Generator:
-        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
         return ModelGenerator(fabric, protocol, photos, backbone, make_module, features)
 
     methods = [

@@ -115,7 +115,12 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
         if entry.images:
             known[f"images of {entry.label}"] = (partial(_images_hash, entry, protocol), entry.folder, entry.weights)
         elif entry.weights:
-            known[f"weights of {entry.label}"] = (_adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
+            adapter_hash = partial(_adapter_hash, noted=entry.weights)
+            known[f"weights of {entry.label}"] = (
+                adapter_hash,
+                str(Run.named(entry.folder).adapter_file),
+                entry.weights,
+            )
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -131,7 +136,7 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
 
 
 def _check_settings(entry: Entry) -> Iterator[str]:
-    run = Run(entry.folder)
+    run = Run.named(entry.folder)
     if entry.settings and run.config_file.is_file():
         try:
             found = run.settings_hash
@@ -177,8 +182,13 @@ def _fingerprint(source: str) -> str:
     return folder_fingerprint(path if path.is_dir() else resolve_source(source))
 
 
-def _adapter_hash(source: str) -> str:
-    return file_sha256(Path(source))
+def _adapter_hash(source: str, noted: str) -> str:
+    """``noted`` where it is a hash of what is there now, else the hash of that."""
+    run, file_hash = Run(Path(source).parent), file_sha256(Path(source))
+    try:
+        return noted if run.is_adapter(noted) else run.adapter_sha256
+    except LikenessError:  # it is there, but damaged
+        return file_hash
 
 
 def _images_hash(entry: Entry, protocol: Protocol, source: str) -> str:

@@ -121,6 +121,8 @@ class Metric(ABC):
     """The metrics of copy-paste that a likeness is read with, see :class:`metrics.card.MetricCard`."""
     feature: str = ""
     """Name of the feature whose vectors are the rows, for metrics of whole sets; empty where rows are scores."""
+    cosine_of: str = ""
+    """Name of the feature of faces whose raw cosines the values are; empty where they are none."""
     presets: tuple[PresetColumn, ...] = ()
     """The peers' tables that report this metric, and by which convention."""
 

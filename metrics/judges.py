@@ -87,9 +87,24 @@ class Judges:
         self.lpips = LpipsNetwork(lpips).to(device) if lpips else None
         self.segmenter = Segmenter(segmenter) if segmenter else None
 
-    def observe(self, images: NDArray[np.uint8]) -> Observation:
-        """Look at RGB images (B, H, W, 3), each network once."""
-        judged = self.faces.judge(images)
+    def observe(self, images: NDArray[np.uint8], boxes: NDArray[np.float32] | None = None) -> Observation:
+        """Look at RGB images (B, H, W, 3), each network once, and of their faces at the largest.
+
+        With ``boxes`` (B, 4), NaN where one is not known, it is the face in the box.
+        """
+        return self._look_at(images, self.faces.judge(images, boxes))
+
+    def observe_photos(self, subject: SubjectPhotos) -> Observation:
+        """Look at a subject's photos, the reference first, and of the faces in them at the subject's own.
+
+        What is found in photos of an object is no face of it.
+        """
+        photos = subject.photos
+        if not subject.has_face:
+            return self._look_at(photos, JudgedFaces.none(len(photos), self.faces.recogniser.width))
+        return self._look_at(photos, self.faces.judge_subject(photos, subject.boxes))
+
+    def _look_at(self, images: NDArray[np.uint8], judged: JudgedFaces) -> Observation:
         features = {"faces": judged.embeddings}
         if self.second:
             features["second"] = self.second.embed(images, judged)
@@ -130,31 +145,28 @@ def _look(
 
 
 def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
-    """Galleries by subject, of what the judges see (``seen``, by subject) in its photos, the reference first."""
+    """Galleries by subject, of what :meth:`Judges.observe_photos` gives of each (``seen``, by subject)."""
     pose_reader = _pose_reader(subjects, seen)
     classes, means = _background_classes(subjects, seen)
-    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] * subject.has_face for subject in subjects])
+    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
     galleries = {}
     for i, subject in enumerate(subjects):
-        features = seen[subject.id].features
+        judged, features = seen[subject.id].judged, seen[subject.id].features
         own = int(subject.backgrounds[0])
         galleries[subject.id] = Gallery(
             reference={name: rows[0] for name, rows in features.items()},
             held_out={name: rows[1:] for name, rows in features.items()},
             other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
-            background=classes.index(own) if subject.has_face and own in classes else NO_BACKGROUND,
+            background=classes.index(own) if own in classes and subject.has_face else NO_BACKGROUND,
             background_text=subject.background_texts[0],
             background_means=means,
             pose=subject.poses[0],
             pose_reader=pose_reader,
             has_face=subject.has_face,
+            boxes=np.where(judged.found[:, None], judged.boxes, np.float32(np.nan)),
+            counts=judged.counts,
         )
     return galleries
-
-
-def _shown(subject: SubjectPhotos, seen: Mapping[str, Observation]) -> NDArray[np.bool_]:
-    """Which photos (1 + K,) show the subject's face; what is found in photos of an object is none."""
-    return seen[subject.id].judged.found & subject.has_face
 
 
 def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,7 +175,7 @@ def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
-    known = {subject.id: _shown(subject, seen) & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
+    known = {subject.id: seen[subject.id].judged.found & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
     return fit_pose_reader(
         np.concatenate([seen[subject.id].judged.landmarks[known[subject.id]] for subject in subjects]),
         np.concatenate([subject.poses[known[subject.id]] for subject in subjects]),
@@ -174,7 +186,7 @@ def _background_classes(
     subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Ids of the known backgrounds that photos with a face have, and the mean feature of each."""
-    known = {subject.id: _shown(subject, seen) & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
+    known = {subject.id: seen[subject.id].judged.found & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
     ids = np.concatenate([subject.backgrounds[known[subject.id]] for subject in subjects])
     rows = np.concatenate([seen[subject.id].features["clip_background"][known[subject.id]] for subject in subjects])
     classes = sorted({int(i) for i in ids})
@@ -206,15 +218,16 @@ class JudgedImages:
         requests: Sequence[Request],
         galleries: Sequence[Gallery],
         class_nouns: Mapping[str, str],
+        boxes: NDArray[np.float32] | None = None,
     ) -> "JudgedImages":
-        """Look at images (B, H, W, 3), each network once. ``class_nouns`` are by subject."""
+        """Look at images (B, H, W, 3) as :meth:`Judges.observe` does. ``class_nouns`` are by subject."""
         return cls(
             requests=requests,
             images=images,
             prompts=[plain_prompt(request.prompt, request.subject, class_nouns) for request in requests],
             nouns=[class_nouns[request.subject] for request in requests],
             galleries=galleries,
-            seen=judges.observe(images),
+            seen=judges.observe(images, boxes),
             judges=judges,
         )
 

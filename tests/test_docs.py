@@ -172,7 +172,7 @@ def all_subclasses(kind: type) -> list[type]:
 
 def plain_options() -> set[str]:
     """The options that the sources of the commands add, without those of a configuration."""
-    sources = [ROOT / name for name in ("train.py", "evaluate.py", "generate.py", "curate.py")]
+    sources = [ROOT / name for name in ("train.py", "training/cli.py", "evaluate.py", "generate.py", "curate.py")]
     for folder in ("claims", "performance", "pocket", "tools"):
         sources += (ROOT / folder).rglob("*.py")
     text = "\n".join(path.read_text() for path in sources if path.is_file())

@@ -38,7 +38,7 @@ NOBODY: Mapping[str, str] = MappingProxyType({})
 def load_base_tokenizer(backbone: str) -> CLIPTokenizer:
     """The tokenizer of protocol.backbone. Raises LikenessError if the folder is not readable."""
     try:
-        return load_tokenizer(resolve_source(backbone), "tokenizer")
+        return load_tokenizer(resolve_source(backbone, pipeline=True), "tokenizer")
     except UNREADABLE as error:
         raise LikenessError(f"protocol.backbone: {backbone!r} is not readable: {first_line(error)}") from None
 

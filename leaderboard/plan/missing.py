@@ -69,9 +69,9 @@ def _wrong_numbers(settings: EvaluationSettings, given: Contestants) -> Iterator
         SamplingSettings(wanted.sampler, wanted.steps, wanted.guidance)
     except LikenessError as error:
         yield str(error)
-    for name in ("resolution", "samples"):
-        if getattr(wanted, name) < 1:
-            yield f"protocol.{name} is {getattr(wanted, name)}, it must be at least 1"
+    for name, most in (("resolution", 2**14), ("samples", 10_000), ("steps", 10_000)):
+        if not 1 <= (found := getattr(wanted, name)) <= most:
+            yield f"protocol.{name} is {found}, it must be at least 1 and at most {most}"
     if settings.batch_size < 1:
         yield f"batch_size is {settings.batch_size}, it must be at least 1"
     if settings.limit is not None and settings.limit < 1:

@@ -18,6 +18,7 @@ from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import check_photos, check_prompts, check_references, check_run, load_base_tokenizer
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
+from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
@@ -75,7 +76,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     ]
     problems.tell()
     if not results.cards.is_file():  # written last
-        seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+        seen = {subject.id: judges.observe_photos(subject) for subject in subjects}
         check_photos(subjects, seen)
         galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
@@ -83,7 +84,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
             write_image(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
-        write_json(results.cards, [card.to_json() for card in cards])
+        write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
     if not (results.root / REQUESTS).is_file():
         write_requests(results.root, protocol)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
@@ -149,17 +150,7 @@ def _notes_on_training(runs: Sequence[RunEntry], resolution: int) -> list[str]:
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
-    notes = []
-    galleries = load_galleries(results.galleries, tuple(protocol.subjects))
-    for has_face, what in ((True, "face"), (False, "object to judges.segmenter")):
-        some = [gallery for gallery in galleries.values() if gallery.has_face is has_face]
-        photos = sum(len(gallery.held_out["faces"]) for gallery in some)
-        unused = photos - sum(len(gallery.usable) for gallery in some)
-        if unused:
-            notes.append(f"{unused} of {photos} held-out photos show no {what} and are left out")
-    objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
-    if objects:
-        notes.append(f"class {', '.join(objects)} has no face: identity is not measured there")
+    notes = list(notes_on_photos(protocol, load_galleries(results.galleries, tuple(protocol.subjects))))
     texts = sorted({plain_prompt(r.prompt, r.subject, protocol.subjects) for r in protocol.requests})
     _, cut = judges.clip.text_features(texts)
     too_long = sum(tokens > 0 for tokens in cut)

@@ -4,12 +4,11 @@ import hashlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import yaml
-
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from contracts.protocol import Prompt, check_name, prompts_hash
 from contracts.settings import ProtocolSettings
+from contracts.strict_yaml import read_yaml
 from leaderboard.plan.dreambench import dreambench_prompts
 
 OWN_PROMPT = "own"
@@ -52,11 +51,9 @@ def read_prompts(path: str) -> tuple[Prompt, ...]:
         LikenessError: the file is missing, names an entry that is not well formed, or is not what its hash says.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = read_yaml(Path(path))
     except OSError as error:
         raise LikenessError(f"no prompts in {path} (key protocol.prompts): {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LikenessError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if isinstance(data, dict) and (unknown := data.keys() - {"prompts", "placeholder", "sha256"}):
         raise LikenessError(f"{path}: key {min(map(str, unknown))!r} is none of prompts, placeholder and sha256")
     entries = data.get("prompts") if isinstance(data, dict) else None

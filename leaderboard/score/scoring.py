@@ -23,7 +23,7 @@ from contracts.records import Record, Request
 from contracts.settings import JudgeSettings
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.image_files import read_image
+from leaderboard.results.image_files import image_bytes, read_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
@@ -131,13 +131,16 @@ def _score(
     batch: Sequence[Request],
 ) -> list[Record]:
     """The records of a batch of whole groups."""
-    files = [folder.image(request.id).read_bytes() for request in batch]
+    files = [image_bytes(folder.image(request.id)) for request in batch]
     names = [str(folder.image(request.id)) for request in batch]
     images = np.stack([read_image(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
-    if entry.kind == "ceiling":
-        mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
-    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects)
+    boxes = None
+    if entry.kind == "ceiling":  # of a photo it is known which face is the subject's
+        photos = [left_out_photo(protocol, galleries, request) for request in batch]
+        boxes = np.stack([gallery.boxes[1 + photo] for gallery, photo in zip(mine, photos, strict=True)])
+        mine = [gallery.without(photo) for gallery, photo in zip(mine, photos, strict=True)]
+    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects, boxes)
     return make_records(judged, [hashlib.sha256(file).hexdigest() for file in files], protocol.metrics)
 
 

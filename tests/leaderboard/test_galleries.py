@@ -38,7 +38,7 @@ def photos(name: str, reference: int, held_out: list[int]) -> SubjectPhotos:
 
 def galleries_of(judges: Judges, subjects: list[SubjectPhotos]) -> dict[str, Gallery]:
     """As a plan makes them."""
-    seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+    seen = {subject.id: judges.observe_photos(subject) for subject in subjects}
     check_photos(subjects, seen)
     return make_galleries(subjects, seen)
 

@@ -44,7 +44,7 @@ def nothing_known(count: int) -> tuple[NDArray, NDArray, tuple[str, ...]]:
 def judged_of(judges: Judges, images: Images, photos: Images, has_face: bool = False) -> JudgedImages:
     """Images of the subject of whom ``photos`` are, the reference first."""
     subject = SubjectPhotos("it", "thing", photos[0], photos[1:], *nothing_known(len(photos)), has_face=has_face)
-    gallery = make_galleries([subject], {"it": judges.observe(subject.photos)})["it"]
+    gallery = make_galleries([subject], {"it": judges.observe_photos(subject)})["it"]
     requests = [Request("it", "p", "a photo of a <subject>", "scene", i) for i in range(len(images))]
     return JudgedImages.judge(judges, images, requests, [gallery] * len(images), {"it": "thing"})
 

@@ -1,6 +1,7 @@
 """The table as a data frame, and as CSV."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -35,7 +36,17 @@ def to_frame(board: Mapping) -> pd.DataFrame:
 
 
 def to_csv(board: Mapping) -> str:
-    """The table as CSV; an empty cell is a value that is not defined or not known."""
-    frame = to_frame(board)
+    """The table as CSV; an empty cell is a value that is not defined or not known.
+
+    A text that a spreadsheet would compute has an apostrophe before it.
+    """
+    frame = to_frame(board).map(_as_text).rename(columns=_as_text)
     counts = [f"{name}_n" for name in board["metrics"]] + ["limit", "trainable_parameters"]
     return frame.astype({name: "Int64" for name in counts if name in frame}).to_csv(index=False, lineterminator="\n")
+
+
+def _as_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    line = " ".join(value.split())
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line

@@ -1,0 +1,68 @@
+"""Make a dataset of a folder of photos: one folder per subject, or a metadata.csv / metadata.jsonl that names files.
+
+python curate.py photos data/mine --faces packs/buffalo_l --source "our studio" --licence "internal use" --consent signed
+python curate.py things data/things --objects true --noun toy --source ... --licence ... --consent "no people"
+python curate.py owner/name data/set --download true --faces packs/buffalo_l --source ... --licence ... --consent ...
+
+Photos are JPEG, PNG, WebP, and HEIC where pillow-heif is installed. Beside NAME.jpg may lie NAME.txt with the caption
+and NAME_mask.png with the mask. Metadata may have the columns file_name, mask_file_name, subject_id, subject_class,
+caption (or text), split, role, has_face, background_text, source, licence, consent.
+
+In OUT lie the shards in data/, and report.html: what was dropped and why, and what the dataset is good for. A photo that
+cannot be used stops nothing. The same command goes on where it was stopped; with more photos it does what is new.
+"""
+
+import os
+import sys
+from argparse import ArgumentError, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+
+from contracts.errors import LikenessError
+from contracts.suggestions import with_suggestion
+from curation.settings import CurationSettings
+
+# Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def make_parser() -> ArgumentParser:
+    """The command line; everything but the two folders can be given in a YAML file too."""
+    parser = ArgumentParser(
+        prog="curate.py",
+        description=__doc__,
+        parser_mode="omegaconf+",
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("photos", type=str, help="folder of photos, or a dataset of the hub as owner/name")
+    parser.add_argument("out", type=str, help="folder to write, gone on with if it exists")
+    parser.add_argument("--config", action="config", help="YAML file with what follows")
+    parser.add_class_arguments(CurationSettings)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
+    parser = make_parser()
+    try:
+        given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
+        values = given.as_dict()
+        photos, out = values.pop("photos"), values.pop("out")
+        values.pop("config", None)
+        settings = CurationSettings(**values)
+        from curation.build import curate
+
+        report = curate(photos, out, settings)
+    except (ArgumentError, LikenessError) as error:
+        known = [action.dest for action in parser._actions]
+        print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
+        return 2
+    print("\n".join(report.lines()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

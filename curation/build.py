@@ -1,0 +1,126 @@
+"""The way through: from photos to shards and a report. Everything that is done is kept, so a stopped curation goes on."""
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from contracts.errors import LikenessError
+from curation.choice import Dropped, Kept, choose
+from curation.columns import Facing, rows_of
+from curation.faces import FaceFinder
+from curation.looks import Look, Looker
+from curation.portraits import Cutter, Portrait
+from curation.report import Report, write_report
+from curation.settings import CurationSettings
+from curation.shards import write_shards
+from curation.sources import list_photos
+from curation.work import Work, array_text, complete, text_array
+from networks.segmenter import Segmenter
+
+DATA = "data"
+WORK = ".work"
+
+
+def curate(photos: str, out: str, settings: CurationSettings) -> Report:
+    """Make a dataset of the photos in the folder ``out``: shards in ``data``, ``report.html``, and what makes the next
+    run quick in ``.work``.
+
+    Args:
+        photos: A folder, or a dataset of the hub.
+
+    Raises:
+        LikenessError: there is nothing to curate, an option or a table is wrong, a model cannot be loaded, or another
+            curation is at work in ``out``.
+    """
+    folder = _out_folder(photos, out)
+    listing = list_photos(photos, settings)
+    with_faces = any(photo.facts.has_face for photo in listing.photos)
+    if with_faces and settings.faces is None:
+        raise LikenessError(
+            "--faces is missing: the folder of a face pack that finds and compares the faces; for things and animals "
+            "give --objects true"
+        )
+    finder = FaceFinder(settings.faces, settings.det_size) if with_faces and settings.faces else None
+    segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
+    with _alone(folder / WORK):
+        looker, looks = Looker(finder), Work(folder / WORK, "looks")
+        wanted = {looker.key(photo): photo for photo in listing.photos}
+        complete(looks, wanted, looker.looks, "looking")
+        choice = choose([(photo, Look.of(looks[looker.key(photo)])) for photo in listing.photos], settings)
+        dropped = [Dropped(name, "", "not taken", why) for name, why in listing.left_out] + choice.dropped
+        cutter, portraits = Cutter(settings, finder, segmenter, _clip(settings)), Work(folder / WORK, "portraits")
+        keys = [cutter.key(kept) for kept in choice.kept]
+        complete(portraits, dict(zip(keys, choice.kept, strict=True)), cutter.portraits, "cutting")
+        facing = [Facing.of(Portrait.of(portraits[key])) for key in keys]
+        captions, texts = _captions(settings, folder, choice.kept, keys, portraits)
+        rows, backgrounds = rows_of(choice.kept, facing, captions, settings)
+
+        def portrait(i: int) -> Portrait:
+            return Portrait.of(portraits[keys[i]])
+
+        changed = write_shards(folder / DATA, rows, portrait)
+        report = Report.of(settings, choice, dropped, rows, facing, backgrounds, changed)
+        write_report(folder / "report.html", report, portrait)
+        looks.keep_only(wanted)
+        portraits.keep_only(keys)
+        texts.keep_only(keys if settings.captioner else ())
+    return report
+
+
+def _out_folder(photos: str, out: str) -> Path:
+    """The folder to write into; it must be empty, or that of an earlier curation, and not among the photos."""
+    folder, source = Path(out).expanduser(), Path(photos).expanduser()
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise LikenessError(f"{out} lies among the photos in {photos}: give a folder outside of it")
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / WORK).is_dir():
+            raise LikenessError(f"{out} is not empty and holds no curation: give a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LikenessError(f"{out} cannot be used ({error.strerror}): give a folder that can be written to") from error
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise LikenessError(f"another curation is at work in {folder.parent}: wait for it, or stop it") from error
+        yield
+
+
+def _clip(settings: CurationSettings):  # type: ignore[no-untyped-def]
+    if settings.clip is None:
+        return None
+    from networks.clip_judge import ClipJudge
+
+    return ClipJudge(settings.clip)
+
+
+def _captions(
+    settings: CurationSettings, folder: Path, kept: Sequence[Kept], keys: Sequence[str], portraits: Work
+) -> tuple[dict[int, str], Work]:
+    """What the captioning model says of the photos that have no caption, by place."""
+    if settings.captioner is None:
+        return {}, Work(folder / WORK, "captions")
+    from curation.captions import Captioner
+
+    captioner = Captioner(settings.captioner)
+    texts = Work(folder / WORK, f"captions-{captioner.fingerprint[:16]}")
+    bare = {keys[i]: i for i, one in enumerate(kept) if not one.source.facts.caption}
+    complete(
+        texts,
+        bare,
+        lambda some: [
+            {"text": text_array(text)}
+            for text in captioner.captions([portraits[keys[i]]["image"].tobytes() for i in some])
+        ],
+        "captioning",
+        batch=8,
+    )
+    return {i: array_text(texts[key]["text"]) for key, i in bare.items()}, texts
