@@ -50,7 +50,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--photo", "@/me.png", "@/twin.png"], ["--photo @/me.png is given twice"]),
         (["--photo"], ["--photo"]),
         (["--subject", "s0001", "--dataset", "nowhere"], ["dataset 'nowhere' is missing"]),
-        (["--run", "nowhere"], ["--run: nowhere is no finished run"]),
+        (["--run", "nowhere"], ["--run: there is no folder 'nowhere'"]),
         (["--run", RUN, RUN], ["--run: label 'spotdiff' is taken"]),
         (["--samples=0"], ["--samples is 0"]),
         (["--enrol_steps=0"], ["--enrol_steps is 0"]),

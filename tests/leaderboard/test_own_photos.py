@@ -4,7 +4,6 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +14,10 @@ from PIL import Image
 import evaluate
 from contracts.errors import LikenessError
 from contracts.settings import GenerationSettings
-from datamodules import face_crops
 from leaderboard.generate.contact_sheet import MAX_ROWS, Block, Row, make_sheet
 from leaderboard.generate.own_photos import OwnImage, generate_images
 from leaderboard.results.image_files import read_provenance, write_image
+from networks.face_analysis import FacePack
 from pocket.render.dataset import Grid, rows_of
 from tests.leaderboard.conftest import PROMPTS, World
 from tests.tools.test_edit_faces import World as Aligning
@@ -209,10 +208,8 @@ def test_a_method_that_aligns_faces_passes_over_photos_without_one(
 def test_several_faces_are_one_line(
     aligning: Aligning, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pack = face_crops._pack(str(aligning.faces), 128)
-    monkeypatch.setattr(
-        face_crops, "_pack", lambda *_: SimpleNamespace(analyse=lambda images: [pack.analyse(images)[0] * 2])
-    )
+    analyse = FacePack.analyse
+    monkeypatch.setattr(FacePack, "analyse", lambda pack, images: [analyse(pack, images)[0] * 2])
     with pytest.raises(LikenessError, match=r"ben.png shows 2 faces: give a photo with exactly one"):
         generate_images([str(aligning.run)], TEXTS, tmp_path / "out", [str(photos / "ben.png")], settings=FEW)
 
