@@ -20,6 +20,7 @@ from curation.work import Record, Work, array_text, complete, text_array
 from networks.segmenter import Segmenter
 
 if TYPE_CHECKING:
+    from curation.captions import Captioner
     from networks.clip_judge import ClipJudge
 
 DATA = "data"
@@ -47,17 +48,18 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
         )
     finder = FaceFinder(settings.faces, settings.det_size) if with_faces and settings.faces else None
     segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
+    clip, captioner = _clip(settings), _captioner(settings)  # before hours of looking, not after them
     with _alone(folder / WORK):
         looker, looks = Looker(finder), Work(folder / WORK, "looks")
         wanted = {looker.key(photo): photo for photo in listing.photos}
         complete(looks, wanted, looker.looks, "looking")
         choice = choose([(photo, Look.of(looks[looker.key(photo)])) for photo in listing.photos], settings)
         dropped = [Dropped(name, "", "not taken", why) for name, why in listing.left_out] + choice.dropped
-        cutter, portraits = Cutter(settings, finder, segmenter, _clip(settings)), Work(folder / WORK, "portraits")
+        cutter, portraits = Cutter(settings, finder, segmenter, clip), Work(folder / WORK, "portraits")
         keys = [cutter.key(kept) for kept in choice.kept]
         complete(portraits, dict(zip(keys, choice.kept, strict=True)), cutter.portraits, "cutting")
         facing = [Facing.of(Portrait.of(portraits[key])) for key in keys]
-        captions, texts = _captions(settings, folder, choice.kept, keys, portraits)
+        captions, texts = _captions(captioner, folder, choice.kept, keys, portraits)
         rows, backgrounds = rows_of(choice.kept, facing, captions, settings)
 
         def portrait(i: int) -> Portrait:
@@ -68,7 +70,7 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
         write_report(folder / "report.html", report, portrait)
         looks.keep_only(wanted)
         portraits.keep_only(keys)
-        texts.keep_only(keys if settings.captioner else ())
+        texts.keep_only(keys if captioner else ())
     return report
 
 
@@ -106,15 +108,20 @@ def _clip(settings: CurationSettings) -> "ClipJudge | None":
     return ClipJudge(settings.clip)
 
 
-def _captions(
-    settings: CurationSettings, folder: Path, kept: Sequence[Kept], keys: Sequence[str], portraits: Work
-) -> tuple[dict[int, str], Work]:
-    """What the captioning model says of the photos that have no caption, by place."""
+def _captioner(settings: CurationSettings) -> "Captioner | None":
     if settings.captioner is None:
-        return {}, Work(folder / WORK, "captions")
+        return None
     from curation.captions import Captioner
 
-    captioner = Captioner(settings.captioner)
+    return Captioner(settings.captioner)
+
+
+def _captions(
+    captioner: "Captioner | None", folder: Path, kept: Sequence[Kept], keys: Sequence[str], portraits: Work
+) -> tuple[dict[int, str], Work]:
+    """What the captioning model says of the photos that have no caption, by place."""
+    if captioner is None:
+        return {}, Work(folder / WORK, "captions")
     texts = Work(folder / WORK, f"captions-{captioner.fingerprint[:16]}")
     bare = {keys[i]: i for i, one in enumerate(kept) if not one.source.facts.caption}
 

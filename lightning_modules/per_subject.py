@@ -217,11 +217,12 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         return self.subjects.metadata()
 
     def save_adapter(self, path: Path) -> bool:
-        """Also of the subjects that are optimised now, as they are, though they count as enrolled only when they are
-        through. Where nobody was begun there is no file."""
+        """In a training also of the subjects that are optimised now, as they are, though they count as enrolled only
+        when they are through. Where nobody was begun there is no file."""
         enrolled, self.subjects = self.subjects, deepcopy(self.subjects)
         try:
-            self.collect()
+            if self._trainer is not None:
+                self.collect()
             return bool(self.subjects.known) and super().save_adapter(path)
         finally:
             self.subjects = enrolled

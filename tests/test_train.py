@@ -365,8 +365,8 @@ def test_every_pocket_configuration_runs(
 ) -> None:
     monkeypatch.chdir(ROOT)
     data = yaml.safe_load(config.read_text())["data"]
-    settings = [value for given in data.get("features", {}).values() for value in given.values()]
-    if not all(Path(folder).exists() for folder in settings):
+    given = [value for feature in data.get("features", {}).values() for value in feature.values()]
+    if not all(Path(value).exists() for value in given if isinstance(value, str)):
         pytest.skip("the pocket encoders are not there")
     stage = data.get("first_stage", {"init_args": {}})["init_args"]
     first_stage = {name: value for name, value in {"steps": 2, "batch_size": 8}.items() if name in stage}

@@ -167,9 +167,10 @@ def test_the_board_says_it_once_and_makes_no_claim_about_its_floor(world: World,
     assert note.startswith("identity, found; identity, misses 0; identity to reference: not centred: strangers have 0.")
     assert note.endswith("on these subjects; read identity recovered")
     high = {"identity_misses_zero": Ratio(np.full(6, 0.8), np.ones(6))}
-    assert list(on_floor("prompt-only", high, cards)) == []
+    higher = {"identity_misses_zero": Ratio(np.full(6, 0.9), np.ones(6))}
+    assert list(on_floor(high, higher, "prompt-only", cards)) == []
     silent = {name: replace(card, caution="") for name, card in cards.items()}
-    assert "already resembles the subjects" in "".join(on_floor("prompt-only", high, silent))
+    assert "already resembles the subjects" in "".join(on_floor(high, higher, "prompt-only", silent))
 
 
 def test_factors_are_known_where_every_photo_of_people_has_them() -> None:
