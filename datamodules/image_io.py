@@ -64,7 +64,7 @@ def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB
         image = ImageOps.exif_transpose(stored)
         colours, alpha = _colours(image)
     if alpha is None:
-        return colours.convert(mode)
+        return colours if mode == "RGB" else colours.convert(mode)
     if image.info.get("Software") != WRITER:
         white = Image.new("RGB", colours.size, "white")
         colours = Image.composite(colours, white, alpha)
@@ -188,7 +188,7 @@ def _colours(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         image = _eight_bits(image)
     elif image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
-    elif image.mode not in ("L", "CMYK"):
+    elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     alpha = image.getchannel("A") if "A" in image.mode else None
     if alpha is not None:
@@ -199,8 +199,9 @@ def _colours(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits as 8, with the level that the file calls transparent as alpha."""
-    levels = np.asarray(image).astype(np.int64)
-    grey = Image.fromarray(np.rint(levels.clip(0, _DEEP_WHITE) / (_DEEP_WHITE / 255)).astype(np.uint8))
+    levels = np.asarray(image)
+    eight = np.rint(np.linspace(0, 255, _DEEP_WHITE + 1)).astype(np.uint8)
+    grey = Image.fromarray(eight[levels.clip(0, _DEEP_WHITE)])
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))

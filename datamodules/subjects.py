@@ -32,10 +32,10 @@ def load_subjects(
     """
     photos = load_photos(find_shards(dataset), cache_folder())
     groups = by_subject(photo for photo in photos if photo.split == "test")
-    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
-    nouns = sorted({subject.noun for subject in chosen})
+    nouns = sorted({photo.subject_class for own in groups.values() for photo in own})
     if unknown := sorted(set(faceless) - set(nouns)):
         raise LikenessError(f"protocol.faceless: no test subject is a {unknown[0]}; there are {', '.join(nouns)}")
+    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
     return [replace(subject, has_face=False) if subject.noun in faceless else subject for subject in chosen]
 
 

@@ -130,6 +130,7 @@ def test_a_protocol_may_say_that_a_class_has_no_face(tmp_path: Path) -> None:
     plain, overruled = load_subjects(source, 2, 32), load_subjects(source, 2, 32, faceless=["toy"])
     assert [s.has_face for s in plain] == [True, True] and [s.has_face for s in overruled] == [True, False]
     assert photos_hash(plain) != photos_hash(overruled), "it decides what is measured, so it is part of the protocol"
+    assert [s.has_face for s in load_subjects(source, 1, 32, faceless=["toy"])] == [True], "which is not among them"
     with pytest.raises(LikenessError, match=r"protocol.faceless: no test subject is a hat; there are person, toy"):
         load_subjects(source, 2, 32, faceless=["hat"])
 
