@@ -13,6 +13,7 @@ that cannot be used stops nothing. The same command goes on where it was stopped
 """
 
 import os
+import signal
 import sys
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -54,8 +55,10 @@ def make_parser() -> ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 130 where it
+    was stopped."""
     parser = make_parser()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a queue's way to say stop
     try:
         given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
         values = given.as_dict()
@@ -69,6 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known = [action.dest for action in parser._actions]
         print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"error: {error}: what is done is kept, the same command goes on from here", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print("\n".join(report.lines()))
     return 0
 

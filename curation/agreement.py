@@ -19,9 +19,9 @@ _MAX_STRANGERS = 2000  # faces; more say nothing new
 _MAX_OWN = 300  # photos of a subject that a face is compared with
 _FEW = 8
 """So many agreements of strangers are needed to know their level."""
-_GAP = 5.0
-"""Without strangers: how many typical deviations below the subject's median an agreement must be to be another
-person's."""
+_GAP = (5.0, 1.5)
+"""Without strangers an agreement is another person's if it is below the subject's median by so many typical deviations,
+and by so many times what the median is below 1."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Agreement:
     Args:
         faces: The own face of each of P photos, by its place among the photo's faces; -1 where the photo has none.
         values: (P,) how much each own face agrees with the others, NaN where there is nothing to agree with.
-        limit: What it must exceed; NaN where the photos do not say it.
+        limit: What it must reach; NaN where the photos do not say it.
         strangers: The strangers' level, NaN without any.
         by: What the limit was measured with, in words.
     """
@@ -46,7 +46,7 @@ class Agreement:
     def agreeing(self) -> NDArray[np.bool_]:
         """(P,): which own faces agree with the subject; all that have a face where there is nothing to go by."""
         known = ~np.isnan(self.values)
-        return (self.faces >= 0) & (~known | np.isnan(self.limit) | (np.nan_to_num(self.values, nan=1.0) > self.limit))
+        return (self.faces >= 0) & (~known | np.isnan(self.limit) | (np.nan_to_num(self.values, nan=1.0) >= self.limit))
 
     @property
     def low(self) -> float:
@@ -67,7 +67,7 @@ def agree(embeddings: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, 
     Args:
         embeddings: By subject, for each of its photos the embeddings (N, D) of the faces in it, largest first.
     """
-    chosen = {subject: _own_faces(photos) for subject, photos in embeddings.items()}
+    chosen = {subject: choose_faces(photos) for subject, photos in embeddings.items()}
     result = {}
     for subject, faces in chosen.items():
         own = _rows(embeddings[subject], faces)
@@ -100,11 +100,11 @@ def _judged(
         limit = max((level + median) / 2, float(np.quantile(known, 0.95)))
         return Agreement(faces, values, limit, level, f"{len(strangers)} faces of other people in these photos")
     spread = 1.4826 * float(np.median(np.abs(values[base] - median)))
-    limit = median - _GAP * max(spread, 0.1 * (1 - median)) if base.sum() > 2 else float("nan")
+    limit = median - max(_GAP[0] * spread, _GAP[1] * (1 - median)) if base.sum() > 2 else float("nan")
     return Agreement(faces, values, limit, float("nan"), "the subject's other photos: too few other people here")
 
 
-def _own_faces(photos: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
+def choose_faces(photos: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
     """The face (P,) of each photo that agrees most with the subject's other photos; -1 where a photo has none."""
     there = [i for i, found in enumerate(photos) if len(found)]
     some = [there[i] for i in _spread(len(there), _MAX_OWN).tolist()]

@@ -4,9 +4,9 @@ import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from contracts.errors import LikenessError
+from curation.captions import Captioner
 from curation.choice import Dropped, Kept, choose
 from curation.columns import Facing, rows_of
 from curation.faces import FaceFinder
@@ -17,11 +17,8 @@ from curation.settings import CurationSettings
 from curation.shards import write_shards
 from curation.sources import list_photos
 from curation.work import Record, Work, array_text, complete, text_array
+from networks.clip_judge import ClipJudge
 from networks.segmenter import Segmenter
-
-if TYPE_CHECKING:
-    from curation.captions import Captioner
-    from networks.clip_judge import ClipJudge
 
 DATA = "data"
 WORK = ".work"
@@ -40,27 +37,25 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
     """
     folder = _out_folder(photos, out)
     listing = list_photos(photos, settings)
-    with_faces = any(photo.facts.has_face for photo in listing.photos)
-    if with_faces and settings.faces is None:
-        raise LikenessError(
-            "--faces is missing: the folder of a face pack that finds and compares the faces; for things and animals "
-            "give --objects true"
-        )
-    finder = FaceFinder(settings.faces, settings.det_size) if with_faces and settings.faces else None
+    # All that can be wrong with models is said before the first photo is looked at.
+    finder = _finder(settings, any(photo.facts.has_face for photo in listing.photos))
     segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
-    clip, captioner = _clip(settings), _captioner(settings)  # before hours of looking, not after them
+    clip = ClipJudge(settings.clip) if settings.clip else None
+    captioner = Captioner(settings.captioner) if settings.captioner else None
     with _alone(folder / WORK):
         looker, looks = Looker(finder), Work(folder / WORK, "looks")
         wanted = {looker.key(photo): photo for photo in listing.photos}
         complete(looks, wanted, looker.looks, "looking")
         choice = choose([(photo, Look.of(looks[looker.key(photo)])) for photo in listing.photos], settings)
         dropped = [Dropped(name, "", "not taken", why) for name, why in listing.left_out] + choice.dropped
+
         cutter, portraits = Cutter(settings, finder, segmenter, clip), Work(folder / WORK, "portraits")
         keys = [cutter.key(kept) for kept in choice.kept]
         complete(portraits, dict(zip(keys, choice.kept, strict=True)), cutter.portraits, "cutting")
         facing = [Facing.of(Portrait.of(portraits[key])) for key in keys]
-        captions, texts = _captions(captioner, folder, choice.kept, keys, portraits)
-        rows, backgrounds = rows_of(choice.kept, facing, captions, settings)
+        captions = Work(folder / WORK, "captions")
+        written = _write_captions(captioner, captions, choice.kept, keys, portraits)
+        rows, backgrounds = rows_of(choice.kept, facing, written, settings)
 
         def portrait(i: int) -> Portrait:
             return Portrait.of(portraits[keys[i]])
@@ -70,7 +65,7 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
         write_report(folder / "report.html", report, portrait)
         looks.keep_only(wanted)
         portraits.keep_only(keys)
-        texts.keep_only(keys if captioner else ())
+        captions.keep_only(_caption_keys(captioner, keys))
     return report
 
 
@@ -88,6 +83,17 @@ def _out_folder(photos: str, out: str) -> Path:
     return folder
 
 
+def _finder(settings: CurationSettings, with_faces: bool) -> FaceFinder | None:
+    if not with_faces:
+        return None
+    if settings.faces is None:
+        raise LikenessError(
+            "--faces is missing: the folder of a face pack that finds and compares the faces; for things and animals "
+            "give --objects"
+        )
+    return FaceFinder(settings.faces, settings.det_size)
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the folder's lock; the system releases it when the process ends, however it ends."""
@@ -100,34 +106,23 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _clip(settings: CurationSettings) -> "ClipJudge | None":
-    if settings.clip is None:
-        return None
-    from networks.clip_judge import ClipJudge
-
-    return ClipJudge(settings.clip)
-
-
-def _captioner(settings: CurationSettings) -> "Captioner | None":
-    if settings.captioner is None:
-        return None
-    from curation.captions import Captioner
-
-    return Captioner(settings.captioner)
-
-
-def _captions(
-    captioner: "Captioner | None", folder: Path, kept: Sequence[Kept], keys: Sequence[str], portraits: Work
-) -> tuple[dict[int, str], Work]:
+def _write_captions(
+    captioner: Captioner | None, captions: Work, kept: Sequence[Kept], keys: Sequence[str], portraits: Work
+) -> dict[int, str]:
     """What the captioning model says of the photos that have no caption, by place."""
     if captioner is None:
-        return {}, Work(folder / WORK, "captions")
-    texts = Work(folder / WORK, f"captions-{captioner.fingerprint[:16]}")
-    bare = {keys[i]: i for i, one in enumerate(kept) if not one.source.facts.caption}
+        return {}
+    named = _caption_keys(captioner, keys)
+    bare = {named[i]: i for i, one in enumerate(kept) if not one.source.facts.caption}
 
     def write(some: Sequence[int]) -> list[Record]:
         images = [portraits[keys[i]]["image"].tobytes() for i in some]
         return [{"text": text_array(text)} for text in captioner.captions(images)]
 
-    complete(texts, bare, write, "captioning", batch=8)
-    return {i: array_text(texts[key]["text"]) for key, i in bare.items()}, texts
+    complete(captions, bare, write, "captioning", batch=8)
+    return {i: array_text(captions[key]["text"]) for key, i in bare.items()}
+
+
+def _caption_keys(captioner: Captioner | None, keys: Sequence[str]) -> list[str]:
+    """What the captions of portraits are found by; none without a model."""
+    return [f"{captioner.fingerprint}/{key}" for key in keys] if captioner else []

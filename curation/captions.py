@@ -31,7 +31,7 @@ class Captioner:
     def __init__(self, source: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        folder = resolve_source(source)
+        self._source, folder = source, resolve_source(source)
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             with quiet_loading():
@@ -51,6 +51,14 @@ class Captioner:
         """A caption for each image file, on one line; empty where the model has nothing to say."""
         opened = [Image.open(io.BytesIO(data)).convert("RGB") for data in images]
         pixels = self._processor(images=opened, return_tensors="pt")
-        with quiet_loading():
-            tokens = self._model.generate(pixel_values=pixels["pixel_values"], max_new_tokens=_TOKENS, do_sample=False)
+        try:
+            with quiet_loading():
+                tokens = self._model.generate(
+                    pixel_values=pixels["pixel_values"], max_new_tokens=_TOKENS, do_sample=False
+                )
+        except (ValueError, RuntimeError, TypeError, AttributeError) as error:  # a model that must be asked something
+            raise LikenessError(
+                f"--captioner {self._source} writes no caption for an image alone ({first_line(error)}): give a model "
+                "such as BLIP or GIT"
+            ) from error
         return [one_line(text) for text in self._processor.batch_decode(tokens, skip_special_tokens=True)]

@@ -1,11 +1,11 @@
 """Which photos are kept, with which face, and why the others are dropped."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from curation.agreement import Agreement, agree
+from curation.agreement import Agreement, agree, choose_faces
 from curation.looks import Look
 from curation.quality import BLURRED, duplicates
 from curation.settings import CurationSettings
@@ -61,50 +61,48 @@ class Choice:
 def choose(photos: Sequence[tuple[Source, Look]], settings: CurationSettings) -> Choice:
     """Decide on all photos, from what each of them shows by itself.
 
-    What a photo is like is decided first, so that a blurred photo has no say in who its subject is.
+    Photos that are blurred, too small, or nearly the same as another one go first: they have no say in who a subject
+    is.
     """
     dropped: list[Dropped] = []
-    left: dict[str, list[tuple[Source, Look]]] = {}
+    left: dict[str, list[Kept]] = {}
     for source, look in photos:
-        reason, detail = _flaw(source, look, settings)
-        if reason:
-            dropped.append(Dropped(source.name, source.subject, reason, detail, source))
+        if flaw := _flaw(source, look, settings):
+            dropped.append(_drop(source, *flaw))
         else:
-            left.setdefault(source.subject, []).append((source, look))
-    faces = {
-        subject: [look.embeddings for _, look in found] for subject, found in left.items() if found[0][0].facts.has_face
-    }
-    agreements = agree(faces)
+            left.setdefault(source.subject, []).append(Kept(source, look, None, None))
+    for subject, own in left.items():
+        left[subject], twins = _without_twins(_with_own_faces(own))
+        dropped += twins
+    with_faces = {subject: own for subject, own in left.items() if own[0].source.facts.has_face}
+    agreements = agree({subject: [one.look.embeddings for one in own] for subject, own in with_faces.items()})
     kept: list[Kept] = []
     seen: dict[tuple[str, int | None], str] = {}
-    for subject, found in left.items():
-        candidates = []
-        agreement = agreements.get(subject)
-        for i, (source, look) in enumerate(found):
-            reason, detail, face, value = _verdict(look, agreement, i, settings)
-            if reason:
-                dropped.append(Dropped(source.name, subject, reason, detail, source))
+    for subject, own in left.items():
+        if subject in agreements:
+            own, strangers = _without_strangers(own, agreements[subject], settings)
+            dropped += strangers
+        single = []
+        for one in own:
+            first = seen.setdefault((one.look.sha256, one.face), one.source.name)
+            if first == one.source.name:
+                single.append(one)
             else:
-                candidates.append(Kept(source, look, face, value))
-        alone, twins = _without_twins(candidates, seen)
-        if len(alone) == 1:
-            twins.append(
-                Dropped(
-                    alone[0].source.name,
-                    subject,
-                    "only photo",
-                    "the only photo of its subject that is left: every use needs two",
-                    alone[0].source,
-                )
-            )
-            alone = []
-        kept += alone
-        dropped += twins
+                dropped.append(_drop(one.source, "near-duplicate", f"the same as {first} of another subject"))
+        if len(single) > 1:
+            kept += single
+        else:
+            why = "the only photo of its subject that is left: every use needs two"
+            dropped += [_drop(one.source, "only photo", why) for one in single]
     return Choice(kept, dropped, agreements)
 
 
-def _flaw(source: Source, look: Look, settings: CurationSettings) -> tuple[str, str]:
-    """What is wrong with a photo whoever it shows: reason and detail, empty if nothing is."""
+def _drop(source: Source, reason: str, detail: str) -> Dropped:
+    return Dropped(source.name, source.subject, reason, detail, source)
+
+
+def _flaw(source: Source, look: Look, settings: CurationSettings) -> tuple[str, str] | None:
+    """What is wrong with a photo whoever it shows: reason and detail."""
     if look.problem:
         return "unreadable", look.problem
     if not source.facts.has_face:
@@ -113,60 +111,58 @@ def _flaw(source: Source, look: Look, settings: CurationSettings) -> tuple[str, 
         return "no face", "no face was found"
     # The own face is chosen later; if every face has a flaw, that of the largest is told.
     flaws = [_small_or_blurred(look, face, settings) for face in range(len(look.boxes))]
-    return flaws[0] if all(reason for reason, _ in flaws) else ("", "")
+    return flaws[0] if all(flaws) else None
 
 
-def _small_or_blurred(look: Look, face: int | None, settings: CurationSettings) -> tuple[str, str]:
-    side = look.square(face).side
+def _small_or_blurred(look: Look, face: int | None, settings: CurationSettings) -> tuple[str, str] | None:
+    side, blur = look.square(face).side, look.blur(face)
     if side < settings.min_side - 0.5:
         return "too small", f"the crop has {side:.0f} pixels a side, fewer than {settings.min_side}"
-    blur = float(look.blurs[-1 if face is None else face])
     if blur >= BLURRED:
         return "blurred", f"blur {blur:.2f}, from {BLURRED} on a photo is dropped"
-    return "", ""
+    return None
 
 
-def _verdict(
-    look: Look, agreement: Agreement | None, i: int, settings: CurationSettings
-) -> tuple[str, str, int | None, float | None]:
-    """Reason and detail, empty if a photo is kept; then its own face and how much that agrees."""
-    if agreement is None:
-        return "", "", None, None
-    face, value = int(agreement.faces[i]), float(agreement.values[i])
-    known = None if np.isnan(value) else value
-    if not agreement.agreeing[i]:
-        detail = f"agreement {value:.2f}, the subject's photos have {agreement.level:.2f}, the limit is "
-        detail += f"{agreement.limit:.2f} by {agreement.by}"
-        if len(look.boxes) > 1:
-            return (
-                "nobody agrees",
-                f"none of its {len(look.boxes)} faces is that of the other photos: {detail}",
-                None,
-                None,
-            )
-        return "another person", detail, None, None
-    return *_small_or_blurred(look, face, settings), face, known
+def _with_own_faces(own: Sequence[Kept]) -> list[Kept]:
+    """The photos of a subject, each with the face that is most likely its own."""
+    if not own[0].source.facts.has_face:
+        return list(own)
+    faces = choose_faces([one.look.embeddings for one in own]).tolist()
+    return [replace(one, face=face) for one, face in zip(own, faces, strict=True)]
 
 
-def _without_twins(
-    candidates: Sequence[Kept], seen: dict[tuple[str, int | None], str]
+def _without_twins(own: Sequence[Kept]) -> tuple[list[Kept], list[Dropped]]:
+    """The photos of a subject that are not nearly the same as another one, and those that are: the largest is kept,
+    then the sharpest."""
+    worth = [(-one.look.square(one.face).side, one.look.blur(one.face), one.source.name) for one in own]
+    order = sorted(range(len(own)), key=worth.__getitem__)
+    twins = duplicates(np.stack([one.look.signature(one.face) for one in own]), order)
+    dropped = [
+        _drop(own[i].source, "near-duplicate", f"nearly the same as {own[twin].source.name}")
+        for i, twin in sorted(twins.items())
+    ]
+    return [one for i, one in enumerate(own) if i not in twins], dropped
+
+
+def _without_strangers(
+    own: Sequence[Kept], agreement: Agreement, settings: CurationSettings
 ) -> tuple[list[Kept], list[Dropped]]:
-    """The photos of a subject that are not nearly the same as another one, and those that are."""
-    if not candidates:
-        return [], []
-    signatures = np.stack([k.look.signatures[-1 if k.face is None else k.face] for k in candidates])
-    larger = [(-k.look.square(k.face).side, float(k.look.blurs[-1 if k.face is None else k.face])) for k in candidates]
-    order = sorted(range(len(candidates)), key=lambda i: (larger[i], candidates[i].source.name))
-    twins = duplicates(signatures, order)
+    """The photos whose own face is the subject's and has no flaw, with that face, and the others."""
     kept, dropped = [], []
-    for i, one in enumerate(candidates):
-        same = (one.look.sha256, one.face)
-        of = candidates[twins[i]].source.name if i in twins else seen.get(same)
-        if of is None:
-            seen[same] = one.source.name
-            kept.append(one)
-        else:
-            dropped.append(
-                Dropped(one.source.name, one.source.subject, "near-duplicate", f"nearly the same as {of}", one.source)
+    for i, one in enumerate(own):
+        face, value = int(agreement.faces[i]), float(agreement.values[i])
+        if not agreement.agreeing[i]:
+            detail = (
+                f"agreement {value:.2f}, the subject's photos have {agreement.level:.2f}, the limit is "
+                f"{agreement.limit:.2f} by {agreement.by}"
             )
+            if len(one.look.boxes) > 1:
+                detail = f"none of its {len(one.look.boxes)} faces is that of the other photos: {detail}"
+                dropped.append(_drop(one.source, "nobody agrees", detail))
+            else:
+                dropped.append(_drop(one.source, "another person", detail))
+        elif flaw := _small_or_blurred(one.look, face, settings):
+            dropped.append(_drop(one.source, *flaw))
+        else:
+            kept.append(replace(one, face=face, agreement=None if np.isnan(value) else value))
     return kept, dropped

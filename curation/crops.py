@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 ROOM = 2.8
 """Side of a portrait in sizes of the face's box, which reaches from brows to chin: head and shoulders."""
+_LEAST_ROOM = 2.2  # where the face is near the photo's edge, so that it stays in the middle
 _ABOVE = 0.42  # where the face's centre lies in a portrait, from the top
 _FACE_ROOM = 1.25  # what must be inside at least; where the photo is narrower, its edge is repeated
 _WHOLE = 0.9  # a square photo of which a portrait would be this much stays whole
@@ -39,11 +40,12 @@ def face_square(size: tuple[int, int], box: NDArray[np.floating]) -> Square:
     x0, y0, x1, y1 = (float(value) for value in box)
     width, height = size
     face = max(x1 - x0, y1 - y0, 1.0)
-    side = min(ROOM * face, float(min(size)))
+    centre = (x0 + x1) / 2
+    side = min(ROOM * face, max(_LEAST_ROOM * face, 2 * min(centre, width - centre)), float(min(size)))
     if width == height and side >= _WHOLE * width:
         return Square(0.0, 0.0, float(width))
     side = max(side, _FACE_ROOM * face)
-    left, top = (x0 + x1) / 2 - side / 2, (y0 + y1) / 2 - _ABOVE * side
+    left, top = centre - side / 2, (y0 + y1) / 2 - _ABOVE * side
     return Square(_moved(left, side, width), _moved(top, side, height), side)
 
 

@@ -48,6 +48,14 @@ class Look:
         """What would be cut out for a face, or without one."""
         return middle_square(self.size, None) if face is None else face_square(self.size, self.boxes[face])
 
+    def blur(self, face: int | None) -> float:
+        """That of a face, or of the middle."""
+        return float(self.blurs[-1 if face is None else face])
+
+    def signature(self, face: int | None) -> NDArray[np.uint8]:
+        """That of a face's portrait, or of the middle."""
+        return self.signatures[-1 if face is None else face]
+
     def record(self) -> Record:
         """As arrays."""
         arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}

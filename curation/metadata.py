@@ -28,7 +28,8 @@ ALIASES = {
 }
 """The columns that are read, each with the names that it may have; the first one that is there is taken."""
 
-_SPLITS = {"validation": "val", "valid": "val", "dev": "val", "eval": "val"}
+SPLIT_NAMES = {"validation": "val", "valid": "val", "dev": "val", "eval": "val"}
+"""What others call a split, and what we call it."""
 _YES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
 
 
@@ -65,7 +66,7 @@ def facts_of(row: Mapping[str, Any], where: str) -> Facts:
         text = one_line(value) if isinstance(value, str | int | float | bool) else ""
         said[name] = text or None
     if said["split"]:
-        said["split"] = _SPLITS.get(said["split"].lower(), said["split"].lower())
+        said["split"] = SPLIT_NAMES.get(said["split"].lower(), said["split"].lower())
         _check(said["split"], SPLITS, "split", where)
     if said["role"]:
         _check(said["role"], ROLES, "role", where)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contracts.errors import LikenessError
+from curation.metadata import one_line
 from datamodules.image_io import MAX_PIXELS, image_size, open_image
 
 _HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"heif")
@@ -67,7 +68,7 @@ def without_heic(data: bytes, name: str) -> bytes:
             )
         image: Image.Image = found.to_pillow()
     except (ValueError, RuntimeError, OSError, EOFError) as error:
-        raise LikenessError(f"{name} is no readable HEIC image ({error})") from error
+        raise LikenessError(f"{name} is no readable HEIC image ({one_line(error)})") from error
     buffer = io.BytesIO()
     image.save(buffer, "PNG", icc_profile=image.info.get("icc_profile"), compress_level=1)
     return buffer.getvalue()

@@ -4,7 +4,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,10 +22,8 @@ from curation.settings import CurationSettings
 from curation.work import Record, array_text, text_array
 from datamodules.image_io import READING, read_mask
 from metrics.regions import WIDE, person_region
+from networks.clip_judge import ClipJudge
 from networks.segmenter import Segmenter
-
-if TYPE_CHECKING:
-    from networks.clip_judge import ClipJudge
 
 VERSION = "1"
 _QUALITY = 95
@@ -77,7 +75,7 @@ class Cutter:
         settings: CurationSettings,
         finder: FaceFinder | None,
         segmenter: Segmenter | None,
-        clip: "ClipJudge | None",
+        clip: ClipJudge | None,
     ) -> None:
         self.settings, self.finder, self.segmenter, self.clip = settings, finder, segmenter, clip
         parts = (
@@ -114,7 +112,10 @@ class Cutter:
     def _portrait(self, kept: Kept) -> tuple[dict[str, NDArray], NDArray[np.uint8] | None]:
         """The record, and what its background's feature is made of."""
         name, size = kept.source.name, kept.look.size
-        data = kept.source.image.read()
+        try:
+            data = kept.source.image.read()
+        except LikenessError as error:
+            raise LikenessError(f"{name} was there and is not any more ({error}): run again") from error
         if hashlib.sha256(data).hexdigest() != kept.look.sha256:
             raise LikenessError(f"{name} changed while it was curated: run again")
         square = kept.look.square(kept.face)

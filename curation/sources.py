@@ -4,16 +4,17 @@ A folder holds a folder per subject, or a ``metadata.csv`` / ``metadata.jsonl`` 
 folders do, or Parquet shards with a column ``image``. Nothing is opened here but tables.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from contracts.errors import LikenessError
 from curation.files import Bytes, FileBytes
-from curation.metadata import Facts, facts_of, one_line, read_table
+from curation.metadata import SPLIT_NAMES, Facts, facts_of, one_line, read_table
 from curation.parquet import parquet_photos
 from curation.settings import CurationSettings
 from datamodules.image_io import FORMATS
+from datamodules.schema import SPLITS
 from datamodules.sources import hub_folder
 
 SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".heic", ".heif"}
@@ -111,13 +112,20 @@ def _photo_files(folder: Path, files: list[Path], listing: Listing) -> list[Sour
         if name in named_masks or _is_mask(path, known):
             continue
         facts = said.get(name, Facts())
-        if facts.subject_id is None and len(path.relative_to(folder).parts) > 1:
-            facts = replace(facts, subject_id=one_line(path.relative_to(folder).parts[-2]))
+        if facts.subject_id is None:
+            facts = replace(facts, subject_id=_subject_of(path.relative_to(folder).parts[:-1]))
         if facts.caption is None and (text := path.with_suffix(".txt")) in known:
             facts = replace(facts, caption=_caption(text, listing, folder))
         mask = folder / facts.mask_file_name if facts.mask_file_name else _mask_beside(path, known)
         photos.append(Source(name, facts, FileBytes(path), None if mask is None else FileBytes(mask)))
     return photos
+
+
+def _subject_of(folders: Sequence[str]) -> str | None:
+    """Whose photo lies in these folders: the first one names the subject, or the second one below a split's name."""
+    if len(folders) > 1 and folders[0].lower() in (*SPLITS, *SPLIT_NAMES):
+        folders = folders[1:]
+    return one_line(folders[0]) if folders else None
 
 
 def _metadata(folder: Path, files: list[Path], listing: Listing) -> dict[str, Facts]:

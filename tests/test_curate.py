@@ -1,5 +1,6 @@
 """The command line of ``curate.py``: one clear line for every mistake, and a whole run."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,25 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
     assert "--consent" in done.stdout
+
+
+def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(tmp_path: Path) -> None:
+    photos = people(tmp_path / "photos", ["q0", "q1"], 4)
+    for number in range(150):  # the same photo many times: quick to make, slow to look at
+        data = (photos / "q0" / "00.png").read_bytes()
+        (photos / "q0" / f"copy {number}.png").write_bytes(data + number.to_bytes(2, "big"))
+    command = [sys.executable, "curate.py", str(photos), str(tmp_path / "out"), *GIVEN, "--faces", str(FACES_A)]
+    with subprocess.Popen([*command, "--test_only"], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        said = ""
+        while "0/158" not in said:
+            letter = process.stderr.read(1)
+            assert letter, said
+            said += letter
+        process.send_signal(signal.SIGTERM)
+        said += process.stderr.read()
+    assert process.returncode == 130, said
+    assert said.rstrip().endswith("stopped: what is done is kept, the same command goes on from here")
+    assert not (tmp_path / "out" / "data").exists()
+    done = subprocess.run([*command, "--test_only"], capture_output=True, text=True, check=True)
+    assert "kept 8 photos" in done.stdout and "dropped 150 near-duplicate" in done.stdout

@@ -72,3 +72,8 @@ def test_two_photos_that_differ_are_both_nobodys_and_one_photo_is_taken() -> Non
     assert not found["two"].agreeing.any()
     assert found["one"].agreeing.tolist() == [True]
     assert found["none"].agreeing.tolist() == []
+
+
+def test_many_equal_photos_agree() -> None:
+    face = People().photo("ann")
+    assert agree({"ann": [face] * 6})["ann"].agreeing.all()

@@ -11,9 +11,9 @@ from curation.crops import Square, cut, face_square, middle_square
     [
         # A face in a large photo: 2.8 faces a side, the face a little above the middle.
         ((1000, 800), (450, 300, 550, 420), Square(332, 360 - 0.42 * 336, 336)),
-        # At the edge the square is moved, not shortened.
-        ((1000, 800), (0, 0, 100, 100), Square(0, 0, 280)),
-        ((1000, 800), (900, 700, 1000, 800), Square(720, 520, 280)),
+        # At the edge the square is shortened a little, then moved.
+        ((1000, 800), (0, 0, 100, 100), Square(0, 0, 220)),
+        ((1000, 800), (830, 700, 930, 800), Square(760, 560, 240)),
         # A tight portrait stays whole; of a tall one the largest square is taken.
         ((64, 64), (18, 16, 46, 52), Square(0, 0, 64)),
         ((250, 250), (70, 60, 170, 190), Square(0, 0, 250)),

@@ -27,6 +27,7 @@ def test_a_folder_per_subject_with_captions_and_masks_beside(tmp_path: Path) -> 
             "anna/2.PNG": DOT,
             "anna/2.mask.png": DOT,
             "ben/holiday/3.webp": DOT,
+            "train/cat/4.jpg": DOT,
             ".hidden/4.jpg": DOT,
             "anna/.DS_Store": "x",
             "anna/notes.mov": "x",
@@ -37,7 +38,8 @@ def test_a_folder_per_subject_with_captions_and_masks_beside(tmp_path: Path) -> 
     assert [(p.name, p.subject, p.mask is not None) for p in listing.photos] == [
         ("anna/1.jpg", "anna", True),
         ("anna/2.PNG", "anna", True),
-        ("ben/holiday/3.webp", "holiday", False),
+        ("ben/holiday/3.webp", "ben", False),
+        ("train/cat/4.jpg", "cat", False),
     ]
     first = listing.photos[0].facts
     assert (first.caption, first.subject_class, first.has_face, first.consent) == (
