@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, Namespace
 from contracts.early_check import check_files
 from contracts.errors import LikenessError
 from contracts.launcher import forget_stray_ranks, is_first_process
+from contracts.lock import folder_lock
 from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import Contestants, EvaluationSettings
 from contracts.streams import outlive_readers, speak_utf8
@@ -148,26 +149,24 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
 
 def evaluate(settings: EvaluationSettings | None, given: Contestants, output: str, stages: Sequence[str]) -> None:
-    """Run the stages over the results folder, which is kept for this command; a report needs no settings.
+    """Run the stages over the results folder, which is kept for each of them; a report needs no settings.
 
     Raises:
         LikenessError: also where a method's images could not be generated or scored, after the others were done.
     """
     from leaderboard.results.folder import Results
-    from leaderboard.results.lock import FolderLock
 
     results, failures = Results(output), list[str]()
-    with FolderLock(results.root) as lock:
-        if settings is not None and set(stages) & {"plan", "generate", "score"}:
-            from leaderboard.evaluation import generate_and_score
+    if settings is not None and set(stages) & {"plan", "generate", "score"}:
+        from leaderboard.evaluation import generate_and_score
 
-            failures = generate_and_score(settings, results, given, stages, lock)
-        if "report" in stages and is_first_process():
-            from leaderboard.report.report import write_report
+        failures = generate_and_score(settings, results, given, stages)
+    if "report" in stages and is_first_process():
+        from leaderboard.report.report import write_report
 
-            lock.take()
+        with folder_lock(results.root):
             table, notes = write_report(results)
-            print("\n".join([table, *(f"note: {note}" for note in notes)]))
+        print("\n".join([table, *(f"note: {note}" for note in notes)]))
     if failures:
         raise LikenessError("; ".join(failures))
 

@@ -22,7 +22,8 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 @contextmanager
 def folder_lock(folder: str | Path) -> Iterator[None]:
-    """Keep ``folder`` for this process while the block runs; the folder is made where it is missing.
+    """Keep ``folder`` for this process while the block runs; the folder is made where it is missing, and goes again
+    where the block left nothing in it.
 
     Of several processes that work together the first one takes the lock for all. What it starts by forking holds the
     lock with it. A lock whose process is gone is taken over. The file is never reached through a link.
@@ -32,6 +33,7 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder)
     path = folder / LOCK
+    made = [above for above in (folder, *folder.parents) if not above.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = _take(path, folder)
@@ -42,6 +44,8 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
     finally:
         with suppress(OSError):  # what was worked on may have been moved meanwhile
             path.unlink()
+            for above in made:
+                above.rmdir()
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)  # else a forked process that outlives this one would keep it
         os.close(handle)

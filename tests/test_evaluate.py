@@ -69,7 +69,7 @@ def test_a_misspelt_key_in_a_file_is_named_with_the_nearest_one(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (["--runs", "runs/nowhere"], "runs/nowhere is no finished run"),
+        (["--runs", "runs/nowhere"], "there is no folder 'runs/nowhere'"),
         (["--judges.faces", "nowhere"], "nowhere"),
         (["--protocol.sampler", "euler"], "euler"),
         (["--protocol.samples", "0"], "protocol.samples is 0"),

@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.files import read_file
 from contracts.protocol import Protocol
 from datamodules.image_io import FORMATS, open_image, read_square
 from leaderboard.images import about
@@ -138,6 +139,6 @@ class ImagesEntry:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise LikenessError(f"--images: {path} cannot be read: {error.strerror}") from error

@@ -109,7 +109,7 @@ def test_what_was_taken_in_is_kept_and_a_changed_folder_is_noticed(
     folder, before = Results(output).entry("theirs"), (output / "leaderboard.json").read_bytes()
     images = sorted((folder.root / "images").iterdir())
     images[0].unlink()
-    (folder.root / "images" / f".{images[0].name}.1").write_bytes(b"half")
+    (folder.root / "images" / ".likeness-0123.part").write_bytes(b"half")
     kept = images[1].stat().st_mtime_ns
     capfd.readouterr()
     with monkeypatch.context() as patch:
