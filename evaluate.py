@@ -16,9 +16,13 @@ from itertools import pairwise
 
 from jsonargparse import ArgumentParser, Namespace
 
+from contracts.early_check import check_files
 from contracts.errors import LikenessError
-from contracts.method_modules import MethodsOption, import_methods, methods_of
+from contracts.launcher import forget_stray_ranks, is_first_process
+from contracts.lock import folder_lock
+from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import Contestants, EvaluationSettings
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -53,7 +57,13 @@ def make_parser(configured: bool = True) -> ArgumentParser:
     if configured:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
         parser.add_class_arguments(EvaluationSettings)
-    parser.add_argument("--runs", type=str, nargs="+", default=[], help="run folders, each as FOLDER or LABEL=FOLDER")
+    parser.add_argument(
+        "--runs",
+        type=str,
+        nargs="+",
+        default=[],
+        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept",
+    )
     parser.add_argument(
         "--images",
         type=str,
@@ -121,7 +131,9 @@ def _stage(words: Sequence[str]) -> str:
 def run(given: Namespace, settings: EvaluationSettings | None) -> int:
     """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
     if given.verify is not None:
-        return verify(given.verify)
+        from leaderboard.verify import tell
+
+        return tell(given.verify)
     if given.stage == "cards":
         return print_cards(given.output, settings)
     if given.output is None:
@@ -137,43 +149,26 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
 
 def evaluate(settings: EvaluationSettings | None, given: Contestants, output: str, stages: Sequence[str]) -> None:
-    """Run the stages over the results folder, which is kept for this command; a report needs no settings.
+    """Run the stages over the results folder, which is kept for each of them; a report needs no settings.
 
     Raises:
         LikenessError: also where a method's images could not be generated or scored, after the others were done.
     """
     from leaderboard.results.folder import Results
-    from leaderboard.results.lock import FolderLock
 
     results, failures = Results(output), list[str]()
-    with FolderLock(results.root) as lock:
-        if settings is not None and set(stages) & {"plan", "generate", "score"}:
-            from leaderboard.evaluation import generate_and_score
+    if settings is not None and set(stages) & {"plan", "generate", "score"}:
+        from leaderboard.evaluation import generate_and_score
 
-            failures = generate_and_score(settings, results, given, stages, lock)
-        if "report" in stages and _is_first():
-            from leaderboard.report.report import write_report
+        failures = generate_and_score(settings, results, given, stages)
+    if "report" in stages and is_first_process():
+        from leaderboard.report.report import write_report
 
-            lock.take()
+        with folder_lock(results.root):
             table, notes = write_report(results)
-            print("\n".join([table, *(f"note: {note}" for note in notes)]))
+        print("\n".join([table, *(f"note: {note}" for note in notes)]))
     if failures:
         raise LikenessError("; ".join(failures))
-
-
-def verify(folder: str) -> int:
-    """Check a results folder: 0 if all is as it was, 1 after a line for everything that is not."""
-    from leaderboard.results.folder import Results
-    from leaderboard.verify import verify as check
-
-    verdict = check(Results(folder))
-    for note in verdict.unchecked:
-        print(f"note: not checked: {note}")
-    for problem in verdict.problems:
-        print(f"wrong: {problem}")
-    if not verdict.problems:
-        print(verdict.summary)
-    return min(1, len(verdict.problems))
 
 
 def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
@@ -194,14 +189,6 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
     return 0
 
 
-def _is_first() -> bool:
-    """Whether this is the only process, or the one of a launched group that speaks."""
-    for rank in ("RANK", "SLURM_PROCID"):  # over all machines
-        if os.environ.get(rank):
-            return int(os.environ[rank]) == 0
-    return all(int(os.environ.get(rank) or 0) == 0 for rank in ("NODE_RANK", "GROUP_RANK", "LOCAL_RANK"))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after a line about each mistake of the user, or 1 where
     ``--verify`` found something wrong."""
@@ -209,6 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configured = needs_settings(arguments)
     parser = make_parser(configured)
     try:
+        check_files(arguments)
+        allow_classes()
         given = parser.instantiate(parser.parse_args(arguments))
         import_methods(methods_of(arguments))
         settings = None
@@ -216,7 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size, given.limit)
         return run(given, settings)
     except (ArgumentError, LikenessError) as error:
-        if _is_first():
+        if is_first_process():
             known = ["methods", *(action.dest for action in make_parser()._actions)]
             lines = str(error).splitlines() if isinstance(error, LikenessError) else [str(error)]
             for line in lines:
@@ -225,4 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
+    forget_stray_ranks()
     sys.exit(main())

@@ -81,7 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ArgumentError, LikenessError) as error:
         known = ["methods", *(action.dest for action in parser._actions)]
         print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
-        return 2
+    except OSError as error:  # the output cannot be written, or the disk is full
+        if error.errno is None:
+            raise
+        print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

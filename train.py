@@ -4,100 +4,46 @@ python train.py --config configs/pocket/spotdiff.yaml
 python train.py --config configs/spotdiff.yaml --trainer.devices 8 --model.orthogonality_weight 0.1
 """
 
-import inspect
 import os
-import re
 import sys
+import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
-from dataclasses import fields
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+
+from contracts.early_check import check_training
+from contracts.errors import LikenessError
+from contracts.launcher import forget_stray_ranks, is_first_process
+from contracts.lock import folder_lock
+from contracts.streams import outlive_readers, speak_utf8
+
+if __name__ == "__main__":  # before torch is imported, which takes ten seconds
+    speak_utf8()
+    outlive_readers()
+    try:
+        check_training(sys.argv[1:], Path(__file__))
+        forget_stray_ranks()
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads cost small machines twenty times the work
 
-from jsonargparse import set_parsing_settings
-from jsonargparse.typing import PositiveInt
-from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
-from torch.multiprocessing import ProcessRaisedException
+import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.multiprocessing import ProcessExitedException
 
-from callbacks.checkpoint_io import DurableCheckpointIO
-from callbacks.of_every_run import callbacks_of_every_run, latest_checkpoint
-from callbacks.validation import ValidationScores
-from contracts.errors import LikenessError
-from contracts.method_modules import MethodsOption, import_methods, methods_of, named_methods
-from contracts.settings import JudgeSettings
-from contracts.suggestions import with_suggestion
-from datamodules.batches.experts import ExpertStage
-from datamodules.batches.faces import FaceStage, PersonStage
-from datamodules.batches.pairs import Drops
-from datamodules.batches.subjects import EnrolmentSettings
+from callbacks.checkpoint_io import latest_checkpoint
+from callbacks.interruption import EXIT_CODE, ends_when_told
+from contracts.method_modules import allow_classes, import_methods, methods_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from datamodules.validation import ValidationSettings
 from lightning_modules import PersonalisationModule
-from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
-
-_OURS = ("callbacks", "contracts.settings", "datamodules", "lightning_modules", "networks")
-NAMEABLE = (*_OURS, "lightning", "pytorch_lightning", "torch")
-"""What a configuration may name classes of; of anything else only where ``--methods`` names it on the command line."""
-_DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
-
-_STAGE_MISTAKE = re.compile(
-    r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None"""
-)
-"""What the parser finds wrong with a first stage, among its words about types."""
-
-
-class TrainCLI(LightningCLI):
-    """Lightning's command line without its subcommands, which let a checkpoint's settings beat the user's."""
-
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--methods", action=MethodsOption)
-        parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
-        parser.add_argument(
-            "--start_from", type=str | None, default=None, help="run folder whose adapter a new run starts from"
-        )
-        parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
-        parser.add_argument(
-            "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
-        )
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        settings = self.config_init
-        output, judges = Path(settings.output), settings.judges
-        config = self.parser.dump(self.config, skip_none=False)
-        ours = callbacks_of_every_run(output, config, settings.checkpoint_every)
-        if judges is not None:
-            ours.append(ValidationScores(judges))
-        if (precision := settings.trainer.precision) in ("16-true", "bf16-true"):
-            raise LikenessError(
-                f"trainer.precision {precision} would keep what is trained in 16 bits, where small updates are lost: "
-                f"take {precision.removesuffix('true')}mixed"
-            )
-        given = self._get(self.config_init, "trainer", default={}).get("callbacks") or []
-        trainer = super().instantiate_trainer(
-            callbacks=[*(given if isinstance(given, list) else [given]), *ours],
-            default_root_dir=str(output),
-            # Without a version, whose last letters the progress bar would show.
-            logger=TensorBoardLogger(str(output / "tensorboard"), name="", version=""),
-            plugins=[DurableCheckpointIO()],
-            **kwargs,
-        )
-        if isinstance(trainer.strategy, DDPStrategy):
-            # Lightning gives no other way to say these without naming the strategy, which one device would have to
-            # carry too. Buffers are the same on all processes from the start, and to send them before every forward
-            # pass, as DDP would, needs as many passes of each: shares of the validation may be unequal.
-            trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
-            if settings.trainer.strategy == "auto" and not self.model.enrols:
-                # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
-                # enrolment trains all of its tensors in every step.
-                trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
-        return trainer
+from training.cli import TrainCLI
+from training.mistakes import REPORT, one_line
+from training.quiet import silence_what_says_nothing
+from training.resuming import check_same_settings
 
 
 def train(arguments: Sequence[str] | None = None) -> Path:
@@ -105,9 +51,11 @@ def train(arguments: Sequence[str] | None = None) -> Path:
 
     A run that was stopped goes on from its latest checkpoint, on the batches that follow it.
     """
-    import_methods(methods_of(sys.argv[1:] if arguments is None else arguments))
-    # The parser imports what a class_path names before it looks whether it fits.
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*NAMEABLE, *named_methods()])
+    silence_what_says_nothing()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    check_training(given, Path(__file__))
+    import_methods(methods_of(given))
+    allow_classes()
     cli = TrainCLI(
         PersonalisationModule,
         SpotDiff10kDataModule,
@@ -115,91 +63,55 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         run=False,
         save_config_callback=None,
         seed_everything_default=0,
+        auto_configure_optimizers=False,
         parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
-        args=None if arguments is None else list(arguments),
+        args=None if arguments is None else given,
     )
-    output = Path(cli.config.output)
-    checkpoint = latest_checkpoint(output)
-    if cli.config.start_from and checkpoint is None:
-        cli.model.load_adapter(Run(cli.config.start_from).adapter_file)
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
-    return output
+    cli.check_same_base()
+    run = Run(Path(cli.config.output).expanduser())
+    with ends_when_told(cli.trainer), folder_lock(run.folder) if cli.trainer.is_global_zero else nullcontext():
+        checkpoint = latest_checkpoint(run.folder / "checkpoints")
+        if checkpoint is not None:
+            check_same_settings(run, yaml.safe_load(cli.parser.dump(cli.config, skip_none=False)))
+        elif cli.config.start_from:
+            cli.model.load_adapter(Run.named(cli.config.start_from).adapter_file)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint, weights_only=True)
+    return run.folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
+    """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or
+    :data:`EXIT_CODE` where it was told to end."""
     try:
-        print(f"run folder: {train(arguments)}")
-    except ArgumentError as error:
-        print(f"error: {parsers_line(error)}", file=sys.stderr)
+        folder = train(arguments)
+        if is_first_process():
+            print(f"run folder: {folder}")
+    except (KeyboardInterrupt, SystemExit) as stop:
+        return _stopped(stop)
+    except ProcessExitedException as error:
+        if error.exit_code == EXIT_CODE or error.signal_name == "SIGTERM":
+            return _stopped(error)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
-    except SIGTERMException:
-        print("stopped: the state is saved; the same command goes on from here", file=sys.stderr)
-        return 143
-    except Exception as error:
-        if (mistake := users_mistake(error)) is None:
-            raise
+    except (ArgumentError, Exception) as error:
+        if (mistake := one_line(error)) is None:
+            traceback.print_exc()
+            print(f"error: {REPORT}", file=sys.stderr)
+            return 1
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     return 0
 
 
-def parsers_line(error: ArgumentError) -> str:
-    """What the parser found wrong, on one line. Of subjects it would speak in types: that YAML reads some names as
-    numbers is for us to say. Of a class outside the project it does not know what to do about it."""
-    if denied := _DENIED.search(str(error)):
-        path = denied["path"]
-        return (
-            f"{path} is not one of this project's classes, and nothing was imported; "
-            f"if it is yours, name its module: --methods {path.rpartition('.')[0]}"
-        )
-    if 'key "data.subjects"' in str(error):
-        return (
-            "data.subjects must be a list of names in brackets; in quotes where one looks like a number or a word of "
-            """YAML's such as on or null: --data.subjects '["s0225","10023"]'"""
-        )
-    found = _STAGE_MISTAKE.search(" ".join(str(error).split()))
-    return with_suggestion(f"data.first_stage: {found['mistake']}" if found else str(error), known_keys())
-
-
-def users_mistake(error: BaseException) -> str | None:
-    """The message of the :class:`LikenessError` that ``error`` is or hides: the parser wraps what a constructor raises,
-    and a forked process hands over the text of its traceback. Lightning has its own for a trainer that cannot be."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, LikenessError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is not None:
-        return str(cause)
-    if isinstance(error, MisconfigurationException):  # what Lightning finds wrong with the trainer's settings
-        return " ".join(str(error).split())
-    if isinstance(error, ProcessRaisedException):
-        last = str(error).strip().splitlines()[-1]
-        prefix = f"{LikenessError.__module__}.{LikenessError.__name__}: "
-        return last.removeprefix(prefix) if last.startswith(prefix) else None
-    return None
-
-
-def known_keys() -> list[str]:
-    """Every key of the configuration of the shipped methods, for the suggestion after a misspelt one."""
-    parser = LightningArgumentParser()
-    parser.add_lightning_class_args(Trainer, "trainer")
-    parser.add_lightning_class_args(SpotDiff10kDataModule, "data")
-    keys = [action.dest for action in parser._actions]
-    for part, settings in (("enrolment", EnrolmentSettings), ("drops", Drops), ("validation", ValidationSettings)):
-        keys += [f"data.{part}.{field.name}" for field in fields(settings)]
-    for stage in (ExpertStage, FaceStage, PersonStage):
-        keys += [f"data.first_stage.init_args.{field.name}" for field in fields(stage)]
-    for method in (*PersonalisationModule.__subclasses__(), *PerSubjectModule.__subclasses__()):
-        keys += [f"model.{name}" for name in inspect.signature(method).parameters]
-    return [
-        *keys,
-        *(key.rpartition(".")[2] for key in keys),
-        "output",
-        "start_from",
-        "checkpoint_every",
-        "judges",
-        "methods",
-    ]
+def _stopped(stop: BaseException) -> int:
+    saved = isinstance(stop, SIGTERMException | ProcessExitedException)
+    print(
+        "stopped: the state is saved; the same command goes on from here"
+        if saved
+        else "stopped: the same command goes on from the last checkpoint",
+        file=sys.stderr,
+    )
+    return EXIT_CODE
 
 
 if __name__ == "__main__":

@@ -1,17 +1,11 @@
-"""What stops a run before it does harm, and what it shows while it runs."""
+"""What stops a run before it does harm."""
 
-import signal
-import threading
-import time
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from contracts.batch import FactorBatch, SubjectBatch
 from contracts.errors import LikenessError
 
 
@@ -69,54 +63,3 @@ class FiniteLoss(L.Callback):
                 f"the loss became NaN or infinite before step {trainer.global_step}; the last checkpoint is unharmed: "
                 "train again with a lower model.learning_rate and another --output, or look at the batches since then"
             )
-
-
-class SaveOnSigterm(L.Callback):
-    """Ends a run that is told to (SIGTERM) after a whole step, the same one on every process, and saves
-    ``interrupted.ckpt``.
-
-    Lightning's handler calls a collective from inside of the signal, which never returns when several processes are
-    told at their own moments, as schedulers do; ours only takes a note, and processes compare notes after each step.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.file = Path(folder) / "interrupted.ckpt"
-        self._told = False
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the place of Lightning's handler, which puts the former one back at the end of the run."""
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handler
-            signal.signal(signal.SIGTERM, self._take_note)
-
-    def _take_note(self, *_: object) -> None:
-        self._told = True
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: object) -> None:
-        """Collective."""
-        told = trainer.strategy.reduce_boolean_decision(self._told, all=False)
-        if told and not trainer.fit_loop._should_accumulate():  # half of an accumulated gradient cannot be saved
-            trainer._signal_connector.received_sigterm = True  # what Lightning looks at once the step is whole
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, SIGTERMException):
-            trainer.save_checkpoint(self.file)
-
-
-class Throughput(L.Callback):
-    """Logs ``images_per_second`` over all processes since the last log, without waiting for the GPU in between."""
-
-    def __init__(self) -> None:
-        self._since, self._images = time.monotonic(), 0
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if isinstance(batch, SubjectBatch):  # processes may have unequal shares of a group
-            self._images += len(batch.group)
-        else:  # every process gets the whole of a batch for the experts, and an equal share of any other
-            self._images += len(batch.sample_ids) * (1 if isinstance(batch, FactorBatch) else trainer.world_size)
-        if (trainer.global_step % trainer.log_every_n_steps) == 0:  # type: ignore[attr-defined]
-            now = time.monotonic()
-            rate = self._images / max(1e-9, now - self._since)
-            pl_module.log("images_per_second", rate, prog_bar=True, rank_zero_only=True)
-            self._since, self._images = now, 0

@@ -14,7 +14,9 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from contracts.files import write_atomically, write_json
+from callbacks.averaging import exported_weights
+from callbacks.checkpoints import Checkpoints
+from contracts.files import read_file, remove, write_atomically, write_json
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 
@@ -24,15 +26,20 @@ _PACKAGES = ("lightning", "torch", "diffusers", "transformers", "torchmetrics", 
 class RunFolder(L.Callback):
     """Writes the run's files. ``config`` is the resolved configuration as YAML text.
 
+    ``config.yaml`` is that of the latest start that took a step, and of the whole run: what may differ between its
+    starts decides no step. ``starts/`` keeps the configuration of each.
+
+    With a best adapter among ``checkpoints`` that one becomes ``adapter.safetensors``, otherwise the last one.
+    ``kept`` in the manifest says which it is.
+
     The manifest holds the git state when this start began, package versions, hardware, weight and data fingerprints
     (those of cached features with their preprocessing and face aligner), seconds over all starts that led here, peak
     memory, trainable parameters and the number of processes. A finished run that is started again takes no step and
     keeps its files.
     """
 
-    def __init__(self, folder: str, config: str) -> None:
-        self.run = Run(folder)
-        self.config = config
+    def __init__(self, run: Run, config: str, checkpoints: Checkpoints) -> None:
+        self.run, self.config, self._checkpoints = run, config, checkpoints
         self._first_step = 0
         self._before = 0.0
 
@@ -46,7 +53,14 @@ class RunFolder(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         """Only where there are steps to take."""
         if trainer.is_global_zero:
-            write_atomically(self.run.config_file, self.config.encode())
+            starts = sorted((self.run.folder / "starts").glob("*.yaml"))
+            if trainer.ckpt_path is None:  # a run that begins anew has nothing to do with what was here
+                for old in starts:
+                    remove(old)
+                starts = []
+            config = self.config.encode()
+            write_atomically(self.run.folder / "starts" / f"{len(starts) + 1:04d}.yaml", config)
+            write_atomically(self.run.config_file, config)
 
     @property
     def _seconds(self) -> float:
@@ -68,7 +82,12 @@ class RunFolder(L.Callback):
         finished = self.run.adapter_file.is_file() and self.run.manifest_file.is_file()
         if finished and trainer.global_step == self._first_step:
             return
-        pl_module.save_adapter(self.run.adapter_file)
+        best = self._checkpoints.best
+        if best is None:
+            with exported_weights(trainer, pl_module):
+                pl_module.save_adapter(self.run.adapter_file)
+        else:
+            write_atomically(self.run.adapter_file, read_file(self.run.adapter_of(best["step"])))
         manifest = {
             "method": type(pl_module).__name__,
             "git": self._git,
@@ -84,6 +103,7 @@ class RunFolder(L.Callback):
             "seconds": round(self._seconds, 1),
             "steps": trainer.global_step,
             "steps_of_this_start": trainer.global_step - self._first_step,
+            "kept": best or {"metric": None, "step": trainer.global_step},
             "peak_memory_bytes": peak_memory(device),
             "processes": trainer.world_size,
             **pl_module.run_facts(),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import lightning as L
 import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
-from metrics.base import NEEDS, Need
+from metrics.base import NEEDS, Metric, Need
 from metrics.gallery import Gallery, SubjectPhotos, unknown_factors
 from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.registry import METRICS, metrics_of
@@ -21,13 +22,18 @@ _LACKING: frozenset[Need] = frozenset({"samples", "photos"})
 """What validation does not have: several samples of a prompt, and a set of photos to compare a whole set with."""
 
 
+def validation_metrics(judges: JudgeSettings) -> list[Metric]:
+    """The metrics that a validation with these judges measures, where the factors of the photos are known."""
+    return metrics_of(judges, NEEDS - _LACKING)
+
+
 class ValidationScores(L.Callback):
     """Judges the images that ``validation_step`` generates, with the judges and metrics that ``evaluate.py`` uses.
 
     Logs ``val/NAME`` for every metric of single images that these judges measure, exact over all processes (the
-    progress bar shows those of the narrow table), and a grid of images (subjects x prompts) to TensorBoard.
-    A subject without a face, as the dataset says, has no identity; fitting does not start where one with a face
-    shows none.
+    progress bar shows those of the narrow table), and a grid of images to TensorBoard: a row for each subject, first
+    its reference photo, then its prompts. A subject without a face, as the dataset says, has no identity; fitting does
+    not start where one with a face shows none.
     """
 
     def __init__(self, settings: JudgeSettings) -> None:
@@ -36,6 +42,7 @@ class ValidationScores(L.Callback):
         self._states: dict[str, MetricState] = {}
         self._galleries: dict[str, Gallery] = {}
         self._images: dict[str, NDArray[np.uint8]] = {}
+        self._references: dict[str, NDArray[np.uint8]] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
@@ -47,9 +54,10 @@ class ValidationScores(L.Callback):
         for network in (self._judges.clip, self._judges.image, self._judges.lpips):
             if network is not None:
                 network.to(pl_module.device)
-        seen = {subject.id: self._judges.observe(subject.photos) for subject in subjects}
+        seen = {subject.id: self._judges.observe_photos(subject) for subject in subjects}
         self._check(subjects, seen)
         self._galleries = make_galleries(subjects, seen)
+        self._references = {subject.id: subject.reference for subject in subjects}
         requests = list(self._requests.values())
         metrics = metrics_of(self._settings, NEEDS - _LACKING - unknown_factors(subjects))
         self._states = {m.name: MetricState(m, requests).to(pl_module.device) for m in metrics}
@@ -94,14 +102,14 @@ class ValidationScores(L.Callback):
 
     @rank_zero_only
     def _show(self, trainer: L.Trainer) -> None:
-        experiment = getattr(trainer.logger, "experiment", None)
-        if self._images and hasattr(experiment, "add_image"):
+        boards = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if self._images and boards:
             rows: dict[str, list[NDArray[np.uint8]]] = {}
             for request_id in sorted(self._images):
-                rows.setdefault(request_id.split(".")[0], []).append(self._images[request_id])
+                subject = self._requests[request_id].subject
+                rows.setdefault(subject, [self._references[subject]]).append(self._images[request_id])
             widest = max(map(len, rows.values()))
             blank = np.full_like(next(iter(self._images.values())), 255)
             grid = [np.concatenate([*row, *[blank] * (widest - len(row))], axis=1) for row in rows.values()]
-            experiment.add_image(  # type: ignore[union-attr]
-                "val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC"
-            )
+            for board in boards:
+                board.add_image("val/images", np.concatenate(grid), trainer.global_step, dataformats="HWC")

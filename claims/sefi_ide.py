@@ -29,7 +29,7 @@ from datamodules.index import load_photos
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from pocket.models import paths
-from train import users_mistake
+from training.mistakes import one_line
 
 WEIGHTS = (0.0001, 0.001, 0.003, 0.01, 0.05)
 PAIRS = (1, 3, 5, 7, 10)
@@ -152,7 +152,7 @@ def main() -> int:
         if arguments.work:
             checks += trained_checks(arguments.work, arguments.subjects, arguments.steps, arguments.samples)
     except Exception as error:
-        if (mistake := users_mistake(error)) is None:
+        if (mistake := one_line(error)) is None:
             raise
         print(f"error: {mistake}", file=sys.stderr)
         return 2

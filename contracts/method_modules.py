@@ -8,6 +8,11 @@ from typing import Any
 from contracts.errors import LikenessError
 
 HELP = "your own modules that hold methods or other classes of the configuration: my_package.my_method"
+NAMEABLE = (
+    *("callbacks", "contracts.settings", "datamodules", "lightning_modules", "networks", "training"),
+    *("lightning", "pytorch_lightning", "torch"),
+)
+"""What a configuration may name classes of; of anything else only where ``--methods`` names it on the command line."""
 _named: list[str] = []
 
 
@@ -45,6 +50,25 @@ def import_methods(names: Iterable[str]) -> None:
             ) from None
         if name not in _named:
             _named.append(name)
+
+
+def refuse_class(path: str, named: Sequence[str] = ()) -> None:
+    """Raises :class:`LikenessError` for the dotted path of a class that a configuration may not name; ``named`` are the
+    modules that ``--methods`` names."""
+    places = (*NAMEABLE, *named, *_named)
+    if "." in path and not any(path.startswith(f"{place}.") for place in places):
+        raise LikenessError(
+            f"{path} is not one of this project's classes, and nothing was imported; "
+            f"if it is yours, name its module: --methods {path.rpartition('.')[0]}"
+        )
+
+
+def allow_classes() -> None:
+    """Let the parser import what a configuration may name and nothing else: it imports before it looks whether a class
+    fits."""
+    from jsonargparse import set_parsing_settings
+
+    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*NAMEABLE, *_named])
 
 
 def named_methods() -> tuple[str, ...]:

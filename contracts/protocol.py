@@ -11,6 +11,8 @@ from contracts.errors import LikenessError
 from contracts.prompts import further_subjects
 from contracts.records import Request
 
+MAX_REQUESTS = 10_000_000
+"""More than anybody evaluates, and few enough to be held in memory."""
 _NAME = re.compile(r"[a-z0-9_-]+")
 COPY_LIMIT = 0.5
 """Half-way from a picture as near to the reference as to other photos (0) to a copy of the reference (1)."""
@@ -72,6 +74,13 @@ class Protocol:
     copy_limit: float = COPY_LIMIT
     """An entry whose copy-paste lies above it copies its reference. One number for all boards: no setting changes it,
     and the hash covers it."""
+
+    def __post_init__(self) -> None:
+        if len(self.subjects) * len(self.prompts) * self.samples > MAX_REQUESTS:
+            raise LikenessError(
+                f"{len(self.subjects)} subjects x {len(self.prompts)} prompts x {self.samples} samples are more than "
+                f"{MAX_REQUESTS:,} images: take fewer"
+            )
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:

@@ -26,7 +26,8 @@ class ProtocolSettings:
         backbone: Folder (or hub name) of the base model that every method was trained on; null where all images are
             made elsewhere.
         resolution: Side of a generated image in pixels.
-        dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema.
+        dataset: Dataset with subjects: ``pocket10k``, a folder or a hub dataset of the schema, or the DreamBooth data
+            set's folder.
         subjects: How many test subjects to take, in sorted order, or their names; null for all.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
         live: Class nouns whose subjects get the live subjects' prompts of ``prompts_and_classes.txt``.
@@ -63,6 +64,8 @@ class JudgeSettings:
         second_faces: Face pack for a second opinion on the faces that the first one found.
         image_backbone: Folder of an image model in the form of transformers, such as DINO, for likeness of images.
         lpips: File with LPIPS weights, for the distance between samples.
+        segmenter: File of a segmentation model in ONNX form, which says what of a picture is the object, for likeness
+            to subjects without a face. Without it whole images are compared.
         det_size: Sides in pixels at which faces are looked for: small ones are seen at the large side only, and one
             that fills the frame at the small side.
     """
@@ -72,6 +75,7 @@ class JudgeSettings:
     second_faces: str | None = None
     image_backbone: str | None = None
     lpips: str | None = None
+    segmenter: str | None = None
     det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
 
     def __post_init__(self) -> None:
@@ -97,6 +101,7 @@ class ProcessSettings:
         strategy: How processes start; ``auto`` forks on a CPU.
         num_nodes: Machines.
         precision: Numbers that the networks compute in, one of ``PRECISIONS``.
+        timeout: Seconds after which a process that does not answer ends the others.
     """
 
     devices: int | str = 1
@@ -104,6 +109,7 @@ class ProcessSettings:
     strategy: str = "auto"
     num_nodes: int = 1
     precision: str = "32-true"
+    timeout: int = 1800
 
 
 @dataclass

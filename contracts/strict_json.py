@@ -10,8 +10,12 @@ class NoNumber(ValueError):
 
 
 def parse(text: str) -> Any:
-    """What a JSON text holds; raises :class:`NoNumber`, or another ``ValueError`` where the text is no JSON."""
-    return _DECODER.decode(text)
+    """What a JSON text holds; raises :class:`NoNumber`, or another ``ValueError`` where the text is no JSON, also where
+    it is nested so deep that nobody can have meant it."""
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def _finite(text: str) -> float:

@@ -20,6 +20,11 @@ def with_suggestion(message: str, known: Iterable[str]) -> str:
         if found := pattern.search(line):
             parts = found.groupdict()
             key = ".".join(filter(None, (parts.get("group"), parts["key"])))
-            nearest = get_close_matches(key, known, n=1)
-            return f"{line}; did you mean {nearest[0]}?" if nearest else line
+            return line + nearest(key, known)
     return line
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean NAME?`` with the nearest of the ``known`` names; empty where none is near."""
+    found = get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]}?" if found else ""

@@ -11,7 +11,6 @@ from curation.choice import Dropped, Kept, choose
 from curation.columns import Facing, rows_of
 from curation.faces import FaceFinder
 from curation.looks import Look, Looker
-from curation.masks import Segmenter
 from curation.portraits import Cutter, Portrait
 from curation.report import Report, write_report
 from curation.settings import CurationSettings
@@ -19,6 +18,7 @@ from curation.shards import write_shards
 from curation.sources import list_photos
 from curation.work import Record, Work, array_text, complete, text_array
 from networks.clip_judge import ClipJudge
+from networks.segmenter import Segmenter
 
 DATA = "data"
 WORK = ".work"
@@ -39,7 +39,7 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
     listing = list_photos(photos, settings)
     # All that can be wrong with models is said before the first photo is looked at.
     finder = _finder(settings, any(photo.facts.has_face for photo in listing.photos))
-    segmenter = Segmenter(settings.segmenter) if settings.segmenter else None
+    segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
     clip = ClipJudge(settings.clip) if settings.clip else None
     captioner = Captioner(settings.captioner) if settings.captioner else None
     with _alone(folder / WORK):

@@ -1,14 +1,9 @@
-"""Where the subject is in a crop: by GrabCut from the face's box or the middle, or by a segmentation model."""
-
-from functools import cached_property
-from pathlib import Path
+"""Where the subject is in a crop: by GrabCut from the face's box or the middle."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.errors import LikenessError
-from contracts.files import file_sha256
 from metrics.regions import TIGHT, WIDE, Region, person_region
 
 GRABCUT_SIDE = 192
@@ -16,8 +11,6 @@ GRABCUT_SIDE = 192
 _INNER = Region(hair=0.1, head=0.42, shoulders=0.7)  # what is person in any portrait
 _ROUNDS = 2
 _MARGIN = 0.06  # at the border of a square there is more background than object, if there is any
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_SIDE = 320  # of a segmenter's input, if its file leaves it open
 
 Mask = NDArray[np.bool_]
 
@@ -67,63 +60,9 @@ def refined(crop: NDArray[np.uint8], small: Mask) -> Mask:
     return mean(slope) * guide + mean(level - slope * average) > 0.5
 
 
-class Segmenter:
-    """A model in ONNX form that says of each pixel whether it is the subject.
-
-    Its input is (B, 3, H, W) RGB, normalised as ImageNet's models are unless the file's metadata say ``mean`` and
-    ``std``, three numbers each for pixels from 0 to 1. Its first output is (B, 1, h, w), probabilities or logits, or
-    (B, C, h, w) with the background as class 0.
-
-    Raises:
-        LikenessError: the file cannot be used.
-    """
-
-    def __init__(self, source: str) -> None:
-        import onnxruntime
-
-        self.path = Path(source).expanduser()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(self.path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises a type of its own for each kind of damage
-            raise LikenessError(f"--segmenter {source} cannot be read: {str(error).splitlines()[0]}") from error
-        (given, *more), told = self._session.get_inputs(), self._session.get_modelmeta().custom_metadata_map
-        if more or len(given.shape) != 4 or given.type != "tensor(float)":
-            raise LikenessError(f"--segmenter {source}: it must have one input (B, 3, H, W) of float32")
-        self._input = given.name
-        self._size = tuple(side if isinstance(side, int) else _SIDE for side in given.shape[:1:-1])
-        try:
-            self._mean, self._std = (
-                np.array([float(v) for v in told[name].strip("[]").split(",")] if name in told else usual, np.float32)
-                for name, usual in zip(("mean", "std"), _IMAGENET, strict=True)
-            )
-        except ValueError as error:
-            raise LikenessError(f"--segmenter {source}: mean and std in its metadata are no numbers") from error
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 of the file."""
-        return file_sha256(self.path)
-
-    def segment(self, crop: NDArray[np.uint8], box: NDArray[np.floating] | None) -> Mask:
-        """The subject (H, W) in a crop (H, W, 3) RGB; with the ``box`` of a face only what hangs together with it."""
-        small = cv2.resize(crop, self._size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-        values = ((small - self._mean) / self._std).transpose(2, 0, 1)[None]
-        try:
-            found = np.asarray(self._session.run(None, {self._input: values.astype(np.float32)})[0], np.float32)[0]
-        except Exception as error:
-            raise LikenessError(f"--segmenter {self.path}: {str(error).splitlines()[0]}") from error
-        if found.ndim == 3 and len(found) > 1:
-            inside = (found.argmax(axis=0) > 0).astype(np.float32)
-        else:
-            inside = found.reshape(found.shape[-2:])
-            inside = inside if inside.min() >= 0 and inside.max() <= 1 else 1 / (1 + np.exp(-inside))
-        mask = cv2.resize(inside, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR) > 0.5
-        return mask if box is None else _connected(mask, person_region(box, len(crop), crop.shape[1], _INNER))
+def own_part(mask: Mask, box: NDArray[np.floating]) -> Mask:
+    """What of a mask (H, W) hangs together with the face in ``box`` (4,): another thing in the picture does not."""
+    return _connected(mask, person_region(box, mask.shape[0], mask.shape[1], _INNER))
 
 
 def _likely(height: int, width: int, box: NDArray[np.floating] | None) -> NDArray[np.uint8]:

@@ -16,13 +16,14 @@ from curation.backgrounds import without_subject
 from curation.choice import Kept
 from curation.crops import Square, cut, middle_square
 from curation.faces import FaceFinder
-from curation.masks import Mask, Segmenter, grabcut
+from curation.masks import Mask, grabcut, own_part
 from curation.pictures import Picture, read_picture
 from curation.settings import CurationSettings
 from curation.work import Record, array_text, text_array
 from datamodules.image_io import READING, read_mask
 from metrics.regions import WIDE, person_region
 from networks.clip_judge import ClipJudge
+from networks.segmenter import Segmenter
 
 VERSION = "1"
 _QUALITY = 95
@@ -176,7 +177,8 @@ class Cutter:
         if self.settings.masks == "none":
             return None, ""
         if self.segmenter is not None:
-            found = self.segmenter.segment(crop, box)
+            found = self.segmenter.mask(crop)
+            found = found if box is None else own_part(found, box)
             return (found, "segmenter") if found.any() else (None, "")
         if self.settings.masks == "grabcut":
             return grabcut(crop, box) or (None, "")

@@ -3,7 +3,8 @@
 A generic face is the start. Where a person's face differs from it, in a nose that is longer or eyes that lie higher,
 all of that person's poses would be wrong by the same turn. So it is fitted to the photos of each subject, and stays
 near the generic one where they are few. Which turn of a face is level cannot be seen in landmarks: it is the one at
-which the median photo looks neither up nor down, as far as a subject has photos. Nobody's pose depends on others.
+which the median photo looks neither up nor down, as far as a subject has photos. Nobody's pose depends on other
+subjects.
 """
 
 from collections.abc import Sequence

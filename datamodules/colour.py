@@ -20,7 +20,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """
     transform = _transform(profile, image.mode) if profile else None
     if transform is None:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     converted = ImageCms.applyTransform(image, transform)
     assert converted is not None  # it is only where the transform works in place
     return converted

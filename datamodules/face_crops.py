@@ -13,6 +13,7 @@ from datamodules.index import PhotoFiles
 from datamodules.masks import person_mask
 from networks.face_alignment import align_face
 from networks.face_analysis import Face, FacePack
+from networks.face_choice import face_at
 
 VERSION = "white-background-1"
 """Names how mask and background are treated here; it changes whenever a crop or a head mask would."""
@@ -126,8 +127,9 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: FacePack, bbox: Box |
         LikenessError: there is no face, or there are several; the message says ``name``.
     """
     found = faces.analyse(pixels[None])[0]
-    if bbox is not None:
-        found = sorted((face for face in found if _overlap(face.bbox, bbox)), key=lambda f: _overlap(f.bbox, bbox))[-1:]
+    if bbox is not None and found:
+        number = face_at(np.stack([face.bbox for face in found]), np.array(bbox, np.float32))
+        found = [] if number is None else [found[number]]
     if len(found) != 1:
         count = "no face" if not found else f"{len(found)} faces"
         raise LikenessError(f"{name} shows {count}: give a photo with exactly one")
@@ -136,12 +138,8 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: FacePack, bbox: Box |
 
 def _find(portrait: Portrait, detector: FacePack | None) -> NDArray[np.float32]:
     if detector is None:
-        raise LikenessError(f"the face in {portrait.name} must be found before its W+ code is made: set detector")
+        raise LikenessError(
+            f"the face in {portrait.name} must be found before its W+ code is made: set data.features.wplus.detector "
+            "to a face pack"
+        )
     return only_face(portrait.pixels, portrait.name, detector, portrait.bbox).landmarks
-
-
-def _overlap(one: Sequence[float] | NDArray[np.float32], other: Sequence[float]) -> float:
-    """Area that two boxes have in common over that of both together."""
-    both = [max(one[0], other[0]), max(one[1], other[1]), min(one[2], other[2]), min(one[3], other[3])]
-    areas = [max(0.0, float(x1 - x0)) * max(0.0, float(y1 - y0)) for x0, y0, x1, y1 in (both, one, other)]
-    return areas[0] / max(1e-9, areas[1] + areas[2] - areas[0])

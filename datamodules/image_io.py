@@ -34,6 +34,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes an image upright, by its EXIF orientation."""
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""What a PNG file holds that says how its pixels lie."""
 _DEEP = ("I", "I;16", "I;16B", "I;16L")
 _DEEP_WHITE = 65535
 
@@ -62,7 +64,7 @@ def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB
         image = ImageOps.exif_transpose(stored)
         colours, alpha = _colours(image)
     if alpha is None:
-        return colours.convert(mode)
+        return colours if mode == "RGB" else colours.convert(mode)
     if image.info.get("Software") != WRITER:
         white = Image.new("RGB", colours.size, "white")
         colours = Image.composite(colours, white, alpha)
@@ -72,16 +74,16 @@ def open_image(data: bytes, name: str, side: int | None = None, mode: str = "RGB
 
 
 def image_size(data: bytes, name: str) -> tuple[tuple[int, int], int]:
-    """Width and height of the upright image, and the EXIF orientation of the file (1 where nothing is turned). No pixel
-    is decoded.
+    """Width and height of the upright image, and the EXIF orientation of the file (1 where nothing is turned).
+
+    No pixel is decoded, but for those of a PNG that may be turned.
 
     Raises:
         LikenessError: as :func:`open_image`, as far as the file's head shows it.
     """
     with _named(name):
         image = _open(data, name)
-        turned = image.getexif().get(_ORIENTATION, 1)
-    orientation = turned if turned in range(1, 9) else 1
+        orientation = _orientation(image, data)
     return (image.size[::-1] if orientation >= 5 else image.size), orientation
 
 
@@ -113,7 +115,7 @@ def read_mask(data: bytes, name: str, size: tuple[int, int], orientation: int = 
     """
     with _named(name):
         stored = _open(data, name)
-        turned = stored.getexif().get(_ORIENTATION, 1) != 1
+        turned = _orientation(stored, data) != 1
         stored.load()
         image = ImageOps.exif_transpose(stored)
     if orientation != 1 and not turned:
@@ -171,6 +173,14 @@ def _open(data: bytes, name: str) -> Image.Image:
     return image
 
 
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """How the pixels of an open file lie, 1 where they lie upright."""
+    if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+        return 1  # Pillow would decode the image to look behind it
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
 def _colours(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours of an image as sRGB, and its alpha (mode L); ``None`` where it is opaque throughout."""
     profile = image.info.get("icc_profile")
@@ -178,7 +188,7 @@ def _colours(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         image = _eight_bits(image)
     elif image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("1", "L", "LA") else "RGBA")
-    elif image.mode not in ("L", "CMYK"):
+    elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     alpha = image.getchannel("A") if "A" in image.mode else None
     if alpha is not None:
@@ -189,8 +199,9 @@ def _colours(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Grey of 16 bits as 8, with the level that the file calls transparent as alpha."""
-    levels = np.asarray(image).astype(np.int64)
-    grey = Image.fromarray(np.rint(levels.clip(0, _DEEP_WHITE) / (_DEEP_WHITE / 255)).astype(np.uint8))
+    levels = np.asarray(image)
+    eight = np.rint(np.linspace(0, 255, _DEEP_WHITE + 1)).astype(np.uint8)
+    grey = Image.fromarray(eight[levels.clip(0, _DEEP_WHITE)])
     clear = image.info.get("transparency")
     if isinstance(clear, int):
         grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))

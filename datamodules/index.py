@@ -48,6 +48,11 @@ class Photo:
         return self.photo_id
 
     @property
+    def content(self) -> str:
+        """What the photo is called where the dataset does not name it: whose it is, and its hash."""
+        return content_id(self.subject_id, self.sha256)
+
+    @property
     def called(self) -> str:
         """What errors call the photo."""
         return f"image {self.photo_id} (row {self.row} of {self.shard})"
@@ -96,6 +101,9 @@ def load_photos(shards: Sequence[Path], cache_dir: Path) -> list[Photo]:
     images: dict[tuple[str, str], Photo] = {}
     names: dict[str, Photo] = {}
     for photo in photos:
+        for name in ("subject_id", "subject_class"):
+            if not getattr(photo, name).strip():  # prompts would name nobody
+                raise LikenessError(f"{photo.shard}: column `{name}` is empty in row {photo.row}: give every photo one")
         first = splits.setdefault(photo.subject_id, photo)
         if first.split != photo.split:
             raise LikenessError(
@@ -220,9 +228,14 @@ def _photos(rows: Sequence[Row]) -> list[Photo]:
     photos = []
     for row in rows:
         answers = [next(iter(said[key])) for key in _groups(row) if len(said.get(key, ())) == 1]
-        photo_id = row["photo_id"] or f"{row['subject_id']}:{row['sha256'][:16]}"
+        photo_id = row["photo_id"] or content_id(row["subject_id"], row["sha256"])
         photos.append(Photo(**row | {"photo_id": photo_id, "has_face": [*answers, row["subject_class"] in shown][0]}))
     return photos
+
+
+def content_id(subject_id: str, sha256: str) -> str:
+    """A name for a photo that tells it by its content."""
+    return f"{subject_id}:{sha256[:16]}"
 
 
 def _groups(row: Row) -> list[tuple[str, str]]:

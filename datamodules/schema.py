@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from contracts.errors import LikenessError
+from contracts.files import open_to_read
+from datamodules.bounded_parquet import read_bounded
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -69,6 +71,7 @@ def open_shard(path: Path) -> pq.ParquetFile:
             message names the shard and the column.
     """
     try:
+        open_to_read(path).close()
         shard = pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} is not a whole Parquet file ({_line(error)}): copy or write it again") from error
@@ -95,7 +98,7 @@ def read_columns(path: Path, shard: pq.ParquetFile, columns: list[str], group: i
     """
     columns = [name for name in columns if name in shard.schema_arrow.names]
     try:
-        return shard.read(columns) if group is None else shard.read_row_group(group, columns)
+        return read_bounded(path, shard, columns, group)
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} cannot be read ({_line(error)}): copy or write it again") from error
 

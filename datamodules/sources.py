@@ -6,6 +6,7 @@ from pathlib import Path
 
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
+from datamodules.dreambooth import TABLE, dreambooth_shard
 
 _HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
 
@@ -16,8 +17,9 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
     Only files that end in ``.parquet`` are ever taken from a source, so no code comes with it.
 
     Args:
-        source: ``pocket10k`` (rendered here on first use), a folder with Parquet shards in it or below it, or a
-            dataset on the Hugging Face hub as ``owner/name`` or ``owner/name@revision``.
+        source: ``pocket10k`` (rendered here on first use), a folder with Parquet shards in it or below it, the
+            DreamBooth data set's folder (see :mod:`datamodules.dreambooth`), or a dataset on the Hugging Face hub as
+            ``owner/name`` or ``owner/name@revision``.
         cache_dir: See :func:`contracts.files.cache_folder`.
         download: Whether a hub dataset may be downloaded; otherwise it must be in the hub's local cache already.
 
@@ -33,8 +35,12 @@ def find_shards(source: str, cache_dir: str | Path | None = None, download: bool
     else:
         folder = hub_folder(source, download, ["*.parquet"])
     shards = sorted(path for path in folder.rglob("*.parquet") if not _hidden(path.relative_to(folder)))
+    if not shards and (folder / TABLE).is_file():
+        return [dreambooth_shard(folder, cache_folder(cache_dir))]
     if not shards:
-        raise LikenessError(f"{folder} holds no Parquet shards (*.parquet)")
+        raise LikenessError(
+            f"{folder} holds no Parquet shards (*.parquet) and no {TABLE}: curate.py makes a dataset of photos"
+        )
     return shards
 
 

@@ -57,7 +57,8 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     Args:
         backbone: Folder or hub name of the diffusion model.
-        source: ``pocket10k``, a folder with Parquet shards, or a hub dataset ``owner/name[@revision]``.
+        source: ``pocket10k``, a folder with Parquet shards, the DreamBooth data set's folder, or a hub dataset
+            ``owner/name[@revision]``.
         resolution: Side in pixels of the square that images are brought to.
         features: The reference features that the method reads, and the settings of each: ``{clip: {encoder: FOLDER}}``;
             the fields of its class in ``datamodules/features``.
@@ -263,8 +264,10 @@ class SpotDiff10kDataModule(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over ids and captions of the training photos; available after :meth:`setup`."""
-        return content_key("\n".join(f"{p.id} {p.caption}" for p in self._training_photos()))
+        """SHA-256 over contents, names and captions of the training photos; available after :meth:`setup`."""
+        photos = self._training_photos()
+        names = [p.id if p.id == p.content else f"{p.content} {p.id}" for p in photos]
+        return content_key("\n".join(f"{name} {p.caption}" for name, p in zip(names, photos, strict=True)))
 
     def state_dict(self) -> dict[str, Any]:
         """What decides the training batches; the position among them is the trainer's own count."""

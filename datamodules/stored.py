@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import read_file, write_atomically
 from datamodules.image_io import READING, image_size, read_mask
 from datamodules.rows import Row, check_place
 from datamodules.schema import read_columns
@@ -85,7 +85,8 @@ def check_files(path: Path, shard: pq.ParquetFile, rows: Sequence[Row], cache_di
         if rows[row]["sha256"] not in (None, found.image):
             raise LikenessError(f"{path}: the image in row {row} differs from its `sha256`")
         if row >= len(known) or known[row] != found:
-            _check_row(files, rows[row], f"{path}: row {row}")
+            called = f" ({name})" if (name := rows[row]["photo_id"]) else ""
+            _check_row(files, rows[row], f"{path}: row {row}{called}")
         hashes.append(found)
         inside = inside and files.inside
     noted = {"checks": _CHECKS, "inside": inside, "files": hashes}
@@ -120,6 +121,6 @@ def _file(value: Any, path: Path, row: int, column: str) -> tuple[bytes | None, 
     if not file.is_relative_to(path.parent.resolve()):
         raise LikenessError(f"{path}: column `{column}` names a file outside of the dataset in row {row}")
     try:
-        return file.read_bytes(), False
+        return read_file(file), False
     except OSError as error:
         raise LikenessError(f"{file}, named in row {row} of {path}, cannot be read ({error.strerror})") from error

@@ -32,10 +32,10 @@ def load_subjects(
     """
     photos = load_photos(find_shards(dataset), cache_folder())
     groups = by_subject(photo for photo in photos if photo.split == "test")
-    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
-    nouns = sorted({subject.noun for subject in chosen})
+    nouns = sorted({photo.subject_class for own in groups.values() for photo in own})
     if unknown := sorted(set(faceless) - set(nouns)):
         raise LikenessError(f"protocol.faceless: no test subject is a {unknown[0]}; there are {', '.join(nouns)}")
+    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
     return [replace(subject, has_face=False) if subject.noun in faceless else subject for subject in chosen]
 
 
@@ -81,8 +81,8 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
 
 
 def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
-    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where
-    it is known, else (side, side, 3).
+    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where that is known, else
+    (side, side, 3).
 
     Raises:
         LikenessError: the photo cannot be read.
@@ -110,13 +110,14 @@ def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) ->
 
 def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
     """SHA-256 over the pixels of every reference and held-out photo, over the reference's mask, and over what is known
-    of pose, background and class."""
+    of pose, background, class and where the face is."""
     digest = hashlib.sha256()
     for subject in subjects:
         if not subject.has_face:
             digest.update(f"{subject.id} has no face".encode())
         digest.update("\0".join(subject.background_texts).encode())
-        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds):
+        boxes = np.zeros(0, np.float32) if subject.boxes is None else subject.boxes
+        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds, boxes):
             digest.update(f"{subject.id}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

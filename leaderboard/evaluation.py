@@ -1,12 +1,13 @@
 """The stages that generate and judge, over one results folder, in any number of processes."""
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from lightning.fabric import Fabric
 
 from contracts.errors import LikenessError
+from contracts.lock import folder_lock
 from contracts.settings import Contestants, EvaluationSettings
 from datamodules.features.registry import Settings
 from datamodules.subjects import load_subjects
@@ -24,14 +25,14 @@ from leaderboard.plan.missing import Entrants, find_entrants
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.folder import Entry, Results
-from leaderboard.results.lock import FolderLock
+from leaderboard.results.image_files import image_bytes
 from leaderboard.score.scoring import load_judges, score
 from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
 
 
 def generate_and_score(
-    settings: EvaluationSettings, results: Results, given: Contestants, stages: Collection[str], lock: FolderLock
+    settings: EvaluationSettings, results: Results, given: Contestants, stages: Collection[str]
 ) -> list[str]:
     """Plan, and run the stages ``generate`` and ``score``, or one of them.
 
@@ -44,26 +45,24 @@ def generate_and_score(
     if stages == ("score",) and not results.entries():
         raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
     entrants = find_entrants(settings, given)
-    work = partial(_work, settings=settings, results=results, entrants=entrants, stages=stages, lock=lock)
-    return launch(settings.trainer, work)
+    return launch(
+        settings.trainer, partial(_work, settings=settings, results=results, entrants=entrants, stages=stages)
+    )
 
 
 def _work(
-    fabric: Fabric,
-    settings: EvaluationSettings,
-    results: Results,
-    entrants: Entrants,
-    stages: Collection[str],
-    lock: FolderLock,
+    fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants, stages: Collection[str]
 ) -> list[str]:
-    on_first(fabric, lock.take)
-    on_first(fabric, partial(_plan, settings, results, entrants))
     failed: dict[str, str] = {}
-    if "generate" in stages:
-        _generate_all(fabric, settings, results, entrants, failed)
-        _take_in_all(fabric, results, entrants, failed)
-    if "score" in stages:
-        _score_all(fabric, settings, results, entrants, failed)
+    with ExitStack() as held:
+        # All processes learn that the folder is in use: one that ended alone would leave the others waiting for it.
+        on_first(fabric, lambda: held.enter_context(folder_lock(results.root)))
+        on_first(fabric, partial(_plan, settings, results, entrants))
+        if "generate" in stages:
+            _generate_all(fabric, settings, results, entrants, failed)
+            _take_in_all(fabric, results, entrants, failed)
+        if "score" in stages:
+            _score_all(fabric, settings, results, entrants, failed)
     return [f"{label}: {message}" for label, message in failed.items()]
 
 
@@ -144,7 +143,7 @@ def _generators(
         return [real]
 
     def model(make_module: Callable[[], PersonalisationModule], features: Settings) -> Generator:
-        photos = {subject: results.reference(subject).read_bytes() for subject in protocol.subjects}
+        photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
         return ModelGenerator(fabric, protocol, photos, backbone, make_module, features)
 
     methods = [

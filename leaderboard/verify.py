@@ -46,6 +46,19 @@ def source_fingerprints(settings: EvaluationSettings) -> dict[str, dict[str, str
     return {key: {"source": source, "sha256": _fingerprint(source)} for key, source in sources.items() if source}
 
 
+def tell(folder: str) -> int:
+    """Check the results in ``folder`` and print what was found: 0 if all is as it was, 1 after a line for each thing
+    that is not."""
+    verdict = verify(Results(folder))
+    for note in verdict.unchecked:
+        print(f"note: not checked: {note}")
+    for problem in verdict.problems:
+        print(f"wrong: {problem}")
+    if not verdict.problems:
+        print(verdict.summary)
+    return min(1, len(verdict.problems))
+
+
 def verify(results: Results) -> Verdict:
     """Check everything that the folder has a hash for, and that the written leaderboard follows from the records.
 
@@ -102,7 +115,12 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
         if entry.images:
             known[f"images of {entry.label}"] = (partial(_images_hash, entry, protocol), entry.folder, entry.weights)
         elif entry.weights:
-            known[f"weights of {entry.label}"] = (_adapter_hash, str(Run(entry.folder).adapter_file), entry.weights)
+            adapter_hash = partial(_adapter_hash, noted=entry.weights)
+            known[f"weights of {entry.label}"] = (
+                adapter_hash,
+                str(Run.named(entry.folder).adapter_file),
+                entry.weights,
+            )
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -118,7 +136,7 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
 
 
 def _check_settings(entry: Entry) -> Iterator[str]:
-    run = Run(entry.folder)
+    run = Run.named(entry.folder)
     if entry.settings and run.config_file.is_file():
         try:
             found = run.settings_hash
@@ -164,8 +182,13 @@ def _fingerprint(source: str) -> str:
     return folder_fingerprint(path if path.is_dir() else resolve_source(source))
 
 
-def _adapter_hash(source: str) -> str:
-    return file_sha256(Path(source))
+def _adapter_hash(source: str, noted: str) -> str:
+    """``noted`` where it is a hash of what is there now, else the hash of that."""
+    run, file_hash = Run(Path(source).parent), file_sha256(Path(source))
+    try:
+        return noted if run.is_adapter(noted) else run.adapter_sha256
+    except LikenessError:  # it is there, but damaged
+        return file_hash
 
 
 def _images_hash(entry: Entry, protocol: Protocol, source: str) -> str:
@@ -173,7 +196,5 @@ def _images_hash(entry: Entry, protocol: Protocol, source: str) -> str:
     if not Path(source).is_dir():
         raise LikenessError(f"there is no folder {source}")
     with suppress(LikenessError):
-        return (
-            ImagesEntry(open_folder(entry.label, Path(source)), entry.kind, allow_missing=1.0).entry(protocol).weights
-        )
+        return ImagesEntry(open_folder(entry.label, Path(source)), entry.kind, allow_missing=1.0).weights(protocol)
     return ""

@@ -124,12 +124,25 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self.loss_terms(batch)
         total = torch.stack(list(terms.values())).sum()
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            # Only these steps are written, and each call of ``log`` costs as much as a layer of a small network.
+        if self.logs_next_step():
             size = len(batch.sample_ids)
+            self._forget_other_terms(terms)
             self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=size)
             self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         return total
+
+    def logs_next_step(self) -> bool:
+        """Whether the step that is being taken is written: each call of ``log`` costs as much as a layer of a small
+        network."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return every > 0 and (self.global_step + 1) % every == 0
+
+    def _forget_other_terms(self, terms: Mapping[str, Tensor]) -> None:
+        """Lightning writes the last value of everything that was logged in an epoch, and an epoch has all stages."""
+        results = self.trainer.fit_loop.epoch_loop._results
+        prefix = "training_step.train/"
+        for key in [k for k in results if k.startswith(prefix) and k.removeprefix(prefix) not in {*terms, "loss"}]:
+            del results[key]
 
     @torch.no_grad()
     def generate(self, batch: RequestBatch) -> Tensor:
@@ -173,10 +186,11 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Lightning refuses to clip for a fused optimiser, which is right only where gradients are scaled (float16)."""
-        if gradient_clip_val and not self._scales_gradients() and gradient_clip_algorithm in (None, "norm"):
-            nn.utils.clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], gradient_clip_val)
-        else:
+        if not gradient_clip_val or self._scales_gradients():
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        clip = nn.utils.clip_grad_value_ if gradient_clip_algorithm == "value" else nn.utils.clip_grad_norm_
+        clip([p for g in optimizer.param_groups for p in g["params"]], gradient_clip_val)
 
     def _scales_gradients(self) -> bool:
         return self.trainer.precision == "16-mixed"
@@ -200,10 +214,14 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
 
         return torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
 
-    def save_adapter(self, path: Path) -> None:
-        """Write the adapter file; raises :class:`LikenessError` when it cannot be written."""
+    def save_adapter(self, path: Path) -> bool:
+        """Write the adapter file, and say whether anything was trained by now that could be written.
+
+        Raises :class:`LikenessError` when it cannot be written.
+        """
         names = {"method": type(self).__name__, "backbone": self.backbone.fingerprint}
         save_adapter(path, self.adapter(), names | self.adapter_metadata())
+        return True
 
     def load_adapter(self, path: Path) -> None:
         """Take over an adapter file, strictly; raises :class:`LikenessError` naming what does not fit."""
@@ -215,20 +233,13 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         checkpoint["backbone_fingerprint"] = self.backbone.fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Refuse a checkpoint of another backbone, or of settings that would change in the middle of a run."""
+        """Refuse a checkpoint of another backbone."""
         trained_for = checkpoint.get("backbone_fingerprint", "an unknown backbone")
         if trained_for != self.backbone.fingerprint:
             raise LikenessError(
                 f"the checkpoint was trained for backbone {trained_for[:12]}, this one is "
                 f"{self.backbone.fingerprint[:12]}: give the backbone it was trained with, or another --output"
             )
-        before = checkpoint.get("hyper_parameters", {})
-        for name in sorted(before.keys() & self.hparams.keys() - NOT_TRAINED_WITH):
-            if before[name] != self.hparams[name] and not name.startswith("_"):
-                raise LikenessError(
-                    f"the checkpoint was made with model.{name} {before[name]!r}, here it is {self.hparams[name]!r}: "
-                    "give that again, or another --output"
-                )
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Strict for what a checkpoint holds: everything but the frozen backbone.

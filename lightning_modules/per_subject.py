@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,18 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
     def adapter_metadata(self) -> dict[str, str]:
         return self.subjects.metadata()
 
+    def save_adapter(self, path: Path) -> bool:
+        """In a training also of the subjects that are optimised now, as they are, though they count as enrolled only
+        when they are through. Where nobody was begun there is no file."""
+        enrolled, self.subjects = self.subjects, deepcopy(self.subjects)
+        try:
+            if self._trainer is not None:
+                self.collect()
+            return bool(self.subjects.known) and super().save_adapter(path)
+        finally:
+            self.subjects = enrolled
+            self.on_subjects_changed()
+
     def load_adapter(self, path: Path) -> None:
         """Take over the subjects of a file, beside those that are known; raises :class:`LikenessError` naming what does
         not fit."""
@@ -242,7 +255,13 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         """The checkpoint knows the seconds until now: a run that goes on from it counts the rest."""
         self._note_time()
         checkpoint["state_dict"]["subjects._extra_state"] = self.subjects.get_extra_state()
+        checkpoint["group"] = list(self._group)
         super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Takes over whom the slots hold."""
+        super().on_load_checkpoint(checkpoint)
+        self._group = tuple(checkpoint.get("group", ()))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Makes room for what a checkpoint holds: after forked processes the parent takes over what they trained."""

@@ -13,12 +13,14 @@ from typing import Any, NoReturn
 import yaml
 from torch import Tensor
 
+from contracts.entries import split_step
 from contracts.errors import LikenessError
-from contracts.files import file_sha256
+from contracts.files import file_sha256, read_file
 from contracts.method_modules import is_named
 from contracts.strict_json import parse
+from contracts.strict_yaml import MAX_BYTES, parse_yaml
 from lightning_modules.base import NOT_TRAINED_WITH, PersonalisationModule
-from networks.adapter_file import read_adapter
+from networks.adapter_file import adapter_identity, read_adapter
 
 _MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
 
@@ -29,11 +31,17 @@ class Run:
     What is missing or damaged raises :class:`LikenessError` at that moment, on one line that names the file.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, step: int | None = None) -> None:
+        """``step`` names one of the adapters that were kept while it trained; without it, it is the last."""
         self.folder = Path(folder)
         self.config_file = self.folder / "config.yaml"
         self.manifest_file = self.folder / "manifest.json"
-        self.adapter_file = self.folder / "adapter.safetensors"
+        self.adapter_file = self.folder / "adapter.safetensors" if step is None else self.adapter_of(step)
+
+    @classmethod
+    def named(cls, place: str) -> "Run":
+        """What a user calls ``FOLDER`` or ``FOLDER@STEP``; ``~`` is the home folder."""
+        return cls(*split_step(place))
 
     def __str__(self) -> str:
         return str(self.folder)
@@ -42,7 +50,7 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved configuration that the run was trained with."""
         try:
-            config = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            config = parse_yaml(read_file(self.config_file, MAX_BYTES).decode())
         except FileNotFoundError:
             raise LikenessError(
                 f"{str(self.folder)!r} is not a run folder of train.py: it has no config.yaml"
@@ -56,6 +64,16 @@ class Run:
         if not isinstance(config, dict):
             self._damaged("it holds no keys")
         return config
+
+    def adapter_of(self, step: int) -> Path:
+        """Where the adapter of a step lies, or would."""
+        return self.folder / "adapters" / f"step-{step:07d}.safetensors"
+
+    def adapter_steps(self) -> list[int]:
+        """The steps whose adapters were kept, in order."""
+        files = (self.folder / "adapters").glob("step-*.safetensors")
+        numbers = (file.stem.removeprefix("step-") for file in files)
+        return sorted(int(number) for number in numbers if number.isascii() and number.isdecimal())
 
     @property
     def class_path(self) -> str:
@@ -137,7 +155,7 @@ class Run:
             return {}
         name = repr(str(self.manifest_file))
         try:
-            manifest = parse(self.manifest_file.read_text(encoding="utf-8"))
+            manifest = parse(read_file(self.manifest_file, MAX_BYTES).decode())
         except (OSError, ValueError) as error:
             raise LikenessError(f"{name} is damaged ({type(error).__name__}: {error}): {_MANIFEST_LOST}") from None
         if not isinstance(manifest, dict):
@@ -151,11 +169,12 @@ class Run:
 
     @cached_property
     def adapter_sha256(self) -> str:
-        """SHA-256 of the adapter file."""
-        try:
-            return file_sha256(self.adapter_file)
-        except OSError as error:
-            raise LikenessError(f"no adapter at {str(self.adapter_file)!r}: {error.strerror}") from None
+        """SHA-256 over what was trained and what its file says of it: unlike a file's own, equal for equal weights."""
+        return adapter_identity(*self.adapter())
+
+    def is_adapter(self, sha256: str) -> bool:
+        """Whether the hash is :attr:`adapter_sha256`, or that of the file, by which older results know an adapter."""
+        return self.adapter_file.is_file() and sha256 in (self.adapter_sha256, file_sha256(self.adapter_file))
 
     def load(self, backbone: str | None = None) -> PersonalisationModule:
         """The trained method in evaluation mode; ``backbone`` overrides where the base model lies.

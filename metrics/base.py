@@ -115,12 +115,14 @@ class Metric(ABC):
     """Whether it is a column of the narrow table."""
     by_class: bool = False
     """Whether it is read by prompt class, though it is no column of the narrow table."""
+    missing: float | None = None
+    """The score of an image that an entry lacks, of a subject that it is defined for; ``None`` leaves it out."""
     guards: tuple[str, ...] = ()
     """The metrics of copy-paste that a likeness is read with, see :class:`metrics.card.MetricCard`."""
-    missing: float | None = None
-    """The score of an image that an entry lacks, of a subject with a face; ``None`` leaves it out of the mean."""
     feature: str = ""
     """Name of the feature whose vectors are the rows, for metrics of whole sets; empty where rows are scores."""
+    cosine_of: str = ""
+    """Name of the feature of faces whose raw cosines the values are; empty where they are none."""
     presets: tuple[PresetColumn, ...] = ()
     """The peers' tables that report this metric, and by which convention."""
 

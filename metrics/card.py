@@ -11,6 +11,7 @@ from networks.face_analysis import FacePack
 from networks.face_detectors import SCORE_THRESHOLD
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 from networks.image_backbone import POOLINGS, pooling_of
+from networks.segmenter import Segmenter
 
 GROUPS = ("summary", "identity", "subject", "text", "image", "diversity", "distribution", "leakage")
 
@@ -87,6 +88,7 @@ def judge_networks(settings: JudgeSettings) -> dict[str, JudgeNetwork]:
         "second_faces": _second_faces,
         "image_backbone": _image_backbone,
         "lpips": _lpips,
+        "segmenter": _segmenter,
     }
     return {key: read[key](source) for key, source in settings.sources.items()}
 
@@ -131,3 +133,8 @@ def _lpips(source: str) -> JudgeNetwork:
         raise LikenessError(f"judges.lpips: no file {source}")
     digest = file_fingerprint(Path(source))
     return JudgeNetwork("LPIPS", digest, "-1..1, no resize, fp32", f"lpips-{digest[:8]}|fp32")
+
+
+def _segmenter(source: str) -> JudgeNetwork:
+    digest = Segmenter(source).fingerprint
+    return JudgeNetwork("segmentation model", digest, "background grey", f"segmenter-{digest[:8]}|grey")

@@ -38,6 +38,7 @@ class DerivedMetric:
             high=None,
             source="Likeness",
             about=self.about,
+            caution="",
             headline=True,
             by_class=False,
         )

@@ -22,6 +22,7 @@ from contracts.records import Request
 from networks.keyed_noise import keyed_generator
 
 NO_BACKGROUND = -1
+_OWN = ("pose", "other_backgrounds", "boxes", "counts")
 _GLOBAL = ("background_means", "pose_reader")
 
 
@@ -93,15 +94,19 @@ class Gallery:
     background_means: NDArray[np.float32]
     pose: NDArray[np.float32]
     pose_reader: NDArray[np.float64]
-    has_face: bool = True
+    has_face: bool
     """Whether the subject has a face. An object has none, and so no score of identity."""
+    boxes: NDArray[np.float32]
+    """(1 + K, 4): the subject's face in each photo, the reference first, NaN where there is none."""
+    counts: NDArray[np.int64]
+    """(1 + K,): how many faces each photo shows."""
 
     @property
     def usable(self) -> NDArray[np.intp]:
-        """Indices of the held-out photos that show a face; all of them for an object."""
-        if not self.has_face:
-            return np.arange(len(self.held_out["faces"]))
-        return np.flatnonzero(np.any(self.held_out["faces"] != 0, axis=1))
+        """Indices of the held-out photos that show the face; of an object those in which it is found, where a network
+        looks for it, else all."""
+        of_object = "clip_object" if "clip_object" in self.held_out else "clip"
+        return np.flatnonzero(np.any(self.held_out["faces" if self.has_face else of_object] != 0, axis=1))
 
     def mean(self, name: str) -> NDArray[np.float64]:
         """Mean held-out vector (D,), not normalised again, over the photos that have one; NaN where none has."""
@@ -111,7 +116,12 @@ class Gallery:
 
     def without(self, photo: int) -> "Gallery":
         """The gallery for judging its own held-out photo of index ``photo``."""
-        return replace(self, held_out={name: np.delete(rows, photo, axis=0) for name, rows in self.held_out.items()})
+        return replace(
+            self,
+            held_out={name: np.delete(rows, photo, axis=0) for name, rows in self.held_out.items()},
+            boxes=np.delete(self.boxes, 1 + photo, axis=0),
+            counts=np.delete(self.counts, 1 + photo),
+        )
 
 
 def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: str) -> None:
@@ -120,7 +130,7 @@ def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: 
     for subject, gallery in galleries.items():
         tensors |= {f"{subject}/reference/{name}": vector for name, vector in gallery.reference.items()}
         tensors |= {f"{subject}/held_out/{name}": rows for name, rows in gallery.held_out.items()}
-        tensors |= {f"{subject}/pose": gallery.pose, f"{subject}/other_backgrounds": gallery.other_backgrounds}
+        tensors |= {f"{subject}/{name}": getattr(gallery, name) for name in _OWN}
         tensors |= {name: getattr(gallery, name) for name in _GLOBAL}
     backgrounds = {subject: [gallery.background, gallery.background_text] for subject, gallery in galleries.items()}
     about = {"protocol": protocol_hash, "backgrounds": json.dumps(backgrounds, ensure_ascii=False)}
@@ -153,13 +163,11 @@ def _gallery(
     return Gallery(
         reference=part("reference"),
         held_out=part("held_out"),
-        other_backgrounds=tensors[f"{subject}/other_backgrounds"],
         background=background,
         background_text=background_text,
-        background_means=tensors["background_means"],
-        pose=tensors[f"{subject}/pose"],
-        pose_reader=tensors["pose_reader"],
         has_face=has_face,
+        **{name: tensors[f"{subject}/{name}"] for name in _OWN},
+        **{name: tensors[name] for name in _GLOBAL},
     )
 
 

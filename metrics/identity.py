@@ -51,6 +51,7 @@ class IdentityGivenDetection(_OfLikeness):
     title = "identity, found"
     rule = "cos-mean-held-out|x1|found-only"
     about = f"{_PHOTOS}, where found"
+    cosine_of = "faces"
     presets: tuple[PresetColumn, ...] = (
         PresetColumn("multiid", "similarity to the held-out photos", outliers_removed),
     )
@@ -82,6 +83,7 @@ class IdentitySecondOpinion(_OfLikeness):
     judge = "second_faces"
     rule = "same-faces|cos-mean-held-out|x1|found-only"
     about = "as identity where found, on the same faces, by another network"
+    cosine_of = "second"
 
     def card(self, networks: Mapping[str, JudgeNetwork], size: PlanSize) -> MetricCard:
         """The first pack finds the faces, so the version names both."""
@@ -100,6 +102,7 @@ class IdentityToReference(_OfLikeness):
     title = "identity to reference"
     rule = "cos|x1|found-only"
     about = "cosine to the photo that the method saw; far above the held-out one it means copying"
+    cosine_of = "faces"
     needs = frozenset({"image", "reference"})
     presets = (
         PresetColumn("fastcomposer", "similarity to the reference, clamped, misses 0", clamped_misses_zero),

@@ -19,14 +19,16 @@ from contracts.settings import DETECTION_SIDES
 from metrics.functional.identity import gallery_similarity
 from metrics.functional.leakage import fit_pose_reader
 from metrics.gallery import NO_BACKGROUND, Gallery, SubjectPhotos
-from metrics.regions import background_only, person_only
+from metrics.regions import background_only, only, person_only
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack, JudgedFaces
 from networks.image_backbone import ImageBackbone
 from networks.lpips import LpipsNetwork
+from networks.segmenter import Segmenter
 
 Vectors = NDArray[np.float32]
-Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]
+View = tuple[Sequence[NDArray[np.uint8]] | NDArray[np.uint8], NDArray[np.intp]]
+"""Images in another form, and which of all images they are of."""
 NEUTRAL = "a photo of a {noun}"
 """The prompt without an edit, which the edit margin compares with."""
 
@@ -37,7 +39,8 @@ class Observation:
 
     ``features`` are unit vectors (N, D) by name, all 0 where an image has none: ``faces`` and ``second`` of the judged
     face, ``clip`` and ``image`` of the whole image, ``clip_foreground``, ``image_foreground`` and ``clip_background``
-    where a face says what is person and what is not. ``second`` and ``image*`` are there if such a network is.
+    where a face says what is person and what is not, ``clip_object`` and ``image_object`` where a segmentation model
+    finds an object. ``second``, ``image*`` and ``*_object`` are there if such a network is.
     """
 
     judged: JudgedFaces
@@ -45,6 +48,12 @@ class Observation:
 
     def __len__(self) -> int:
         return len(self.judged.found)
+
+    @property
+    def shows_object(self) -> NDArray[np.bool_]:
+        """In which images (N,) a segmentation model finds an object; all of them without such a model."""
+        found = self.features.get("clip_object")
+        return np.ones(len(self), bool) if found is None else np.any(found != 0, axis=1)
 
 
 class Judges:
@@ -56,6 +65,7 @@ class Judges:
         second_faces: Face pack whose recogniser gives a second opinion on the same faces.
         image_backbone: A further image network, DINO for instance.
         lpips: File with the weights of LPIPS.
+        segmenter: File of a segmentation model, which says what of an image is the object.
         det_size: Sides in pixels at which the first pack looks for faces.
     """
 
@@ -66,6 +76,7 @@ class Judges:
         second_faces: str | None = None,
         image_backbone: str | None = None,
         lpips: str | None = None,
+        segmenter: str | None = None,
         det_size: int | Sequence[int] = DETECTION_SIDES,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -74,69 +85,88 @@ class Judges:
         self.second = FacePack(second_faces) if second_faces else None
         self.image = ImageBackbone(image_backbone).to(device) if image_backbone else None
         self.lpips = LpipsNetwork(lpips).to(device) if lpips else None
+        self.segmenter = Segmenter(segmenter) if segmenter else None
 
-    def observe(self, images: NDArray[np.uint8]) -> Observation:
-        """Look at RGB images (B, H, W, 3), each network once."""
-        judged = self.faces.judge(images)
+    def observe(self, images: NDArray[np.uint8], boxes: NDArray[np.float32] | None = None) -> Observation:
+        """Look at RGB images (B, H, W, 3), each network once, and of their faces at the largest.
+
+        With ``boxes`` (B, 4), NaN where one is not known, it is the face in the box.
+        """
+        return self._look_at(images, self.faces.judge(images, boxes))
+
+    def observe_photos(self, subject: SubjectPhotos) -> Observation:
+        """Look at a subject's photos, the reference first, and of the faces in them at the subject's own.
+
+        What is found in photos of an object is no face of it.
+        """
+        photos = subject.photos
+        if not subject.has_face:
+            return self._look_at(photos, JudgedFaces.none(len(photos), self.faces.recogniser.width))
+        return self._look_at(photos, self.faces.judge_subject(photos, subject.boxes))
+
+    def _look_at(self, images: NDArray[np.uint8], judged: JudgedFaces) -> Observation:
         features = {"faces": judged.embeddings}
         if self.second:
             features["second"] = self.second.embed(images, judged)
         rows = np.flatnonzero(judged.found)
         people = [person_only(images[i], judged.boxes[i]) for i in rows]
         backgrounds = [background_only(images[i], judged.boxes[i]) for i in rows]
-        views: dict[str, Images] = {"": images, "_foreground": people, "_background": backgrounds}
-        features |= _look(self.clip, "clip", views, rows, len(images))
+        every = np.arange(len(images))
+        views: dict[str, View] = {
+            "": (images, every),
+            "_foreground": (people, rows),
+            "_background": (backgrounds, rows),
+        }
+        if self.segmenter:
+            masks = [self.segmenter.mask(image) for image in images]
+            shown = np.flatnonzero([mask.any() for mask in masks])
+            views["_object"] = [only(images[i], masks[i]) for i in shown], shown
+        features |= _look(self.clip, "clip", views, len(images))
         if self.image:
             del views["_background"]
-            features |= _look(self.image, "image", views, rows, len(images))
+            features |= _look(self.image, "image", views, len(images))
         return Observation(judged, features)
 
 
 def _look(
     network: ClipJudge | ImageBackbone,
     name: str,
-    views: Mapping[str, Images],
-    rows: NDArray[np.intp],
+    views: Mapping[str, View],
     count: int,
 ) -> dict[str, Vectors]:
-    """Features of all views in one run; the views after the first exist for ``rows`` only."""
-    found = network.image_features(np.stack([image for view in views.values() for image in view])).cpu().numpy()
+    """Features (``count``, D) of all views in one run, all 0 where a view has no image."""
+    found = network.image_features(np.stack([image for view, _ in views.values() for image in view])).cpu().numpy()
     features, first = {}, 0
-    for suffix, view in views.items():
-        some = found[first : first + len(view)]
+    for suffix, (view, rows) in views.items():
+        features[name + suffix] = np.zeros((count, found.shape[1]), np.float32)
+        features[name + suffix][rows] = found[first : first + len(view)]
         first += len(view)
-        features[name + suffix] = some if suffix == "" else np.zeros((count, found.shape[1]), np.float32)
-        if suffix:
-            features[name + suffix][rows] = some
     return features
 
 
 def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
-    """Galleries by subject, of what the judges see (``seen``, by subject) in its photos, the reference first."""
+    """Galleries by subject, of what :meth:`Judges.observe_photos` gives of each (``seen``, by subject)."""
     pose_reader = _pose_reader(subjects, seen)
     classes, means = _background_classes(subjects, seen)
-    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] * subject.has_face for subject in subjects])
+    backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
     galleries = {}
     for i, subject in enumerate(subjects):
-        features = seen[subject.id].features
+        judged, features = seen[subject.id].judged, seen[subject.id].features
         own = int(subject.backgrounds[0])
         galleries[subject.id] = Gallery(
             reference={name: rows[0] for name, rows in features.items()},
             held_out={name: rows[1:] for name, rows in features.items()},
             other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
-            background=classes.index(own) if subject.has_face and own in classes else NO_BACKGROUND,
+            background=classes.index(own) if own in classes and subject.has_face else NO_BACKGROUND,
             background_text=subject.background_texts[0],
             background_means=means,
             pose=subject.poses[0],
             pose_reader=pose_reader,
             has_face=subject.has_face,
+            boxes=np.where(judged.found[:, None], judged.boxes, np.float32(np.nan)),
+            counts=judged.counts,
         )
     return galleries
-
-
-def _shown(subject: SubjectPhotos, seen: Mapping[str, Observation]) -> NDArray[np.bool_]:
-    """Which photos (1 + K,) show the subject's face; what is found in photos of an object is none."""
-    return seen[subject.id].judged.found & subject.has_face
 
 
 def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,7 +175,7 @@ def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _pose_reader(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> NDArray[np.float64]:
-    known = {subject.id: _shown(subject, seen) & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
+    known = {subject.id: seen[subject.id].judged.found & np.isfinite(subject.poses).all(axis=1) for subject in subjects}
     return fit_pose_reader(
         np.concatenate([seen[subject.id].judged.landmarks[known[subject.id]] for subject in subjects]),
         np.concatenate([subject.poses[known[subject.id]] for subject in subjects]),
@@ -156,7 +186,7 @@ def _background_classes(
     subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Ids of the known backgrounds that photos with a face have, and the mean feature of each."""
-    known = {subject.id: _shown(subject, seen) & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
+    known = {subject.id: seen[subject.id].judged.found & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
     ids = np.concatenate([subject.backgrounds[known[subject.id]] for subject in subjects])
     rows = np.concatenate([seen[subject.id].features["clip_background"][known[subject.id]] for subject in subjects])
     classes = sorted({int(i) for i in ids})
@@ -188,15 +218,16 @@ class JudgedImages:
         requests: Sequence[Request],
         galleries: Sequence[Gallery],
         class_nouns: Mapping[str, str],
+        boxes: NDArray[np.float32] | None = None,
     ) -> "JudgedImages":
-        """Look at images (B, H, W, 3), each network once. ``class_nouns`` are by subject."""
+        """Look at images (B, H, W, 3) as :meth:`Judges.observe` does. ``class_nouns`` are by subject."""
         return cls(
             requests=requests,
             images=images,
             prompts=[plain_prompt(request.prompt, request.subject, class_nouns) for request in requests],
             nouns=[class_nouns[request.subject] for request in requests],
             galleries=galleries,
-            seen=judges.observe(images),
+            seen=judges.observe(images, boxes),
             judges=judges,
         )
 
@@ -245,8 +276,9 @@ class JudgedImages:
         return gallery_similarity(self.features(name), means)
 
     def to_reference(self, name: str) -> Tensor:
-        """Cosine (B,) of a view to the reference photo's."""
-        return gallery_similarity(self.features(name), self.references(name))
+        """Cosine (B,) of a view to the reference photo's; NaN where that has none."""
+        references = self.references(name)
+        return where(references.any(dim=1), gallery_similarity(self.features(name), references))
 
     def held_out(self, name: str) -> Tensor:
         """The same view of the held-out photos (B, K, D); rows of zeros fill short galleries up and are no photos."""

@@ -39,13 +39,18 @@ def person_region(box: NDArray[np.floating], height: int, width: int, region: Re
     return head | body
 
 
+def only(image: NDArray[np.uint8], region: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with everything outside the region (H, W) grey."""
+    return np.where(region[..., None], image, np.uint8(GREY))
+
+
 def person_only(image: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The image (H, W, 3) with everything outside the tight person region grey."""
     height, width = image.shape[:2]
-    return np.where(person_region(box, height, width, TIGHT)[..., None], image, np.uint8(GREY))
+    return only(image, person_region(box, height, width, TIGHT))
 
 
 def background_only(image: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.uint8]:
     """The image (H, W, 3) with the wide person region grey."""
     height, width = image.shape[:2]
-    return np.where(person_region(box, height, width, WIDE)[..., None], np.uint8(GREY), image)
+    return only(image, ~person_region(box, height, width, WIDE))

@@ -1,15 +1,22 @@
-"""``adapter.safetensors``: only what a method trained. The metadata says which method and backbone it belongs to."""
+"""``adapter.safetensors``: only what a method trained. The metadata says which method and backbone it belongs to, and
+the hash of all of it, so that a file that was damaged is found out when it is read."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
+
+_FORMAT = "likeness-adapter-1"
+_DIGEST = "sha256"
+"""Key of the metadata with the :func:`adapter_identity`; adapters of older versions have none."""
 
 
 def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> None:
@@ -18,16 +25,24 @@ def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> No
     ``metadata`` must name the ``method`` and the ``backbone`` fingerprint. Raises :class:`LikenessError` when the file
     cannot be written. A file that was there before then stays as it was.
     """
-    tensors = {name: value.detach().cpu().contiguous() for name, value in adapter.state_dict().items()}
+    write_adapter(path, adapter.state_dict(), metadata)
+
+
+def write_adapter(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """:func:`save_adapter` of tensors by name."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    told = {"format": _FORMAT, **metadata}
     try:
-        write_atomically(path, save(tensors, metadata={"format": "likeness-adapter-1", **metadata}))
+        write_atomically(path, save(tensors, metadata={**told, _DIGEST: adapter_identity(tensors, told)}))
     except (OSError, SafetensorError) as error:
         raise LikenessError(f"adapter {str(path)!r} could not be written: {str(error).splitlines()[0]}") from error
 
 
 def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Weights and metadata. Raises :class:`LikenessError` when the file is missing or is no adapter."""
+    """Weights and metadata. Raises :class:`LikenessError` when the file is missing, damaged or no adapter."""
     try:
+        if path.exists() and not path.is_file():
+            raise SafetensorError("it is no file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -35,9 +50,26 @@ def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise LikenessError(f"no adapter at {str(path)!r}; train one with train.py") from None
     except (OSError, SafetensorError) as error:
         raise LikenessError(f"{str(path)!r} is not a readable adapter: {str(error).splitlines()[0]}") from None
-    if metadata.get("format") != "likeness-adapter-1" or not {"method", "backbone"} <= metadata.keys():
+    if metadata.get("format") != _FORMAT or not {"method", "backbone"} <= metadata.keys():
         raise LikenessError(f"{str(path)!r} is a safetensors file but not an adapter of this framework")
+    written = metadata.pop(_DIGEST, None)
+    if written is not None and written != adapter_identity(tensors, metadata):
+        raise LikenessError(f"{str(path)!r} is damaged: it does not hold what was saved; copy it again, or train again")
     return tensors, metadata
+
+
+def adapter_identity(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and values of the tensors and over the metadata, each in the order of names.
+
+    A file may hold the same in another order, so its own hash says less.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(metadata.items()):
+        digest.update(f"{len(name)}:{name}{len(value)}:{value}".encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{len(name)}:{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_adapter(path: Path, metadata: dict[str, str], method: str, backbone: str) -> None:

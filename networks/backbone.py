@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
+from networks.backbone_kind import check_kind
 from networks.fingerprints import folder_fingerprint, resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_model, load_tokenizer
 
@@ -81,9 +82,9 @@ class Backbone(nn.Module):
 def load_backbone(source: str, revision: str | None = None) -> Backbone:
     """Load a ``StableDiffusionPipeline`` folder or hub name in float32, safetensors only.
 
-    Raises :class:`LikenessError` when a part is missing or unreadable.
+    Raises :class:`LikenessError` when a part is missing or unreadable, or of a kind that does not work.
     """
-    folder = resolve_source(source, revision)
+    folder = _folder(source, revision)
     try:
         return Backbone(
             vae=load_model(AutoencoderKL, folder, "vae"),
@@ -97,9 +98,19 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
         raise LikenessError(f"model.backbone: cannot load {source!r}: {first_line(error)}") from error
 
 
+def _folder(source: str, revision: str | None = None) -> Path:
+    """Where the base model lies, if it is of a kind that works."""
+    folder = resolve_source(source, revision, pipeline=True)
+    try:
+        check_kind(folder)
+    except UNREADABLE as error:
+        raise LikenessError(f"model.backbone: cannot load {source!r}: {first_line(error)}") from error
+    return folder
+
+
 def backbone_fingerprint(source: str, revision: str | None = None) -> str:
     """The fingerprint of a backbone without loading its weights."""
-    return folder_fingerprint(resolve_source(source, revision))
+    return folder_fingerprint(resolve_source(source, revision, pipeline=True))
 
 
 def truncated_tokens(tokenizer: CLIPTokenizer, text: str) -> int:
@@ -122,11 +133,11 @@ def empty_backbone(folder: Path) -> Backbone:
 
 def backbone_latent_shape(source: str, revision: str | None = None) -> tuple[int, int, int]:
     """(C, h, w) of the latents of one image, from the configuration alone."""
-    settings = UNet2DConditionModel.load_config(resolve_source(source, revision) / "unet")
+    settings = UNet2DConditionModel.load_config(_folder(source, revision) / "unet")
     return settings["in_channels"], settings["sample_size"], settings["sample_size"]
 
 
 def backbone_resolution(source: str) -> int:
     """Side in pixels of the images that a backbone generates, from the configuration alone."""
-    vae = AutoencoderKL.load_config(resolve_source(source) / "vae")
+    vae = AutoencoderKL.load_config(_folder(source) / "vae")
     return backbone_latent_shape(source)[1] * 2 ** (len(vae["block_out_channels"]) - 1)

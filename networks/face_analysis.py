@@ -72,6 +72,18 @@ class JudgedFaces:
     landmarks: NDArray[np.float32]
     """(B, 5, 2): x, y in pixels."""
 
+    @classmethod
+    def none(cls, count: int, width: int) -> "JudgedFaces":
+        """No face in any of ``count`` images, for embeddings of ``width`` numbers."""
+        return cls(
+            found=np.zeros(count, np.bool_),
+            embeddings=np.zeros((count, width), np.float32),
+            counts=np.zeros(count, np.int64),
+            attempts=[None] * count,
+            boxes=np.zeros((count, 4), np.float32),
+            landmarks=np.zeros((count, 5, 2), np.float32),
+        )
+
 
 class FacePack:
     """A folder with a detector and a recogniser as ONNX files, see :mod:`networks.face_files`. Nothing is downloaded.
@@ -198,24 +210,16 @@ class FacePack:
         return embeddings
 
     def _judged(self, faces: Sequence[Sequence[Face]], chosen: Sequence[int | None]) -> JudgedFaces:
-        embeddings = np.zeros((len(faces), self.recogniser.width), np.float32)
-        boxes = np.zeros((len(faces), 4), np.float32)
-        landmarks = np.zeros((len(faces), 5, 2), np.float32)
-        attempts: list[str | None] = [None] * len(faces)
+        judged = JudgedFaces.none(len(faces), self.recogniser.width)
         for i, (here, number) in enumerate(zip(faces, chosen, strict=True)):
+            judged.counts[i] = len(here)
             if number is not None:
-                embeddings[i] = here[number].embedding
-                boxes[i] = here[number].bbox
-                landmarks[i] = here[number].landmarks
-                attempts[i] = here[number].attempt
-        return JudgedFaces(
-            found=np.array([number is not None for number in chosen], np.bool_),
-            embeddings=embeddings,
-            counts=np.array([len(here) for here in faces], np.int64),
-            attempts=attempts,
-            boxes=boxes,
-            landmarks=landmarks,
-        )
+                judged.found[i] = True
+                judged.embeddings[i] = here[number].embedding
+                judged.boxes[i] = here[number].bbox
+                judged.landmarks[i] = here[number].landmarks
+                judged.attempts[i] = here[number].attempt
+        return judged
 
     def _find(self, image: NDArray[np.uint8]) -> tuple[Detections, Literal["plain", "padded"]]:
         """The faces of one BGR image, largest box first, and the attempt that found them."""

@@ -48,7 +48,9 @@ class ImageBackbone(nn.Module):
                     trust_remote_code=False,
                     output_loading_info=True,
                 )
-                self.processor = AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True)
+                self.processor = AutoImageProcessor.from_pretrained(
+                    folder, backend="pil", local_files_only=True, trust_remote_code=False
+                )
         except UNREADABLE as error:
             raise LikenessError(f"judges.image_backbone: cannot load {source}: {first_line(error)}") from error
         self.pooling = _pooling(self.model)

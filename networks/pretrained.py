@@ -13,8 +13,11 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTokenizer
 
-UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError)
+UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, RecursionError)
 """What the libraries raise for files that are missing, damaged or of other shapes."""
+
+LONGEST_PROMPT = 100_000
+"""In tokens. A tokenizer whose file says no length has a number in its place that is larger than any."""
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -63,6 +66,8 @@ def load_tokenizer(folder: Path, subfolder: str = "") -> CLIPTokenizer:
         tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder=subfolder, local_files_only=True)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ValueError(f"no tokenizer in {folder / subfolder}")
+    if tokenizer.model_max_length > LONGEST_PROMPT:
+        raise ValueError(f"the tokenizer in {folder / subfolder} says no model_max_length, so no prompt would be cut")
     return tokenizer
 
 

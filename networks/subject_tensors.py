@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from contracts.errors import LikenessError
 from contracts.prompts import NAME, OWN
+from contracts.strict_json import parse
 from networks.adapter_file import check_adapter, read_adapter
 
 VECTORS = "vectors"
@@ -152,8 +153,17 @@ def split_by_subject(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tenso
 
 
 def subjects_of(metadata: Mapping[str, str]) -> dict[str, str] | None:
-    """Class noun by subject from an adapter's metadata; ``None`` where the method enrols without a file."""
-    return json.loads(metadata["nouns"]) if "nouns" in metadata else None
+    """Class noun by subject from an adapter's metadata; ``None`` where the method enrols without a file. Raises
+    :class:`LikenessError` where it says something else."""
+    if "nouns" not in metadata:
+        return None
+    try:
+        nouns = parse(metadata["nouns"])
+    except ValueError:
+        nouns = None
+    if not isinstance(nouns, dict) or not all(isinstance(noun, str) for noun in nouns.values()):
+        raise LikenessError("the adapter's list of subjects and their class nouns is damaged: train it again")
+    return nouns
 
 
 def missing_subjects(wanted: Sequence[str], known: Sequence[str], run: str = "RUN") -> str:

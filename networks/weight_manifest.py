@@ -3,12 +3,12 @@
 ``manifest.json`` maps the paths below its own folder to sizes and hashes: ``{"files": {PATH: {"bytes", "sha256"}}}``.
 """
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from contracts.files import file_sha256
+from contracts.files import file_sha256, read_file
+from contracts.strict_json import parse
 
 NAME = "manifest.json"
 
@@ -51,7 +51,7 @@ def verify_if_listed(folder: Path) -> None:
 def _read(home: Path) -> dict[str, tuple[int, str]] | None:
     """Size and hash by path; ``None`` when the file is something else."""
     try:
-        files = json.loads((home / NAME).read_text())["files"]
+        files = parse(read_file(home / NAME).decode())["files"]
         return {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

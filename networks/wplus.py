@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
-from contracts.files import file_sha256, write_atomically
+from contracts.files import file_sha256, read_file, write_atomically
+from contracts.strict_json import parse
 from networks.e4e import E4E
 from networks.fingerprints import folder_fingerprint
 from networks.pretrained import first_line
@@ -144,7 +145,7 @@ def _from_config(folder: Path) -> tuple[E4E, StyleGAN2]:
     """Both networks on the meta device, in the shapes of the folder's configuration."""
     file = str(folder / CONFIG_FILE)
     try:
-        settings = json.loads((folder / CONFIG_FILE).read_text())
+        settings = parse(read_file(folder / CONFIG_FILE).decode())
         with torch.device("meta"):
             generator = StyleGAN2(**settings["generator"])
             # The file calls the encoder's blocks stages.

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
+from contracts.strict_json import parse
 from networks.pretrained import first_line
 
 FORMAT = "likeness-directions-1"
@@ -117,7 +118,7 @@ def read_directions(path: Path, encoder: str, rows: int, width: int) -> dict[str
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             vectors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        ranges: Mapping[str, Any] = json.loads(metadata["rows"])
+        ranges: Mapping[str, Any] = parse(metadata["rows"])
         found = {name: Direction(name, _whole_rows(path, name, r), vectors[name]) for name, r in ranges.items()}
     except FileNotFoundError:
         raise LikenessError(f"no directions at {str(path)!r}: find some with python -m tools.find_directions") from None

@@ -73,7 +73,7 @@ def score_images(root: Path, images: int) -> int:
     entry = Entry("method", "method", "0" * 64, protocol=protocol.hash)
     judges = load_judges(settings)
     results.write_protocol(protocol)
-    seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+    seen = {subject.id: judges.observe_photos(subject) for subject in subjects}
     save_galleries(results.galleries, make_galleries(subjects, seen), protocol.hash)
     folder = results.entry(entry.label)
     folder.claim(entry)

@@ -56,7 +56,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     [
         (["--faces", "nowhere"], ["face pack 'nowhere' is not a folder"]),
         ([], ["--faces is missing", "--objects"]),
-        (["--faces", str(FACES_A), "--segmenter", "no.onnx"], ["--segmenter no.onnx"]),
+        (["--faces", str(FACES_A), "--segmenter", "no.onnx"], ["--segmenter: no file no.onnx"]),
         (["--faces", str(FACES_A), "--clip", "/no/clip"], ["no model folder at '/no/clip'"]),
         (["--faces", str(FACES_A), "--captioner", "/no/blip"], ["no model folder at '/no/blip'"]),
         (["--faces", str(FACES_A), "--subjects", "no.csv"], ["no.csv cannot be read"]),

@@ -21,7 +21,8 @@ import yaml
 from lightning.pytorch import Trainer
 
 from contracts import method_modules
-from contracts.settings import JudgeSettings, ProtocolSettings
+from contracts.settings import GenerationSettings, JudgeSettings, ProtocolSettings
+from curation.settings import CurationSettings
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from tests.helpers.markdown import Page, Text, anchors, commands, inline_code, links, read_page
@@ -172,11 +173,12 @@ def all_subclasses(kind: type) -> list[type]:
 
 def plain_options() -> set[str]:
     """The options that the sources of the commands add, without those of a configuration."""
-    sources = [ROOT / name for name in ("train.py", "evaluate.py", "generate.py", "curate.py")]
+    sources = [ROOT / name for name in ("train.py", "training/cli.py", "evaluate.py", "generate.py", "curate.py")]
     for folder in ("claims", "performance", "pocket", "tools"):
         sources += (ROOT / folder).rglob("*.py")
     text = "\n".join(path.read_text() for path in sources if path.is_file())
-    return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | {"--config", "--trainer.devices"}
+    settings = {f"--{field.name}" for kind in (GenerationSettings, CurationSettings) for field in fields(kind)}
+    return set(re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", text)) | settings | {"--config", "--trainer.devices"}
 
 
 PLAIN_OPTIONS = plain_options()
@@ -251,6 +253,7 @@ def test_python_and_yaml(page: Page) -> None:
         "python train.py --config configs/pocket/spotdif.yaml",
         "python evaluate.py --config configs/evaluation/pocket.yaml --rusn runs/spotdiff --output results",
         "python evaluate.py --stage reprot --output results",
+        "python generate.py --run runs/spotdiff --phtoo me.jpg --prompts 'a <subject>' --output results/me",
         "python evalute.py --stage report --output results",
         "python -m claims.spotdiff --rnu runs/spotdiff",
         "python -m claims.spotdif --run runs/spotdiff",

@@ -18,7 +18,6 @@ from datasets import Dataset
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.plugins import DoublePrecision
-from lightning.pytorch.trainer.connectors import callback_connector
 from PIL import Image
 
 import train
@@ -36,6 +35,7 @@ from tests.helpers.enrolment import NAMES, STEPS, arguments, enrol, vectors
 from tests.helpers.faults import fault
 from tests.helpers.tiny import tiny_base
 from tests.helpers.training import GRID, TEST, TRAINING, TinyWorld
+from training import trainer_settings
 
 LAST = NAMES[-1]
 ROUNDING = 0.05 + 3 * 0.005  # a run's seconds have one decimal, a subject's have two
@@ -122,6 +122,7 @@ def test_subjects_are_independent_in_double_precision(
         return replace(batch, **{name: getattr(batch, name).double() for name in ("moments", "latent_noise", "noise")})
 
     monkeypatch.setattr(DoublePrecision, "convert_input", double)  # Lightning's cannot change a frozen dataclass
+    monkeypatch.setitem(trainer_settings._SPELLINGS, "64-true", len(trainer_settings.PRECISIONS))
     further = str(rows_of(TRAINING[0], GRID)[0]["subject_id"])
     more = {"trainer__precision": "64-true", "model__tokens": tokens, "data__enrolment__steps": 60}
     more |= {"checkpoint_every": 60}
@@ -234,8 +235,7 @@ def test_the_progress_bar_counts_a_groups_subjects_with_its_last_step(
 ) -> None:
     """Also in a run that starts from vectors of all of them."""
     bar = Bar()
-    monkeypatch.setattr(callback_connector, "RichProgressBar", lambda: bar)
-    monkeypatch.setattr(callback_connector, "TQDMProgressBar", lambda: bar)
+    monkeypatch.setattr("training.cli.StepBar", lambda: bar)
     more = {"trainer__enable_progress_bar": "true", "data__enrolment__at_once": 2, "start_from": together}
     enrol(tiny_world, tmp_path / "run", **more)
     assert bar.shown == [None] * (STEPS - 1) + [2.0] * STEPS + [3.0]
@@ -459,7 +459,7 @@ def test_other_subjects_do_not_go_on_from_a_checkpoint(
     run = enrol(tiny_world, tmp_path / "run", [LAST])
     before = vectors(run)
     assert train.main(arguments(tiny_world, run, NAMES)) == 2
-    assert "trained with other batches" in capfd.readouterr().err
+    assert "was trained with data.subjects ['" in capfd.readouterr().err
     assert_same(before, vectors(run), within=0)
 
 

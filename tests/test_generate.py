@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
+import evaluate
 from generate import main, make_parser
 from pocket.models.paths import WEIGHTS
 from pocket.render.dataset import Grid, rows_of
+from tests.helpers.markdown import read_page
+from tests.helpers.tiny import tiny_dataset
 
 ADAPTERS = WEIGHTS / "adapters"
 RUN = str(ADAPTERS / "spotdiff")
@@ -46,7 +50,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--photo", "@/me.png", "@/twin.png"], ["--photo @/me.png is given twice"]),
         (["--photo"], ["--photo"]),
         (["--subject", "s0001", "--dataset", "nowhere"], ["dataset 'nowhere' is missing"]),
-        (["--run", "nowhere"], ["--run: nowhere is no finished run"]),
+        (["--run", "nowhere"], ["--run: there is no folder 'nowhere'"]),
         (["--run", RUN, RUN], ["--run: label 'spotdiff' is taken"]),
         (["--samples=0"], ["--samples is 0"]),
         (["--enrol_steps=0"], ["--enrol_steps is 0"]),
@@ -55,6 +59,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["--device=abacus"], ["--device", "abacus"]),
         (["--backbone=nowhere"], ["nowhere"]),
         (["--output=@/theirs"], ["--output @/theirs holds notes.txt", "take another --output"]),
+        (["--output=@/text.jpg/out"], ["text.jpg", "Not a directory"]),
         (["--output=@/text.jpg"], ["--output @/text.jpg is no folder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -116,3 +121,38 @@ def test_each_shipped_method_generates_ones_own_photo(
     assert row["synthetic"] is True and row["prompt"] == PROMPT and row["steps"] == 1
     assert ("enrolment" in row) == (method == "sefi_ide") and ("reference" in row) == (method != "sefi_ide")
     assert (tmp_path / "out" / "contact_sheet.png").is_file()
+
+
+def test_the_ten_lines_of_the_page_run(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = Path(__file__).parents[1]
+    (code,) = [block.text for block in read_page(root / "docs" / "generate.md").blocks if block.language == "python"]
+    assert len(code.splitlines()) == 10
+    shutil.copy(photo, tmp_path / "me.jpg")
+    (tmp_path / "pocket").symlink_to(root / "pocket")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "docs/generate.md", "exec"), {})
+    printed = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines() if line.startswith("results/me/")]
+    assert len(printed) == 4
+    assert all(Path(file).is_file() and prompt == PROMPT for file, prompt in printed)
+
+
+def test_a_subject_of_the_pocket_world_looks_as_in_an_evaluation(tmp_path: Path) -> None:
+    """With every shipped encoder."""
+    dataset = tiny_dataset(tmp_path / "dataset")
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text(yaml.safe_dump({"prompts": [{"id": "beach", "class": "scene", "text": PROMPT}]}))
+    runs = [str(ADAPTERS / method) for method in ("spotdiff", "pidiff", "ip_adapter")]
+    protocol = {"dataset": dataset, "prompts": prompts, "subjects": 2, "samples": 1, "steps": 2}
+    given = [f"--protocol.{name}={value}" for name, value in protocol.items()]
+    results = tmp_path / "results"
+    config = ["--config=configs/evaluation/pocket.yaml", "--stage=generate", f"--output={results}"]
+    assert evaluate.main([*config, *given, "--runs", *runs]) == 0
+    who = [f"--dataset={dataset}", "--subject", "s0018", "s0019", f"--prompts={prompts}"]
+    assert main(["--run", *runs, *who, "--samples=1", "--steps=2", f"--output={tmp_path / 'out'}"]) == 0
+    files = sorted((tmp_path / "out" / "images").rglob("*.png"))
+    assert len(files) == 6
+    for file in files:
+        in_results = results / "entries" / file.parent.name / "images" / file.name
+        assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(in_results)))

@@ -6,12 +6,14 @@ import pytest
 import yaml
 
 import evaluate
+import generate
 import train
 from contracts import method_modules
 from contracts.settings import ProcessSettings
 from leaderboard.processes import launch
 from lightning_modules.run import Run
 from tests.helpers.distributed import count_who_know_methods
+from tests.helpers.enrolment import NAMES
 from tests.helpers.tiny import SIDE
 from tests.helpers.training import TinyWorld
 
@@ -118,6 +120,14 @@ def test_a_named_method_is_trained_and_evaluated_in_two_processes(
 
     assert evaluate.main([named, *given, "--trainer.accelerator=cpu", "--trainer.devices=2"]) == 0
     assert "| theirs" in capsys.readouterr().out
+
+    who = [f"--run=theirs={folder / 'run'}", f"--dataset={tiny_world.dataset}", f"--subject={NAMES[0]}"]
+    given = [*who, "--prompts=a photo of a <subject>", "--samples=1", "--steps=2", f"--output={folder / 'images'}"]
+    method_modules._named.clear()
+    assert generate.main(given) == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("name its module: --methods their_methods.warm")
+    assert generate.main([named, *given]) == 0
+    assert len(list((folder / "images" / "images" / "theirs").glob("*.png"))) == 1
 
 
 @pytest.mark.slow

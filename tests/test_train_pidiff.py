@@ -64,8 +64,8 @@ def test_sigterm_in_either_stage_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"data.first_stage": "null"}, "other batches: `first_stage.kind` differs (FaceStage there, None here)"),
-        ({"model.levels": "four"}, "the checkpoint was made with model.levels 'three', here it is 'four'"),
+        ({"data.first_stage": "null"}, "was trained with data.first_stage {'class_path': 'datamodules.batches.faces"),
+        ({"model.levels": "four"}, "was trained with model.levels 'three', here it is 'four'"),
     ],
     ids=["batches", "model"],
 )

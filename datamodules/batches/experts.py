@@ -13,7 +13,7 @@ from datamodules.batches.stage import Stage, check_steps
 from datamodules.index import Photo
 from networks.keyed_noise import keyed_generator
 
-_ATTEMPTS = 200
+_ATTEMPTS = 20
 
 
 @dataclass
@@ -89,23 +89,33 @@ class FactorStream:
         )
 
     def _grouped(self, number: int) -> "list[_Labelled]":
-        """Photos in which every pose and every background that occurs does so with at least two subjects."""
+        """Photos in which every pose and every background that occurs does so with at least two subjects.
+
+        Where a few photos are all there is, a batch may be short by up to a half.
+        """
+        best: list[_Labelled] = []
         for attempt in range(_ATTEMPTS):
             draws = keyed_generator("group", self._data.seed, number, attempt)
             poses = self._spread(self._poses, draws)
             backgrounds = self._spread(self._backgrounds, draws)
-            group: list[_Labelled] = []
+            group: dict[str, _Labelled] = {}
             for pose, background in zip(poses, backgrounds, strict=True):
-                met = {one.photo.subject_id for one in group if one.background == background}
+                met = {one.photo.subject_id for one in group.values() if one.background == background}
                 # Where nobody else was taken in this pose before this background, another pose before it will do.
                 cell, behind = self._cells.get((pose, background), []), self._behind[background]
                 new = [p for p in cell if p.photo.subject_id not in met] or [
                     p for p in behind if p.photo.subject_id not in met
                 ]
-                choice = new or behind
-                group.append(choice[int(torch.randint(len(choice), (), generator=draws))])
-            if len({one.photo.id for one in group}) == len(group) == len(_shared(group)):
-                return group
+                choice = new or [p for p in behind if p.photo.id not in group]
+                if choice:
+                    one = choice[int(torch.randint(len(choice), (), generator=draws))]
+                    group[one.photo.id] = one
+            valid = _shared(list(group.values()))
+            if len(valid) == self._batch_size:
+                return valid
+            best = max(best, valid, key=len)
+        if 2 * len(best) >= self._batch_size:
+            return best
         raise LikenessError(
             f"no batch of {self._batch_size} photos was found in which every pose and background has two subjects: "
             "change data.first_stage.batch_size, or give every subject more poses and backgrounds"

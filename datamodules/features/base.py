@@ -51,7 +51,7 @@ class EncoderContext:
 
     def parts_fingerprint(self, *parts: str) -> str:
         """Of the base model's parts that a feature depends on: another UNet leaves the caches as they are."""
-        folder = resolve_source(self.backbone)
+        folder = resolve_source(self.backbone, pipeline=True)
         return "/".join(folder_fingerprint(folder / part) for part in parts)
 
 

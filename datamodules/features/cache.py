@@ -3,7 +3,8 @@
 An entry is found by the SHA-256 of what was encoded, in a folder named after the fingerprint of what encoded it and the
 way in which images are read, so another image or another encoder simply does not find it. Entries lie in safetensors
 shards that are only ever added, each written whole or not at all, and read through memory maps. A shard's checksum
-covers its keys and its values; a shard that fails it is set aside and its entries count as missing.
+covers its keys, its values and what encoded them. A shard that fails it, or holds what no encoder gives, is set aside
+and its entries count as missing; where shards differ in shape, all of them are, since nobody can tell who is right.
 """
 
 import hashlib
@@ -19,7 +20,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import remove, write_atomically
+from contracts.strict_json import parse
 from datamodules.image_io import READING
 
 _log = logging.getLogger(__name__)
@@ -41,7 +43,8 @@ class FeatureCache:
 
     def __init__(self, root: Path, name: str, fingerprint: str) -> None:
         made = f"{fingerprint}/images read by {READING}"
-        self.folder = root / f"{name}-{hashlib.sha256(made.encode()).hexdigest()[:20]}"
+        self._encoder = hashlib.sha256(made.encode()).hexdigest()[:20]
+        self.folder = root / f"{name}-{self._encoder}"
         self.name = name
         self._shards: dict[Path, Tensor] = {}
         self._damaged: set[Path] = set()
@@ -60,22 +63,36 @@ class FeatureCache:
             if path in self._shards or path in self._damaged:
                 continue
             try:
-                keys, values = _read_shard(path)
-            except (OSError, ValueError, KeyError, SafetensorError) as error:
-                self._damaged.add(path)
-                _log.warning("feature cache: %s is damaged (%s); its entries are encoded again", path, error)
+                keys, values = _read_shard(path, self._encoder)
+            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+                self._set_aside(path, str(error))
                 continue
             self._shards[path] = values
             self._where.update({key: (path, row) for row, key in enumerate(keys)})
+        if len({values.shape[1:] for values in self._shards.values()}) > 1:
+            for path in self._shards:
+                self._set_aside(path, "shards differ in the shape of an entry")
+            self._shards.clear()
+            self._where.clear()
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        self._damaged.add(path)
+        _log.warning("feature cache: %s is damaged (%s); its entries are encoded again", path, reason)
 
     def missing(self, keys: Iterable[str]) -> list[str]:
         """The keys that have no entry, each once, in sorted order."""
         return sorted(set(keys) - self._where.keys())
 
     def discard_damaged(self) -> None:
-        """Delete the shards that failed their checksum. Call it while no process writes."""
+        """Delete the shards that were set aside. Call it while no process writes.
+
+        Raises:
+            LikenessError: one of them is a folder, or the cache lies behind a link.
+        """
         for path in self._damaged:
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                raise LikenessError(f"feature cache: {str(path)!r} is a folder where a file should be: remove it")
+            remove(path)
         self._damaged.clear()
 
     def append(self, keys: Sequence[str], values: Tensor) -> None:
@@ -89,8 +106,8 @@ class FeatureCache:
         if bad:
             raise LikenessError(f"the {self.name} features of {keys[bad[0]][:16]}... are not finite")
         names = json.dumps(list(keys))
-        checksum = str(_checksum(names, values))
-        data = save({"values": values}, {"keys": names, "crc32": checksum})
+        checksum = str(_checksum(self._encoder + names, values))
+        data = save({"values": values}, {"keys": names, "encoder": self._encoder, "crc32": checksum})
         path = self.folder / f"{hashlib.sha256(names.encode()).hexdigest()[:16]}-{checksum}.safetensors"
         write_atomically(path, data)
         self.refresh()
@@ -105,17 +122,27 @@ class FeatureCache:
         return tuple(next(iter(self._shards.values())).shape[1:])
 
 
-def _read_shard(path: Path) -> tuple[list[str], Tensor]:
+def _read_shard(path: Path, encoder: str) -> tuple[list[str], Tensor]:
     """Keys and memory-mapped values of a shard.
 
     Raises:
-        ValueError: the checksum does not fit (or as the two libraries raise on a file that is cut short).
+        ValueError: the checksum does not fit, or it does and nothing of ours wrote this (or as the two libraries raise
+            on a file that is cut short).
     """
+    if not path.is_file():
+        raise ValueError("it is no file")
     with safe_open(path, "pt") as file:
-        metadata, values = file.metadata(), file.get_tensor("values")
-    keys = json.loads(metadata["keys"])
-    if int(metadata["crc32"]) != _checksum(metadata["keys"], values) or len(keys) != len(values):
+        metadata, values = file.metadata() or {}, file.get_tensor("values")
+    keys = parse(metadata["keys"])
+    by = metadata.get("encoder", "")  # shards of older versions do not say it
+    if int(metadata["crc32"]) != _checksum(by + metadata["keys"], values) or len(keys) != len(values):
         raise ValueError("wrong checksum")
+    if by not in ("", encoder):
+        raise ValueError("another encoder made it")
+    if values.dtype != torch.float32 or values.ndim < 2 or not bool(values.isfinite().all()):
+        raise ValueError("its values are not what an encoder gives")
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) < len(keys):
+        raise ValueError("its keys are not those of contents")
     return keys, values
 
 

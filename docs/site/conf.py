@@ -41,6 +41,9 @@ NAVIGATION = """
 :hidden:
 :caption: Use
 
+docs/own_photos
+docs/training
+docs/data
 docs/generate
 docs/evaluation
 docs/results

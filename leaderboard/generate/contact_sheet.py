@@ -1,9 +1,12 @@
 """One sheet of generated images: the reference photo first, a row for each prompt, a column for each sample."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from datamodules.image_io import open_image
 
 MAX_COLUMNS = 8
 MAX_ROWS = 80
@@ -14,10 +17,10 @@ _LINE = 18  # height of a line of text
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt, and its samples."""
+    """A prompt, and the files of its samples."""
 
     prompt: str
-    images: Sequence[Image.Image]
+    images: Sequence[Path]
 
 
 @dataclass(frozen=True)
@@ -25,44 +28,47 @@ class Block:
     """What one run generated of one subject."""
 
     title: str
-    reference: Image.Image
+    reference_name: str
+    """What errors call the reference photo."""
+    reference: bytes
+    """Its file."""
     rows: Sequence[Row]
 
 
 def make_sheet(blocks: Sequence[Block]) -> Image.Image:
     """The blocks one below the other. A reference stands beside the first row of its block.
 
-    At most ``MAX_ROWS`` rows and ``MAX_COLUMNS`` samples are shown; a last line says how many are not.
+    At most ``MAX_ROWS`` rows and ``MAX_COLUMNS`` samples are shown; a last line says how many images are not.
+
+    Raises:
+        LikenessError: an image cannot be read.
     """
-    columns = min(MAX_COLUMNS, max(len(row.images) for block in blocks for row in block.rows))
-    rows = list(_rows(blocks))
+    rows = [(block, number, row) for block in blocks for number, row in enumerate(block.rows)]
     shown = rows[:MAX_ROWS]
+    columns = min(MAX_COLUMNS, max(len(row.images) for _, _, row in rows))
+    lines = sum(2 if number == 0 else 1 for _, number, _ in shown)
     width = _GAP + (1 + columns) * (_TILE + _GAP)
-    lines = sum(1 + (title is not None) for title, *_ in shown)
     sheet = Image.new("RGB", (width, lines * _LINE + len(shown) * (_TILE + _GAP) + _LINE), "white")
     pen, y = ImageDraw.Draw(sheet), 0
-    for title, reference, row in shown:
-        if title is not None:
-            _write(pen, title, y, width, 14)
+    for block, number, row in shown:
+        if number == 0:
+            _write(pen, block.title, y, width, 14)
             y += _LINE
         _write(pen, row.prompt, y, width, 12)
         y += _LINE
-        tiles = [reference, *row.images[:columns]]
-        for column, image in enumerate(tiles):
-            if image is not None:
-                sheet.paste(ImageOps.pad(image, (_TILE, _TILE), color="white"), (_GAP + column * (_TILE + _GAP), y))
+        if number == 0:
+            sheet.paste(_tile(block.reference, block.reference_name), (_GAP, y))
+        for column, file in enumerate(row.images[:columns], start=1):
+            sheet.paste(_tile(file.read_bytes(), str(file)), (_GAP + column * (_TILE + _GAP), y))
         y += _TILE + _GAP
-    samples = sum(max(0, len(row.images) - columns) for *_, row in shown)
-    unseen = samples + sum(len(row.images) for *_, row in rows[MAX_ROWS:])
-    _write(pen, f"{unseen} further images are not shown" if unseen else "", y, width, 12)
+    unseen = sum(len(row.images) for _, _, row in rows) - sum(len(row.images[:columns]) for _, _, row in shown)
+    if unseen:
+        _write(pen, f"{unseen} further images are not shown", y, width, 12)
     return sheet
 
 
-def _rows(blocks: Sequence[Block]) -> Iterator[tuple[str | None, Image.Image | None, Row]]:
-    """Every row, with title and reference where a block begins."""
-    for block in blocks:
-        for number, row in enumerate(block.rows):
-            yield (block.title, block.reference, row) if number == 0 else (None, None, row)
+def _tile(data: bytes, name: str) -> Image.Image:
+    return ImageOps.pad(open_image(data, name, _TILE), (_TILE, _TILE), Image.Resampling.LANCZOS, color="white")
 
 
 def _write(pen: ImageDraw.ImageDraw, text: str, y: int, width: int, size: int) -> None:

@@ -12,10 +12,10 @@ from functools import cached_property
 from typing import Any
 
 import yaml
-from lightning import Trainer
 
-from callbacks.checkpoint_io import DurableCheckpointIO
-from callbacks.of_every_run import callbacks_of_every_run, latest_checkpoint
+from callbacks.checkpoint_io import DurableCheckpointIO, latest_checkpoint
+from callbacks.checkpoints import Checkpoints
+from callbacks.interruption import ends_when_told
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.batches.subjects import EnrolmentSettings
@@ -26,6 +26,8 @@ from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject
 from lightning_modules.run import Run
 from networks.backbone import backbone_fingerprint, backbone_resolution
 from networks.face_analysis import FacePack
+from training.resuming import prepare
+from training.trainer import RunTrainer, callbacks_of_every_run
 
 CHECKPOINT_EVERY = 50
 """Steps between checkpoints, of which little is lost where a person waits."""
@@ -110,12 +112,15 @@ class SubjectRun:
         arguments = {**self._run.arguments, "backbone": self._backbone}
         model = {"class_path": self._run.class_path, "init_args": arguments}
         config = {"seed_everything": self._seed, "model": model, "data": data, "trainer": self._trainer}
-        trainer = Trainer(
+        enrolled = prepare(folder)
+        trainer = RunTrainer(
             accelerator=device,
             devices=1,
             max_epochs=1,
             num_sanity_val_steps=0,
-            callbacks=callbacks_of_every_run(folder, yaml.safe_dump(config), CHECKPOINT_EVERY),
+            callbacks=callbacks_of_every_run(
+                enrolled, yaml.safe_dump(config), Checkpoints(enrolled, CHECKPOINT_EVERY, keep=1)
+            ),
             plugins=[DurableCheckpointIO()],
             default_root_dir=str(folder),
             logger=False,
@@ -123,13 +128,19 @@ class SubjectRun:
             **self._trainer,
         )
         enrolment = {"enrolment": EnrolmentSettings(**data["enrolment"])}
-        trainer.fit(
-            self._run.method(**arguments),
-            datamodule=SpotDiff10kDataModule(**{**data, **enrolment}),
-            ckpt_path=latest_checkpoint(folder),
-            weights_only=True,
-        )
-        for what_is_used_up in ("checkpoints", "photos"):  # a person's photo does not stay in the cache
+        with ends_when_told(trainer):
+            trainer.fit(
+                self._run.method(**arguments),
+                datamodule=SpotDiff10kDataModule(**{**data, **enrolment}),
+                ckpt_path=latest_checkpoint(folder / "checkpoints"),
+                weights_only=True,
+            )
+        for what_is_used_up in (
+            "checkpoints",
+            "adapters",
+            "starts",
+            "photos",
+        ):  # a person's photo does not stay in the cache
             shutil.rmtree(folder / what_is_used_up, ignore_errors=True)
 
     def _data(self, source: str) -> dict[str, Any]:

@@ -71,6 +71,8 @@ class OwnSubject:
             "caption": f"a photo of a {self.noun}",
             "split": "test",
             "role": "reference",
+            "source": "",
+            "licence": "",
             "sha256": content_key(photo.data),
         }
 

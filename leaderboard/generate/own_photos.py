@@ -17,13 +17,11 @@ from pathlib import Path
 
 import numpy as np
 from lightning.fabric import Fabric
-from PIL import Image
 
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
 from contracts.records import Request
 from contracts.settings import GenerationSettings, ProcessSettings
-from datamodules.image_io import open_image
 from leaderboard.generate.contact_sheet import Block, Row, make_sheet
 from leaderboard.generate.generation import ModelGenerator, cut_into_batches, images_of
 from leaderboard.generate.given_subjects import GivenSubject, subject_in_photos, subjects_of_dataset
@@ -31,7 +29,7 @@ from leaderboard.generate.own_plan import RunPlan, plan_run
 from leaderboard.plan.entries import find_runs
 from leaderboard.plan.prompts import given_prompts
 from leaderboard.processes import launch
-from leaderboard.results.image_files import image_bytes, read_provenance, write_image
+from leaderboard.results.image_files import read_provenance, write_image
 from leaderboard.results.lines import json_line
 
 NO_SETTINGS = GenerationSettings()
@@ -145,9 +143,9 @@ def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, ba
 
 def _write_list(output: Path) -> None:
     """List every image of the folder, of earlier calls too."""
-    files = sorted(output.glob("images/*/[!.]*.png"))
-    rows = ({"file": file.relative_to(output).as_posix(), **read_provenance(file)} for file in files)
-    write_atomically(output / "images.jsonl", "".join(map(json_line, rows)).encode())
+    if files := sorted(output.glob("images/*/[!.]*.png")):
+        rows = ({"file": file.relative_to(output).as_posix(), **read_provenance(file)} for file in files)
+        write_atomically(output / "images.jsonl", "".join(map(json_line, rows)).encode())
 
 
 def _blocks(plans: Sequence[RunPlan], output: Path) -> list[Block]:
@@ -155,13 +153,10 @@ def _blocks(plans: Sequence[RunPlan], output: Path) -> list[Block]:
     blocks = []
     for subject, noun in plans[0].protocol.subjects.items():
         for plan in plans:
-            shots: dict[str, list[Image.Image]] = {}
-            for request in plan.protocol.requests:
-                if request.subject == subject:
-                    file = plan.file(output, request)
-                    shots.setdefault(request.prompt, []).append(open_image(image_bytes(file), str(file)))
+            rows = []
+            for prompt in plan.protocol.prompts:
+                asked = [r for r in plan.protocol.requests if (r.subject, r.prompt_id) == (subject, prompt.id)]
+                rows.append(Row(prompt.text, [plan.file(output, request) for request in asked]))
             photo = plan.photos[subject]
-            rows = [Row(prompt, images) for prompt, images in shots.items()]
-            title = f"{subject} ({noun}), by {plan.label}"
-            blocks.append(Block(title, open_image(photo.data, photo.name), rows))
+            blocks.append(Block(f"{subject} ({noun}), by {plan.label}", photo.name, photo.data, rows))
     return blocks

@@ -171,7 +171,8 @@ def _choose_photos(
                 chosen[subject.id] = photo
                 break
         else:
-            raise LikenessError(f"--run: {run} cannot use any photo of {subject.id}: {wrong[0]}")
+            others = f" ({len(wrong) - 1} more of its photos cannot be used either)" if len(wrong) > 1 else ""
+            raise LikenessError(f"--run: {run} cannot generate {subject.id}: {wrong[0]}{others}")
         if len(candidates) > 1 and features:
             notes.append(f"{label} reads one photo of a subject: {chosen[subject.id].name}")
     return chosen, notes
@@ -185,7 +186,7 @@ def _differences(found: Mapping[str, object], wanted: Mapping[str, object]) -> s
 
     def told(name: str) -> str:
         before, now = found.get(name), wanted.get(name)
-        short = all(len(str(value)) < 40 for value in (before, now))
+        short = all(len(str(value)) < 32 for value in (before, now))
         return f"{name} {before}, now {now}" if short else f"another {name}"
 
     return ", ".join(told(name) for name in sorted(names))

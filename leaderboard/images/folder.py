@@ -80,7 +80,7 @@ class ImageFolder:
                 f"--images: none of the {len(superfluous)} files in {self.folder} is named by a request of this "
                 f"protocol, such as {missing[0]}.png: `--stage plan` writes the names to {REQUESTS}"
             )
-        if len(missing) > allow_missing * len(planned):
+        if len(missing) > allow_missing * len(planned) + 1e-9:
             raise LikenessError(
                 f"--images: {self.folder} lacks {len(missing)} of {len(planned)} images ({some(missing)})"
                 + (f" and holds {len(superfluous)} other files ({some(superfluous)})" if superfluous else "")
@@ -166,6 +166,6 @@ def _map_rows(path: Path) -> Iterator[tuple[str, str, int]]:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    """The first of the names, and how many more there are. One that would break the line, or hide in it, is quoted."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:_NAMED]]
+    return ", ".join(shown) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

@@ -22,7 +22,7 @@ def request_rows(protocol: Protocol) -> Iterator[dict]:
             "file": f"{request.id}.png",
             "prompt": request.prompt,
             "spoken": plain_prompt(request.prompt, request.subject, protocol.subjects),
-            "negative_prompt": "",
+            "negative_prompt": protocol.negative_prompt or "",
             "seed": key_seed(*noise_key(protocol.seed, request.id)),
             "size": [protocol.resolution, protocol.resolution],
             "reference": f"references/{request.subject}.png",

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from lightning.fabric import Fabric
@@ -10,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
+from contracts.files import read_file
 from contracts.protocol import Protocol
 from datamodules.image_io import FORMATS, open_image, read_square
 from leaderboard.images import about
@@ -43,44 +46,68 @@ class ImagesEntry:
         """Which file answers which request, see :meth:`ImageFolder.match`."""
         return self.folder.match(protocol, self._allow_missing)
 
-    def entry(self, protocol: Protocol) -> Entry:
-        """The entry that the images make, whose ``weights`` are a hash over their files. Each is read once.
+    def weights(self, protocol: Protocol) -> str:
+        """SHA-256 over the files that answer a request of the protocol."""
+        digest = hashlib.sha256()
+        for request, data in self._files(protocol, "read"):
+            digest.update(f"{request} {hashlib.sha256(data).hexdigest()}\n".encode())
+        return digest.hexdigest()
+
+    def entry(self, protocol: Protocol, results: Results) -> Entry:
+        """The entry that the images make. What the results know of the same files already is not looked at again.
 
         Raises:
             LikenessError: they do not answer the protocol, or a file is no image, or damaged.
         """
         if self._entry is None:
-            self._entry = self._read(protocol)
+            matched, weights, known = self.match(protocol), self.weights(protocol), results.entry(self.label).known()
+            facts = known.images if known and known.weights == weights else None
+            facts = replace(
+                facts or self._look(protocol), missing=matched.missing, superfluous=len(matched.superfluous)
+            )
+            folder, manifest = str(self.folder.folder), self.folder.manifest
+            self._entry = Entry(self.label, self.kind, weights, manifest, folder, images=facts)
         return self._entry
 
-    def _read(self, protocol: Protocol) -> Entry:
-        matched, manifest = self.match(protocol), self.folder.manifest
-        digest, side, broken = hashlib.sha256(), protocol.resolution, dict[str, str]()
+    def _look(self, protocol: Protocol) -> ImageFacts:
+        """Decode every image, and count what is to be said of them."""
+        broken: dict[str, str] = {}
         resized = jpeg = 0
-        for request, path in tqdm(matched.files.items(), desc=f"read {self.label}", unit="image", leave=False):
-            data = _bytes(path)
-            digest.update(f"{request} {hashlib.sha256(data).hexdigest()}\n".encode())
+        for request, data in self._files(protocol, "check"):
+            name = str(self.match(protocol).files[request])
             try:
-                size = open_image(data, str(path)).size
+                size = open_image(data, name).size
             except LikenessError as error:
-                broken[path.name] = str(error)
+                broken[Path(name).name] = str(error)
                 continue
-            resized += size != (side, side)
+            resized += size != (protocol.resolution, protocol.resolution)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 jpeg += image.format in _JPEG
-                origin = _origin(image)
-            if "protocol" not in (manifest or {}) and origin not in (None, protocol.hash):
-                raise LikenessError(
-                    f"--images: {path} was generated under protocol {origin}, not {protocol.hash}: if the images "
-                    f'answer the same requests, say "protocol": "{protocol.hash}" in {self.folder.folder / about.NAME}'
-                )
+                self._check_origin(name, image, protocol)
         if broken:
             raise LikenessError(
                 f"--images: {len(broken)} files in {self.folder.folder} cannot be used ({some(list(broken))}): "
                 f"{next(iter(broken.values()))}"
             )
-        facts = ImageFacts(matched.missing, len(matched.superfluous), resized, jpeg)
-        return Entry(self.label, self.kind, digest.hexdigest(), manifest, str(self.folder.folder), images=facts)
+        return ImageFacts(resized=resized, jpeg=jpeg)
+
+    def _check_origin(self, name: str, image: Image.Image, protocol: Protocol) -> None:
+        """An image of ours must not say that it was generated under another protocol, unless the user knows better."""
+        try:
+            origin = json.loads(image.info.get("Likeness", "{}")).get("protocol")
+        except (AttributeError, TypeError, ValueError):
+            return
+        if "protocol" not in (self.folder.manifest or {}) and origin not in (None, protocol.hash):
+            raise LikenessError(
+                f"--images: {name} was generated under protocol {origin}, not {protocol.hash}: if the images answer "
+                f'the same requests, say "protocol": "{protocol.hash}" in {self.folder.folder / about.NAME}'
+            )
+
+    def _files(self, protocol: Protocol, verb: str) -> Iterator[tuple[str, bytes]]:
+        """Request and bytes of each file, under a progress bar."""
+        files = self.match(protocol).files
+        for request in tqdm(files, f"{verb} {self.label}", unit="image", leave=False):
+            yield request, _bytes(files[request])
 
     def take_in(self, fabric: Fabric, results: Results) -> int:
         """Copy what is missing of the images into the results; every process must call this.
@@ -92,7 +119,7 @@ class ImagesEntry:
             LikenessError: the results hold other images under this label.
         """
         folder, protocol = results.entry(self.label), results.protocol()
-        on_first(fabric, lambda: folder.claim(self.entry(protocol)))
+        on_first(fabric, lambda: folder.claim(self.entry(protocol, results)))
         files = self.match(protocol).files
         # Nobody writes before everybody has looked, or two processes would see different work.
         missing = together(fabric, lambda: [request for request in files if not folder.image(request).is_file()])
@@ -100,10 +127,10 @@ class ImagesEntry:
 
         def copy_share() -> None:
             for request in tqdm(mine, f"take in {self.label}", unit="image", disable=fabric.global_rank > 0):
-                data, name = _bytes(files[request]), files[request].name
+                data = _bytes(files[request])
                 image = read_square(data, str(files[request]), protocol.resolution)
                 origin = {"protocol": protocol.hash, "entry": self.label, "request": request}
-                source = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+                source = {"file": files[request].name, "sha256": hashlib.sha256(data).hexdigest()}
                 write_image(folder.image(request), image, {**origin, **source})
 
         together(fabric, copy_share)
@@ -112,14 +139,6 @@ class ImagesEntry:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise LikenessError(f"--images: {path} cannot be read: {error.strerror}") from error
-
-
-def _origin(image: Image.Image) -> object:
-    """The hash of the protocol that an image of ours was generated under."""
-    try:
-        return json.loads(image.info.get("Likeness", "{}")).get("protocol")
-    except (AttributeError, TypeError, ValueError):
-        return None

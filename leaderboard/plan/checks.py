@@ -9,7 +9,7 @@ from types import MappingProxyType
 from huggingface_hub import snapshot_download
 from transformers import CLIPTokenizer
 
-from contracts.errors import LikenessError
+from contracts.errors import LikenessError, Problems
 from contracts.files import file_sha256
 from contracts.prompts import PLACEHOLDER, further_subjects, plain_text, spoken
 from contracts.protocol import Protocol
@@ -38,7 +38,7 @@ NOBODY: Mapping[str, str] = MappingProxyType({})
 def load_base_tokenizer(backbone: str) -> CLIPTokenizer:
     """The tokenizer of protocol.backbone. Raises LikenessError if the folder is not readable."""
     try:
-        return load_tokenizer(resolve_source(backbone), "tokenizer")
+        return load_tokenizer(resolve_source(backbone, pipeline=True), "tokenizer")
     except UNREADABLE as error:
         raise LikenessError(f"protocol.backbone: {backbone!r} is not readable: {first_line(error)}") from None
 
@@ -126,22 +126,24 @@ def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str)
 def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:
     """A person's reference must show a face, and two held-out photos: the ceiling judges one against the others.
 
-    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless.
+    Objects need no face: those that have none by the dataset (column `has_face`) or by protocol.faceless. Where a
+    segmentation model looks for them, it must find them in as many. Raises LikenessError with
+    a line for each subject that cannot be used.
     """
+    problems = Problems()
     for subject in subjects:
-        found = seen[subject.id].judged.found
-        otherwise = f"leave the subject out, or name {subject.noun} in protocol.faceless if that has no face"
-        if not subject.has_face:
-            if (count := len(subject.held_out)) < 2:
-                raise LikenessError(
-                    f"subject {subject.id} has {count} held-out photos, two are needed: leave the subject out"
-                )
-        elif not found[0]:
-            raise LikenessError(f"the reference photo of subject {subject.id} shows no face: {otherwise}")
-        elif found[1:].sum() < 2:
-            raise LikenessError(
-                f"subject {subject.id} has {found[1:].sum()} held-out photos with a face, two are needed: {otherwise}"
-            )
+        otherwise = "leave the subject out"
+        if subject.has_face:
+            shown, what = seen[subject.id].judged.found, "face"
+            otherwise += f", or name {subject.noun} in protocol.faceless if that has no face"
+        else:
+            shown, what = seen[subject.id].shows_object, "object to judges.segmenter"
+        if not shown[0]:
+            problems.lines.append(f"the reference photo of subject {subject.id} shows no {what}: {otherwise}")
+        elif (count := int(shown[1:].sum())) < 2:
+            of = "" if shown.all() else f" with {'a' if subject.has_face else 'an'} {what}"
+            problems.lines.append(f"subject {subject.id} has {count} held-out photos{of}, two are needed: {otherwise}")
+    problems.tell()
 
 
 def own_judges(run: Run, judges: JudgeSettings) -> dict[str, str]:

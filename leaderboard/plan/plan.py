@@ -18,6 +18,7 @@ from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import check_photos, check_prompts, check_references, check_run, load_base_tokenizer
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
+from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
@@ -69,11 +70,13 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     problems = Problems()
     problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants.runs))
     notes = [
-        note for one in entrants.images for note in problems.attempt(partial(_notes_on_images, one, protocol)) or []
+        note
+        for one in entrants.images
+        for note in problems.attempt(partial(_notes_on_images, one, protocol, results)) or []
     ]
     problems.tell()
     if not results.cards.is_file():  # written last
-        seen = {subject.id: judges.observe(subject.photos) for subject in subjects}
+        seen = {subject.id: judges.observe_photos(subject) for subject in subjects}
         check_photos(subjects, seen)
         galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
@@ -81,7 +84,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
             write_image(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
-        write_json(results.cards, [card.to_json() for card in cards])
+        write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
     if not (results.root / REQUESTS).is_file():
         write_requests(results.root, protocol)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
@@ -108,9 +111,9 @@ def _check_generated(
     problems.tell()
 
 
-def _notes_on_images(one: ImagesEntry, protocol: Protocol) -> list[str]:
+def _notes_on_images(one: ImagesEntry, protocol: Protocol, results: Results) -> list[str]:
     """What to know of a folder of images; superfluous files are named here, and counted on the board."""
-    facts = one.entry(protocol).images
+    facts = one.entry(protocol, results).images
     superfluous = one.match(protocol).superfluous
     named = [f"{one.folder.folder} also holds {some(superfluous)}"] if superfluous else []
     return [*(facts.notes(one.label, len(protocol.requests), protocol.resolution) if facts else []), *named]
@@ -119,9 +122,9 @@ def _notes_on_images(one: ImagesEntry, protocol: Protocol) -> list[str]:
 def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
     """The cards of every column that an evaluation with these settings may have.
 
-    No data is looked at where the settings say how many images there are: where ``protocol.subjects`` is a number, the
-    data may have fewer subjects, and subjects may be people, objects, or both,
-    and their backgrounds and poses may not be known.
+    No data is looked at where the settings say how many images there are. Then, where ``protocol.subjects`` is a
+    number, the data may have fewer subjects, and they may be people, objects, or both, and their
+    backgrounds and poses may not be known.
     """
     wanted, prompts = settings.protocol, prompts_of(settings.protocol)
     if wanted.subjects is None or any(prompt.nouns for prompt in prompts):
@@ -147,15 +150,7 @@ def _notes_on_training(runs: Sequence[RunEntry], resolution: int) -> list[str]:
 
 
 def _notes(results: Results, protocol: Protocol, judges: Judges) -> list[str]:
-    notes = []
-    galleries = load_galleries(results.galleries, tuple(protocol.subjects))
-    photos = sum(len(gallery.held_out["faces"]) for gallery in galleries.values())
-    faceless = photos - sum(len(gallery.usable) for gallery in galleries.values())
-    if faceless:
-        notes.append(f"{faceless} of {photos} held-out photos show no face and are left out")
-    objects = sorted({protocol.subjects[name] for name, gallery in galleries.items() if not gallery.has_face})
-    if objects:
-        notes.append(f"class {', '.join(objects)} has no face: identity is not measured there")
+    notes = list(notes_on_photos(protocol, load_galleries(results.galleries, tuple(protocol.subjects))))
     texts = sorted({plain_prompt(r.prompt, r.subject, protocol.subjects) for r in protocol.requests})
     _, cut = judges.clip.text_features(texts)
     too_long = sum(tokens > 0 for tokens in cut)

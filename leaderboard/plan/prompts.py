@@ -1,17 +1,15 @@
 """Prompt sets that a protocol's prompts are read from: YAML files, or DreamBench's own list."""
 
 import hashlib
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
-
-import yaml
 
 from contracts.errors import LikenessError
 from contracts.prompts import PLACEHOLDER
 from contracts.protocol import Prompt, check_name, prompts_hash
 from contracts.settings import ProtocolSettings
-from datamodules.dreambench import read_dreambench
+from contracts.strict_yaml import read_yaml
+from leaderboard.plan.dreambench import dreambench_prompts
 
 OWN_PROMPT = "own"
 """The class of a prompt that is given as a text."""
@@ -29,7 +27,7 @@ def prompts_of(wanted: ProtocolSettings, nouns: Collection[str] | None = None) -
         LikenessError: the set cannot be read (:func:`read_prompts`), or is for none of the subjects.
     """
     if wanted.prompts.endswith(".txt"):
-        prompts = _dreambench(wanted.prompts, wanted.live, nouns)
+        prompts = dreambench_prompts(Path(wanted.prompts), wanted.live, nouns)
     else:
         prompts = read_prompts(wanted.prompts)
         if wanted.live:
@@ -40,39 +38,6 @@ def prompts_of(wanted: ProtocolSettings, nouns: Collection[str] | None = None) -
     if not chosen:
         raise LikenessError(f"{wanted.prompts} has no prompt for {', '.join(sorted(set(nouns)))}")
     return chosen
-
-
-def _dreambench(path: str, live: Collection[str], nouns: Collection[str] | None) -> tuple[Prompt, ...]:
-    """Both lists as one set: a prompt that stands in both is for all, another one for live subjects or for the rest.
-
-    The file sorts prompts into no classes. Here one about what the subject wears is an accessory, one in which nothing
-    follows the subject an attribute, every other a scene.
-    """
-    found = read_dreambench(Path(path), PLACEHOLDER)
-    if unknown := sorted(set(live) - set(found.nouns.values())):
-        raise LikenessError(f"protocol.live: {path} has no subject of class {unknown[0]!r}")
-    if found.live and found.objects and not live:
-        raise LikenessError(
-            f"{path} has prompts for live subjects and for objects: name the live classes in protocol.live: [cat, dog]"
-        )
-    everybody = set(found.nouns.values() if nouns is None else nouns)
-    for_whom = dict.fromkeys(found.objects, everybody - set(live)) | {
-        text: everybody if text in found.objects else everybody & set(live) for text in found.live
-    }
-    prompts: dict[str, Prompt] = {}
-    for text, whom in for_whom.items():
-        if not whom:
-            continue
-        name = "-".join(re.findall("[a-z0-9]+", text.lower().replace(PLACEHOLDER, ""))).removeprefix("a-") or "plain"
-        name = f"{name}-{len(prompts)}" if name in prompts else name
-        prompts[name] = Prompt(name, _class_of(text), text, () if whom == everybody else tuple(sorted(whom)))
-    return tuple(prompts.values())
-
-
-def _class_of(text: str) -> str:
-    if text.endswith(PLACEHOLDER):
-        return "attribute"
-    return "accessory" if re.search(r"\b(wearing|outfit)\b", text) else "scene"
 
 
 def read_prompts(path: str) -> tuple[Prompt, ...]:
@@ -86,11 +51,9 @@ def read_prompts(path: str) -> tuple[Prompt, ...]:
         LikenessError: the file is missing, names an entry that is not well formed, or is not what its hash says.
     """
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        data = read_yaml(Path(path))
     except OSError as error:
         raise LikenessError(f"no prompts in {path} (key protocol.prompts): {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise LikenessError(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if isinstance(data, dict) and (unknown := data.keys() - {"prompts", "placeholder", "sha256"}):
         raise LikenessError(f"{path}: key {min(map(str, unknown))!r} is none of prompts, placeholder and sha256")
     entries = data.get("prompts") if isinstance(data, dict) else None

@@ -12,7 +12,7 @@ from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
-from leaderboard.report.notes import on_copying, on_floor, on_no_floor, on_subjects
+from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
@@ -98,7 +98,10 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     rows = sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=place)
     methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == "method"}
     copies = {row["label"]: row["copies"] for row in rows}
-    pairs, ties = head_to_head(methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies)
+    incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
+    pairs, ties = head_to_head(
+        methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies, incomplete
+    )
     return {
         "protocol": {
             **protocol.to_json(),
@@ -117,7 +120,8 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "notes": [
             *scored.notes,
             *on_subjects(ceiling.records),
-            *(on_floor(floor.entry.label, floor.columns) if floor else [on_no_floor(cards)]),
+            *on_cards(cards.values()),
+            *(on_floor(floor.columns, ceiling.columns, floor.entry.label, cards) if floor else [on_no_floor(cards)]),
             *on_copying(rows, cards, protocol.copy_limit),
         ],
     }

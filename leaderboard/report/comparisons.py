@@ -63,6 +63,7 @@ def head_to_head(
     cards: Mapping[str, MetricCard],
     units: Mapping[str, float | None],
     copies: Mapping[str, Collection[str]],
+    incomplete: Collection[str] = (),
 ) -> tuple[dict[str, list[Pair]], dict[str, dict[str, int]]]:
     """Pairs and tie groups by column.
 
@@ -71,6 +72,7 @@ def head_to_head(
         cards: The board's columns. Those without sums by subject (KID) are left out.
         units: For each derived column what :func:`units_of` says.
         copies: The columns of copy-paste by which an entry copies, by label. It is in no tie group of a likeness.
+        incomplete: Entries that lack images. They are in no tie group.
     """
     pairs: dict[str, list[Pair]] = {}
     ties: dict[str, dict[str, int]] = {}
@@ -81,6 +83,10 @@ def head_to_head(
             unit = units[name] if name in DERIVED else 1.0
             pairs[name] = compare_pairs(columns, unit)
             guards = set(card.guards)
-            competing = {label: c for label, c in columns.items() if not guards & set(copies.get(label, ()))}
+            competing = {
+                label: column
+                for label, column in columns.items()
+                if label not in incomplete and not guards & set(copies.get(label, ()))
+            }
             ties[name] = rank_and_tie(competing, pairs[name], card.higher_is_better) if unit is not None else {}
     return pairs, ties

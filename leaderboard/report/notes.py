@@ -32,10 +32,31 @@ def on_no_floor(cards: Mapping[str, MetricCard]) -> str:
     return f"there is no floor, the base model without the subject: {lost} are n/a; rows are ordered by {order}"
 
 
-def on_floor(label: str, columns: Mapping[str, Ratio]) -> Iterator[str]:
-    """That a floor already resembles the subjects."""
-    if IDENTITY_RECOVERED.base in columns:
-        found = ratio_interval(columns[IDENTITY_RECOVERED.base])
+def on_cards(cards: Iterable[MetricCard]) -> Iterator[str]:
+    """What cards warn of; a warning is said once for all columns that it is of."""
+    titles: dict[str, list[str]] = {}
+    for card in cards:
+        if card.caution:
+            titles.setdefault(card.caution, []).append(card.title)
+    for caution, of in titles.items():
+        yield f"{'; '.join(of)}: {caution}"
+
+
+def on_floor(
+    floor: Mapping[str, Ratio], ceiling: Mapping[str, Ratio], label: str, cards: Mapping[str, MetricCard]
+) -> Iterator[str]:
+    """That the floor, called ``label``, is not under the ceiling, or already resembles the subjects.
+
+    Where strangers have a high cosine too, the second says nothing.
+    """
+    for metric in RECOVERED:
+        if metric.base in floor and ceiling[metric.base].value <= floor[metric.base].value:
+            yield (
+                f"real photos are no more like the subjects than {label} in {cards[metric.base].title}: "
+                f"{metric.title} is n/a"
+            )
+    if IDENTITY_RECOVERED.base in floor and not cards[IDENTITY_RECOVERED.base].caution:
+        found = ratio_interval(floor[IDENTITY_RECOVERED.base])
         if found.low is not None and found.low > STRANGERS:
             yield (
                 f"{label} already resembles the subjects: its identity, misses counted as 0, is {found.value:.3f} "

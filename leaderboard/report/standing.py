@@ -26,10 +26,11 @@ def copied(found: Mapping[str, Interval], cards: Iterable[MetricCard], limit: fl
 def place(row: Mapping) -> tuple:
     """The sort key of a row: ceiling, methods from best to worst, floor.
 
-    A row on top reads as the lead whatever its marks say, so methods that copy stand behind those that do not. Within
-    both the likeness to people decides, then that to objects; it is the column behind the recovered one, which is there
-    without a floor too and has the same order. Equal ones stand by label.
+    A row on top reads as the lead whatever its marks say, so methods that copy, or lack images, stand behind those that
+    do not. Within both the likeness to people decides, then that to objects; it is the column behind the recovered one,
+    which is there without a floor too and has the same order. Equal ones stand by label.
     """
     values = [row["metrics"][metric.base]["value"] for metric in RECOVERED if metric.base in row["metrics"]]
     likeness = [float("inf") if value is None else -value for value in values]
-    return _ORDER[row["kind"]], bool(row["copies"]), *likeness, row["label"]
+    behind = bool(row["copies"] or row["counts"]["missing"])
+    return _ORDER[row["kind"]], behind, *likeness, row["label"]

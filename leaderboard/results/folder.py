@@ -20,13 +20,14 @@ from pathlib import Path
 from safetensors import safe_open
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically, write_json
+from contracts.files import guard, open_to_read, read_file, remove, write_atomically, write_json
 from contracts.protocol import Protocol
 from contracts.records import Record, Request
 from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
+from lightning_modules.run import Run
 
 KINDS = ("method", "floor", "ceiling")
 
@@ -91,7 +92,7 @@ class Results:
     """The results folder at ``root``."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = guard(root)
         self.cards = self.root / "metrics.json"
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
@@ -130,7 +131,8 @@ class Results:
         """
         digest = hashlib.sha256()
         for path in sorted(self.root.glob("references/[!.]*.png")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            digest.update(path.name.encode() + b"\0" + read_file(path))
+        open_to_read(self.galleries).close()
         with safe_open(self.galleries, "numpy") as file:
             digest.update(json.dumps(file.metadata(), sort_keys=True).encode())
             for name in sorted(file.keys()):
@@ -167,18 +169,22 @@ class EntryFolder:
         self.root = results.root / "entries" / label
         self.entry_file = self.root / "entry.json"
 
+    def known(self) -> Entry | None:
+        """The entry that the folder was claimed for; ``None`` before."""
+        return Entry.read(self.entry_file) if self.entry_file.is_file() else None
+
     def claim(self, entry: Entry) -> None:
         """Make this the folder of ``entry`` under the protocol of the results.
 
         Raises:
             LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
-        path, settings = self.entry_file, entry.settings
-        if path.is_file():
-            found = Entry.read(path)
+        settings = entry.settings
+        if found := self.known():
             self._results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
-            if found.weights != entry.weights:
+            same = entry.images is None and Run.named(entry.folder).is_adapter(found.weights)
+            if found.weights != entry.weights and not same:
                 those = "other weights" if entry.images is None else f"other files than {entry.folder} holds now"
                 raise LikenessError(
                     f"{self.root} holds images of {those} ({found.weights[:12]}, now {entry.weights[:12]}): {instead}, "
@@ -190,10 +196,8 @@ class EntryFolder:
                     f"{self.root} holds images generated with other model settings than those in "
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
-        for unfinished in self.root.glob("images/.*"):  # of a process that was killed while it wrote
-            unfinished.unlink()
         claimed = replace(entry, protocol=self._results.protocol().hash, settings=settings)
-        write_json(path, claimed.to_json())
+        write_json(self.entry_file, claimed.to_json())
 
     def image(self, request_id: str) -> Path:
         """Where the image of a request lies."""
@@ -237,7 +241,7 @@ class EntryFolder:
         """SHA-256 over the records as they lie on the disk."""
         digest = hashlib.sha256()
         for path in self._record_files():
-            digest.update(path.read_bytes())
+            digest.update(read_file(path))
         return digest.hexdigest()
 
     def _record_files(self) -> list[Path]:
@@ -270,7 +274,9 @@ class EntryFolder:
         places: dict[str, tuple[Path, int]] = {}
         for path in self._record_files():
             start = 0
-            for _, size, line in numbered_lines(path):
+            for number, size, line in numbered_lines(path):
+                if not isinstance(line.get("request_id"), str):
+                    raise LikenessError(f"{path}, line {number} names no request: {MEND}")
                 places[line["request_id"]] = (path, start)
                 start += size
         return places
@@ -278,4 +284,4 @@ class EntryFolder:
     def _write_records(self, places: Iterable[tuple[Path, int]]) -> None:
         write_atomically(self.root / "records.jsonl", lines_at(places))
         for path in self.root.glob("shards/*.jsonl"):
-            path.unlink()
+            remove(path)

@@ -40,9 +40,9 @@ class ImageFacts:
         """
         if self.missing:
             yield (
-                f"{label} lacks {len(self.missing)} of {planned} images, such as {self.missing[0]}: in detection rate "
-                "and identity with misses 0 they count as 0, other columns are of the images that are there, and the "
-                "entry is never marked as best"
+                f"{label} lacks {len(self.missing)} of {planned} images, such as {self.missing[0]}: in detection rate, "
+                "identity with misses 0 and subject likeness they count as 0, other columns are of the images that are "
+                "there; it gets no mark, and stands behind the entries that lack none"
             )
         if self.resized:
             yield (

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import read_file, write_atomically
 from datamodules.image_io import WRITER, open_image
 
 
@@ -44,7 +44,7 @@ def read_provenance(path: Path) -> dict[str, object]:
 def image_bytes(path: Path) -> bytes:
     """The bytes of a image of a results folder; raises ``LikenessError`` when it is missing."""
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise LikenessError(f"{path} cannot be read ({error.strerror}): run `--stage generate` again") from error
 

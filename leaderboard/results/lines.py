@@ -1,12 +1,14 @@
 """JSON files and files of JSON lines, read as strictly as the standard has them and written line by line."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from contracts.errors import LikenessError
+from contracts.files import open_to_append, open_to_read, read_file
 from contracts.strict_json import NoNumber, parse
 
 MEND = "remove the line and run the stage again"
@@ -17,8 +19,7 @@ class LineLog:
     """Appends JSON lines, each flushed at once; a line that a killed process left unfinished is cut off first."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
+        self._file = os.fdopen(open_to_append(path), "a+b")
         self._file.seek(0)
         whole = self._file.read().rfind(b"\n") + 1
         self._file.truncate(whole)
@@ -44,7 +45,7 @@ def json_line(row: Mapping) -> str:
 def read_json(path: Path, instead: str = "remove it and run the stage again") -> Any:
     """What a JSON file holds; raises ``LikenessError`` with the file's name, and ``instead``, where there is none."""
     try:
-        return parse(path.read_text(encoding="utf-8"))
+        return parse(read_file(path).decode())
     except (OSError, ValueError) as error:
         raise LikenessError(f"{path} is damaged ({error}): {instead}") from error
 
@@ -56,7 +57,7 @@ def read_lines(path: Path) -> Iterator[dict]:
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, int, dict]]:
     """Number, size in bytes and content of every finished line."""
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n"):
                 return
@@ -77,6 +78,6 @@ def lines_at(places: Iterable[tuple[Path, int]]) -> Iterator[bytes]:
         files: dict[Path, BinaryIO] = {}
         for path, start in places:
             if path not in files:
-                files[path] = stack.enter_context(path.open("rb"))
+                files[path] = stack.enter_context(open_to_read(path))
             files[path].seek(start)
             yield files[path].readline()

@@ -23,10 +23,11 @@ from contracts.records import Record, Request
 from contracts.settings import JudgeSettings
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.image_files import read_image
+from leaderboard.results.image_files import image_bytes, read_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_stage
 from leaderboard.results.vectors import encode_vector
+from metrics.base import Kind
 from metrics.gallery import Gallery, left_out_photo, load_galleries
 from metrics.judges import JudgedImages, Judges
 from metrics.registry import METRICS
@@ -130,13 +131,16 @@ def _score(
     batch: Sequence[Request],
 ) -> list[Record]:
     """The records of a batch of whole groups."""
-    files = [folder.image(request.id).read_bytes() for request in batch]
+    files = [image_bytes(folder.image(request.id)) for request in batch]
     names = [str(folder.image(request.id)) for request in batch]
     images = np.stack([read_image(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
-    if entry.kind == "ceiling":
-        mine = [g.without(left_out_photo(protocol, galleries, r)) for g, r in zip(mine, batch, strict=True)]
-    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects)
+    boxes = None
+    if entry.kind == "ceiling":  # of a photo it is known which face is the subject's
+        photos = [left_out_photo(protocol, galleries, request) for request in batch]
+        boxes = np.stack([gallery.boxes[1 + photo] for gallery, photo in zip(mine, photos, strict=True)])
+        mine = [gallery.without(photo) for gallery, photo in zip(mine, photos, strict=True)]
+    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects, boxes)
     return make_records(judged, [hashlib.sha256(file).hexdigest() for file in files], protocol.metrics)
 
 
@@ -176,6 +180,8 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
 
 def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]) -> Record:
     """The record of a request without an image: what the metrics named in ``versions`` say of one, and no features."""
+    kind: Kind = "people" if has_face else "objects"
+    scored = [METRICS[name] for name in versions if not METRICS[name].feature]
     return Record(
         request_id=request.id,
         subject=request.subject,
@@ -184,7 +190,7 @@ def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]
         sample=request.sample,
         image_sha256="",
         metric_versions=dict(versions),
-        scores={name: METRICS[name].missing if has_face else None for name in versions if not METRICS[name].feature},
+        scores={metric.name: metric.missing if kind in metric.kinds else None for metric in scored},
         details={
             "faces": 0,
             "subject_has_face": has_face,

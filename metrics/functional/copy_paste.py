@@ -21,10 +21,10 @@ def copy_paste_score(faces: Tensor, reference: Tensor, held_out: Tensor) -> Tens
     """Scores (B,) of unit embeddings (B, D) against a ``reference`` (B, D) and photos ``held_out`` (B, K, D).
 
     The mean over the K photos; at K = 1 it is MultiID-Bench's. A row of zeros stands for no photo, and photos equal to
-    the reference say nothing: both are left out. NaN where none is left.
+    the reference say nothing: both are left out. NaN where none is left, or the reference is a row of zeros.
     """
     span = angle(held_out, reference[:, None])
-    kept = held_out.any(dim=-1) & (span > 1e-6)
+    kept = held_out.any(dim=-1) & (span > 1e-6) & reference.any(dim=-1)[:, None]
     to_others = angle(faces[:, None], held_out)
     to_reference = angle(faces, reference)[:, None]
     scores = torch.where(kept, (to_others - to_reference) / span, 0.0)

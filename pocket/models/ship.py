@@ -8,11 +8,9 @@ import re
 import sys
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from contracts.errors import LikenessError
 from contracts.files import atomic_path
-from networks.adapter_file import read_adapter
+from networks.adapter_file import read_adapter, write_adapter
 from pocket.models import manifest
 from pocket.models.paths import WEIGHTS
 
@@ -33,9 +31,8 @@ def ship(run: Path, name: str, weights: Path = WEIGHTS) -> Path:
         raise LikenessError(f"{run} is no finished run: {error.filename} cannot be read") from error
     # Where it was written tells of the machine that it was trained on.
     config = re.sub(r"^output: .*$", f"output: runs/{name}", config, flags=re.MULTILINE)
-    with atomic_path(folder / "adapter.safetensors") as temporary:
-        halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
-        save_file(halves, temporary, metadata=metadata)
+    halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
+    write_adapter(folder / "adapter.safetensors", halves, metadata)
     for file, text in zip(FILES, (config, told), strict=True):
         with atomic_path(folder / file) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -15,9 +15,9 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
-from contracts.files import cache_folder, file_sha256
+from contracts.files import cache_folder, file_sha256, open_to_append
+from datamodules.index import content_id
 from datamodules.schema import features
 from pocket.render.captions import CLASS_NOUN, caption, place_words
 from pocket.render.factors import BACKGROUNDS, POSES, Draws, draw_shot, draw_subject
@@ -96,7 +97,6 @@ def pocket10k(cache_dir: str | Path | None = None, grid: Grid | None = None, pro
     grid = grid or Grid()
     folder = cache_folder(cache_dir) / f"{grid.name}-{fingerprint(grid)[:12]}"
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with _lock(folder.parent / ".pocket.lock"):
             if not folder.is_dir():
                 _render(folder, grid, processes)
@@ -142,7 +142,7 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                 {
                     "image": {"bytes": image, "path": None},
                     "mask": {"bytes": _png(rendered.mask), "path": None},
-                    "photo_id": f"{name}:{sha256[:16]}",
+                    "photo_id": content_id(name, sha256),
                     "subject_id": name,
                     "subject_class": CLASS_NOUN,
                     "has_face": True,
@@ -172,7 +172,8 @@ def _render(folder: Path, grid: Grid, processes: int | None) -> None:
     """Render the grid into a temporary folder and give it its final name."""
     for left_over in folder.parent.glob(".pocket*.part"):  # nobody else renders here: the caller holds the lock
         shutil.rmtree(left_over, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    temporary.mkdir()
     try:
         shards: dict[str, dict[str, Any]] = {}
         content = hashlib.sha256()
@@ -195,7 +196,6 @@ def _render(folder: Path, grid: Grid, processes: int | None) -> None:
             "shards": shards,
         }
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        temporary.chmod(0o755)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -284,7 +284,7 @@ def _check_sizes(folder: Path) -> None:
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """Hold a lock on the file. The system releases it when the process ends, however it ends."""
-    with path.open("a") as file:
+    with os.fdopen(open_to_append(path), "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

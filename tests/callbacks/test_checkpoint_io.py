@@ -1,15 +1,26 @@
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from callbacks.checkpoint_io import DurableCheckpointIO
+from callbacks.checkpoint_io import DurableCheckpointIO, latest_checkpoint
 from contracts.errors import LikenessError
+from contracts.files import reap
 from tests.helpers.faults import file_size_limit
 
-OLD = {"state_dict": {"weight": torch.arange(4.0)}, "global_step": 3}
-NEW = {"state_dict": {"weight": torch.randn(50_000)}, "global_step": 4}
+PARTS = {
+    "optimizer_states": [{"state": {}}],
+    "lr_schedulers": [{"last_epoch": 3}],
+    "loops": {"fit_loop": {"state_dict": {}, "epoch_progress": {"total": 3}}},
+    "callbacks": {"RunFolder": {"seconds": 1.0}},
+    "SpotDiff10kDataModule": {"seed": 0},
+}
+OLD = {**PARTS, "state_dict": {"weight": torch.arange(4.0)}, "global_step": 3}
+NEW = {**PARTS, "state_dict": {"weight": torch.randn(50_000)}, "global_step": 4}
 
 
 @pytest.fixture
@@ -63,13 +74,98 @@ def test_a_folder_in_the_place_of_the_checkpoint_is_one_line(tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_what_a_killed_process_left_is_reaped(saved: Path) -> None:
-    left_over = saved.with_name(".last.ckpt.999999")
-    other = saved.with_name(".interrupted.ckpt.999999")
-    for file in (left_over, other):
-        file.write_bytes(b"half")
+DAMAGE = {
+    "a bit is flipped": lambda data, at: data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :],
+    "512 bytes are zero": lambda data, at: data[:at] + bytes(min(512, len(data) - at)) + data[at + 512 :],
+    "4096 bytes are others": lambda data, at: data[:at] + data[: min(4096, len(data) - at)] + data[at + 4096 :],
+    "the end is cut off": lambda data, at: data[:at],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_never_gone_on_with(saved: Path, damage: str) -> None:
     DurableCheckpointIO().save_checkpoint(NEW, saved)
-    assert sorted(file.name for file in saved.parent.iterdir()) == [".interrupted.ckpt.999999", "last.ckpt"]
+    whole, refused = saved.read_bytes(), 0
+    for at in range(0, len(whole), len(whole) // 60):
+        saved.write_bytes(DAMAGE[damage](whole, at))
+        try:
+            found = DurableCheckpointIO().load_checkpoint(saved)
+        except LikenessError as error:
+            assert "\n" not in str(error) and "last.ckpt" in str(error)
+            refused += 1
+        else:  # a byte between the parts, which says nothing
+            assert torch.equal(found["state_dict"].pop("weight"), NEW["state_dict"]["weight"])
+            assert found == {**NEW, "state_dict": {}}
+    assert refused > 55
+
+
+@pytest.mark.parametrize("lost", [*PARTS, "state_dict", "loops.fit_loop", "callbacks.RunFolder"])
+@pytest.mark.parametrize("how", ["missing", "empty", "of another kind"])
+def test_a_checkpoint_without_a_part_is_refused(saved: Path, lost: str, how: str) -> None:
+    name, _, inside = lost.partition(".")
+    instead = {"missing": None, "empty": {}, "of another kind": 7}[how]
+    part = {**OLD[name], inside: instead} if inside and how != "of another kind" else instead
+    state = {**OLD, name: part}
+    torch.save({key: value for key, value in state.items() if value is not None}, saved)
+    with pytest.raises(LikenessError, match=rf"last.ckpt' lacks {name}.*so the run cannot go on") as raised:
+        DurableCheckpointIO().load_checkpoint(saved)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("newest", ["last.ckpt", "interrupted.ckpt"])
+def test_the_latest_checkpoint_is_that_of_most_steps_whatever_the_clock_says(saved: Path, newest: str) -> None:
+    folder, other = saved.parent, ({"last.ckpt", "interrupted.ckpt"} - {newest}).pop()
+    DurableCheckpointIO().save_checkpoint(NEW, folder / newest)
+    DurableCheckpointIO().save_checkpoint(OLD, folder / other)
+    for times in ((1, 1), (2, 1), (1, 2)):
+        for name, seconds in zip((newest, other), times, strict=True):
+            os.utime(folder / name, (seconds, seconds))
+        assert latest_checkpoint(folder) == str(folder / newest)
+    (folder / other).unlink()
+    assert latest_checkpoint(folder) == str(folder / newest)
+    (folder / newest).unlink()
+    assert latest_checkpoint(folder) is None
+
+
+@pytest.mark.parametrize("kind", ["cut", "no steps", "fifo", "folder"])
+def test_the_latest_of_two_is_not_guessed_when_one_is_damaged(saved: Path, kind: str) -> None:
+    other = saved.with_name("interrupted.ckpt")
+    if kind == "cut":
+        other.write_bytes(saved.read_bytes()[:-100])
+    elif kind == "no steps":
+        torch.save({**OLD, "global_step": "3"}, other)
+    elif kind == "fifo":
+        os.mkfifo(other)
+    else:
+        other.mkdir()
+    with pytest.raises(LikenessError, match=r"interrupted.ckpt' (is not a readable|does not say its step).*delete"):
+        latest_checkpoint(saved.parent)
+
+
+def test_what_a_killed_process_left_is_reaped(saved: Path) -> None:
+    writes = "; ".join(
+        [
+            "import sys, time; from pathlib import Path; from contracts.files import atomic_path",
+            "block = atomic_path(Path(sys.argv[1]))",
+            "block.__enter__().write_text('half'); print(1, flush=True); time.sleep(60)",
+        ]
+    )
+    dead, alive = (
+        subprocess.Popen([sys.executable, "-c", writes, str(saved)], stdout=subprocess.PIPE) for _ in range(2)
+    )
+    try:
+        assert all(process.stdout is not None and process.stdout.readline() for process in (dead, alive))
+        dead.kill()
+        dead.communicate()
+        assert len(list(saved.parent.iterdir())) == 3
+        reap(saved.parent)
+        assert len(list(saved.parent.iterdir())) == 2, "the other one still writes"
+        DurableCheckpointIO().save_checkpoint(NEW, saved)
+    finally:
+        alive.kill()
+        alive.communicate()
+    reap(saved.parent)
+    assert [file.name for file in saved.parent.iterdir()] == ["last.ckpt"]
 
 
 class Payload:

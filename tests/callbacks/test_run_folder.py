@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from callbacks import run_folder
+from callbacks.checkpoints import Checkpoints
 from callbacks.run_folder import RunFolder, git_state, peak_memory
+from lightning_modules.run import Run
 
 
 def test_peak_memory_is_in_bytes() -> None:
@@ -45,10 +47,10 @@ def test_the_manifest_names_the_code_that_trained(tmp_path: Path, monkeypatch: p
     git("commit", "--allow-empty", "--message", "before")
     trained = git("rev-parse", "HEAD")
     data = SimpleNamespace(fingerprint="d", encoder_fingerprints={})
-    trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=3, world_size=1)
+    trainer = SimpleNamespace(is_global_zero=True, datamodule=data, global_step=3, world_size=1, callbacks=[])
     backbone, device = SimpleNamespace(fingerprint="b"), torch.device("cpu")
     module = SimpleNamespace(save_adapter=lambda path: None, backbone=backbone, run_facts=dict, device=device)
-    callback = RunFolder(str(run), "a: 1\n")
+    callback = RunFolder(Run(run), "a: 1\n", Checkpoints(Run(run), every=1))
     callback.load_state_dict({"seconds": 7200.0})  # of the starts before
     callback.on_fit_start(trainer, module)  # type: ignore[arg-type]
     git("commit", "--allow-empty", "--message", "meanwhile")

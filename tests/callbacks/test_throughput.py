@@ -6,26 +6,36 @@ from typing import Any
 import pytest
 import torch
 
-from callbacks import guards
+from callbacks import progress
 from contracts.batch import FactorBatch, SubjectBatch
 
 
 class Log:
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.logged: dict[str, float] = {}
+
     def log(self, name: str, value: float, **rest: object) -> None:
-        self.name, self.value = name, value
+        self.logged[name] = value
+
+    @property
+    def value(self) -> float:
+        return self.logged["images_per_second"]
 
 
 def test_images_of_all_processes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 4.0, 6.0, 7.0])
-    monkeypatch.setattr(guards.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     trainer: Any = SimpleNamespace(world_size=2, log_every_n_steps=2, global_step=1)
     module: Any = Log()
-    throughput = guards.Throughput()
+    throughput = progress.Telemetry()
     share = SimpleNamespace(sample_ids=("a", "b", "c"))  # three of a batch of six
     throughput.on_train_batch_end(trainer, module, None, share, 0)
     trainer.global_step = 2
     throughput.on_train_batch_end(trainer, module, None, share, 1)
-    assert (module.name, module.value) == ("images_per_second", 12 / 4)
+    assert module.value == 12 / 4
+    assert 0.01 < module.logged["peak_memory_gb"] < 1000
 
     label = torch.zeros(5, dtype=torch.int64)
     whole = FactorBatch(tuple("abcde"), {}, pose=label, background=label, subject=label)

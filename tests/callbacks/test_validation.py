@@ -63,7 +63,7 @@ def validate(scores: ValidationScores, requests: list[str], levels: list[int]) -
     scores.on_validation_epoch_start(None, None)  # type: ignore[arg-type]
     batch = SimpleNamespace(request_ids=tuple(requests))
     scores.on_validation_batch_end(None, module, images, batch, 0)  # type: ignore[arg-type]
-    scores.on_validation_epoch_end(SimpleNamespace(logger=None), module)  # type: ignore[arg-type]
+    scores.on_validation_epoch_end(SimpleNamespace(loggers=[]), module)  # type: ignore[arg-type]
     return logged
 
 

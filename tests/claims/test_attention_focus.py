@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from claims import attention_focus
+from datamodules.features.crops import SquareMask
+from datamodules.index import PhotoFiles
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.attention import cross_attention_layers
@@ -26,12 +28,12 @@ def module(tiny_world: TinyWorld, monkeypatch: pytest.MonkeyPatch) -> SefiIDE:
 def mask_columns(monkeypatch: pytest.MonkeyPatch, **columns: int) -> None:
     """Give the photos of each subject a mask of its first so many columns of 64."""
 
-    def mask(_: bytes, name: str, side: int) -> np.ndarray:
+    def mask(_: object, files: PhotoFiles, side: int) -> np.ndarray:
         found = np.zeros((side, side), np.uint8)
-        found[:, : next(count for subject, count in columns.items() if subject in name)] = 255
+        found[:, : columns[files.photo.subject_id]] = 255
         return found
 
-    monkeypatch.setattr(attention_focus, "read_square_mask", mask)
+    monkeypatch.setattr(SquareMask, "of_photo", mask)
 
 
 def test_all_attention_lies_on_a_subject_that_fills_the_image(module: SefiIDE, monkeypatch: pytest.MonkeyPatch) -> None:

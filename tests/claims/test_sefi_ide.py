@@ -17,8 +17,8 @@ from lightning_modules.sefi_ide import SefiIDE
 from networks.placeholders import encode_placed
 from tests.helpers.tiny import tiny_base
 
-SPREAD = np.array([-0.01, 0.0, 0.01])
-"""Three subjects who are alike."""
+SPREAD = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
+"""Five subjects who are alike."""
 
 
 def measured(identity: float, prompt: float, edits: float = 0.5) -> RunMeasurements:
@@ -79,8 +79,8 @@ def test_pairs_are_compared_by_edits_and_identity() -> None:
 
 
 def test_a_difference_of_single_subjects_leaves_a_claim_open() -> None:
-    """The means are apart as in ``WEIGHTS`` and ``PAIRS``, for the sake of one subject of three."""
-    one = np.array([3.0, 0.0, 0.0])
+    """The means are apart as in ``WEIGHTS`` and ``PAIRS``, for the sake of one subject of five."""
+    one = np.array([5.0, 0.0, 0.0, 0.0, 0.0])
 
     def chance(like: RunMeasurements, of: RunMeasurements) -> RunMeasurements:
         prompt = {name: values + (of.prompt[name] - values).mean() * one for name, values in like.prompt.items()}

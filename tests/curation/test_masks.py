@@ -1,15 +1,9 @@
-"""Masks: GrabCut against the renderer's truth, refined edges, and a segmentation model."""
-
-from pathlib import Path
+"""Masks: GrabCut against the renderer's truth, refined edges, and what of a mask is the person's own."""
 
 import cv2
 import numpy as np
-import onnx
-import pytest
-from onnx import TensorProto, helper
 
-from contracts.errors import LikenessError
-from curation.masks import Segmenter, grabcut, refined
+from curation.masks import grabcut, own_part, refined
 from tests.helpers.photos import rendered
 
 
@@ -61,48 +55,9 @@ def test_where_grabcut_fails_a_portrait_has_the_region_of_its_box() -> None:
     assert how == "region" and mask is not None and mask[30, 32]
 
 
-def model(path: Path, channels: int = 1, metadata: dict[str, str] | None = None) -> Path:
-    """A model that takes what is redder than the mean for the subject: logits, or two classes."""
-    weights = np.zeros((channels, 3, 1, 1), np.float32)
-    weights[-1, 0] = 10.0
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["pixels", "weights"], ["mask"])],
-        "segmenter",
-        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, ["batch", 3, 32, 48])],
-        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, ["batch", channels, 32, 48])],
-        [helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel())],
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    for key, value in (metadata or {}).items():
-        made.metadata_props.add(key=key, value=value)
-    onnx.save(made, path)
-    return path
-
-
-@pytest.mark.parametrize("channels", [1, 2])
-def test_a_segmentation_model_makes_the_mask(channels: int, tmp_path: Path) -> None:
-    image = np.full((96, 96, 3), 30, np.uint8)
-    image[20:60, 30:70] = (220, 40, 40)
-    image[80:90, 5:15] = (220, 40, 40)  # another red thing, which is not the person of the face
-    segmenter = Segmenter(str(model(tmp_path / "model.onnx", channels)))
-    inside = segmenter.segment(image, None)
-    assert inside[40, 50] and inside[85, 10] and not inside[5, 5]
-    own = segmenter.segment(image, np.array([35, 25, 65, 55]))
-    assert own[40, 50] and not own[85, 10]
-
-
-def test_a_segmenter_may_say_how_it_is_normalised(tmp_path: Path) -> None:
-    told = {"mean": "[0.9, 0.9, 0.9]", "std": "1, 1, 1"}
-    segmenter = Segmenter(str(model(tmp_path / "model.onnx", metadata=told)))
-    image = np.full((32, 48, 3), 200, np.uint8)
-    assert not segmenter.segment(image, None).any()
-    assert Segmenter(str(model(tmp_path / "usual.onnx"))).segment(image, None).all()
-
-
-def test_a_segmenter_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "no.onnx").write_bytes(b"x")
-    with pytest.raises(LikenessError, match=r"--segmenter .*no\.onnx cannot be read") as caught:
-        Segmenter(str(tmp_path / "no.onnx"))
-    assert "\n" not in str(caught.value)
-    with pytest.raises(LikenessError, match="are no numbers"):
-        Segmenter(str(model(tmp_path / "odd.onnx", metadata={"mean": "x"})))
+def test_of_a_mask_the_part_counts_that_hangs_together_with_the_face() -> None:
+    mask = np.zeros((96, 96), bool)
+    mask[20:60, 30:70] = True
+    mask[80:90, 5:15] = True  # another thing, which is not the person of the face
+    own = own_part(mask, np.array([35, 25, 65, 55]))
+    assert own[40, 50] and not own[85, 10] and own.sum() == 40 * 40

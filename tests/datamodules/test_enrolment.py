@@ -3,16 +3,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 
 from contracts.errors import LikenessError
 from datamodules.batches.subjects import EnrolmentSettings, caption_with_placeholder
 from datamodules.index import Photo, load_photos, reference_of
+from datamodules.schema import features
 from datamodules.sources import find_shards
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.validation import ValidationSettings
+from pocket.render.dataset import rows_of
 from tests.helpers.enrolment import NAMES
-from tests.helpers.training import TinyWorld
+from tests.helpers.training import GRID, TEST, TinyWorld
 
+ROLES = ["held_out", "reference", "reference", "held_out", "reference"]
 FIELDS = ("moments", "latent_noise", "noise", "timestep")
 
 
@@ -36,6 +40,28 @@ def test_each_subject_has_its_one_reference_photo(tiny_world: TinyWorld) -> None
     own = {name: [p for p in photos(tiny_world) if p.subject_id == name] for name in NAMES}
     assert enrolment.photos == {name: [reference_of(own[name])] for name in NAMES}
     assert len(enrolment) == 3 and enrolment.groups == [NAMES]
+
+
+def test_photos_that_the_data_set_calls_references_take_turns(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    rows = [{**row, "role": role} for row, role in zip(rows_of(TEST[0], GRID), ROLES, strict=False)]
+    Dataset.from_list(rows, features=features()).to_parquet(tmp_path / "some.parquet")
+    prompts = ["a photo of a <subject>", "a <subject>"]
+    module = SpotDiff10kDataModule(
+        **{**tiny_world.data(), "source": str(tmp_path), "features": {}},
+        enrolment=EnrolmentSettings(steps=8, prompts=[*prompts]),
+    )
+    module.setup()
+    enrolment = module.enrolment
+    assert enrolment is not None
+    called = [row["sha256"] for row, role in zip(rows, ROLES, strict=True) if role == "reference"]
+    assert sorted(p.sha256 for p in enrolment.photos[NAMES[0]]) == sorted(called) and len(called) == 3
+    first, second, third = (module.features["moments"].rows([p.sha256])[0] for p in enrolment.every_photo)
+    for step, (prompt, moments) in enumerate(
+        zip(prompts * 4, [first, first, second, second, third, third, first, first], strict=True)
+    ):
+        batch = module.batches[step]
+        assert batch.prompts == (prompt,) and torch.equal(batch.moments[0], moments)
+    assert sorted(module.batches[0].group) == [NAMES[0]]
 
 
 def test_subjects_of_any_split_can_be_named(tiny_world: TinyWorld) -> None:

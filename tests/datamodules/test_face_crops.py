@@ -1,6 +1,7 @@
 """Faces cut out for the W+ encoder: aligned, without background, and refused where there is not exactly one."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_no_face_two_faces_and_no_detector_are_one_line(
     monkeypatch.setattr(FacePack, "analyse", lambda *_: [found * 2])
     with pytest.raises(LikenessError, match="me shows 2 faces: give a photo with exactly one"):
         aligned(Portrait("me", image), 64, faces, background=True)
-    with pytest.raises(LikenessError, match=r"the face in me must be found .*set detector"):
+    with pytest.raises(LikenessError, match=r"the face in me must be found .*set data.features.wplus.detector"):
         aligned(Portrait("me", image), 64, None, background=True)
 
 
@@ -114,6 +115,36 @@ def test_a_mask_of_another_size_is_named(pictures: list[PhotoFiles]) -> None:
     for work in (portrait_of, head_mask):
         with pytest.raises(LikenessError, match=r"mask of image .* has 64 x 32 pixels, the image 64 x 64"):
             work(bad)
+
+
+def test_the_face_in_the_box_is_taken_where_there_are_several(
+    pictures: list[PhotoFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces, (image, _) = FacePack(tiny_faces(tmp_path / "faces"), 128), pixels(pictures[0])
+    (one,) = faces.analyse(image[None])[0]
+    aside = replace(one, bbox=one.bbox + 40, landmarks=one.landmarks + 40)
+    monkeypatch.setattr(FacePack, "analyse", lambda *_: [[one, aside]])
+    for face in (one, aside):
+        box = tuple(float(v) for v in face.bbox + 3)
+        assert only_face(image, "me", faces, box) is face
+    with pytest.raises(LikenessError, match="me shows no face"):
+        only_face(image, "me", faces, (500.0, 500.0, 540.0, 540.0))
+
+
+def test_a_dataset_that_does_not_know_landmarks_mask_or_box_is_read(pictures: list[PhotoFiles]) -> None:
+    _, mask = pixels(pictures[0])
+    photo = replace(pictures[0].photo, landmarks=None)
+    portrait = portrait_of(replace(pictures[0], photo=photo, mask=None))
+    assert portrait.landmarks is None and portrait.mask is None and portrait.bbox == photo.bbox
+    known = head_mask(pictures[0])
+    without_box = head_mask(replace(pictures[0], photo=replace(pictures[0].photo, bbox=None)))
+    both = (known > 128) & (without_box > 128)
+    assert both.sum() / ((known > 128) | (without_box > 128)).sum() > 0.8, "the landmarks tell where the box is"
+    nowhere = replace(photo, bbox=None)
+    assert np.array_equal(head_mask(replace(pictures[0], photo=nowhere)), mask), "then all of the person"
+    assert (head_mask(replace(pictures[0], photo=nowhere, mask=None)) == 255).all(), "then all of the photo"
+    without_mask = head_mask(replace(pictures[0], mask=None))
+    assert (without_mask >= known).all() and without_mask[-1, -1] < 128
 
 
 def test_the_head_is_the_person_about_the_face(pictures: list[PhotoFiles]) -> None:

@@ -1,5 +1,6 @@
 """The DataModule with a real Trainer: encoded once, resumed exactly, the same for one and two processes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -304,7 +305,7 @@ def test_mistakes_are_named(world: World, tmp_path: Path) -> None:
     broken[1]["image"]["bytes"] = b"not a picture"
     broken[1]["sha256"] = content_key(b"not a picture")
     said = error(source=str(_dataset(tmp_path / "broken", broken)))
-    assert "part.parquet: row 1: the image" in said
+    assert "part.parquet: row 1 (s0000:" in said
     assert "is no readable PNG, JPEG or WebP" in said
 
 
@@ -312,3 +313,20 @@ def _dataset(folder: Path, rows: list[dict]) -> Path:
     folder.mkdir()
     Dataset.from_list(rows, features=features()).to_parquet(folder / "part.parquet")
     return folder
+
+
+def test_the_datas_fingerprint_tells_content_and_names(
+    ready: SpotDiff10kDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names decide what is drawn for a sample, so other names are other data; so are other images under the same."""
+    train = ready.photos["train"]
+    found = {ready.fingerprint}
+    for change in (
+        {"photo_id": "holiday"},
+        {"photo_id": "holiday", "sha256": "0" * 64},
+        {"sha256": "0" * 64},
+        {"caption": "a cat"},
+    ):
+        monkeypatch.setattr(ready, "photos", {**ready.photos, "train": [replace(train[0], **change), *train[1:]]})
+        found.add(ready.fingerprint)
+    assert len(found) == 5

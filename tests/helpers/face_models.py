@@ -9,14 +9,16 @@ from onnx import TensorProto, helper, numpy_helper
 STRIDES = (8, 16, 32)
 
 
-def recogniser(path: Path, side: int, width: int, name: str, batch: int | str = "batch", output: str = "out") -> Path:
-    """Means of blocks of the input, a random map of them, and a shift: cosines of two faces are not near 0."""
+def recogniser(
+    path: Path, side: int, width: int, name: str, batch: int | str = "batch", output: str = "out", shift: float = 0.1
+) -> Path:
+    """Means of blocks of the input, a random map of them, and a shift: where it is large, all faces are alike."""
     draws = np.random.default_rng(width + side)
     blocks = (side // 7) if side % 7 == 0 else side // 5
     cells = 3 * (side // blocks) ** 2
     weights = {
         "map": draws.standard_normal((cells, width)).astype(np.float32),
-        "shift": draws.standard_normal(width).astype(np.float32) * 0.1,
+        "shift": draws.standard_normal(width).astype(np.float32) * np.float32(shift),
     }
     nodes = [
         helper.make_node("AveragePool", [name], ["cells"], kernel_shape=[blocks] * 2, strides=[blocks] * 2),

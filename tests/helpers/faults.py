@@ -1,5 +1,6 @@
 """What machines and users do to a run."""
 
+import multiprocessing
 import os
 import resource
 import signal
@@ -18,16 +19,44 @@ def fault(callback: str, /, **settings: object) -> list[str]:
 
 class Signal(L.Callback):
     """Sends this process a signal by name as the step begins after which ``step`` steps are done; with ``rank`` only
-    the process of that rank."""
+    the process of that rank, and with ``parent`` the one that started this one. With ``validation`` it is sent in the
+    validation after that step."""
 
-    def __init__(self, name: str, step: int, rank: int | None = None) -> None:
+    def __init__(
+        self, name: str, step: int, rank: int | None = None, parent: bool = False, validation: bool = False
+    ) -> None:
         self.signal = signal.Signals[name]
         self.step = step
         self.rank = rank
+        self.parent = parent
+        self.validation = validation
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
-        if trainer.global_step == self.step - 1 and self.rank in (None, trainer.global_rank):
-            os.kill(os.getpid(), self.signal)
+        if not self.validation and trainer.global_step == self.step - 1:
+            self._send(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: object, batch: object, number: int, *_: object
+    ) -> None:
+        if self.validation and trainer.global_step == self.step and number == 0:
+            self._send(trainer)
+
+    def _send(self, trainer: L.Trainer) -> None:
+        if self.rank in (None, trainer.global_rank):
+            os.kill(os.getppid() if self.parent else os.getpid(), self.signal)
+
+
+class Worker(L.Callback):
+    """Kills the loader processes as the step begins after which ``step`` steps are done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
+        if trainer.global_step == self.step - 1:
+            for child in multiprocessing.active_children():
+                if child.daemon and child.pid is not None:
+                    os.kill(child.pid, signal.SIGKILL)
 
 
 class Poison(L.Callback):

@@ -57,7 +57,7 @@ class JudgedPlan:
         judges = Judges(**vars(settings))
         rng = np.random.default_rng(0)
         subjects = [_photos(rng, name, noun) for name, noun in NOUNS.items()]
-        galleries = make_galleries(subjects, {s.id: judges.observe(s.photos) for s in subjects})
+        galleries = make_galleries(subjects, {s.id: judges.observe_photos(s) for s in subjects})
         requests = [
             Request(subject, prompt, text, "scene", sample)
             for subject in NOUNS

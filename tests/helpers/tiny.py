@@ -10,6 +10,7 @@ import onnx
 import torch
 from datasets import Dataset
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from onnx import TensorProto, helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
@@ -121,6 +122,27 @@ def tiny_vit(folder: Path) -> Path:
         ViTModel(ViTConfig(**sizes, image_size=32, patch_size=16), add_pooling_layer=False).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
+
+
+def tiny_segmenter(file: Path, side: int | str = 32, channels: int = 1, **metadata: str) -> Path:
+    """A segmentation model that takes what is bright, by its input's mean over the colours, for the object.
+
+    Its output are logits, or those of two classes, the background first. ``metadata`` say how its input is normalised.
+    """
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["brightness"], axes=[1], keepdims=1),
+        helper.make_node("Constant", [], ["steep"], value_float=50.0),
+        helper.make_node("Mul", ["brightness", "steep"], ["bright"]),
+        helper.make_node("Neg", ["bright"], ["dark"]),
+        helper.make_node("Concat", ["dark", "bright"][2 - channels :], ["mask"], axis=1),
+    ]
+    given = helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, side, side])
+    made = helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, channels, side, side])
+    opset = [helper.make_opsetid("", 17)]
+    model = helper.make_model(helper.make_graph(nodes, "segmenter", [given], [made]), opset_imports=opset, ir_version=8)
+    helper.set_model_props(model, metadata)
+    onnx.save(model, file)
+    return file
 
 
 ALEXNET = {0: (64, 3, 11), 3: (192, 64, 5), 6: (384, 192, 3), 8: (256, 384, 3), 10: (256, 256, 3)}

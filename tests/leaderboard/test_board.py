@@ -26,7 +26,14 @@ def test_everything_behind_a_number_is_in_the_board(tmp_path: Path) -> None:
     json.dumps(board, allow_nan=False)
     ours = next(entry for entry in board["entries"] if entry["label"] == "ours")
     assert set(ours["metrics"]) == set(board["metrics"])
-    assert ours["counts"] == {"images": 24, "without_face": 1, "several_faces": 0, "blank": 0, "prompts_cut": 0}
+    assert ours["counts"] == {
+        "images": 24,
+        "missing": 0,
+        "without_face": 1,
+        "several_faces": 0,
+        "blank": 0,
+        "prompts_cut": 0,
+    }
     assert ours["metrics"]["detection_rate"]["value"] == pytest.approx(23 / 24)
     assert ours["by_class"]["mix"]["detection_rate"]["value"] == pytest.approx(11 / 12)
     assert ours["by_class"]["scene"]["detection_rate"]["value"] == 1.0
@@ -279,6 +286,17 @@ def test_a_floor_that_resembles_the_subjects_is_noted(
     (floor,) = [entry for entry in board["entries"] if entry["kind"] == "floor"]
     assert (floor["metrics"]["identity_misses_zero"]["low"] > 0.2) is noted
     assert [note[:43] for note in board["notes"]] == ["prompt-only already resembles the subjects:"] * noted
+
+
+def test_a_floor_that_is_more_alike_than_photos_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(boards.IDENTITY, "real-photo", 0.05)
+    board = board_of(make_results(tmp_path, subjects=SIX))
+    said = (
+        "real photos are no more like the subjects than prompt-only in identity misses zero: identity recovered is n/a"
+    )
+    assert board["notes"] == [said]
+    assert {entry["metrics"]["identity_recovered"]["value"] for entry in board["entries"]} == {None}
+    assert [entry["label"] for entry in board["entries"]][1:3] == ["ours", "theirs"], "the base still orders them"
 
 
 def test_a_floor_whose_interval_reaches_strangers_is_not_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from leaderboard.report.standing import copied
 from leaderboard.report.tables.dataframe import to_csv
 from leaderboard.report.tables.head_to_head import compare_entries
 from leaderboard.report.tables.latex import to_latex
-from leaderboard.report.tables.markdown import summary, to_markdown
+from leaderboard.report.tables.markdown import escape, summary, to_markdown
 from leaderboard.report.tables.significance import Mark, mark
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import write_image
@@ -96,7 +96,7 @@ def test_every_form_says_so(tmp_path: Path) -> None:
     assert re.match(
         r"copier copies its reference: copy paste 0\.975 \[0\.9\d\d, 0\.9\d\d\], above 0\.5; it gets no", note
     )
-    assert note in to_markdown(board) and "| copier (copies) " in summary(board)
+    assert escape(note) in to_markdown(board) and "| copier (copies) " in summary(board)
     latex = to_latex(board)
     assert "copier (copies) &" in latex and "(copy-paste above 0.5) gets no mark in columns of likeness." in latex
     assert pd.read_csv(io.StringIO(to_csv(board))).set_index("label")["copies"].dropna().to_dict() == {

@@ -12,7 +12,7 @@ from contracts.protocol import Protocol
 from leaderboard.images.folder import Matched, open_folder
 from leaderboard.images.requests_file import write_requests
 from leaderboard.images.taking import ImagesEntry
-from leaderboard.results.folder import Entry
+from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import write_image
 from tests.leaderboard.test_protocol import make_protocol
 
@@ -35,7 +35,8 @@ def match(folder: Path, allow_missing: float = 0.0, protocol: Protocol = PROTOCO
 
 
 def entry(folder: Path, allow_missing: float = 0.0, protocol: Protocol = PROTOCOL) -> Entry:
-    return ImagesEntry(open_folder("theirs", folder), "method", allow_missing).entry(protocol)
+    one = ImagesEntry(open_folder("theirs", folder), "method", allow_missing)
+    return one.entry(protocol, Results(folder.parent / "results"))
 
 
 def test_files_are_matched_by_their_names_whatever_their_format(folder: Path) -> None:
@@ -70,8 +71,10 @@ def test_missing_and_superfluous_files_are_counted_and_named(folder: Path) -> No
     for name in IDS[:2]:
         (folder / f"{name}.png").unlink()
     (folder / "s9.beach.00.png").write_bytes(b"")
+    (folder / "a\nb.txt").write_bytes(b"")
     words = (
-        rf"theirs lacks 2 of 8 images \({IDS[0]}, {IDS[1]}\) and holds 1 other files \(s9\.beach\.00\.png\): add them"
+        rf"theirs lacks 2 of 8 images \({IDS[0]}, {IDS[1]}\) and holds 2 other files "
+        r"\('a\\nb\.txt', s9\.beach\.00\.png\): add them"
     )
     with pytest.raises(LikenessError, match=words) as error:
         match(folder)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from datamodules.requests import noise_key
 from evaluate import main
+from leaderboard.images import taking
 from leaderboard.results.folder import Results
 from networks.keyed_noise import keyed_normal
 from tests.helpers.tiny import SIDE
@@ -94,18 +95,26 @@ def test_images_that_were_drawn_here_and_brought_back_score_as_they_did(
 
 
 def test_what_was_taken_in_is_kept_and_a_changed_folder_is_noticed(
-    world: World, drawn: Path, exported: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    world: World,
+    drawn: Path,
+    exported: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The same files are hashed again and not looked at again."""
     output = Path(shutil.copytree(drawn, tmp_path / "again"))
     theirs = ["--images", f"theirs={exported}"]
     assert evaluate(world, output, *theirs) == 0
     folder, before = Results(output).entry("theirs"), (output / "leaderboard.json").read_bytes()
     images = sorted((folder.root / "images").iterdir())
     images[0].unlink()
-    (folder.root / "images" / f".{images[0].name}.1").write_bytes(b"half")
+    (folder.root / "images" / ".likeness-0123.part").write_bytes(b"half")
     kept = images[1].stat().st_mtime_ns
     capfd.readouterr()
-    assert evaluate(world, output, *theirs, "--trainer.devices", "2") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(taking, "open_image", None)
+        assert evaluate(world, output, *theirs, "--trainer.devices", "2") == 0
     assert f"theirs: 1 images taken in, {IMAGES - 1} were there" in capfd.readouterr().out
     assert sorted((folder.root / "images").iterdir()) == images and images[1].stat().st_mtime_ns == kept
     assert (output / "leaderboard.json").read_bytes() == before

@@ -14,10 +14,13 @@ from PIL import Image
 import evaluate
 from contracts.errors import LikenessError
 from contracts.settings import GenerationSettings
+from leaderboard.generate.contact_sheet import MAX_ROWS, Block, Row, make_sheet
 from leaderboard.generate.own_photos import OwnImage, generate_images
 from leaderboard.results.image_files import read_provenance, write_image
+from networks.face_analysis import FacePack
 from pocket.render.dataset import Grid, rows_of
 from tests.leaderboard.conftest import PROMPTS, World
+from tests.tools.test_edit_faces import World as Aligning
 
 TEXTS = ["a photo of a <subject>, on a beach", "a pencil sketch of a <subject>"]
 FEW = GenerationSettings(samples=2, steps=2, batch_size=5)
@@ -85,7 +88,7 @@ def test_runs_prompts_and_subjects(world: World, photos: Path, tmp_path: Path) -
     sheet = pixels(output / "contact_sheet.png")
     assert sheet.shape == (4 * 18 + 8 * (18 + 166) + 18, 6 + 3 * 166, 3)
     with Image.open(photos / "anna" / "0.png") as photo:
-        shown = np.asarray(photo.convert("RGB").resize((160, 160), Image.Resampling.BICUBIC))
+        shown = np.asarray(photo.convert("RGB").resize((160, 160), Image.Resampling.LANCZOS))
     assert np.array_equal(sheet[36 : 36 + 160, 6 : 6 + 160], shown), "the reference comes first"
 
 
@@ -179,8 +182,62 @@ def test_an_encoder_reads_the_first_photo_that_it_can(
     assert read_provenance(images[0].path)["reference"] == read_provenance(alone[0].path)["reference"]
 
 
+@pytest.fixture(scope="module")
+def aligning(tmp_path_factory: pytest.TempPathFactory) -> Aligning:
+    """A run of PIDiff, which needs exactly one face in a photo."""
+    return Aligning(tmp_path_factory.mktemp("aligning"))
+
+
+def test_a_method_that_aligns_faces_passes_over_photos_without_one(
+    aligning: Aligning, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos / "anna", tmp_path / "anna")
+    Image.new("RGB", (64, 64)).save(tmp_path / "anna" / "-dark.png")
+    generate_images([str(aligning.run)], TEXTS, tmp_path / "out", [str(tmp_path / "anna")], settings=FEW)
+    assert f"pidiff reads one photo of a subject: --photo {tmp_path / 'anna' / '0.png'}" in capsys.readouterr().out
+    dark = str(tmp_path / "anna" / "-dark.png")
+    with pytest.raises(LikenessError, match=r"-dark.png shows no face: give a photo with exactly one$"):
+        generate_images([str(aligning.run)], TEXTS, tmp_path / "dark", [dark], settings=FEW)
+    (tmp_path / "anna" / "0.png").unlink()
+    (tmp_path / "anna" / "1.png").unlink()
+    Image.new("RGB", (60, 60)).save(tmp_path / "anna" / "darker.png")
+    with pytest.raises(LikenessError, match=r"shows no face: .* \(1 more of its photos cannot be used either\)"):
+        generate_images([str(aligning.run)], TEXTS, tmp_path / "dark", [str(tmp_path / "anna")], settings=FEW)
+
+
+def test_several_faces_are_one_line(
+    aligning: Aligning, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    analyse = FacePack.analyse
+    monkeypatch.setattr(FacePack, "analyse", lambda pack, images: [analyse(pack, images)[0] * 2])
+    with pytest.raises(LikenessError, match=r"ben.png shows 2 faces: give a photo with exactly one"):
+        generate_images([str(aligning.run)], TEXTS, tmp_path / "out", [str(photos / "ben.png")], settings=FEW)
+
+
+def test_a_run_without_a_detector_is_one_line_with_the_key(aligning: Aligning, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(aligning.run, tmp_path / "run")
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    (tmp_path / "run" / "config.yaml").write_text(
+        yaml.safe_dump(config | {"data": {"wplus_encoder": str(aligning.wplus)}})
+    )
+    with pytest.raises(LikenessError, match=r"ben.png must be found .*: set data.features.wplus.detector"):
+        generate_images([str(tmp_path / "run")], TEXTS, tmp_path / "out", [str(photos / "ben.png")], settings=FEW)
+
+
 def test_an_unknown_subject_is_one_line(world: World, tmp_path: Path) -> None:
     with pytest.raises(LikenessError, match=r"--subject: .* has no subject s0001; it has s0018, s0019"):
         generate_images(
             [str(world.run)], TEXTS, tmp_path / "out", subjects=["s0018", "s0001"], dataset=str(world.root / "dataset")
         )
+
+
+def test_a_sheet_shows_a_part_of_very_many_images(photos: Path) -> None:
+    file, data = photos / "ben.png", (photos / "ben.png").read_bytes()
+    few = make_sheet([Block("ben", "ben", data, [Row("short", [file]), Row("long " * 100, [file] * 3)])])
+    assert few.size == (6 + 4 * 166, 3 * 18 + 2 * 166 + 18)
+    last = np.asarray(few)[-18:]
+    assert last.min() == 255, "all are shown"
+    rows = [Row(str(number), [file] * 10) for number in range(MAX_ROWS + 1)]
+    many = make_sheet([Block("ben", "ben", data, rows)])
+    assert many.size == (6 + 9 * 166, 18 + MAX_ROWS * (18 + 166) + 18)
+    assert np.asarray(many)[-18:].min() < 128, "it says how many are not"

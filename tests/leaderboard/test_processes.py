@@ -2,11 +2,13 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from multiprocessing import Event, get_context
 from multiprocessing import RLock as ProcessLock
-from threading import RLock
+from pathlib import Path
+from threading import RLock, Timer
 
 import pytest
 import torch
@@ -14,9 +16,10 @@ from lightning.fabric import Fabric
 from tqdm import tqdm
 from tqdm.std import TqdmDefaultWriteLock
 
+from contracts import roll_call
 from contracts.errors import LikenessError
 from contracts.settings import ProcessSettings
-from leaderboard.processes import launch
+from leaderboard.processes import launch, together
 
 
 @pytest.fixture
@@ -49,6 +52,31 @@ def test_a_process_killed_while_it_writes_its_bar_holds_up_nobody(shared_lock: N
 
     assert launch(ProcessSettings(devices=1, accelerator="cpu"), work)
     assert launch(ProcessSettings(devices=2, accelerator="cpu"), work)
+
+
+@pytest.mark.parametrize(("rank", "stopped"), [(0, False), (2, False), (0, True), (1, True)])
+def test_a_rank_that_does_not_answer_is_named_and_ends_the_others(
+    rank: int, stopped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roll_call, "PATIENCE", 1.0)
+
+    def work(fabric: Fabric) -> None:
+        together(fabric, lambda: None)
+        if fabric.global_rank == rank:
+            (tmp_path / "pid").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGSTOP if stopped else 0)
+            time.sleep(100)
+        together(fabric, lambda: None)
+
+    # A stopped process takes no notice of being told to end, and is killed after half a minute; here it is sooner.
+    killer = Timer(9, lambda: os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL))
+    if stopped:
+        killer.start()
+    line = rf"^rank {rank} \(process \d+ on {socket.gethostname()}\) did not answer for 3 s, so the others end: look"
+    with pytest.raises(LikenessError, match=line) as error:
+        launch(ProcessSettings(devices=3, accelerator="cpu", timeout=3), work)
+    killer.cancel()
+    assert "\n" not in str(error.value)
 
 
 NOT_HERE = "mps" if torch.cuda.is_available() else "cuda"

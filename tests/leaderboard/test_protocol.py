@@ -81,6 +81,14 @@ def test_json_and_back_keeps_the_hash() -> None:
     assert again == protocol and again.hash == protocol.hash
 
 
+@pytest.mark.parametrize("change", [{"samples": 10**9}, {"subjects": {f"s{i}": "person" for i in range(2_000_000)}}])
+def test_a_protocol_without_end_is_refused_before_it_is_written_out(change: dict) -> None:
+    with pytest.raises(LikenessError, match="are more than 10,000,000 images: take fewer"):
+        make_protocol(**change)
+    with pytest.raises(LikenessError, match=r"are more than|is damaged"):
+        Protocol.from_json({**make_protocol().to_json(), **change})
+
+
 def test_a_protocol_changed_by_hand_is_refused() -> None:
     with pytest.raises(LikenessError, match="changed by hand"):
         Protocol.from_json({**make_protocol().to_json(), "steps": 50})

@@ -1,5 +1,7 @@
 """The written forms of a finished evaluation."""
 
+import csv
+import html
 import io
 import json
 import re
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
 from contracts.errors import LikenessError
 from leaderboard.report.board import read_scored
@@ -22,6 +25,7 @@ from leaderboard.results.folder import Results
 from tests.helpers.boards import KINDS, board_of, cards, make_board, make_results
 
 MISS = (214, 30, 30)
+MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,68 @@ def test_markdown_has_a_narrow_table_and_one_of_everything(board: dict) -> None:
     assert "Kid ↓" in text, "lower is better"
 
 
+HOSTILE = [
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "-2",
+    "@SUM(A1)",
+    "\t=1",
+    "<script>alert(1)</script>",
+    "![x](https://example.org/x.png)",
+    "[link](javascript:alert(1))",
+    "*bold* _it_ ~~gone~~ `code`",
+    "a | b",
+    "line\n\n# heading\n- list",
+    "\\input{/etc/passwd} $x$ 100% #1 {a}_b^c~d",
+    "[0pt] first in its row",
+    "*first in its row",
+    "&lt;b&gt; & \x1b[31mred",
+    "www.example.org",
+]
+
+
+def hostile_board(board: dict, text: str) -> dict:
+    """The board with ``text`` wherever a text comes from data: labels, titles, versions, judges, sampler and notes."""
+    changed = json.loads(json.dumps(board).replace('"ours"', json.dumps(text)))
+    for card in changed["metrics"].values():
+        card |= {"title": text, "version": text}
+    changed["protocol"]["sampler"] = text
+    changed["entries"][1]["own_judges"] = {text: text}
+    return {**changed, "notes": [text]}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_shows_what_comes_from_data_as_it_stands(board: dict, text: str) -> None:
+    hostile = hostile_board(board, text)
+    shown, plain = (MARKDOWN.render(to_markdown(b)) for b in (hostile, hostile_board(board, "plain")))
+    tags, expected = ([re.sub(r" .*", "", tag) for tag in re.findall(r"<(.*?)>", page)] for page in (shown, plain))
+    assert tags == expected
+    assert " ".join(text.replace("\x1b", "").split()) in html.unescape(shown)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_spreadsheet_computes_nothing(board: dict, text: str) -> None:
+    rows = list(csv.reader(io.StringIO(to_csv(hostile_board(board, text)))))
+    assert len({len(row) for row in rows}) == 1
+    for cell in [cell for row in rows for cell in row]:
+        assert cell[:1] not in ("=", "+", "@", "\t", "\r")
+        assert not cell.startswith("-") or float(cell) < 0
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_latex_sets_what_comes_from_data_as_it_stands(board: dict, text: str) -> None:
+    hostile, plain = to_latex(hostile_board(board, text)), to_latex(hostile_board(board, "plain"))
+    command = re.compile(r"\\(?!textbackslash|textascii)[A-Za-z]+")
+    assert command.findall(hostile) == command.findall(plain)
+    for active in ("&", "%", "$", "#", "^", "~", "\n"):
+        assert len(re.findall(rf"(?<!\\){re.escape(active)}", hostile)) == len(
+            re.findall(rf"(?<!\\){re.escape(active)}", plain)
+        )
+    assert not [line for line in hostile.splitlines() if line.startswith(("[", "*"))]
+    bare = re.sub(r"\\[{}]", "", hostile)
+    assert bare.count("{") == bare.count("}")
+
+
 def test_marks_name_best_second_and_who_ties_with_the_best(board: dict) -> None:
     assert mark(board, "clip_t") == {"ours": Mark(second=True), "theirs": Mark(best=True)}
     tied = {**board, "comparisons": {"clip_t": [{"a": "ours", "b": "theirs", "p_holm": 0.2}]}}
@@ -73,7 +139,8 @@ def test_who_cannot_be_told_apart_from_the_best_is_marked_whoever_lies_between()
     board = {
         "metrics": {"x": {"higher_is_better": True, "guards": []}},
         "entries": [
-            {"label": k, "kind": "method", "copies": [], "metrics": {"x": {"value": v}}} for k, v in entry.items()
+            {"label": k, "kind": "method", "copies": [], "counts": {"missing": 0}, "metrics": {"x": {"value": v}}}
+            for k, v in entry.items()
         ],
         "comparisons": {"x": [{"a": a, "b": b, "p_holm": value} for (a, b), value in p.items()]},
     }

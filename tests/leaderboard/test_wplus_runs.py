@@ -14,6 +14,7 @@ from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
 from leaderboard.generate.generation import trained_features
 from lightning_modules.run import Run
+from networks.face_analysis import FacePack
 from tests.leaderboard.conftest import World
 from tests.tools.test_edit_faces import World as Editing
 
@@ -68,9 +69,9 @@ def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
     write_manifest(editing, wplus=fingerprint(editing))
     output = tmp_path / "results"
     given = [f"--config={world.change(subjects=1, samples=1)}", f"--runs={editing.run}", f"--output={output}"]
-    pack = portraits._pack(str(editing.faces), 128)
+    twice = SimpleNamespace(analyse=lambda photos: [FacePack(editing.faces).analyse(photos)[0] * 2])
     with monkeypatch.context() as patch:
-        patch.setattr(portraits, "_pack", lambda *_: SimpleNamespace(analyse=lambda x: [pack.analyse(x)[0] * 2]))
+        patch.setattr(portraits, "_find", lambda photo, _: portraits.only_face(photo.pixels, photo.name, twice))
         assert evaluate.main(given) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert line.startswith(
@@ -79,5 +80,5 @@ def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
         assert "shows 2 faces: give a photo with exactly one" in line
         assert not output.exists()
     assert evaluate.main([*given, "--stage=generate"]) == 0
-    monkeypatch.setattr(portraits, "_pack", lambda *_: pytest.fail("aligned again"))
+    monkeypatch.setattr(portraits, "_find", lambda *_: pytest.fail("aligned again"))
     assert evaluate.main([*given, "--stage=score"]) == 0

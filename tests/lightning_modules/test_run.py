@@ -8,6 +8,7 @@ from contracts import method_modules
 from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from lightning_modules.run import Run
+from networks.adapter_file import adapter_identity
 from pocket.models.paths import WEIGHTS
 
 SHIPPED = {
@@ -22,7 +23,10 @@ SHIPPED = {
 def test_the_shipped_runs_read_as_they_always_did(name: str) -> None:
     run = Run(WEIGHTS / "adapters" / name)
     assert run.settings_hash == SHIPPED[name]
-    assert run.adapter_sha256 == file_sha256(run.folder / "adapter.safetensors")
+    assert run.adapter_sha256 == adapter_identity(*run.adapter())
+    assert run.is_adapter(run.adapter_sha256)
+    assert run.is_adapter(file_sha256(run.adapter_file)), "as older results have it"
+    assert not run.is_adapter("0" * 64)
     assert run.method.__name__ == run.manifest["method"] == run.adapter()[1]["method"]
     assert run.arguments["backbone"] and run.data["resolution"] == 64
 
@@ -63,7 +67,7 @@ def test_a_run_without_data_or_adapter_says_so(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with pytest.raises(LikenessError, match=r"config\.yaml is damaged \(data is missing or holds no keys\)"):
         _ = run.data
-    with pytest.raises(LikenessError, match=r"no adapter at .*: No such file or directory"):
+    with pytest.raises(LikenessError, match=r"no adapter at .*; train one with train.py"):
         _ = run.adapter_sha256
 
 

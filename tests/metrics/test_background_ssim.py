@@ -30,7 +30,7 @@ def gallery(judges: Judges) -> Gallery:
     photos = np.stack([portrait(0, background) for background in ("beach", "snow", "forest")])
     unknown = np.full((3, 3), np.nan, np.float32)
     subject = SubjectPhotos("s", "person", photos[0], photos[1:], unknown, np.zeros(3, np.int64), ("",) * 3)
-    return make_galleries([subject], {"s": judges.observe(subject.photos)})["s"]
+    return make_galleries([subject], {"s": judges.observe_photos(subject)})["s"]
 
 
 def scores(judges: Judges, gallery: Gallery, *groups: list[NDArray[np.uint8]]) -> torch.Tensor:

@@ -48,6 +48,10 @@ def test_a_photo_that_is_the_reference_says_nothing() -> None:
     assert copy_paste_score(unit(1, 8, seed=4), photo, photo[None]).isnan().all()
 
 
+def test_a_reference_without_a_face_says_nothing() -> None:
+    assert copy_paste_score(unit(1, 8, seed=4), torch.zeros(1, 8), unit(1, 2, 8, seed=5)).isnan().all()
+
+
 def test_small_angles_are_exact() -> None:
     """The arccosine of a float32 cosine would give 0 for angles below 3e-4."""
     a, b = torch.tensor([[1.0, 0.0]]), torch.tensor([[math.cos(1e-4), math.sin(1e-4)]], dtype=torch.float64)

@@ -50,7 +50,7 @@ def judges() -> Judges:
 @pytest.fixture(scope="module")
 def galleries(judges: Judges) -> list[Gallery]:
     people = [photos(person) for person in range(PEOPLE)]
-    return list(make_galleries(people, {person.id: judges.observe(person.photos) for person in people}).values())
+    return list(make_galleries(people, {person.id: judges.observe_photos(person) for person in people}).values())
 
 
 @pytest.fixture(scope="module")

@@ -92,3 +92,12 @@ def test_landmarks_tell_the_pose_of_faces_that_were_not_fitted() -> None:
 def test_one_photo_is_enough_to_read_something() -> None:
     weights = fit_pose_reader(np.ones((1, 5, 2)), np.array([[3.0, 2.0, 1.0]]))
     assert np.isfinite(weights).all()
+
+
+def test_where_a_pose_is_not_known_nothing_is_said() -> None:
+    poses = np.array([[10.0, 5.0, 0.0], [np.nan] * 3, [1.0, 2.0, 3.0]])
+    references = np.array([[10.0, 5.0, 0.0], [1.0, 2.0, 3.0], [0.0, np.nan, 0.0]])
+    leaked = pose_leakage(poses, references)
+    assert leaked[0] == pytest.approx(1.0) and leaked[1:].isnan().all()
+    assert pose_leakage(np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
+    assert np.isnan(fit_pose_reader(np.zeros((0, 5, 2)), np.zeros((0, 3)))).all(), "no photo to learn from"

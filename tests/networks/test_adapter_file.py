@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from contracts.errors import LikenessError
-from networks.adapter_file import apply_adapter, read_adapter, save_adapter
+from networks.adapter_file import adapter_identity, apply_adapter, read_adapter, save_adapter
 from tests.helpers.faults import file_size_limit, umask
 
 
@@ -50,6 +51,49 @@ def test_an_adapter_that_does_not_fit_is_refused(
         apply_adapter(saved, target, method, backbone)
     assert str(saved) in str(raised.value) and "\n" not in str(raised.value)
     assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def rewritten(path: Path, order: int, **changes: str | None) -> Path:
+    """A file with the same tensors, its header in another order, and some of the metadata changed."""
+    with safe_open(path, "pt") as file:
+        told = {**file.metadata(), **changes}
+    tensors = dict(sorted(load_file(path).items(), reverse=bool(order % 2)))
+    told = dict(sorted(told.items(), key=lambda pair: hash((order, pair))))
+    copy = path.with_name(f"copy{order}.safetensors")
+    save_file(tensors, copy, metadata={key: value for key, value in told.items() if value is not None})
+    return copy
+
+
+def test_the_identity_is_of_what_a_file_holds_and_not_of_its_bytes(saved: Path) -> None:
+    identity = adapter_identity(*read_adapter(saved))
+    copies = [rewritten(saved, order) for order in range(6)]
+    copies.append(rewritten(saved, 7, sha256=None))  # as older versions wrote it
+    assert {adapter_identity(*read_adapter(copy)) for copy in copies} == {identity}
+    tensors, told = read_adapter(saved)
+    others = [
+        (tensors, {**told, "method": "Methods"}),
+        (tensors, {**told, "more": ""}),
+        ({name: value + (name == "head.bias") for name, value in tensors.items()}, told),
+        ({name.replace("head", "tail"): value for name, value in tensors.items()}, told),
+        ({name: value.half() for name, value in tensors.items()}, told),
+        ({name: value.reshape(1, *value.shape) for name, value in tensors.items()}, told),
+    ]
+    assert len({identity, *(adapter_identity(*other) for other in others)}) == len(others) + 1
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_a_damaged_adapter_is_never_used(saved: Path, size: int) -> None:
+    whole = saved.read_bytes()
+    expected, told = read_adapter(saved)
+    for at in range(0, len(whole), 3):
+        saved.write_bytes(whole[:at] + bytes(byte ^ 0x04 for byte in whole[at : at + size]) + whole[at + size :])
+        try:
+            tensors, metadata = read_adapter(saved)
+        except LikenessError as error:
+            assert "\n" not in str(error)
+        else:  # the name of the hash itself was hit
+            assert size == 1 and at < 400 and metadata.keys() > told.keys()
+            assert all(torch.equal(tensors[name], value) for name, value in expected.items())
 
 
 def test_entries_too_many_or_too_few_are_named(saved: Path) -> None:

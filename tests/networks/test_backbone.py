@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from networks.backbone import (
     Backbone,
     backbone_fingerprint,
     backbone_latent_shape,
+    backbone_resolution,
     empty_backbone,
     load_backbone,
     truncated_tokens,
@@ -115,6 +117,55 @@ def test_a_missing_weight_is_not_made_up(copy: Path) -> None:
     save_file({key: value for key, value in weights.items() if key != name}, path, metadata={"format": "pt"})
     with pytest.raises(LikenessError, match=r"model.backbone: cannot load .*text_encoder lack .*token_embedding"):
         load_backbone(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "words"),
+    [
+        ("unet/config.json", {"in_channels": 9}, "takes 9 channels and its VAE has 4, as inpainting"),
+        ("unet/config.json", {"in_channels": 5}, "takes 5 channels"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type 'text_time', as SDXL"),
+        ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim 256"),
+        ("unet/config.json", {"class_embed_type": "projection"}, "class_embed_type 'projection'"),
+        ("unet/config.json", {"sample_size": None}, "sample_size None, and must say the side"),
+        ("unet/config.json", {"sample_size": [64, 64]}, "sample_size [64, 64]"),
+        ("unet/config.json", {"cross_attention_dim": 7}, "reads text states of width 7"),
+        ("unet/config.json", {"_class_name": "UNet3DConditionModel"}, "its unet is a UNet3DConditionModel"),
+        ("vae/config.json", {"_class_name": "AutoencoderTiny"}, "its vae is a AutoencoderTiny"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "prediction_type 'sample'"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 500}, "500 timesteps and not 1000"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": None}, "says no model_max_length"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 10**30}, "says no model_max_length"),
+        ("tokenizer/tokenizer_config.json", {"model_max_length": 99}, "makes 99 tokens"),
+    ],
+)  # fmt: skip
+def test_a_base_model_of_another_kind_is_refused_before_its_weights_are_read(
+    copy: Path, file: str, changes: dict, words: str
+) -> None:
+    settings = json.loads((copy / file).read_text()) | changes
+    (copy / file).write_text(json.dumps({name: value for name, value in settings.items() if value is not None}))
+    for weights in copy.rglob("*.safetensors"):
+        weights.write_bytes(b"never read")
+    for load in (load_backbone, backbone_latent_shape, backbone_resolution):
+        with pytest.raises(LikenessError) as raised:
+            load(str(copy))
+        assert words in str(raised.value) and "what works is a text-to-image" in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("damage", ["binary", "no JSON", "a list", "a folder", "second text encoder"])
+def test_a_damaged_configuration_is_one_line(copy: Path, damage: str) -> None:
+    file = copy / "unet" / "config.json"
+    if damage == "a folder":
+        file.unlink()
+        file.mkdir()
+    elif damage == "second text encoder":
+        (copy / "text_encoder_2").mkdir()
+    else:
+        file.write_bytes({"binary": b"\xff\x00", "no JSON": b"{", "a list": b"[]"}[damage])
+    with pytest.raises(LikenessError, match=r"^model.backbone: cannot load ") as raised:
+        load_backbone(str(copy))
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "/nowhere/at/all", "nowhere", "a/b/c"])

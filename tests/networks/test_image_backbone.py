@@ -1,5 +1,8 @@
 """Every kind of image network is pooled the way it says, as transformers itself would, or refused in one line."""
 
+import contextlib
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,6 +178,26 @@ def test_a_folder_without_a_model_is_one_clear_line(tmp_path: Path) -> None:
     for load in (lambda: ImageBackbone(str(tmp_path)), lambda: pooling_of(tmp_path)):
         with pytest.raises(LikenessError, match=r"judges\.image_backbone: cannot load"):
             load()
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("known", [True, False])
+def test_code_that_comes_with_a_model_never_runs(folder: Path, tmp_path: Path, name: str, known: bool) -> None:
+    copy, marker = Path(shutil.copytree(folder, tmp_path / "vit")), tmp_path / "ran"
+    (copy / "code.py").write_text(f"open({str(marker)!r}, 'w')\nclass Any: pass\n")
+    settings = json.loads((copy / name).read_text())
+    kinds = ("AutoConfig", "AutoModel", "AutoImageProcessor")
+    settings["auto_map"] = {kind: ["code.Any", "code.Any"] if "Processor" in kind else "code.Any" for kind in kinds}
+    if not known:
+        settings |= {"model_type": "unheard_of", "image_processor_type": "UnheardOf"}
+    (copy / name).write_text(json.dumps(settings))
+    with contextlib.suppress(LikenessError):  # which it need not be where stock code knows the model
+        ImageBackbone(str(copy))
+    assert not marker.exists()
+    if not known:
+        with pytest.raises(LikenessError, match=r"judges\.image_backbone: cannot load") as raised:
+            ImageBackbone(str(copy))
+        assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("images", [np.zeros((1, 64, 64, 3), np.float32), np.zeros((1, 3, 64, 64), np.uint8)])

@@ -194,7 +194,7 @@ def test_the_code_is_made_of_the_face_without_its_background(world: World) -> No
     from datamodules.face_crops import aligned, portrait_from_file
 
     own, other = (
-        aligned(portrait_from_file(data, "x"), 64, str(world.faces), background=False)
+        aligned(portrait_from_file(data, "x"), 64, FacePack(world.faces), background=False)
         for data in (person.photo, buffer.getvalue())
     )
     changed = np.abs(own.astype(int) - other).max(-1)

@@ -25,13 +25,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from contracts.files import file_sha256, write_atomically, write_json
+from contracts.files import file_sha256, guard, write_atomically, write_json
 from contracts.prompts import PLACEHOLDER
 from contracts.settings import DETECTION_SIDES
+from contracts.strict_yaml import read_yaml
 from leaderboard.report.statistics import Ratio, ratio_interval
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import LineLog, read_json, read_lines
@@ -186,8 +186,8 @@ def read_edits(path: Path | None) -> dict:
     if path is None:
         return {}
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        data = read_yaml(path)
+    except OSError as error:
         raise LikenessError(f"--edits: {path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(data, dict) or not data.keys() <= {"prompt", "samples", "edits"}:
         raise LikenessError(f"--edits: {path} must have prompt, samples and edits, and nothing else")
@@ -247,7 +247,7 @@ def run(given: argparse.Namespace) -> str:
         people = people_of(given.dataset, int(one) if one.isdigit() else given.subjects, side, editor.faces)
     partner = people_of(given.dataset, [given.partner], side, editor.faces)[0] if given.partner else None
     plan = make_plan(given, editor, people, partner)
-    known = given.output / "protocol.json"
+    known = guard(given.output) / "protocol.json"
     stored = read_json(known) if known.is_file() else {"hash": plan.hash}
     if not isinstance(stored, dict) or stored.get("hash") != plan.hash:
         raise LikenessError(f"{given.output} holds edits of another protocol: take another --output")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import LikenessError
+from contracts.files import read_file
 from datamodules.face_crops import only_face, portrait_from_file
 from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
@@ -100,7 +101,7 @@ def person_in(photo: Path, noun: str, faces: FacePack) -> Person:
     """The person in a photo file, judged against that photo."""
     called = f"--photo: {photo}"
     try:
-        data = photo.read_bytes()
+        data = read_file(photo)
     except OSError as error:
         raise LikenessError(f"{called} cannot be read ({error.strerror})") from None
     face = only_face(portrait_from_file(data, called).pixels, called, faces)

@@ -28,7 +28,8 @@ class Measure:
 class Reading:
     """One entry's place: ``x`` and ``y`` as (value, low, high); bounds may be ``None``.
 
-    ``competes`` says whether it can be on the front: no floor can, and no entry that copies its reference.
+    ``competes`` says whether it can be on the front: no floor can, nor an entry that copies its reference or lacks
+    images.
     """
 
     label: str

@@ -47,13 +47,14 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """An entry of the main table; ``colour`` numbers it through the whole page, ``copies`` says that it copies its
-    reference."""
+    reference, ``missing`` how many images it lacks."""
 
     label: str
     kind: str
     colour: int
     cells: Sequence[Cell]
     copies: bool
+    missing: int
 
 
 def columns(board: Mapping) -> list[Column]:
@@ -94,6 +95,7 @@ def rows(board: Mapping) -> list[Row]:
                 ),
             ],
             bool(entry["copies"]),
+            entry["counts"]["missing"],
         )
         for entry, colour in zip(board["entries"], colours(board).values(), strict=True)
     ]
@@ -179,7 +181,8 @@ def _plot(board: Mapping, name: str, x: Measure, place: Callable[[Mapping], Trip
         if entry["kind"] == "ceiling" or (at is None and entry["kind"] == "floor"):
             levels[entry["label"]] = y[0]
         elif at is not None:
-            competes = entry["kind"] == "method" and not set(board["metrics"][name]["guards"]) & set(entry["copies"])
+            copies = set(board["metrics"][name]["guards"]) & set(entry["copies"])
+            competes = entry["kind"] == "method" and not copies and not entry["counts"]["missing"]
             readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y, competes))
     if not any(reading.kind == "method" for reading in readings):
         return None

@@ -1,6 +1,7 @@
 """The table as a data frame, and as CSV."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -9,8 +10,8 @@ def to_frame(board: Mapping) -> pd.DataFrame:
     """One row per entry; a metric takes the columns NAME, NAME_low, NAME_high and NAME_n.
 
     ``protocol`` is its hash, ``limit`` the images per entry of a quick look, ``own_judges`` names the judges that a
-    method was made with, each with the key of its configuration: ``clip: data.image_encoder``, and ``copies`` the
-    columns of copy-paste by which an entry copies its reference.
+    method was made with, each with the key of its configuration: ``clip: data.image_encoder``, ``copies`` the
+    columns of copy-paste by which an entry copies its reference, and ``missing`` how many images it lacks.
     """
     rows = []
     for entry in board["entries"]:
@@ -21,6 +22,7 @@ def to_frame(board: Mapping) -> pd.DataFrame:
             "limit": board["protocol"]["limit"],
             "own_judges": "; ".join(f"{judge}: {key}" for judge, key in entry["own_judges"].items()) or None,
             "copies": "; ".join(entry["copies"]) or None,
+            "missing": entry["counts"]["missing"],
         }
         for name, found in entry["metrics"].items():
             row |= {
@@ -34,7 +36,17 @@ def to_frame(board: Mapping) -> pd.DataFrame:
 
 
 def to_csv(board: Mapping) -> str:
-    """The table as CSV; an empty cell is a value that is not defined or not known."""
-    frame = to_frame(board)
+    """The table as CSV; an empty cell is a value that is not defined or not known.
+
+    A text that a spreadsheet would compute has an apostrophe before it.
+    """
+    frame = to_frame(board).map(_as_text).rename(columns=_as_text)
     counts = [f"{name}_n" for name in board["metrics"]] + ["limit", "trainable_parameters"]
     return frame.astype({name: "Int64" for name in counts if name in frame}).to_csv(index=False, lineterminator="\n")
+
+
+def _as_text(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    line = " ".join(value.split())
+    return f"'{line}" if line.startswith(("=", "+", "-", "@")) else line

@@ -9,6 +9,7 @@ from leaderboard.report.tables.titles import about, cost_text, entry_name, headl
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
+    **{character: f"{{{character}}}" for character in '[]*"<>|'},  # behind a line break the first ones are arguments
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -18,7 +19,8 @@ _ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$"}
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it stands."""
-    return re.sub(r"[\\~^&%$#_{}]", lambda found: _SPECIAL[found[0]], text)
+    line = "".join(character for character in " ".join(text.split()) if character.isprintable())
+    return re.sub(r'[\\~^&%$#_{}\[\]*"<>|]', lambda found: _SPECIAL[found[0]], line)
 
 
 def to_latex(board: Mapping) -> str:

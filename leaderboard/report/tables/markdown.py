@@ -1,6 +1,8 @@
 """The table as Markdown: a narrow one to read, every measure below it, and what each column means."""
 
+import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
@@ -10,19 +12,22 @@ LEGEND = (
     f"In brackets: 95 % bootstrap interval over subjects, from {FEW} on. **Best**, _second_; † cannot be told apart "
     "from the best."
 )
+_MARKUP = re.compile(r"[\\`*\[\]~#]|\b_|_\b|(?<=:)//|(?<=\bwww)\.")
+_ENTITY = re.compile(r"&(?=\\?#?\w+;)")
 
 
 def to_markdown(board: Mapping) -> str:
     """The whole report as Markdown."""
-    legend = [f"- {title_of(board, name)}: `{card['version']}`" for name, card in board["metrics"].items()]
-    notes = [f"- Note: {text}." for text in board["notes"]]
+    legend = [f"- {escape(title_of(board, name))}: {_code(card['version'])}" for name, card in board["metrics"].items()]
+    notes = [f"- Note: {escape(text)}." for text in board["notes"]]
     parts = ["# Leaderboard", summary(board), *(["\n".join(notes)] if notes else [])]
-    parts += ["## Every measure", _all_measures(board), "## Columns", "\n".join(legend)]
+    parts += ["## Every measure", _all_measures(_escaped(board)), "## Columns", "\n".join(legend)]
     return "\n\n".join(parts) + "\n"
 
 
 def summary(board: Mapping) -> str:
     """The protocol in one line, and the table of the headline metrics and the costs."""
+    told, board = escape(about(board)), _escaped(board)
     names, costs = headline(board), known_costs(board)
     marks = {name: mark(board, name) for name in names}
     head = ["entry", *(f"{title_of(board, name)} {arrow(board, name)}" for name in (*names, *costs))]
@@ -34,7 +39,32 @@ def summary(board: Mapping) -> str:
         ]
         for entry in board["entries"]
     ]
-    return "\n".join([f"{about(board)} {LEGEND}", "", *table(head, rows)])
+    return "\n".join([f"{told} {LEGEND}", "", *table(head, rows)])
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it stands, on one line; words such as ``seconds_per_image`` need nothing for that."""
+    text = _MARKUP.sub(r"\\\g<0>", _line(text))
+    return _ENTITY.sub("&amp;", text).replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _line(text: str) -> str:
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+def _escaped(value: Any) -> Any:
+    """A board with all of its texts escaped."""
+    if isinstance(value, str):
+        return escape(value)
+    if isinstance(value, Mapping):
+        return {escape(key): _escaped(part) for key, part in value.items()}
+    return [_escaped(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _code(text: str) -> str:
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, gap = "`" * (longest + 1), " " * bool(longest)
+    return f"{fence}{gap}{_line(text)}{gap}{fence}"
 
 
 def _all_measures(board: Mapping) -> str:

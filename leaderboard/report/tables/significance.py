@@ -22,8 +22,8 @@ NO_MARK = Mark()
 def mark(board: Mapping, name: str) -> dict[str, Mark]:
     """The marks of a column by label.
 
-    Floor and ceiling compete with nobody, nor does an entry that lacks images, nor in a column of likeness one that
-    copies its reference. Nobody leads a column alone.
+    Floor and ceiling compete with nobody, nor does an entry that lacks images. In a column of likeness nor does one
+    that copies its reference. Nobody leads a column alone.
     """
     card = board["metrics"][name]
     sign = 1 if card["higher_is_better"] else -1

@@ -66,9 +66,12 @@ def cost_text(name: str, value: float | None) -> str:
 
 
 def entry_name(entry: Mapping) -> str:
-    """An entry's label; floor and ceiling say what they are, and a method that copies its reference says so."""
-    what = "copies" if entry["copies"] else entry["kind"]
-    return entry["label"] if what == "method" else f"{entry['label']} ({what})"
+    """An entry's label; floor and ceiling say what they are, and a method that copies its reference, or that lacks
+    images, says so."""
+    missing = entry["counts"]["missing"]
+    what = [] if entry["kind"] == "method" else [entry["kind"]]
+    what += ["copies"] * bool(entry["copies"]) + [f"lacks {missing} images"] * bool(missing)
+    return f"{entry['label']} ({', '.join(what)})" if what else entry["label"]
 
 
 def about(board: Mapping) -> str:

@@ -1,0 +1,126 @@
+"""The command line of ``train.py``: what may be given, and the trainer, callbacks and checks of a run."""
+
+from pathlib import Path
+from typing import Any
+
+from jsonargparse.typing import PositiveInt
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy
+
+from callbacks.checkpoints import Checkpoints
+from callbacks.progress import StepBar
+from callbacks.validation import ValidationScores, validation_metrics
+from contracts.errors import LikenessError
+from contracts.method_modules import MethodsOption
+from contracts.settings import JudgeSettings
+from contracts.suggestions import nearest
+from networks.backbone import backbone_fingerprint
+from training.nulls import refuse_nulls
+from training.resuming import finished_step, prepare
+from training.trainer import RunTrainer, callbacks_of_every_run
+from training.trainer_settings import given_callbacks, honoured
+
+
+class TrainCLI(LightningCLI):
+    """Lightning's command line without its subcommands, which let a checkpoint's settings beat the user's."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--methods", action=MethodsOption)
+        parser.add_argument("--output", type=str, required=True, help="run folder; a run that was stopped goes on")
+        parser.add_argument(
+            "--start_from",
+            type=str | None,
+            default=None,
+            help="run folder, or FOLDER@STEP, whose adapter a new run starts from",
+        )
+        parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
+        parser.add_argument(
+            "--checkpoint_best",
+            type=str | None,
+            default=None,
+            help="metric of the validation, such as identity_misses_zero: the run ends with the adapter that did best "
+            "by it, in place of the last one",
+        )
+        parser.add_argument(
+            "--keep_adapters",
+            type=int,
+            default=5,
+            help="how many adapters of checkpoints stay, the newest ones; -1 keeps all",
+        )
+        parser.add_argument(
+            "--rank_timeout",
+            type=PositiveInt,
+            default=1800,
+            help="seconds after which a process that does not answer ends the others",
+        )
+        parser.add_argument(
+            "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
+        )
+
+    def before_instantiate_classes(self) -> None:
+        refuse_nulls("", self.config.as_dict())
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Raises :class:`LikenessError` for settings that no run can honour."""
+        settings = self.config_init
+        output = Path(settings.output).expanduser()
+        run = prepare(output)
+        trainer_settings = honoured(settings.trainer, output)
+        checkpoints = Checkpoints(run, settings.checkpoint_every, settings.keep_adapters, self._best_metric())
+        config = self.parser.dump(self.config, skip_none=False)
+        ours = callbacks_of_every_run(run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"])
+        if settings.judges is not None:
+            ours.append(ValidationScores(settings.judges))
+        if trainer_settings["logger"] is not False:
+            ours.append(LearningRateMonitor(logging_interval="step"))
+        given = given_callbacks(settings.trainer)
+        shown = trainer_settings["enable_progress_bar"] is not False
+        if shown and not any(isinstance(callback, ProgressBar) for callback in given):
+            ours.append(StepBar())
+        try:
+            trainer = RunTrainer(**trainer_settings | {"callbacks": [*given, *ours], "max_time": None} | kwargs)
+        except (ImportError, RuntimeError, TypeError, ValueError) as error:
+            raise LikenessError(f"trainer: {' '.join(str(error).split())}") from error
+        trainer.finished_at = finished_step(run)
+        self._settle_ddp(trainer)
+        trainer.limit_silence()
+        return trainer
+
+    def _best_metric(self) -> str | None:
+        settings = self.config_init
+        metric, judges = settings.checkpoint_best, settings.judges
+        if metric is None:
+            return None
+        if judges is None or not self.config.data.get("validation", {}).get("prompts"):
+            raise LikenessError("checkpoint_best needs a validation: give judges and data.validation.prompts")
+        known = [one.name for one in validation_metrics(judges)]
+        if metric not in known:
+            raise LikenessError(
+                f"checkpoint_best {metric!r} is none of what these judges measure: {', '.join(known)}"
+                f"{nearest(metric, known)}"
+            )
+        return metric
+
+    def _settle_ddp(self, trainer: Trainer) -> None:
+        """Lightning gives no other way to say these without naming the strategy, which one device would have to carry
+        too. Buffers are the same on all processes from the start, and to send them before every forward pass, as DDP
+        would, needs as many passes of each: shares of the validation may be unequal."""
+        if not isinstance(trainer.strategy, DDPStrategy):
+            return
+        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+        if self.config_init.trainer.strategy == "auto" and not self.model.enrols:
+            # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
+            # enrolment trains all of its tensors in every step.
+            trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def check_same_base(self) -> None:
+        """Raises :class:`LikenessError` where the data are encoded by another base model than the one that trains."""
+        source = self.config.data.backbone
+        if backbone_fingerprint(source) != self.model.backbone.fingerprint:
+            given = self.config.model.init_args
+            which = given.backbone + (f" at revision {given.revision}" if given.get("revision") else "")
+            raise LikenessError(
+                f"data.backbone {source} has other weights than model.backbone {which}: give both the same folder"
+            )

@@ -1,0 +1,82 @@
+"""Lightning's trainer with more: it listens, catches up on a validation, saves when told to end, names silent ranks."""
+
+from datetime import timedelta
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from callbacks.checkpoints import Checkpoints
+from callbacks.frozen import FrozenGuard
+from callbacks.guards import FiniteLoss
+from callbacks.interruption import EXIT_CODE, Interruption
+from callbacks.progress import Telemetry
+from callbacks.run_folder import RunFolder
+from callbacks.silent_ranks import SilentRanks
+from lightning_modules.run import Run
+
+
+def callbacks_of_every_run(
+    run: Run,
+    config: str,
+    checkpoints: Checkpoints,
+    rank_timeout: int = 1800,
+    max_time: str | timedelta | dict[str, int] | None = None,
+) -> list[Callback]:
+    """What every run is trained under: guards, the files of ``run``, its ``checkpoints``, and an ear for signals.
+
+    Args:
+        config: The resolved configuration as YAML text.
+        rank_timeout: Seconds after which a process that does not answer ends the others.
+        max_time: When a start ends, see :class:`callbacks.interruption.Interruption`.
+    """
+    return [
+        SilentRanks(rank_timeout),
+        Interruption(max_time),
+        FiniteLoss(),
+        FrozenGuard(),
+        Telemetry(),
+        RunFolder(run, config, checkpoints),
+        checkpoints,
+    ]
+
+
+class RunTrainer(Trainer):
+    """A trainer with one each of :class:`Interruption`, :class:`SilentRanks` and :class:`Checkpoints` as callbacks.
+
+    ``finished_at`` is the step at which an earlier start finished the run, if one did.
+    """
+
+    finished_at: int | None = None
+
+    def _run(self, *arguments: Any, **more: Any) -> Any:
+        """In every process. Of forked ones the first would never hear of an exit code of 0."""
+        try:
+            with self._only(SilentRanks).named(self):
+                return super()._run(*arguments, **more)
+        except SIGTERMException as stop:
+            if self._only(Interruption).began:
+                self._only(Checkpoints).save_interrupted(self, self.lightning_module)
+            for logger in self.loggers:  # a forked process ends without the trainer's own way out
+                logger.finalize("interrupted")
+            stop.code = EXIT_CODE
+            raise
+
+    def _run_sanity_check(self) -> None:
+        """Where a validation may run before the first step: the checkpoint is loaded, and no random number is lost."""
+        self._only(Interruption).listen()
+        super()._run_sanity_check()
+        if self._only(Checkpoints).validation_is_due and self.global_step != self.finished_at:
+            self.fit_loop.setup_data()
+            loop = self.fit_loop.epoch_loop.val_loop
+            loop.restarting = False
+            self.validating = True
+            loop.run()
+            self.training = True
+
+    def limit_silence(self) -> None:
+        """Let a process that does not answer end the others."""
+        self._only(SilentRanks).limit(self)
+
+    def _only(self, kind: type) -> Any:
+        return next(callback for callback in self.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
