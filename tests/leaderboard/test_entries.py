@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from contracts.errors import LikenessError
 from contracts.protocol import check_name
 from leaderboard.plan.entries import find_runs
+from networks.adapter_file import write_adapter
 
 UNSAFE = ["", ".", "..", "../x", "x/../y", "/x", "a/b", "a\\b", 'a"b', "a'b", "a b", "a\nb", "a\0b", "-x", "x\n", "<b>"]
 UNSAFE += ["😀", "naïve", "שלום", "\u202ex", "a\u200bb"]  # the last two: turned around, and with nothing to see inside
@@ -18,8 +20,7 @@ UNSAFE += ["😀", "naïve", "שלום", "\u202ex", "a\u200bb"]  # the last two:
 def run(tmp_path: Path) -> Path:
     """The folder of a finished run, as far as this module looks."""
     folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "adapter.safetensors").write_bytes(b"weights")
+    write_adapter(folder / "adapter.safetensors", {"w": torch.ones(2)}, {"method": "SpotDiff", "backbone": "b" * 64})
     write_config(folder)
     return folder
 
@@ -31,14 +32,23 @@ def write_config(folder: Path, **arguments: object) -> None:
 
 @pytest.mark.parametrize("name", UNSAFE, ids=ascii)
 def test_a_name_that_is_not_safe_in_a_path_or_a_page_is_refused(run: Path, name: str) -> None:
-    if name:
-        with pytest.raises(LikenessError, match=r"--runs: label .* must be made of letters, digits") as error:
-            find_runs([f"{name}={run}"])
-        assert "\n" not in str(error.value)
+    with pytest.raises(LikenessError) as error:
+        find_runs([given := f"{name}={run}"])
+    assert str(error.value) == f"--runs: there is no folder {given!r}"
+    assert str(error.value).isprintable()
     if name != "-x":  # a subject's id never begins a file name's path or an option
         with pytest.raises(LikenessError, match=r"subject id .* must be made of a-z, 0-9, _ and - only") as error:
             check_name("subject", name)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["-x", ".x", "a b", "a=b", "<b>", "naïve", "a\nb"], ids=ascii)
+def test_a_folder_whose_name_is_no_label_needs_one(run: Path, name: str) -> None:
+    folder = run.rename(run.with_name(name))
+    with pytest.raises(LikenessError, match=r"^--runs: .* is no label: a label is made of letters, digits") as error:
+        find_runs([str(folder)])
+    assert repr(name) in str(error.value)
+    assert [(r.entry.label, r.run.folder) for r in find_runs([f"x={folder}"])] == [("x", folder)]
 
 
 @pytest.mark.parametrize("name", ["a", "s0001", "anna-2", "x_y"])

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 from evaluate import main
 from leaderboard.results.folder import Results
+from networks.adapter_file import read_adapter, write_adapter
 from tests.leaderboard.conftest import World
 
 IMAGES = 2 * 3 * 2  # subjects x prompts x samples
@@ -33,10 +32,8 @@ def broken(world: World, folder: Path) -> Path:
     """A run whose adapter lacks half of its weights, which is seen when it is to generate."""
     run = world.make_run(folder, seed=3)
     path = run / "adapter.safetensors"
-    with safe_open(path, "pt") as file:
-        about = file.metadata()
-    weights = load_file(path)
-    save_file({name: weights[name] for name in sorted(weights)[::2]}, path, about)
+    weights, about = read_adapter(path)
+    write_adapter(path, {name: weights[name] for name in sorted(weights)[::2]}, about)
     return run
 
 
@@ -138,9 +135,8 @@ def test_an_image_of_one_colour_is_counted(world: World, tmp_path: Path) -> None
 def test_a_method_of_nan_is_scored_as_the_nothing_it_generates(world: World, tmp_path: Path) -> None:
     run, output = world.make_run(tmp_path / "nan", seed=4), tmp_path / "results"
     path = run / "adapter.safetensors"
-    with safe_open(path, "pt") as file:
-        about = file.metadata()
-    save_file({name: torch.full_like(w, torch.nan) for name, w in load_file(path).items()}, path, about)
+    weights, about = read_adapter(path)
+    write_adapter(path, {name: torch.full_like(w, torch.nan) for name, w in weights.items()}, about)
     assert evaluate(world, output, "--runs", str(run)) == 0
     board = json.loads((output / "leaderboard.json").read_text())
     counts = next(entry["counts"] for entry in board["entries"] if entry["label"] == "nan")

@@ -81,7 +81,7 @@ def test_json_and_back_keeps_the_hash() -> None:
     assert again == protocol and again.hash == protocol.hash
 
 
-@pytest.mark.parametrize("change", [{"samples": 10**9}, {"subjects": {f"s{i}": "person" for i in range(2_000_000)}}])
+@pytest.mark.parametrize("change", [{"samples": 10**9}, {"subjects": {f"s{i}": "person" for i in range(3_000_000)}}])
 def test_a_protocol_without_end_is_refused_before_it_is_written_out(change: dict) -> None:
     with pytest.raises(LikenessError, match="are more than 10,000,000 images: take fewer"):
         make_protocol(**change)
