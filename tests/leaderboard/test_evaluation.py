@@ -123,7 +123,7 @@ def test_interrupted_and_gone_on_with_any_process_count(
     lost = sorted((entry / "images").iterdir())[:: 4 if processes == 1 else IMAGES]
     for path in lost:
         path.unlink()
-    (entry / "images" / ".half.png.1").write_bytes(b"half")
+    (entry / "images" / ".likeness-0123.part").write_bytes(b"half")
     lines = (entry / "records.jsonl").read_bytes().splitlines(keepends=True)
     (entry / "records.jsonl").unlink()
     (entry / "shards").mkdir(exist_ok=True)
@@ -134,7 +134,7 @@ def test_interrupted_and_gone_on_with_any_process_count(
     assert contents(entry / "images", "*.png") == contents(finished / "entries" / world.run.name / "images", "*.png")
     after = written_at(entry / "images", "*.png")
     assert {name: after[name] for name in kept} == kept
-    assert not (entry / "images" / ".half.png.1").exists()
+    assert not (entry / "images" / ".likeness-0123.part").exists()
     assert (entry / "records.jsonl").read_bytes() == b"".join(lines)
     assert timeless(output) == timeless(finished)
 
