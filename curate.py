@@ -8,6 +8,9 @@ Photos are JPEG, PNG, WebP, and HEIC where pillow-heif is installed. Beside NAME
 and NAME_mask.png with the mask. Metadata may have the columns file_name, mask_file_name, subject_id, subject_class,
 caption (or text), split, role, has_face, background_text, source, licence, consent.
 
+A subject's id is the name of its folder in a-z, 0-9, _ and -; a name in other letters has a hash behind it. The split
+depends on the id and the seed only, so more subjects move nobody.
+
 In OUT lie the shards in data/, and report.html: what was dropped and why, and what the dataset is good for. A photo
 that cannot be used stops nothing. The same command goes on where it was stopped; with more photos it does what is new.
 """

@@ -2,10 +2,15 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
-_BATCH = 128  # photos of an expert's batch unless the configuration says otherwise
+from contracts.errors import LikenessError
+from datamodules.batches.experts import FactorGroups
+from datamodules.index import Photo
+
+_BATCHES = (512, 256, 128, 64, 32, 16, 8, 4)  # photos of an expert's batch
 
 
 @dataclass(frozen=True)
@@ -23,21 +28,6 @@ def feeds_of(rows: Sequence[Mapping[str, Any]]) -> list[Feed]:
     return [_pairs(train), _experts(train), _faces(train), _judged(rows, "val"), _judged(rows, "test")]
 
 
-def shared(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows left when those are taken out, again and again, whose pose class or background class is unknown or found
-    with one subject only."""
-    left = [row for row in rows if row["pose_id"] is not None and row["background_id"] is not None]
-    while True:
-        subjects: dict[tuple[str, int], set[str]] = {}
-        for row in left:
-            for column in ("pose_id", "background_id"):
-                subjects.setdefault((column, row[column]), set()).add(row["subject_id"])
-        kept = [r for r in left if all(len(subjects[c, r[c]]) > 1 for c in ("pose_id", "background_id"))]
-        if len(kept) == len(left):
-            return left
-        left = kept
-
-
 def _pairs(train: Sequence[Mapping[str, Any]]) -> Feed:
     subjects = Counter(row["subject_id"] for row in train)
     paired = sum(1 for row in train if subjects[row["subject_id"]] > 1)
@@ -47,20 +37,37 @@ def _pairs(train: Sequence[Mapping[str, Any]]) -> Feed:
 
 
 def _experts(train: Sequence[Mapping[str, Any]]) -> Feed:
-    use, usable = "pose and background experts", shared(train)
-    counts = {name: len({row[name] for row in usable}) for name in ("pose_id", "background_id")}
-    words = f"{counts['pose_id']} pose classes and {counts['background_id']} background classes"
-    if min(counts.values()) >= 2:
-        small = "" if len(usable) >= _BATCH else f"; set data.first_stage.init_args.batch_size to {len(usable) // 2}"
-        return Feed(use, True, f"{words} that two training subjects share, in {len(usable)} photos{small}")
+    """Tried with the stream that training itself reads."""
+    use, error = "pose and background experts", "nobody trains"
     if train and not any(row["background_id"] is not None for row in train):
         return Feed(use, False, "the background classes are unknown: give --clip; or train with data.first_stage null")
-    return Feed(
-        use,
-        False,
-        f"{words} are shared by two training subjects, two of each are needed: add subjects in like poses and before "
-        "like backgrounds, give fewer --backgrounds, or train with data.first_stage null",
-    )
+    photos = [_photo(i, row) for i, row in enumerate(train)]
+    known = sum(1 for photo in photos if photo.pose_id is not None and photo.background_id is not None)
+    for size in (size for size in _BATCHES if train and size <= max(known, _BATCHES[-1])):
+        try:
+            groups = FactorGroups(photos, size, seed=0)
+        except LikenessError as found:
+            error = str(found)
+            continue
+        words = (
+            f"{len(groups.poses)} pose classes and {len(groups.backgrounds)} background classes that two training "
+            f"subjects share, in {len(groups.usable)} photos; data.first_stage.init_args.batch_size up to {size}"
+        )
+        return Feed(use, True, words)
+    return Feed(use, False, f"{error}; or add subjects in like poses and before like backgrounds")
+
+
+def _photo(number: int, row: Mapping[str, Any]) -> Photo:
+    """A row as the training stages read it, without its files."""
+    columns: dict[str, Any] = {field.name: row.get(field.name) for field in fields(Photo)}
+    unread: dict[str, Any] = {
+        "photo_id": str(number),
+        "sha256": "",
+        "mask_sha256": None,
+        "shard": Path(),
+        "row": number,
+    }
+    return Photo(**{**columns, **unread})
 
 
 def _faces(train: Sequence[Mapping[str, Any]]) -> Feed:

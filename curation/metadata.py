@@ -1,8 +1,10 @@
 """What a user says of photos and subjects, in tables: ``metadata.csv``, ``metadata.jsonl``, columns of Parquet."""
 
 import csv
+import hashlib
 import io
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -99,6 +101,20 @@ def one_line(value: object) -> str:
     """A text on one line, without characters that cannot be seen, in the one form that equal texts share."""
     text = unicodedata.normalize("NFC", str(value))
     return " ".join("".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in text).split())
+
+
+def subject_id(name: str) -> str:
+    """The id of a subject in the dataset: a-z, 0-9, `_` and `-`, since it is part of file names and of commands.
+
+    Where letters of the name are lost, a hash of it is added, so that two such names have two ids.
+    """
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    plain = "".join(c for c in plain if not unicodedata.combining(c))
+    slug = re.sub(r"[^a-z0-9_]+", "-", plain).strip("-")
+    lost = re.sub(r"[a-z0-9_\s.,'-]+", "", plain)
+    if not slug or lost:
+        slug = f"{slug or 's'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return slug
 
 
 def _csv_lines(text: str, path: Path, key: str) -> Iterator[tuple[int, Mapping[str, Any]]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from contracts.errors import LikenessError
 from curation.files import Bytes, FileBytes
-from curation.metadata import SPLIT_NAMES, Facts, facts_of, one_line, read_table
+from curation.metadata import SPLIT_NAMES, Facts, facts_of, one_line, read_table, subject_id
 from curation.parquet import parquet_photos
 from curation.settings import CurationSettings
 from datamodules.image_io import FORMATS
@@ -31,12 +31,13 @@ class Source:
     name: str
     """Its path below the folder, or its row: what the report and the column `original` call it."""
     facts: Facts
+    """In a listing its subject is an id."""
     image: Bytes
     mask: Bytes | None = None
 
     @property
     def subject(self) -> str:
-        """The subject's name; every photo that is taken has one."""
+        """Whose photo it is; every photo of a listing has one."""
         assert self.facts.subject_id is not None
         return self.facts.subject_id
 
@@ -54,7 +55,7 @@ def list_photos(source: str, settings: CurationSettings) -> Listing:
 
     Raises:
         LikenessError: there is no such folder or dataset, no photo of a subject is in it, a table in it is wrong, or
-            two subjects' names differ in case only.
+            two subjects' names differ in case or marks only.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -74,6 +75,7 @@ def list_photos(source: str, settings: CurationSettings) -> Listing:
         else:
             listing.photos.append(replace(photo, facts=facts))
     _check(listing, source)
+    listing.photos = [replace(p, facts=replace(p.facts, subject_id=subject_id(p.subject))) for p in listing.photos]
     return listing
 
 
@@ -219,11 +221,11 @@ def _check(listing: Listing, source: str) -> None:
     names: dict[str, str] = {}
     said: dict[tuple[str, str], object] = {}
     for photo in listing.photos:
-        first = names.setdefault(photo.subject.casefold(), photo.subject)
+        first = names.setdefault(subject_id(photo.subject), photo.subject)
         if first != photo.subject:
             raise LikenessError(
-                f"the subjects {first!r} and {photo.subject!r} differ in case only: rename one of them, or put the "
-                "photos together if they are one"
+                f"the subjects {first!r} and {photo.subject!r} differ in case or marks only and both become "
+                f"{subject_id(first)!r}: rename one of them, or put the photos together if they are one"
             )
         for column in ("split", "subject_class", "has_face"):
             value = getattr(photo.facts, column)

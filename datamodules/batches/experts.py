@@ -42,63 +42,72 @@ class ExpertStage(Stage):
 class FactorStream:
     """Batch k for the pose and the background expert, the whole of it for every process.
 
-    Only photos take part whose pose class and background class are both known and found with two subjects. A
-    contrastive loss compares all samples of a batch, and the features come from a cache: so every process gets the
+    A contrastive loss compares all samples of a batch, and the features come from a cache: so every process gets the
     whole batch and computes the same loss, and nothing need be gathered.
+
+    Raises:
+        LikenessError: as :class:`FactorGroups`.
+    """
+
+    def __init__(self, data: TrainingData, batch_size: int) -> None:
+        self._data = data
+        self._groups = FactorGroups(data.photos, batch_size, data.seed)
+
+    def __getitem__(self, number: int) -> FactorBatch:
+        group, groups = self._groups[number], self._groups
+        photos = [one.photo for one in group]
+        return FactorBatch(
+            sample_ids=tuple(photo.id for photo in photos),
+            features=self._data.references(photos),
+            pose=torch.tensor([groups.poses.index(one.pose) for one in group]),
+            background=torch.tensor([groups.backgrounds.index(one.background) for one in group]),
+            subject=torch.tensor([groups.subjects.index(photo.subject_id) for photo in photos]),
+        )
+
+
+class FactorGroups:
+    """The photos of batch k for the experts: each pose and each background that occurs does so with two subjects.
+
+    Only photos take part whose pose class and background class are both known and found with two subjects.
 
     Raises:
         LikenessError: fewer than two poses, backgrounds or subjects, or no batch of this size can be made of them.
     """
 
-    def __init__(self, data: TrainingData, batch_size: int) -> None:
-        usable = _shared(
+    def __init__(self, photos: Sequence[Photo], batch_size: int, seed: int) -> None:
+        self.usable = _shared(
             [
-                _Labelled(photo, photo.pose_id, photo.background_id)
-                for photo in data.photos
+                Labelled(photo, photo.pose_id, photo.background_id)
+                for photo in photos
                 if photo.pose_id is not None and photo.background_id is not None
             ]
         )
-        self._cells: dict[tuple[int, int], list[_Labelled]] = {}
-        self._behind: dict[int, list[_Labelled]] = {}
-        for one in usable:
+        self._cells: dict[tuple[int, int], list[Labelled]] = {}
+        self._behind: dict[int, list[Labelled]] = {}
+        for one in self.usable:
             self._cells.setdefault((one.pose, one.background), []).append(one)
             self._behind.setdefault(one.background, []).append(one)
-        self._poses = sorted({one.pose for one in usable})
-        self._backgrounds = sorted(self._behind)
-        self._subjects = sorted({one.photo.subject_id for one in usable})
-        for name, labels in (("pose", self._poses), ("background", self._backgrounds)):
+        self.poses = sorted({one.pose for one in self.usable})
+        self.backgrounds = sorted(self._behind)
+        self.subjects = sorted({one.photo.subject_id for one in self.usable})
+        for name, labels in (("pose", self.poses), ("background", self.backgrounds)):
             if len(labels) < 2:
                 raise LikenessError(
                     f"the experts need at least two {name}s that two training subjects share, in photos of which both "
-                    f"`pose_id` and `background_id` are known: {len(labels)} in {len(data.photos)} photos; fill the "
+                    f"`pose_id` and `background_id` are known: {len(labels)} in {len(photos)} photos; fill the "
                     "columns, or give data.first_stage null to train without this stage"
                 )
-        self._data = data
-        self._batch_size = batch_size
-        self._grouped(0)  # that there is none must not show after everything is encoded
+        self._batch_size, self._seed = batch_size, seed
+        _ = self[0]  # that there is none must not show after everything is encoded
 
-    def __getitem__(self, number: int) -> FactorBatch:
-        group = self._grouped(number)
-        photos = [one.photo for one in group]
-        return FactorBatch(
-            sample_ids=tuple(photo.id for photo in photos),
-            features=self._data.references(photos),
-            pose=torch.tensor([self._poses.index(one.pose) for one in group]),
-            background=torch.tensor([self._backgrounds.index(one.background) for one in group]),
-            subject=torch.tensor([self._subjects.index(photo.subject_id) for photo in photos]),
-        )
-
-    def _grouped(self, number: int) -> "list[_Labelled]":
-        """Photos in which every pose and every background that occurs does so with at least two subjects.
-
-        Where a few photos are all there is, a batch may be short by up to a half.
-        """
-        best: list[_Labelled] = []
+    def __getitem__(self, number: int) -> "list[Labelled]":
+        """Group ``number``. Where a few photos are all there is, it may be short by up to a half."""
+        best: list[Labelled] = []
         for attempt in range(_ATTEMPTS):
-            draws = keyed_generator("group", self._data.seed, number, attempt)
-            poses = self._spread(self._poses, draws)
-            backgrounds = self._spread(self._backgrounds, draws)
-            group: dict[str, _Labelled] = {}
+            draws = keyed_generator("group", self._seed, number, attempt)
+            poses = self._spread(self.poses, draws)
+            backgrounds = self._spread(self.backgrounds, draws)
+            group: dict[str, Labelled] = {}
             for pose, background in zip(poses, backgrounds, strict=True):
                 met = {one.photo.subject_id for one in group.values() if one.background == background}
                 # Where nobody else was taken in this pose before this background, another pose before it will do.
@@ -129,7 +138,7 @@ class FactorStream:
         return [some[place % len(some)] for place in places]
 
 
-class _Labelled(NamedTuple):
+class Labelled(NamedTuple):
     """A photo both of whose classes are known."""
 
     photo: Photo
@@ -137,7 +146,7 @@ class _Labelled(NamedTuple):
     background: int
 
 
-def _shared(group: Sequence[_Labelled]) -> list[_Labelled]:
+def _shared(group: Sequence[Labelled]) -> list[Labelled]:
     """The photos left when those are taken out, again and again, whose pose or background only one subject has."""
     left = list(group)
     while True:

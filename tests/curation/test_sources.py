@@ -1,6 +1,7 @@
 """What is found in a folder of photos, and what is said of it."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_an_image_folder_of_hugging_face(tmp_path: Path) -> None:
     facts = {p.name: p.facts for p in listing.photos}
     assert set(facts) == {"set/a.jpg", "set/sub/b.jpg", "more/c.jpg"}
     one = facts["set/a.jpg"]
-    assert (one.subject_id, one.caption, one.split, one.licence) == ("Anna", "two lines", "val", "CC0")
+    assert (one.subject_id, one.caption, one.split, one.licence) == ("anna", "two lines", "val", "CC0")
     assert facts["set/sub/b.jpg"].licence == "Apache-2.0"
     assert facts["more/c.jpg"].subject_id == "7"
     reasons = dict(listing.left_out)
@@ -114,7 +115,8 @@ def test_a_table_of_subjects_may_stand_below_other_text(tmp_path: Path) -> None:
     [
         ({}, "holds no photo of a subject"),
         ({"a.jpg": DOT}, "holds no photo of a subject"),
-        ({"Anna/1.jpg": DOT, "anna/1.jpg": DOT}, "'Anna' and 'anna' differ in case only"),
+        ({"Anna/1.jpg": DOT, "anna/1.jpg": DOT}, "'Anna' and 'anna' differ in case or marks only"),
+        ({"Jörg K./1.jpg": DOT, "jorg-k/1.jpg": DOT}, "both become 'jorg-k'"),
         ({"a/1.jpg": DOT, "metadata.csv": "name\nx\n"}, "has no line with a column `file_name`"),
         ({"a/1.jpg": DOT, "metadata.csv": "file_name,split\na/1.jpg,sometimes\n"}, "`split` is 'sometimes'"),
         ({"a/1.jpg": DOT, "metadata.csv": "file_name,role\na/1.jpg,lead\n"}, "`role` is 'lead'"),
@@ -141,9 +143,17 @@ def test_a_dataset_of_the_hub_is_not_downloaded_unasked() -> None:
         list_photos("no/such/folder", settings())
 
 
-def test_names_with_emoji_and_spaces_stay(tmp_path: Path) -> None:
-    write(tmp_path, {"Zoë 🎉/my photo.jpg": DOT, "tab\there/1.jpg": DOT})
-    assert [p.subject for p in list_photos(str(tmp_path), settings()).photos] == ["Zoë 🎉", "tab here"]
+def test_names_with_emoji_and_spaces_have_ids_of_their_own(tmp_path: Path) -> None:
+    table = "subject_id,subject_class\n李雷,man\nZoë 🎉,woman\n"
+    names = ("Zoë 🎉/my photo.jpg", "Zoë 🎈/1.jpg", "tab\there/1.jpg", "李雷/1.jpg")
+    write(tmp_path, {"subjects.csv": table} | {f"set/{name}": DOT for name in names})
+    given = settings(subjects=str(tmp_path / "subjects.csv"))
+    photos = {p.name: p for p in list_photos(str(tmp_path / "set"), given).photos}
+    ids = {name: photo.subject for name, photo in photos.items()}
+    assert ids["tab\there/1.jpg"] == "tab-here" and ids["Zoë 🎉/my photo.jpg"].startswith("zoe-")
+    assert len(set(ids.values())) == 4 and all(re.fullmatch("[a-z0-9_-]+", i) for i in ids.values())
+    assert photos["李雷/1.jpg"].facts.subject_class == "man"
+    assert photos["Zoë 🎉/my photo.jpg"].facts.subject_class == "woman"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="everything can be read by the superuser")
