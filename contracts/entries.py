@@ -32,8 +32,10 @@ def parse_named_folder(argument: str, option: str, steps: bool = False) -> Named
         steps: Whether ``@STEP`` may stand at the end.
 
     Raises:
-        LikenessError: there is no label, and the folder's name cannot be one.
+        LikenessError: there is no label, and the folder's name cannot be one; or no path can be written so.
     """
+    if "\0" in argument:
+        raise LikenessError(f"{option}: there is no folder {argument!r}")
     path, step = split_step(argument) if steps else (Path(argument).expanduser(), None)
     label, separator, rest = argument.partition("=")
     if not path.exists() and separator and rest and _LABEL.fullmatch(label):

@@ -134,7 +134,8 @@ def test_a_subject_of_a_data_set_learns_what_training_teaches_it(
     ours, (folder,) = learnt(tmp_path / "run" / "adapter.safetensors"), enrolled()
     found = learnt(folder / "adapter.safetensors")
     assert found.keys() == ours.keys()
-    assert all(torch.equal(value, found[name]) for name, value in ours.items())
+    for name, value in ours.items():  # a kernel may add in another order where memory is laid out in another way
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
 def test_an_enrolment_that_was_stopped_goes_on(

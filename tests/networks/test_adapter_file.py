@@ -91,8 +91,8 @@ def test_a_damaged_adapter_is_never_used(saved: Path, size: int) -> None:
             tensors, metadata = read_adapter(saved)
         except LikenessError as error:
             assert "\n" not in str(error)
-        else:  # the name of the hash itself was hit
-            assert size == 1 and at < 400 and metadata.keys() > told.keys()
+        else:  # the name of the hash itself was hit, which may lie beside any other entry of the metadata
+            assert at < 400 and metadata.keys() - told.keys()
             assert all(torch.equal(tensors[name], value) for name, value in expected.items())
 
 

@@ -103,6 +103,7 @@ def test_a_validation_that_was_made_is_not_made_again(tiny_world: TinyWorld, who
 def test_ctrl_c_saves_the_state_and_an_adapter(
     tiny_world: TinyWorld, whole: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    before = signal.getsignal(signal.SIGINT)
     arguments = tiny_world.arguments(tmp_path / "run", **settings(tiny_world))
     assert train.main([*arguments, *fault("Signal", name="SIGINT", step=1)]) == 143
     assert "stopped: the state is saved" in capfd.readouterr().err
@@ -111,7 +112,7 @@ def test_ctrl_c_saves_the_state_and_an_adapter(
     assert kept.keys() == load_file(whole / "adapter.safetensors").keys()
     assert train.main(arguments) == 0
     assert equal(tmp_path / "run", whole)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @pytest.mark.parametrize(
