@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import LikenessError
-from contracts.settings import DETECTION_SIDES
+from contracts.settings import DETECTION_SIDES, detection_sides
 from datamodules.face_crops import Portrait, aligned
 from datamodules.features.base import Feature
 from datamodules.features.crops import FACE
@@ -36,6 +36,9 @@ class AlignedFace(Feature):
     crop = FACE
     background: ClassVar[bool] = True
     """Whether the crop keeps the background; it is white otherwise."""
+
+    def __post_init__(self) -> None:
+        detection_sides(self.det_size, f"data.features.{self.name}.det_size")
 
     @property
     def fingerprint(self) -> str:

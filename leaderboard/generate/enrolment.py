@@ -92,7 +92,7 @@ class SubjectRun:
         given = tuple(self.subject.references(side))
         if self._settings.faces is None or self.subject.noun not in self._settings.face_classes:
             return given
-        pack = FacePack(self._settings.faces)
+        pack = FacePack(self._settings.faces, self._settings.det_size)
         fitting = tuple(p for p in given if pack.judge(read_square(p.data, p.name, side)[None]).found[0])
         if not fitting:
             raise LikenessError(

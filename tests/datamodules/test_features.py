@@ -23,7 +23,9 @@ from datamodules.features.store import Features
 from datamodules.index import load_photos
 from datamodules.processes import Processes
 from datamodules.sources import find_shards
+from networks.face_analysis import FacePack
 from networks.wplus import load_wplus
+from pocket.models.paths import FACES_A
 from tests.helpers.training import TinyWorld
 
 ROOT = Path(__file__).parents[2]
@@ -110,3 +112,17 @@ def test_a_runs_features_are_read_in_either_layout() -> None:
     assert run_features(own) == {"wplus": wplus}
     assert run_features({"image_encoder": "x"}) == {"clip": {"encoder": "x"}}
     assert run_features({}) == {}
+
+
+def test_sides_of_the_detector_are_checked_and_stand_in_the_fingerprint(tiny_world: TinyWorld) -> None:
+    """The side of older runs stands for nothing, so that their features stay as they are."""
+
+    def fingerprint(**sides: object) -> str:
+        given = {"encoder": str(tiny_world.wplus), "detector": str(FACES_A), **sides}
+        return make_features(["wplus"], {"wplus": given}, EncoderContext(str(tiny_world.base), 64))["wplus"].fingerprint
+
+    old = fingerprint(det_size=[128])
+    assert old.endswith(f"/{FacePack(FACES_A).fingerprint}") and fingerprint(det_size=128) == old
+    assert fingerprint() == f"{old}@128+640" == fingerprint(det_size=[640, 128])
+    with pytest.raises(LikenessError, match=r"^data\.features\.wplus\.det_size is 100: give one or more positive"):
+        fingerprint(det_size=100)

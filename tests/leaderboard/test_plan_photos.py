@@ -24,6 +24,7 @@ from pocket.models.paths import DET_SIZE, FACES_A, FACES_B
 from pocket.render.factors import draw_shot, draw_subject
 from pocket.render.renderer import render
 from tests.helpers.face_models import recogniser
+from tests.helpers.real import REAL, needs_real, portraits
 from tests.leaderboard.conftest import World
 from tests.leaderboard.test_protocol import make_protocol
 
@@ -171,6 +172,30 @@ def test_the_board_says_it_once_and_makes_no_claim_about_its_floor(world: World,
     assert list(on_floor(high, higher, "prompt-only", cards)) == []
     silent = {name: replace(card, caution="") for name, card in cards.items()}
     assert "already resembles the subjects" in "".join(on_floor(high, higher, "prompt-only", silent))
+
+
+@needs_real
+@pytest.mark.parametrize(("pack", "centred"), [("faces_open", False), ("faces_open_centred", True)])
+def test_real_people_say_which_pack_is_centred_and_agree_with_themselves(
+    world: World, pack: str, centred: bool
+) -> None:
+    settings = JudgeSettings(str(REAL / pack), str(world.root / "clip"))
+    judges, people = Judges(**vars(settings)), portraits()
+    people["p01"][2], people["p04"][0] = people["p02"][0].copy(), people["p05"][1].copy()
+    subjects = [
+        SubjectPhotos(name, "person", rows[0], rows[1:], np.zeros((5, 3), np.float32), np.zeros(5, np.int64), ("",) * 5)
+        for name, rows in people.items()
+    ]
+    galleries = galleries_of(judges, subjects)
+    warned = [card.caution for card in with_cautions(list_cards(settings, 2, 8), galleries) if card.caution]
+    level = ["not centred: strangers have 0.85 on these subjects; read identity recovered"]
+    assert warned == ([] if centred else level * 3)
+    notes = notes_of(galleries, dict.fromkeys(people, "person"))
+    assert [note for note in notes if "do not agree" in note] == [
+        "photos of p01 do not agree with each other: held-out 2 might as well show a stranger",
+        "photos of p04 do not agree with each other: reference might as well show a stranger",
+    ]
+    assert any("show several people" in note for note in notes)
 
 
 def test_factors_are_known_where_every_photo_of_people_has_them() -> None:
