@@ -16,6 +16,7 @@ from curation.pictures import read_picture
 from curation.quality import SIGNATURE, blur_of, signature
 from curation.sources import Source
 from curation.work import Record, array_text, text_array
+from datamodules.image_io import READING
 
 VERSION = "1"
 ANALYSED = 1600
@@ -75,7 +76,7 @@ class Looker:
 
     def __init__(self, finder: FaceFinder | None) -> None:
         self.finder = finder
-        self.fingerprint = f"look {VERSION} {finder.fingerprint if finder else 'no faces'}"
+        self.fingerprint = f"look {VERSION} {READING} {finder.fingerprint if finder else 'no faces'}"
 
     def key(self, source: Source) -> str:
         """What a look at a photo is found by while the photo does not change."""

@@ -100,13 +100,15 @@ class Cutter:
     def portraits(self, some: Sequence[Kept]) -> list[Record]:
         """Cut some portraits; the backgrounds' features are made together."""
         made = [self._portrait(kept) for kept in some]
-        behind = [(i, painted) for i, (_, painted) in enumerate(made) if painted is not None]
-        if self.clip is not None and behind:
-            side = max(painted.shape[0] for _, painted in behind)
-            images = np.stack([_at(painted, side) for _, painted in behind])
-            features = self.clip.image_features(images).cpu().numpy()
-            for (i, _), feature in zip(behind, features, strict=True):
-                made[i][0]["background"] = feature
+        if self.clip is not None:
+            by_side: dict[int, list[tuple[dict[str, NDArray], NDArray[np.uint8]]]] = {}
+            for record, painted in made:
+                if painted is not None:
+                    by_side.setdefault(len(painted), []).append((record, painted))
+            for same in by_side.values():
+                features = self.clip.image_features(np.stack([painted for _, painted in same])).cpu().numpy()
+                for (record, _), feature in zip(same, features, strict=True):
+                    record["background"] = feature
         return [record for record, _ in made]
 
     def _portrait(self, kept: Kept) -> tuple[dict[str, NDArray], NDArray[np.uint8] | None]:
@@ -189,10 +191,6 @@ def _box_of(mask: Mask) -> tuple[float, float, float, float]:
     """x0, y0, x1, y1 around a mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
-
-
-def _at(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    return image if len(image) == side else cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
 
 
 def _is_plain(data: bytes) -> bool:

@@ -65,6 +65,8 @@ def list_photos(source: str, settings: CurationSettings) -> Listing:
     if any(path.suffix == ".parquet" for path in files):
         found = parquet_photos([path for path in files if path.suffix == ".parquet"], folder)
         photos = [Source(name, facts, image, mask) for name, facts, image, mask in found]
+        beside = (path.relative_to(folder).as_posix() for path in files if path.suffix.lower() in SUFFIXES)
+        listing.left_out += [(name, "it lies beside Parquet shards, and those are read") for name in beside]
     else:
         photos = _photo_files(folder, files, listing)
     told = _subjects_table(settings)

@@ -87,8 +87,10 @@ def test_parquet_of_an_image_dataset(tmp_path: Path) -> None:
     kinds = Features({"image": ImageFeature(), "label": ClassLabel(names=["ann", "bob"]), "text": Value("string")})
     rows = [{"image": {"bytes": DOT, "path": None}, "label": i % 2, "text": f"no {i}"} for i in range(5)]
     Dataset.from_list(rows, features=kinds).to_parquet(tmp_path / "train.parquet", batch_size=2)
+    write(tmp_path, {"README.md": "x", "thumb.jpg": DOT})
     listing = list_photos(str(tmp_path), settings())
     assert [p.subject for p in listing.photos] == ["ann", "bob", "ann", "bob", "ann"]
+    assert [name for name, _ in listing.left_out] == ["thumb.jpg"]
     assert [p.facts.caption for p in listing.photos] == [f"no {i}" for i in range(5)]
     assert all(p.image.read() == DOT for p in listing.photos)
     assert len({p.image.stamp for p in listing.photos}) == 5
