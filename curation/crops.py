@@ -40,10 +40,10 @@ def face_square(size: tuple[int, int], box: NDArray[np.floating]) -> Square:
     x0, y0, x1, y1 = (float(value) for value in box)
     width, height = size
     face = max(x1 - x0, y1 - y0, 1.0)
+    if width == height and ROOM * face >= _WHOLE * width:
+        return Square(0.0, 0.0, float(width))
     centre = (x0 + x1) / 2
     side = min(ROOM * face, max(_LEAST_ROOM * face, 2 * min(centre, width - centre)), float(min(size)))
-    if width == height and side >= _WHOLE * width:
-        return Square(0.0, 0.0, float(width))
     side = max(side, _FACE_ROOM * face)
     left, top = centre - side / 2, (y0 + y1) / 2 - _ABOVE * side
     return Square(_moved(left, side, width), _moved(top, side, height), side)

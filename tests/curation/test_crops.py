@@ -16,6 +16,7 @@ from curation.crops import Square, cut, face_square, middle_square
         ((1000, 800), (830, 700, 930, 800), Square(760, 560, 240)),
         # A tight portrait stays whole; of a tall one the largest square is taken.
         ((64, 64), (18, 16, 46, 52), Square(0, 0, 64)),
+        ((64, 64), (2, 16, 28, 42), Square(0, 0, 64)),
         ((250, 250), (70, 60, 170, 190), Square(0, 0, 250)),
         ((200, 300), (50, 60, 150, 180), Square(0, 120 - 84, 200)),
     ],
