@@ -84,6 +84,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     print("\n".join(report.lines()))
+    if not report.kept:
+        print(f"error: no photo is left to make a dataset of: see {out}/report.html", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -95,6 +95,17 @@ def test_a_run_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (tmp_path / "out" / "report.html").is_file()
 
 
+def test_photos_of_which_none_is_left_are_a_mistake_with_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = write(tmp_path / "photos", {"a/1.jpg": "text", "a/2.jpg": "text"})
+    assert main([str(photos), str(tmp_path / "out"), *GIVEN, "--objects"]) == 2
+    said = capsys.readouterr()
+    assert "dropped 2 unreadable" in said.out
+    assert f"error: no photo is left to make a dataset of: see {tmp_path}/out/report.html" in said.err
+    assert "a/2.jpg" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_help_loads_nothing_heavy() -> None:
     code = "import sys, curate\ntry:\n    curate.main(['--help'])\nexcept SystemExit:\n    pass\n"
     code += "print(sorted({'torch', 'cv2', 'sklearn'} & set(sys.modules)))"
