@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
 
-_FORMAT = "likeness-adapter-1"
+_FORMAT = "likeness-adapter-2"
 _DIGEST = "sha256"
-"""Key of the metadata with the :func:`adapter_identity`; adapters of older versions have none."""
+"""Key of the metadata with the :func:`adapter_identity`."""
+_FORMAT_WITHOUT_DIGEST = "likeness-adapter-1"
+"""What older versions wrote. It has another name, so that damage to the digest's own key never passes for one."""
 
 
 def save_adapter(path: Path, adapter: nn.Module, metadata: dict[str, str]) -> None:
@@ -50,10 +52,12 @@ def read_adapter(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise LikenessError(f"no adapter at {str(path)!r}; train one with train.py") from None
     except (OSError, SafetensorError) as error:
         raise LikenessError(f"{str(path)!r} is not a readable adapter: {str(error).splitlines()[0]}") from None
-    if metadata.get("format") != _FORMAT or not {"method", "backbone"} <= metadata.keys():
+    formats = (_FORMAT, _FORMAT_WITHOUT_DIGEST)
+    if metadata.get("format") not in formats or not {"method", "backbone"} <= metadata.keys():
         raise LikenessError(f"{str(path)!r} is a safetensors file but not an adapter of this framework")
     written = metadata.pop(_DIGEST, None)
-    if written is not None and written != adapter_identity(tensors, metadata):
+    may_lack = metadata["format"] == _FORMAT_WITHOUT_DIGEST
+    if written != adapter_identity(tensors, metadata) and not (written is None and may_lack):
         raise LikenessError(f"{str(path)!r} is damaged: it does not hold what was saved; copy it again, or train again")
     return tensors, metadata
 
