@@ -6,7 +6,7 @@ python curate.py owner/name data/set --download --faces packs/buffalo_l --source
 
 Photos are JPEG, PNG, WebP, and HEIC where pillow-heif is installed. Beside NAME.jpg may lie NAME.txt with the caption
 and NAME_mask.png with the mask. Metadata may have the columns file_name, mask_file_name, subject_id, subject_class,
-caption (or text), split, role, has_face, background_text, source, licence, consent.
+subject_text, caption (or text), split, role, has_face, background_text, source, licence, consent.
 
 A subject's id is the name of its folder in a-z, 0-9, _ and -; a name in other letters has a hash behind it. The split
 depends on the id and the seed only, so more subjects move nobody.

@@ -62,6 +62,7 @@ def rows_of(
             {
                 "subject_id": one.source.subject,
                 "subject_class": noun,
+                "subject_text": facts.subject_text,
                 "has_face": facts.has_face,
                 "pose_id": None if pose is None else pose_class(pose),
                 "pose": None if pose is None else [float(angle) for angle in pose],

@@ -19,6 +19,7 @@ ALIASES = {
     "mask_file_name": ("mask_file_name", "mask"),
     "subject_id": ("subject_id", "subject", "subject_name", "label"),
     "subject_class": ("subject_class", "class", "noun"),
+    "subject_text": ("subject_text",),
     "caption": ("caption", "text"),
     "background_text": ("background_text",),
     "split": ("split",),
@@ -41,6 +42,7 @@ class Facts:
 
     subject_id: str | None = None
     subject_class: str | None = None
+    subject_text: str | None = None
     caption: str | None = None
     background_text: str | None = None
     split: str | None = None

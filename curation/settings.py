@@ -22,7 +22,8 @@ class CurationSettings:
             overrules it for its subject.
         noun: Class noun, which stands for the subject in a prompt; a column `subject_class` of the metadata overrules
             it.
-        subjects: CSV file with a line per subject: `subject_id`, and any of `subject_class`, `split`, `has_face`.
+        subjects: CSV file with a line per subject: `subject_id`, and any of `subject_class`, `subject_text`, `split`,
+            `has_face`.
         shares: Shares of the subjects in train, val and test. Which is which depends on a subject's name and the seed
             only. A column `split` of the metadata overrules it.
         test_only: All subjects are test subjects: a set to evaluate on.

@@ -229,7 +229,7 @@ def _check(listing: Listing, source: str) -> None:
                 f"the subjects {first!r} and {photo.subject!r} differ in case or marks only and both become "
                 f"{subject_id(first)!r}: rename one of them, or put the photos together if they are one"
             )
-        for column in ("split", "subject_class", "has_face"):
+        for column in ("split", "subject_class", "subject_text", "has_face"):
             value = getattr(photo.facts, column)
             before = said.setdefault((photo.subject, column), value)
             if before != value:

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contracts.errors import LikenessError
@@ -25,6 +25,8 @@ class Photo:
     photo_id: str
     subject_id: str
     subject_class: str
+    subject_text: str | None
+    """What the subject looks like, in words that follow the class noun; the same for all photos of a subject."""
     has_face: bool
     """Whether photos of this subject show a face, as the dataset says."""
     pose_id: int | None
@@ -116,7 +118,7 @@ def load_photos(shards: Sequence[Path], cache_dir: Path) -> list[Photo]:
         twin = names.setdefault(photo.photo_id, photo)
         if twin is not photo:
             raise LikenessError(f"two photos have the `photo_id` {photo.photo_id!r}: {_rows(twin, photo)}")
-    return photos
+    return _described(photos)
 
 
 def read_photos(photos: Iterable[Photo]) -> Iterator[PhotoFiles]:
@@ -231,6 +233,16 @@ def _photos(rows: Sequence[Row]) -> list[Photo]:
         photo_id = row["photo_id"] or content_id(row["subject_id"], row["sha256"])
         photos.append(Photo(**row | {"photo_id": photo_id, "has_face": [*answers, row["subject_class"] in shown][0]}))
     return photos
+
+
+def _described(photos: Sequence[Photo]) -> list[Photo]:
+    """The photos, each with what any of its subject's photos says of the subject's looks."""
+    said: dict[str, Photo] = {}
+    for photo in photos:
+        if photo.subject_text and said.setdefault(photo.subject_id, photo).subject_text != photo.subject_text:
+            places = _rows(said[photo.subject_id], photo)
+            raise LikenessError(f"subject {photo.subject_id!r} has two different `subject_text`: {places}")
+    return [replace(p, subject_text=said[p.subject_id].subject_text) if p.subject_id in said else p for p in photos]
 
 
 def content_id(subject_id: str, sha256: str) -> str:

@@ -136,6 +136,7 @@ def _tuples(value: Any) -> Any:
 _READ: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(NAMES, _name),
     "subject_class": _name,
+    "subject_text": _words,
     "has_face": _truth,
     "pose_id": _class_id,
     "pose": _numbers(3, limit=_TURN),

@@ -29,6 +29,7 @@ COLUMNS = pa.schema(
         pa.field("photo_id", pa.string()),  # a name of the photo, unique in the dataset
         pa.field("subject_id", pa.string(), nullable=False),
         pa.field("subject_class", pa.string(), nullable=False),  # the class noun, for the subject in a prompt
+        pa.field("subject_text", pa.string()),  # a phrase for behind the class noun, such as `with green eyes`
         pa.field("has_face", pa.bool_()),  # whether photos of this subject show a face
         pa.field("pose_id", pa.int32()),  # a class of poses that subjects share
         pa.field("pose", pa.list_(pa.float32(), 3)),  # yaw, pitch, roll in degrees

@@ -68,6 +68,7 @@ def _subject(name: str, files: Sequence[PhotoFiles], resolution: int) -> Subject
         mask=square_person_mask(files[0], resolution),
         has_face=photos[0].has_face,
         boxes=_boxes(files, resolution),
+        text=photos[0].subject_text or "",
     )
 
 

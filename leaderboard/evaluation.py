@@ -1,6 +1,6 @@
 """The stages that generate and judge, over one results folder, in any number of processes."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -15,20 +15,22 @@ from leaderboard.generate.generation import (
     Generator,
     ModelGenerator,
     PromptOnly,
-    RealPhotoGenerator,
     generate,
     trained_features,
 )
+from leaderboard.generate.photos import RealPhotoGenerator, ReconstructionGenerator
 from leaderboard.images.requests_file import NAME as REQUESTS
-from leaderboard.plan.entries import CEILING, FLOOR
+from leaderboard.plan.described import described_entry, read_described
 from leaderboard.plan.missing import Entrants, find_entrants
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
+from leaderboard.results.anchors import CEILING, FLOOR, RECONSTRUCTION, is_required
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import image_bytes
 from leaderboard.score.scoring import load_judges, score
 from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
+from networks.backbone import load_backbone
 
 
 def generate_and_score(
@@ -101,7 +103,7 @@ def _score_all(
     for entry in entries:
         folder, planned = results.entry(entry.label), entry.requests(protocol)
         generated = sum(folder.image(request.id).is_file() for request in planned)
-        if generated < len(planned) and entry.kind == "method" and entry.label not in named:
+        if generated < len(planned) and not is_required(entry.kind) and entry.label not in named:
             _say(fabric, f"left out {entry.label}: {generated} of {len(planned)} images are generated")
             continue
         with _set_aside(fabric, entry.label, entry.kind, failed):
@@ -111,11 +113,11 @@ def _score_all(
 
 @contextmanager
 def _set_aside(fabric: Fabric, label: str, kind: str, failed: dict[str, str]) -> Iterator[None]:
-    """Note the failure of a method, which costs the others nothing. Without floor and ceiling there is no table."""
+    """Note the failure of an entry, which costs the others nothing. Without floor and ceiling there is no table."""
     try:
         yield
     except LikenessError as error:
-        if kind != "method":
+        if is_required(kind):
             raise
         failed[label] = str(error)
         _say(fabric, f"left out {label}: {error}")
@@ -134,22 +136,35 @@ def _generators(
     protocol, wanted = results.protocol(), settings.protocol
     backbone = wanted.backbone
 
-    def ceiling() -> Generator:
+    def real() -> RealPhotoGenerator:
         subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
-    real = (CEILING, partial(together, fabric, ceiling))
+    ceiling = (Entry(CEILING.label, CEILING.kind), partial(together, fabric, real))
     if backbone is None:
-        return [real]
+        return [ceiling]
 
-    def model(make_module: Callable[[], PersonalisationModule], features: Settings) -> Generator:
+    def reconstruction() -> Generator:
+        return ReconstructionGenerator(fabric, real(), load_backbone(backbone))
+
+    def model(
+        make_module: Callable[[], PersonalisationModule], features: Settings, nouns: Mapping[str, str] | None = None
+    ) -> Generator:
         photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
-        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features)
+        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features, nouns)
 
     methods = [
         (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs
     ]
-    return [(FLOOR, partial(model, partial(PromptOnly, backbone), {})), real, *methods]
+    base_model, told = partial(PromptOnly, backbone), read_described(results)
+    described = [(described_entry(told), partial(model, base_model, {}, told))] if told else []
+    return [
+        (Entry(FLOOR.label, FLOOR.kind), partial(model, base_model, {})),
+        ceiling,
+        (Entry(RECONSTRUCTION.label, RECONSTRUCTION.kind), partial(together, fabric, reconstruction)),
+        *described,
+        *methods,
+    ]
 
 
 def _say(fabric: Fabric, text: str) -> None:

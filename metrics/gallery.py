@@ -48,6 +48,8 @@ class SubjectPhotos:
     """Whether photos of the subject show a face, as the dataset or the protocol says. An object has none."""
     boxes: NDArray[np.float32] | None = None
     """(1 + K, 4): x0, y0, x1, y1 of the face in each photo, NaN where it is not known; ``None`` where none is."""
+    text: str = ""
+    """What the subject looks like, in words that follow the class noun in a prompt; empty where nobody says it."""
 
     @property
     def cut_out(self) -> NDArray[np.uint8]:

@@ -72,6 +72,10 @@ class Backbone(nn.Module):
         pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
+    def posterior_mean(self, moments: Tensor) -> Tensor:
+        """The mean of the posterior, scaled: what the autoencoder makes of an image without any noise."""
+        return moments.chunk(2, dim=1)[0] * self.vae.config.scaling_factor
+
     def latents_from_moments(self, moments: Tensor, noise: Tensor) -> Tensor:
         """A sample of the posterior, scaled; ``noise`` is standard normal of the latents' shape."""
         mean, log_variance = moments.chunk(2, dim=1)
@@ -115,7 +119,7 @@ def backbone_fingerprint(source: str, revision: str | None = None) -> str:
 
 def truncated_tokens(tokenizer: CLIPTokenizer, text: str) -> int:
     """How many tokens of ``text`` do not fit, the start and end token included."""
-    return max(0, len(tokenizer(text, truncation=False).input_ids) - tokenizer.model_max_length)
+    return max(0, len(tokenizer(text, truncation=False, verbose=False).input_ids) - tokenizer.model_max_length)
 
 
 def empty_backbone(folder: Path) -> Backbone:

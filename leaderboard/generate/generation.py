@@ -1,8 +1,9 @@
 """Stage 1: who makes the images of an entry, and the loop that keeps each of them once.
 
-An entry's images come from a run's method or from the floor's base model, both fed by the same requests; the ceiling's
-are photos. Requests are cut into batches by the plan alone. A process generates whole batches, so an image is computed
-beside the same neighbours on 1, 2 or 8 processes and after an interruption; only files that are missing are written.
+An entry's images come from a run's method or from the base model alone, both fed by the same requests, or are photos
+(``photos.py``). Requests are cut into batches by the plan alone. A process generates whole batches, so an image is
+computed beside the same neighbours on 1, 2 or 8 processes and after an interruption; only files that are missing are
+written.
 """
 
 import time
@@ -36,7 +37,6 @@ from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
-from metrics.gallery import Gallery, SubjectPhotos, left_out_photo
 from networks.sampler import SamplingSettings
 
 Batch = Sequence[Request]
@@ -56,7 +56,7 @@ class Generator(Interface):
 
 
 class PromptOnly(PersonalisationModule):
-    """The floor: the stock base model, which reads the class noun where a method puts the subject."""
+    """The stock base model, which reads words where a method puts the subject: for the floor the class noun alone."""
 
     def conditioning(self, batch: RequestBatch) -> Conditioning:
         """Text alone."""
@@ -76,6 +76,7 @@ class ModelGenerator:
     """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos.
 
     ``photos`` holds the file of each subject's reference photo, ``features`` how the module's features are made of it.
+    ``nouns`` says what prompts call each subject, where that is more than the class noun.
     """
 
     def __init__(
@@ -86,8 +87,10 @@ class ModelGenerator:
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
         features: Settings,
+        nouns: Mapping[str, str] | None = None,
     ) -> None:
         self._fabric, self._protocol = fabric, protocol
+        self._nouns = nouns or protocol.subjects
 
         def load() -> PersonalisationModule:
             module = make_module()
@@ -108,7 +111,7 @@ class ModelGenerator:
         folder, names = cache_folder() / "features", ["text", *module.needs]
         self._photos = photos
         self._features = Features(names, features, context, folder, _processes(fabric))
-        self._features.fill_texts([spoken(r.prompt, r.subject, protocol.subjects) for r in protocol.requests])
+        self._features.fill_texts([spoken(r.prompt, r.subject, self._nouns) for r in protocol.requests])
         files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
         self._features.fill_files(module.needs, files)
 
@@ -118,7 +121,7 @@ class ModelGenerator:
             batch,
             self._features,
             self._keys,
-            self._protocol.subjects,
+            self._nouns,
             self._module.needs,
             self._protocol.seed,
             len(batch),
@@ -133,8 +136,10 @@ class ModelGenerator:
         return seconds_to_encode(self._features, needs, self._photos) if needs else None
 
     def provenance(self, request: Request) -> dict[str, object]:
-        """Says that a model generated the image, and how."""
-        return how_generated(self._protocol, request)
+        """Says that a model generated the image, and how; and what stood for the subject, if not the class noun."""
+        noun = self._nouns[request.subject]
+        told = {} if noun == self._protocol.subjects[request.subject] else {"told": noun}
+        return {**how_generated(self._protocol, request), **told}
 
 
 def how_generated(protocol: Protocol, request: Request) -> dict[str, object]:
@@ -143,25 +148,6 @@ def how_generated(protocol: Protocol, request: Request) -> dict[str, object]:
     how |= {"negative_prompt": protocol.negative_prompt} if protocol.negative_prompt else {}
     how |= {"seed": protocol.seed, "backbone": protocol.backbone}
     return {"synthetic": True, "subject": request.subject, "prompt": request.prompt, **how}
-
-
-class RealPhotoGenerator:
-    """Answers a request with another real photo of the subject."""
-
-    def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
-        self._protocol, self._galleries = protocol, galleries
-        self._held_out = {subject.id: subject.held_out for subject in subjects}
-
-    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
-        """Held-out photos (B, H, W, 3)."""
-        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
-
-    def enrol_seconds(self) -> None:
-        """A photo needs nothing."""
-
-    def provenance(self, request: Request) -> dict[str, object]:
-        """Says that the image is a photo, and which one."""
-        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
 
 
 def trained_features(run: Run) -> Settings:

@@ -29,7 +29,7 @@ class ImagesEntry:
     """A folder of images that takes part in an evaluation.
 
     Args:
-        kind: method, or floor.
+        kind: method, or that of an anchor whose images are given.
         allow_missing: Share of the requests, 0 to 1, that may have no image.
     """
 

@@ -12,8 +12,9 @@ from contracts.settings import PRECISIONS, Contestants, EvaluationSettings, Judg
 from datamodules.sources import find_shards
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import own_judges
-from leaderboard.plan.entries import CEILING, FLOOR, RunEntry, find_images, find_run
+from leaderboard.plan.entries import RunEntry, find_images, find_run
 from leaderboard.plan.prompts import prompts_of
+from leaderboard.results.anchors import anchor_labels
 from metrics.card import judge_networks
 from networks.backbone import backbone_resolution
 from networks.pretrained import UNREADABLE, first_line
@@ -22,7 +23,7 @@ from networks.sampler import SamplingSettings
 
 @dataclass(frozen=True)
 class Entrants:
-    """Who takes part beside the ceiling and the floor that is generated."""
+    """Who takes part beside the anchors that are generated."""
 
     runs: list[RunEntry]
     images: list[ImagesEntry]
@@ -46,10 +47,10 @@ def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
         problems.attempt(lambda: _check_dataset(wanted.dataset))
     problems.attempt(lambda: _check_backbone(wanted, bool(given.runs)))
     problems.lines += _missing_judges(settings.judges)
-    labels = {CEILING.label, FLOOR.label}
+    labels = anchor_labels(base_model=True)
     runs = [problems.attempt(partial(_find_run, argument, labels, settings.judges)) for argument in given.runs]
-    if wanted.backbone is None:  # which would generate the floor
-        labels.discard(FLOOR.label)
+    if wanted.backbone is None:  # which would generate the others
+        labels -= anchor_labels(base_model=True) - anchor_labels(base_model=False)
     images = [
         problems.attempt(partial(find_images, argument, labels, given.allow_missing)) for argument in given.images
     ]

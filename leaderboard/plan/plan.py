@@ -16,6 +16,7 @@ from leaderboard.images.requests_file import NAME as REQUESTS
 from leaderboard.images.requests_file import write_requests
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import check_photos, check_prompts, check_references, check_run, load_base_tokenizer
+from leaderboard.plan.described import check_described, described_nouns, plan_described
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
 from leaderboard.plan.photos import notes_on_photos, with_cautions
@@ -67,6 +68,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), given, kinds)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
+    described = {} if wanted.backbone is None else described_nouns(subjects)
+    check_described(results, described)
     problems = Problems()
     problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants.runs))
     notes = [
@@ -87,6 +90,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
     if not (results.root / REQUESTS).is_file():
         write_requests(results.root, protocol)
+    if wanted.backbone is not None:
+        notes += plan_described(results, protocol, subjects, described, wanted.backbone)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
 
 

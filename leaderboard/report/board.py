@@ -16,6 +16,7 @@ from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
+from leaderboard.results.anchors import CEILING, FLOOR, METHOD, on_absent, shows_photo
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.lines import read_json
@@ -40,7 +41,7 @@ class Scored:
     protocol: Protocol
     records: Sequence[Record]
     photos: NDArray[np.float32] | None
-    """CLIP features (M, D) of the held-out photos; ``None`` for the ceiling."""
+    """CLIP features (M, D) of the held-out photos; ``None`` for an anchor that shows them."""
 
     def table(self, records: Sequence[Record]) -> RecordTable:
         """Some of the records as rows of metrics."""
@@ -96,7 +97,7 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     floor, ceiling = anchors(results, scored)
     protocol = ceiling.protocol
     rows = sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=place)
-    methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == "method"}
+    methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == METHOD}
     copies = {row["label"]: row["copies"] for row in rows}
     incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
     pairs, ties = head_to_head(
@@ -117,6 +118,7 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
             name: {"about": preset.about, "columns": {metric: c.about for metric, c in preset.columns.items()}}
             for name, preset in PRESETS.items()
         },
+        "absent": list(on_absent({entry.kind for entry in results.entries()})),
         "notes": [
             *scored.notes,
             *on_subjects(ceiling.records),
@@ -133,7 +135,9 @@ def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored | None, Sco
     Raises:
         LikenessError: one of them is not complete; the notes say why.
     """
-    floor, ceiling = (next((s for s in scored.entries if s.entry.kind == kind), None) for kind in ("floor", "ceiling"))
+    floor, ceiling = (
+        next((s for s in scored.entries if s.entry.kind == kind), None) for kind in (FLOOR.kind, CEILING.kind)
+    )
     if ceiling is None or (floor is None and ceiling.protocol.backbone is not None):
         raise LikenessError("; ".join(scored.notes) or f"{results.root} holds no results: run `--stage generate` first")
     return floor, ceiling
@@ -165,7 +169,7 @@ def read_scored(results: Results) -> ScoredEntries:
             notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
-        scored.append(Scored(entry, folder, protocol, done, None if entry.kind == "ceiling" else photos))
+        scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
     return ScoredEntries(scored, notes)
 
 
@@ -207,7 +211,7 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "weights": entry.weights,
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
-        "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == "method" else [],
+        "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == METHOD else [],
         "images": entry.images and entry.images.to_json(),
         "records_sha256": scored.folder.records_hash(),
         "counts": counts(scored.records),
@@ -221,7 +225,7 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
             for i, subject in enumerate(protocol.subjects)
         },
         "costs": {
-            **all_costs(entry.manifest, scored.folder.timings() if entry.kind != "ceiling" else []),
+            **all_costs(entry.manifest, [] if shows_photo(entry.kind) else scored.folder.timings()),
             "enrol_seconds": enrol_seconds(scored.folder, entry),
         },
         "presets": {

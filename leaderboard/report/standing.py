@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping
 
 from contracts.records import Interval
+from leaderboard.results.anchors import KINDS
 from metrics.card import MetricCard
 from metrics.derived import RECOVERED
 
-_ORDER = {"ceiling": 0, "method": 1, "floor": 2}
+_ORDER = {kind: place for place, kind in enumerate(KINDS)}
 
 
 def copied(found: Mapping[str, Interval], cards: Iterable[MetricCard], limit: float) -> list[str]:
@@ -24,7 +25,7 @@ def copied(found: Mapping[str, Interval], cards: Iterable[MetricCard], limit: fl
 
 
 def place(row: Mapping) -> tuple:
-    """The sort key of a row: ceiling, methods from best to worst, floor.
+    """The sort key of a row: anchors that show photos, methods from best to worst, the other anchors.
 
     A row on top reads as the lead whatever its marks say, so methods that copy, or lack images, stand behind those that
     do not. Within both the likeness to people decides, then that to objects; it is the column behind the recovered one,

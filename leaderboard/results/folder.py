@@ -4,6 +4,7 @@ protocol.json            the protocol and its hash
 requests.jsonl           what another program must know to make the images, a line for each
 metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
+descriptions.json        what the row `described` is told of each subject, where the dataset says it
 references/SUBJECT.png   the photo that methods see
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
                          stages.json and timings/, which may differ from run to run
@@ -23,13 +24,12 @@ from contracts.errors import LikenessError
 from contracts.files import guard, open_to_read, read_file, remove, write_atomically, write_json
 from contracts.protocol import Protocol
 from contracts.records import Record, Request
+from leaderboard.results.anchors import KINDS
 from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
 from lightning_modules.run import Run
-
-KINDS = ("method", "floor", "ceiling")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Entry:
 
     label: str
     kind: str
-    """method, floor or ceiling."""
+    """method, or that of an anchor, see :data:`leaderboard.results.anchors.KINDS`."""
     weights: str = ""
     """SHA-256 of the adapter, or over the files of images made elsewhere; images of one label never mix two of them."""
     manifest: Mapping | None = None
@@ -96,6 +96,7 @@ class Results:
         self.cards = self.root / "metrics.json"
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
+        self.descriptions = self.root / "descriptions.json"
 
     def reference(self, subject: str) -> Path:
         """Where a subject's reference photo lies."""

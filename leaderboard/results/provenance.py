@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
+from leaderboard.results.anchors import CEILING
 from leaderboard.results.folder import Entry, EntryFolder
 from leaderboard.results.lines import read_json
 
@@ -53,7 +54,7 @@ def note_generation(
     if not begun:  # what was noted before generated nothing that is still there
         known = [facts for facts in known if facts["stage"] != GENERATED]
     before = [facts["precision"] for facts in known if facts.get("precision") not in (None, precision)]
-    if before and entry.kind != "ceiling":
+    if before and entry.kind != CEILING.kind:
         raise LikenessError(
             f"{folder.root} holds images generated with precision {before[0]}, trainer.precision is {precision} now: "
             f"go on with --trainer.precision {before[0]}, or remove the folder to generate them all again"

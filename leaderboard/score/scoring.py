@@ -22,6 +22,7 @@ from contracts.protocol import Protocol
 from contracts.records import Record, Request
 from contracts.settings import JudgeSettings
 from leaderboard.processes import on_first, together
+from leaderboard.results.anchors import shows_photo
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.image_files import image_bytes, read_image
 from leaderboard.results.lines import LineLog
@@ -136,7 +137,7 @@ def _score(
     images = np.stack([read_image(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
     boxes = None
-    if entry.kind == "ceiling":  # of a photo it is known which face is the subject's
+    if shows_photo(entry.kind):  # of a photo it is known which face is the subject's
         photos = [left_out_photo(protocol, galleries, request) for request in batch]
         boxes = np.stack([gallery.boxes[1 + photo] for gallery, photo in zip(mine, photos, strict=True)])
         mine = [gallery.without(photo) for gallery, photo in zip(mine, photos, strict=True)]

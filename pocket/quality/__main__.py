@@ -47,8 +47,8 @@ def reconstruction_psnr(backbone: Backbone, images: NDArray[np.uint8]) -> float:
     """Mean over images of the PSNR in dB between 8-bit images and their reconstructions from the posterior's mean."""
     values = []
     for batch in _batches(images, 50):
-        mean = backbone.encode_moments(batch).chunk(2, dim=1)[0]
-        back = backbone.decode(mean * backbone.vae.config.scaling_factor).numpy().astype(np.float64)
+        mean = backbone.posterior_mean(backbone.encode_moments(batch))
+        back = backbone.decode(mean).numpy().astype(np.float64)
         values += list(10 * np.log10(255**2 / np.maximum(((back - batch) ** 2).mean(axis=(1, 2, 3)), 1e-9)))
     return float(np.mean(values))
 

@@ -109,6 +109,13 @@ def face_words(subject: Subject) -> str:
     return ", ".join(said)
 
 
+def description(subject: Subject, face: bool = True) -> str:
+    """What follows the class noun in a caption that says who it is; without ``face`` hair, skin, eyes, beard and marks
+    alone."""
+    words = [appearance_words(subject), face_words(subject) if face else ""]
+    return f"with {', '.join(filter(None, words))}"
+
+
 def pose_words(shot: Shot) -> str:
     """What a caption can say about the head pose; empty for a frontal one."""
     words = []
@@ -148,8 +155,7 @@ def caption(
     d = Draws("caption", key)
     who = f"{style_words(shot.style)} of a {CLASS_NOUN}"
     if d.chance(appearance):
-        words = [appearance_words(subject), face_words(subject) if face else ""]
-        who += f" with {', '.join(filter(None, words))}"
+        who += f" {description(subject, face)}"
     shirt = f"{shot.cloth_colour} {'striped ' if shot.cloth_pattern == 'striped' else ''}shirt"
     clauses = [
         shot.expression if d.chance(detail) and shot.expression != "neutral" else "",

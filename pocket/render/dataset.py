@@ -37,7 +37,7 @@ from contracts.errors import LikenessError
 from contracts.files import cache_folder, file_sha256, open_to_append
 from datamodules.index import content_id
 from datamodules.schema import features
-from pocket.render.captions import CLASS_NOUN, caption, place_words
+from pocket.render.captions import CLASS_NOUN, caption, description, place_words
 from pocket.render.factors import BACKGROUNDS, POSES, Draws, draw_shot, draw_subject
 from pocket.render.renderer import render
 
@@ -145,6 +145,7 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                     "photo_id": content_id(name, sha256),
                     "subject_id": name,
                     "subject_class": CLASS_NOUN,
+                    "subject_text": description(who),
                     "has_face": True,
                     "pose_id": pose_id,
                     "pose": [shot.yaw, shot.pitch, shot.roll],

@@ -95,7 +95,7 @@ def test_an_entry_belongs_to_the_protocol_it_was_claimed_under(tmp_path: Path) -
     ("change", "message"),
     [
         ({"label": "y"}, "label 'y' is not the name of its folder"),
-        ({"kind": "best"}, "kind 'best' is none of method, floor, ceiling"),
+        ({"kind": "best"}, "kind 'best' is none of ceiling, reconstruction, method, described, floor"),
         ({"weights": 3}, "weights is 3, no text"),
         ({"manifest": ["cheap"]}, "manifest is"),
         ({"manifest": {"enrol_seconds": "fast"}}, "enrol_seconds is 'fast', it must be a number of at least 0"),

@@ -28,7 +28,7 @@ class Measure:
 class Reading:
     """One entry's place: ``x`` and ``y`` as (value, low, high); bounds may be ``None``.
 
-    ``competes`` says whether it can be on the front: no floor can, nor an entry that copies its reference or lacks
+    ``competes`` says whether it can be on the front: no anchor can, nor an entry that copies its reference or lacks
     images.
     """
 
@@ -101,7 +101,7 @@ def make_plot(x: Measure, y: Measure, readings: Sequence[Reading], levels: Mappi
     """Place the readings.
 
     Args:
-        levels: Values of ``y`` by name that are drawn as horizontal lines: the ceiling and the floor.
+        levels: Values of ``y`` by name that are drawn as horizontal lines: of anchors that have no place on ``x``.
     """
     to_x = _Axis.over(x, [v for r in readings for v in r.x if v is not None], LEFT, RIGHT)
     heights = [v for r in readings for v in r.y if v is not None]

@@ -14,7 +14,7 @@ from contracts.records import Record
 from leaderboard.report.page import view
 from leaderboard.report.page.contact_sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.report.statistics import FEW
-from leaderboard.report.tables.titles import count_title, range_text, title_of, warnings
+from leaderboard.report.tables.titles import anchor_note, count_title, range_text, title_of, warnings
 from leaderboard.results.folder import Results
 
 _HERE = Path(__file__).parent
@@ -59,6 +59,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["anchor_note"] = anchor_note  # for macros, which see no variables of the page
     return environment.get_template("page.html").render(
         board=board,
         warnings=warnings(board),

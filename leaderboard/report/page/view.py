@@ -9,6 +9,7 @@ from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of
+from leaderboard.results.anchors import METHOD, shows_photo
 from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
 
 PROMPT = PROMPT_KEPT.base
@@ -102,11 +103,11 @@ def rows(board: Mapping) -> list[Row]:
 
 
 def colours(board: Mapping) -> dict[str, int]:
-    """A colour number by label: methods from 1 on, floor and ceiling 0."""
+    """A colour number by label: methods from 1 on, anchors 0."""
     numbers: dict[str, int] = {}
     for entry in board["entries"]:
         methods = sum(number > 0 for number in numbers.values())
-        numbers[entry["label"]] = methods % COLOURS + 1 if entry["kind"] == "method" else 0
+        numbers[entry["label"]] = methods % COLOURS + 1 if entry["kind"] == METHOD else 0
     return numbers
 
 
@@ -142,7 +143,7 @@ class TradeOff:
 
 
 def trade_offs(board: Mapping) -> list[TradeOff]:
-    """Likeness against prompt fit; the ceiling is a line, as a photo answers no prompt."""
+    """Likeness against prompt fit; anchors that show photos are lines, as a photo answers no prompt."""
     x = Measure(f"{title_of(board, PROMPT)} →", True)
     return _plots(board, x, lambda entry: _triple(entry["metrics"][PROMPT]))
 
@@ -178,13 +179,13 @@ def _plot(board: Mapping, name: str, x: Measure, place: Callable[[Mapping], Trip
         if y is None:
             continue
         at = place(entry)
-        if entry["kind"] == "ceiling" or (at is None and entry["kind"] == "floor"):
+        if shows_photo(entry["kind"]) or (at is None and entry["kind"] != METHOD):
             levels[entry["label"]] = y[0]
         elif at is not None:
             copies = set(board["metrics"][name]["guards"]) & set(entry["copies"])
-            competes = entry["kind"] == "method" and not copies and not entry["counts"]["missing"]
+            competes = entry["kind"] == METHOD and not copies and not entry["counts"]["missing"]
             readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y, competes))
-    if not any(reading.kind == "method" for reading in readings):
+    if not any(reading.kind == METHOD for reading in readings):
         return None
     if x.logarithmic and len({reading.x[0] for reading in readings}) < 2:
         return None  # a cost that is the same for all separates nobody

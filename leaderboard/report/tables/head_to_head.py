@@ -8,13 +8,14 @@ from leaderboard.report.comparisons import head_to_head, units_of
 from leaderboard.report.standing import copied
 from leaderboard.report.statistics import FEW, SIGNIFICANT
 from leaderboard.report.tables.markdown import table
+from leaderboard.results.anchors import METHOD
 from leaderboard.results.folder import Results
 
 
 def compare_entries(results: Results, a: str, b: str) -> str:
     """The paired tests of entry ``a`` against entry ``b`` in every column, corrected for all pairs of the column.
 
-    All methods take part in Holm's correction, and floor or ceiling where one of them is asked for. A method that is
+    All methods take part in Holm's correction, and anchors where they are asked for. A method that is
     better in a column of likeness as it copies its reference is said to.
 
     Raises:
@@ -28,11 +29,11 @@ def compare_entries(results: Results, a: str, b: str) -> str:
             raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")
     if a == b:
         raise LikenessError(f"--compare: {a!r} is given twice")
-    taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == "method" or label in (a, b)}
+    taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == METHOD or label in (a, b)}
     floor, ceiling = anchors(results, scored)
     pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns if floor else {}, ceiling.columns), {})
     limit = results.protocol().copy_limit
-    methods = [label for label in (a, b) if entries[label].entry.kind == "method"]
+    methods = [label for label in (a, b) if entries[label].entry.kind == METHOD]
     copies = {label: copied(entries[label].intervals(), cards.values(), limit) for label in methods}
     rows = []
     for name, found in pairs.items():

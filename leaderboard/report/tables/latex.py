@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from itertools import groupby
 
 from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import about, cost_text, entry_name, headline, known_costs, title_of
+from leaderboard.results.anchors import KINDS, METHOD
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -24,14 +26,15 @@ def escape(text: str) -> str:
 
 
 def to_latex(board: Mapping) -> str:
-    """A ``table`` with the headline metrics and the costs; floor and ceiling stand apart from the methods."""
+    """A ``table`` with the headline metrics and the costs; anchors stand apart from the methods."""
     names, costs = headline(board), known_costs(board)
     marks = {name: mark(board, name) for name in names}
     directions = {name: _ARROWS[board["metrics"][name]["higher_is_better"]] for name in names}
     head = ["Method", *(f"{escape(title_of(board, n))} {directions[n]}" for n in names)]
     head += [f"{escape(title_of(board, n))} {_ARROWS[False]}" for n in costs]
     lines = []
-    for kind in ("ceiling", "method", "floor"):
+    for _, kinds in groupby(KINDS, METHOD.__eq__):
+        group = set(kinds)
         rows = [
             " & ".join(
                 [
@@ -42,7 +45,7 @@ def to_latex(board: Mapping) -> str:
             )
             + r" \\"
             for entry in board["entries"]
-            if entry["kind"] == kind
+            if entry["kind"] in group
         ]
         if rows:
             lines += [r"\midrule", *rows]

@@ -20,7 +20,8 @@ def to_markdown(board: Mapping) -> str:
     """The whole report as Markdown."""
     legend = [f"- {escape(title_of(board, name))}: {_code(card['version'])}" for name, card in board["metrics"].items()]
     notes = [f"- Note: {escape(text)}." for text in board["notes"]]
-    parts = ["# Leaderboard", summary(board), *(["\n".join(notes)] if notes else [])]
+    absent = [f"- {escape(text)}." for text in board["absent"]]
+    parts = ["# Leaderboard", summary(board), *("\n".join(lines) for lines in (absent, notes) if lines)]
     parts += ["## Every measure", _all_measures(_escaped(board)), "## Columns", "\n".join(legend)]
     return "\n\n".join(parts) + "\n"
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leaderboard.report.statistics import SIGNIFICANT
+from leaderboard.results.anchors import METHOD
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ NO_MARK = Mark()
 def mark(board: Mapping, name: str) -> dict[str, Mark]:
     """The marks of a column by label.
 
-    Floor and ceiling compete with nobody, nor does an entry that lacks images. In a column of likeness nor does one
+    Anchors compete with nobody, nor does an entry that lacks images. In a column of likeness nor does one
     that copies its reference. Nobody leads a column alone.
     """
     card = board["metrics"][name]
@@ -30,7 +31,7 @@ def mark(board: Mapping, name: str) -> dict[str, Mark]:
     values = {
         entry["label"]: sign * entry["metrics"][name]["value"]
         for entry in board["entries"]
-        if entry["kind"] == "method"
+        if entry["kind"] == METHOD
         and not entry["counts"]["missing"]
         and entry["metrics"][name]["value"] is not None
         and not set(card["guards"]) & set(entry["copies"])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from contracts.prompts import further_subjects
 from contracts.protocol import Prompt
+from leaderboard.results.anchors import ANCHORS
 
 ARROWS = {True: "↑", False: "↓"}
 _COSTS = {
@@ -65,11 +66,16 @@ def cost_text(name: str, value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
+def anchor_note(kind: str) -> str:
+    """What stands behind the label of an anchor; empty for a method."""
+    return ANCHORS[kind].note if kind in ANCHORS else ""
+
+
 def entry_name(entry: Mapping) -> str:
-    """An entry's label; floor and ceiling say what they are, and a method that copies its reference, or that lacks
+    """An entry's label; anchors say what they are, and a method that copies its reference, or that lacks
     images, says so."""
     missing = entry["counts"]["missing"]
-    what = [] if entry["kind"] == "method" else [entry["kind"]]
+    what = [note] if (note := anchor_note(entry["kind"])) else []
     what += ["copies"] * bool(entry["copies"]) + [f"lacks {missing} images"] * bool(missing)
     return f"{entry['label']} ({', '.join(what)})" if what else entry["label"]
 

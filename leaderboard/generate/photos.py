@@ -1,0 +1,56 @@
+"""Photos as answers: another real photo of the subject, as it is or through the base model's autoencoder."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from contracts.protocol import Protocol
+from contracts.records import Request
+from metrics.gallery import Gallery, SubjectPhotos, left_out_photo
+from networks.backbone import Backbone
+
+
+class RealPhotoGenerator:
+    """Answers a request with another real photo of the subject."""
+
+    def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
+        self._protocol, self._galleries = protocol, galleries
+        self._held_out = {subject.id: subject.held_out for subject in subjects}
+
+    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Held-out photos (B, H, W, 3)."""
+        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says that the image is a photo, and which one."""
+        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
+
+
+class ReconstructionGenerator:
+    """Answers with the same photos after ``backbone`` has encoded them, to the mean of the posterior, and decoded them.
+
+    What they lose on the way no method on this base model can keep.
+    """
+
+    def __init__(self, fabric: Fabric, photos: RealPhotoGenerator, backbone: Backbone) -> None:
+        self._fabric, self._photos, self._backbone = fabric, photos, backbone.to(fabric.device).eval()
+
+    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Reconstructed photos (B, H, W, 3)."""
+        backbone = self._backbone
+        with self._fabric.autocast(), torch.inference_mode():
+            moments = backbone.encode_moments(self._photos.generate(batch))
+            return backbone.decode(backbone.posterior_mean(moments)).cpu().numpy()
+
+    def enrol_seconds(self) -> None:
+        """A photo needs nothing."""
+
+    def provenance(self, request: Request) -> dict[str, object]:
+        """Says which photo it is of, and what it went through."""
+        return {**self._photos.provenance(request), "autoencoder": self._backbone.fingerprint}
