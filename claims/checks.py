@@ -1,4 +1,5 @@
-"""Checks of claims: two numbers compared, or values of the same subjects by a paired test; and how they are printed."""
+"""Checks of claims: numbers compared, or the same subjects measured in two arms; what each decides, and how it is
+printed."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from claims.effects import Effect, paired_effect
+from claims.margins import Measure, margins
 from contracts.errors import LikenessError
-from leaderboard.report.statistics import Comparison, Ratio, compare
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 
 
 @dataclass(frozen=True)
@@ -20,46 +24,105 @@ class Check:
     right: float
     holds: bool
 
-
-@dataclass(frozen=True)
-class Less(Check):
-    """``left`` is below ``right``, both means over subjects.
-
-    The check holds where the 95 % interval of the paired difference lies below 0. It is wrong where the interval lies
-    above 0. It is open where the two cannot be told apart.
-    """
-
-    difference: Comparison
-
     @property
     def verdict(self) -> str:
-        """``holds``, ``WRONG`` or ``open``."""
-        if self.holds:
-            return "holds"
-        return "WRONG" if self.difference.low is not None and self.difference.low > 0 else "open"
+        """``holds``, ``does not hold`` or ``open``."""
+        return HOLDS if self.holds else FAILS
 
     @property
     def note(self) -> str:
-        """The difference with its interval, and what an open verdict means."""
-        found = self.difference
-        if found.low is None or found.high is None:
-            return f"; {found.n} subjects are too few to tell them apart"
-        interval = f"; difference {found.difference:+.4g} [{found.low:+.4g}, {found.high:+.4g}]"
-        return interval + (": cannot be told apart" if self.verdict == "open" else "")
+        """What else to know, with what comes before it; may be empty."""
+        return ""
 
 
-def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> Less:
-    """The check that ``left`` (S,) is below ``right`` (S,), values of the same subjects.
+@dataclass(frozen=True)
+class Compared(Check):
+    """Two arms of a claim, by their means over subjects and trainings, and the paired ``effect``: left less right.
 
-    Subjects with a NaN on either side are left out.
+    ``decided`` is the verdict. ``margin`` is the smallest effect that matters; ``None`` where none was set, and then
+    only the direction is decided.
     """
-    kept = np.isfinite(left) & np.isfinite(right)
-    first = np.asarray(left, np.float64)[kept]
-    second = np.asarray(right, np.float64)[kept]
-    ones = np.ones(len(first))
-    found = compare(Ratio(first, ones), Ratio(second, ones))
-    lower, upper = (float(values.mean()) if len(values) else float("nan") for values in (first, second))
-    return Less(claim, lower, upper, found.high is not None and found.high < 0, found)
+
+    decided: str
+    effect: Effect
+    margin: float | None
+
+    @property
+    def verdict(self) -> str:
+        """``holds``; ``does not hold``, as an effect of the margin is excluded or its opposite is shown; else
+        ``open``."""
+        return self.decided
+
+    @property
+    def note(self) -> str:
+        """The difference with its interval, the smallest one that could have been seen, and the margin."""
+        found = self.effect
+        if found.low is None or found.high is None or found.visible is None:
+            return f"; {found.subjects} subjects are too few to tell them apart"
+        over = f"{found.subjects} subjects" + (f" x {found.seeds} trainings" if found.seeds > 1 else "")
+        parts = [
+            f"; difference {found.difference:+.4g} [{found.low:+.4g}, {found.high:+.4g}] over {over}",
+            f"{found.visible:.2g} could have been seen",
+            "no margin" if self.margin is None else f"margin {self.margin:g}",
+        ]
+        if self.verdict == OPEN:
+            parts.append(_what_would_decide(found, self.margin))
+        elif self.verdict == FAILS and found.high < 0:
+            parts.append("it is there, but smaller than what matters")
+        return ", ".join(parts)
+
+
+def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], measure: Measure | None = None) -> Compared:
+    """The check that ``left`` is below ``right``: values (S,) of the same subjects, or (K, S) of K trainings each.
+
+    - It does not hold where the 95 % interval of the difference excludes an effect of the margin, or lies above 0.
+    - Else it holds where the interval lies below 0.
+    - Else it is open.
+
+    Args:
+        measure: What is compared, which says the margin; ``None`` for what has none.
+    """
+    margin = None if measure is None else margins()[measure]
+    effect = paired_effect(left, right)
+    decided = OPEN
+    if effect.low is not None and effect.high is not None:
+        if effect.low > (0.0 if margin is None else -margin):
+            decided = FAILS
+        elif effect.high < 0:
+            decided = HOLDS
+    return Compared(claim, *_means(left, right), decided == HOLDS, decided, effect, margin)
+
+
+def keeps(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], measure: Measure) -> Compared:
+    """The check that ``left`` is not below ``right`` by the margin of ``measure``; values as for :func:`less`.
+
+    It holds where the interval of the difference excludes a loss of the margin, does not hold where it lies below that
+    loss, and is open else.
+    """
+    margin = margins()[measure]
+    effect = paired_effect(left, right)
+    decided = OPEN
+    if effect.low is not None and effect.high is not None:
+        decided = HOLDS if effect.low > -margin else FAILS if effect.high < -margin else OPEN
+    return Compared(claim, *_means(left, right), decided == HOLDS, decided, effect, margin)
+
+
+def _means(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[float, float]:
+    """Over the trainings and the subjects that have a value in all of them; NaN where there is none."""
+    arms = np.stack([np.atleast_2d(values) for values in (left, right)])
+    arms = arms[..., np.isfinite(arms).all(axis=(0, 1))]
+    first, second = (float(arm.mean()) if arm.size else float("nan") for arm in arms)
+    return first, second
+
+
+def _what_would_decide(found: Effect, margin: float | None) -> str:
+    """Whether the comparison was too weak for its margin."""
+    if margin is None or found.visible is None:
+        return "they cannot be told apart"
+    if found.visible <= margin:
+        return "they cannot be told apart, and an effect of the margin is not excluded"
+    more = "trainings or subjects" if found.seeds > 1 else "subjects or images"
+    return f"too few {more} to see an effect of the margin"
 
 
 def equal(claim: str, left: float, right: float) -> Check:
@@ -69,12 +132,7 @@ def equal(claim: str, left: float, right: float) -> Check:
 
 def line(check: Check) -> str:
     """A check as it is printed."""
-    verdict = "holds" if check.holds else "WRONG"
-    note = ""
-    if isinstance(check, Less):
-        verdict = check.verdict
-        note = check.note
-    return f"{verdict:<6} {check.claim}: {_number(check.left)} against {_number(check.right)}{note}"
+    return f"{check.verdict:<13} {check.claim}: {_number(check.left)} against {_number(check.right)}{check.note}"
 
 
 def _number(value: float) -> str:
@@ -83,12 +141,15 @@ def _number(value: float) -> str:
 
 
 def report(checks: Sequence[Check], left_out: str) -> int:
-    """Print every check, and after them ``left_out``: the claims that were not checked, empty where all were.
+    """Print every check, and after them how many there are of each verdict and ``left_out``: the claims that were not
+    checked, empty where all were.
 
-    Returns the exit code: 1 where a claim is wrong or open, else 0.
+    Returns the exit code: 1 where a claim does not hold or is open, else 0.
     """
     for check in checks:
         print(line(check))
+    verdicts = [check.verdict for check in checks]
+    print(", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in (HOLDS, FAILS, OPEN)))
     if left_out:
         print(f"left out: {left_out}")
     return 0 if all(check.holds for check in checks) else 1

@@ -1,6 +1,6 @@
 """Images of test subjects under edits of the W+ code, and under other strengths and delays of identity."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ Edit = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class EditMeasurements:
-    """Means over each subject's samples, (S,); NaN where none of them can be measured.
+    """Means over each subject's samples, (S,), or (K, S) of K trainings; NaN where none of them can be measured.
 
     A change is measured against the image that a sample is compared with, in 0..1.
 
@@ -47,6 +47,15 @@ class EditMeasurements:
         """The mean over the subjects that have a value; NaN if none has."""
         known = getattr(self, name)[np.isfinite(getattr(self, name))]
         return float(known.mean()) if len(known) else float("nan")
+
+
+def stacked(trainings: Sequence[Mapping[str, EditMeasurements]]) -> dict[str, EditMeasurements]:
+    """The same rows of K trainings, with values (S,) each, as rows of values (K, S)."""
+    names = EditMeasurements.__dataclass_fields__
+    return {
+        row: EditMeasurements(**{name: np.stack([getattr(one[row], name) for one in trainings]) for name in names})
+        for row in trainings[0]
+    }
 
 
 class EditSampler:

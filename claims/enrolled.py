@@ -66,7 +66,7 @@ def _deciding(changes: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class RunMeasurements:
-    """Means over each subject's images of a run, (S,) each.
+    """Means over each subject's images of a run, (S,) each, or (K, S) of K trainings.
 
     Attributes:
         identity: Cosine to held-out photos. An image without a face counts as 0.
@@ -75,6 +75,12 @@ class RunMeasurements:
 
     identity: Values
     prompt: dict[str, Values]
+
+    @classmethod
+    def stacked(cls, trainings: Sequence["RunMeasurements"]) -> "RunMeasurements":
+        """Those of K trainings as one."""
+        prompt = {name: np.stack([one.prompt[name] for one in trainings]) for name in trainings[0].prompt}
+        return cls(np.stack([one.identity for one in trainings]), prompt)
 
 
 class ProtocolSampler:

@@ -1,4 +1,4 @@
-"""How far the reference's background and pose show up in the images that a method generates from it."""
+"""How far the reference's background, pose and clothes show up in the images that a method generates from it."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from claims.measurements import BATCH, Values, identities, subject_galleries
+from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.image_io import read_square
 from datamodules.index import Photo, load_photos, read_photos
@@ -19,13 +20,18 @@ from lightning_modules.spotdiff import SpotDiff
 from networks.clip_image import load_clip_image
 from networks.face_analysis import FacePack
 from pocket.models import paths
+from pocket.render.dataset import shot_of
+from pocket.render.factors import BACKGROUNDS, CLOTH_COLOURS
 
 PROMPT = "a photo of a person"
+CLASSES = ("background", "clothes")
+"""Factors that are one of several kinds."""
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Photos of the test subjects: RGB (N, H, W, 3), their CLIP features (N, D), and the three labels (N,) each."""
+    """Photos of the test subjects: RGB (N, H, W, 3), their CLIP features (N, D), and the labels (N,) of four factors:
+    pose, background, the colour of the clothes, and subject."""
 
     photos: list[Photo]
     images: NDArray[np.uint8]
@@ -44,9 +50,18 @@ def load_test_set(resolution: int) -> TestSet:
     labels = {
         "pose": np.array([p.pose_id for p in photos]),
         "background": np.array([p.background_id for p in photos]),
+        "clothes": np.array([_clothes(p) for p in photos]),
         "subject": np.array([subjects.index(p.subject_id) for p in photos]),
     }
     return TestSet(photos, images, clip, labels)
+
+
+def _clothes(photo: Photo) -> int:
+    """Number of the colour of the clothes, as the renderer drew them."""
+    if photo.pose_id is None or photo.background_id is None:
+        raise LikenessError(f"{photo.called} has no place in the grid of pocket10k")
+    shot = shot_of(photo.subject_id, photo.pose_id, BACKGROUNDS[photo.background_id], photo.split)
+    return list(CLOTH_COLOURS).index(shot.cloth_colour)
 
 
 @dataclass(frozen=True)
@@ -54,36 +69,47 @@ class LeakageMeasurements:
     """A run at one scale.
 
     Attributes:
-        identity: Mean cosine to the subject's photos. An image without a face counts as 0.
+        identities: Mean cosine of each of S subjects (S,) to its photos. An image without a face counts as 0.
         leakage: Values by factor for each of S subjects, (S,); their mean is that of all images. ``background`` is the
-            share of images whose background is read as the reference's. ``pose`` is the correlation of the yaw and
-            pitch read from the images with the reference's; a subject's part is the mean product of its standard
-            scores.
+            share of images whose background is read as the reference's, ``clothes`` that of their colour. ``pose`` is
+            the correlation of the yaw and pitch read from the images with the reference's; a subject's part is the
+            mean product of its standard scores.
     """
 
-    identity: float
+    identities: Values
     leakage: dict[str, Values]
+    chance: dict[str, float]
+    """What the mean of each factor is where the images were generated from other references."""
+
+    @property
+    def identity(self) -> float:
+        """The mean over the subjects."""
+        return float(self.identities.mean())
 
 
 class FactorReader:
-    """Reads background and pose from images; trained on real photos, whose factors are known."""
+    """Reads background, clothes and pose from images; trained on real photos, whose factors are known."""
 
-    def __init__(self, images: NDArray[np.uint8], photos: list[Photo]) -> None:
+    def __init__(self, data: TestSet) -> None:
         self._encoder = load_clip_image(str(paths.CLIP))
-        features = self._features(images)
-        self._background = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
-        self._background.fit(features, [p.background_id for p in photos])
+        features = self._features(data.images)
+        self._classes = {
+            factor: make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1)).fit(
+                features, data.labels[factor]
+            )
+            for factor in CLASSES
+        }
         self._pose = make_pipeline(StandardScaler(), Ridge(10.0)).fit(
-            features, np.array([p.pose for p in photos], float)[:, :2]
+            features, np.array([p.pose for p in data.photos], float)[:, :2]
         )
 
     def _features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.concatenate([self._encoder.encode(images[i : i + 100]).numpy() for i in range(0, len(images), 100)])
 
-    def read(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Background ids (N,) and yaw, pitch in degrees (N, 2)."""
+    def read(self, images: NDArray[np.uint8]) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.float64]]:
+        """Labels (N,) of background and clothes by factor, and yaw, pitch in degrees (N, 2)."""
         features = self._features(images)
-        return self._background.predict(features), self._pose.predict(features)
+        return {name: reader.predict(features) for name, reader in self._classes.items()}, self._pose.predict(features)
 
 
 def measure_leakage(
@@ -98,19 +124,20 @@ def measure_leakage(
         for k in range(samples)
     ]
     images = np.concatenate([_generate(run, scale, data, picks[i : i + BATCH]) for i in range(0, len(picks), BATCH)])
-    references = [data.photos[i] for _, i, _ in picks]
-    background, pose = reader.read(images)
-    copied = background == np.array([r.background_id for r in references])
-    wanted = np.array([r.pose for r in references], float)[:, :2]
-    products = (_standard(pose) * _standard(wanted)).mean(axis=1)
+    classes, pose = reader.read(images)
+    chosen = [i for _, i, _ in picks]
+    wanted = {factor: data.labels[factor][chosen] for factor in CLASSES}
+    copied = {factor: found == wanted[factor] for factor, found in classes.items()}
+    by_chance = {factor: float((found[:, None] == wanted[factor]).mean()) for factor, found in classes.items()}
+    angles = np.array([data.photos[i].pose for i in chosen], float)[:, :2]
+    products = (_standard(pose) * _standard(angles)).mean(axis=1)
     galleries = subject_galleries(faces, {name: data.images[rows[name]] for name in subjects})
-    return LeakageMeasurements(
-        identity=float(identities(faces.judge(images), [galleries[name] for name, _, _ in picks]).mean()),
-        leakage={
-            "background": copied.reshape(len(subjects), samples).mean(axis=1),
-            "pose": products.reshape(len(subjects), samples).mean(axis=1),
-        },
-    )
+    per_image = {
+        "identity": identities(faces.judge(images), [galleries[name] for name, _, _ in picks]),
+        "pose": products,
+    }
+    means = {name: v.reshape(len(subjects), samples).mean(axis=1) for name, v in (per_image | copied).items()}
+    return LeakageMeasurements(means.pop("identity"), means, {"pose": 0.0, **by_chance})
 
 
 def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,11 +6,14 @@ Exact: scale 0 is the base model (W1), the tokens of the mean code (W2), paramet
 (W3), how new weights begin and which ones learn (W4), no disentanglement loss for an unchanged code (W5). Measured on
 test subjects: the sweep of identity's strength (W6), edits with (``--run``) and without (``--without``, the same
 configuration with ``--model.disentanglement_weight 0``) the disentanglement loss (W7), delayed identity (W8), edits of
-the fine rows (P1), another person at the same seed (P2), style mixing (P3). Two edits or two runs are compared by a
-paired test over subjects. A claim is open where they cannot be told apart. W6 to W8 and P2 compare the change outside
-the head, which is the mean absolute difference of pixels. That measure is ours; LPIPS is the usual choice.
+the fine rows (P1), another person at the same seed (P2), style mixing (P3). Both options take several trainings of one
+configuration, which differ in their seeds and are paired in the order given; the exact claims and the sweeps are of the
+first one. W6 to W8 and P2 compare the change outside the head, which is the mean absolute difference of pixels. That
+measure is ours; LPIPS is the usual choice.
 
-Prints a table and exits 1 when a claim is wrong or open.
+Two edits or two arms are paired over subjects and trainings. A claim holds, does not hold (an effect of the margin in
+``claims/margins.yaml`` is excluded; changes of pixels and turns of the head have no margin), or is open. Prints a table
+and exits 1 unless all claims hold.
 """
 
 import argparse
@@ -24,10 +27,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 
 from claims.checks import Check, less, report, require_positive
-from claims.edited import REWORDED, EditMeasurements, EditSampler, of_rows, settings, unchanged
+from claims.edited import REWORDED, EditMeasurements, EditSampler, of_rows, settings, stacked, unchanged
 from claims.measurements import pose_reader
 from claims.pidiff_exact import exact_checks
-from claims.run_pair import check_pair
+from claims.run_pair import check_arms
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
 from lightning_modules.pidiff import PIDiff
@@ -71,14 +74,18 @@ def compare_sweeps(scales: Sequence[EditMeasurements], delays: Sequence[EditMeas
     ]
 
 
-def edit_checks(sampler: EditSampler, free: PIDiff | None) -> tuple[dict[str, EditMeasurements], list[Check]]:
-    """W7 and P1 to P3. ``free`` is the run without the disentanglement loss; without it W7 and P2 are left out."""
-    run = sampler.editor.module
-    rows = {"base: a shirt is named": _reworded(sampler, run)}
-    rows |= _edited(sampler, run, "with")
-    checks = compare_edits(rows, sampler.poses.error)
-    if free is not None:
-        rows |= _edited(sampler, free, "without")
+def edit_checks(
+    samplers: Sequence[EditSampler], free: Sequence[PIDiff]
+) -> tuple[dict[str, EditMeasurements], list[Check]]:
+    """W7 and P1 to P3, with a sampler for each training. ``free`` are those without the disentanglement loss; without
+    any W7 and P2 are left out."""
+    first = samplers[0]
+    rows = {"base: a shirt is named": _reworded(first, first.editor.module)}
+    rows |= stacked([_edited(sampler, sampler.editor.module, "with") for sampler in samplers])
+    checks = compare_edits(rows, first.poses.error)
+    if free:
+        pairs = zip(samplers, free, strict=True)
+        rows |= stacked([_edited(sampler, other, "without") for sampler, other in pairs])
         checks += compare_runs(rows)
     return rows, checks
 
@@ -126,11 +133,17 @@ def compare_edits(rows: Mapping[str, EditMeasurements], still: float) -> list[Ch
             turn < still,
         ),
         less("P1 fine rows turn the head less than coarse ones", fine.turn, coarse.turn),
-        less("C4 fine rows cost less identity than coarse ones", unedited - fine.identity, unedited - coarse.identity),
+        less(
+            "C4 fine rows cost less identity than coarse ones",
+            unedited - fine.identity,
+            unedited - coarse.identity,
+            "identity",
+        ),
         less(
             "P3 mixing in the fine rows costs less identity than from the middle on",
             unedited - fine.identity,
             unedited - rows["mix middle"].identity,
+            "identity",
         ),
     ]
 
@@ -164,37 +177,40 @@ def load_pidiff(folder: str, sampling: SamplingSettings) -> PIDiff:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m claims.pidiff", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", required=True, help="run trained by the shipped configuration")
+    parser.add_argument("--run", nargs="+", required=True, help="runs of the shipped configuration, one per seed")
     parser.add_argument("--directions", type=Path, required=True, help="file of python -m tools.find_directions")
-    parser.add_argument("--without", help="run trained with --model.disentanglement_weight 0; else no W7 and P2")
+    parser.add_argument("--without", nargs="+", help="as many with --model.disentanglement_weight 0; else no W7 and P2")
     parser.add_argument("--subjects", type=int, default=12, help="test subjects")
     parser.add_argument("--samples", type=int, default=2, help="images per subject and setting")
     arguments = parser.parse_args()
     sampling = SamplingSettings()
     try:
         require_positive(arguments, ("subjects", "samples"))
-        editor = Editor(arguments.run, arguments.directions, FacePack(paths.FACES_B, paths.DET_SIZE), sampling)
-        if not editor.module.disentanglement_weight:
-            raise LikenessError(
-                f"--run: {arguments.run} was trained without the disentanglement loss (model.disentanglement_weight "
-                "0): it belongs to --without, beside a run with the loss"
-            )
-        if arguments.without:
-            check_pair(Path(arguments.run), Path(arguments.without), "disentanglement_weight", 0)
-        free = load_pidiff(arguments.without, sampling) if arguments.without else None
+        faces = FacePack(paths.FACES_B, paths.DET_SIZE)
+        editors = [Editor(run, arguments.directions, faces, sampling) for run in arguments.run]
+        editor = editors[0]
+        for run, one in zip(arguments.run, editors, strict=True):
+            if not one.module.disentanglement_weight:
+                raise LikenessError(
+                    f"--run: {run} was trained without the disentanglement loss (model.disentanglement_weight "
+                    "0): it belongs to --without, beside a run with the loss"
+                )
+        check_arms(arguments.run, arguments.without or [], "disentanglement_weight", 0)
+        free = [load_pidiff(folder, sampling) for folder in arguments.without or []]
         people = people_of("pocket10k", arguments.subjects, editor.module.backbone.resolution, editor.faces)
         checks = exact_checks(editor.module, str(editor.module.hparams["backbone"]))
         photos = load_subjects("pocket10k", arguments.subjects, editor.module.backbone.resolution)
-        sampler = EditSampler(editor, people, arguments.samples, pose_reader(editor.faces, photos))
-        swept, more = sweep_checks(sampler)
-        edited, rest = edit_checks(sampler, free)
+        poses = pose_reader(editor.faces, photos)
+        samplers = [EditSampler(one, people, arguments.samples, poses) for one in editors]
+        swept, more = sweep_checks(samplers[0])
+        edited, rest = edit_checks(samplers, free)
     except LikenessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{'':<28}" + "".join(f"{name:>10}" for name in EditMeasurements.__dataclass_fields__))
     for name, row in {**swept, **edited}.items():
         print(f"{name:<28}" + "".join(f"{row.mean(field):10.3f}" for field in EditMeasurements.__dataclass_fields__))
-    return report([*checks, *more, *rest], "W7, P2 (--without)" if free is None else "")
+    return report([*checks, *more, *rest], "" if free else "W7, P2 (--without)")
 
 
 if __name__ == "__main__":

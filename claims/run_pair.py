@@ -1,6 +1,6 @@
-"""Whether the configurations of two runs differ in the one setting that a claim is about."""
+"""Whether the configurations of runs differ in the one setting that a claim is about, and in their seeds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
@@ -12,6 +12,36 @@ TRAINER = tuple(
     f"trainer.{name}"
     for name in ("max_steps", "max_epochs", "precision", "accumulate_grad_batches", "gradient_clip_val")
 )
+
+
+SEEDS = ("seed_everything", "data.seed")
+
+
+def check_arms(runs: Sequence[str], free: Sequence[str], setting: str, off: object) -> None:
+    """``runs`` are trainings of one configuration with other seeds, and so are those in ``free``, if there are any,
+    which differ from them in ``setting`` only: see :func:`check_pair`.
+
+    Raises ``LikenessError`` naming the runs that do not fit together.
+    """
+    if free and len(runs) != len(free):
+        raise LikenessError(f"--run names {len(runs)} trainings, --without {len(free)}: they are compared in pairs")
+    for arm in (runs, free):
+        _check_seeds(arm)
+    for run, other in zip(runs, free, strict=bool(free)):
+        check_pair(Path(run), Path(other), setting, off)
+
+
+def _check_seeds(arm: Sequence[str]) -> None:
+    if len(arm) < 2:
+        return
+    configs = [_deciding(Run(folder).config) for folder in arm]
+    for folder, config in zip(arm, configs, strict=True):
+        keys = (configs[0].keys() | config.keys()) - set(SEEDS)
+        if odd := sorted(key for key in keys if configs[0].get(key) != config.get(key)):
+            raise LikenessError(f"{folder} differs from {arm[0]} in {', '.join(odd[:3])}, not in its seed alone")
+    seeds = [tuple(config.get(key) for key in SEEDS) for config in configs]
+    if len(set(seeds)) < len(seeds):
+        raise LikenessError(f"{', '.join(arm)}: two trainings have one seed, each must have its own (seed_everything)")
 
 
 def check_pair(run: Path, free: Path, setting: str, off: object) -> None:

@@ -38,7 +38,7 @@ from contracts.files import cache_folder, file_sha256, open_to_append
 from datamodules.index import content_id
 from datamodules.schema import features
 from pocket.render.captions import CLASS_NOUN, caption, description, place_words
-from pocket.render.factors import BACKGROUNDS, POSES, Draws, draw_shot, draw_subject
+from pocket.render.factors import BACKGROUNDS, POSES, Draws, Shot, draw_shot, draw_subject
 from pocket.render.renderer import render
 
 MANIFEST = "manifest.json"
@@ -130,11 +130,10 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
     left = list(BACKGROUNDS)
     kinds = [left.pop(left.index(draws.choice(tuple(left)))) for _ in range(grid.backgrounds)]
     rows = []
-    for pose_id, pose in enumerate(POSES[: grid.poses]):
+    for pose_id in range(grid.poses):
         for kind in sorted(kinds, key=BACKGROUNDS.index):
             key = f"{name}/{pose_id}/{kind}"
-            plain = split != "train"
-            shot = draw_shot(key, pose, kind, style="photo" if plain else None, accessories=not plain)
+            shot = shot_of(name, pose_id, kind, split)
             rendered = render(who, shot)
             image = _png(rendered.image[..., ::-1])
             sha256 = hashlib.sha256(image).hexdigest()
@@ -167,6 +166,13 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
         if row["pose_id"] != reference["pose_id"] and row["background_id"] != reference["background_id"]:
             row["role"] = "held_out"
     return rows
+
+
+def shot_of(subject: str, pose_id: int, background: str, split: str) -> Shot:
+    """What a photo of the dataset shows beside the subject, factor by factor: a function of its place in the grid."""
+    plain = split != "train"
+    key = f"{subject}/{pose_id}/{background}"
+    return draw_shot(key, POSES[pose_id], background, style="photo" if plain else None, accessories=not plain)
 
 
 def _render(folder: Path, grid: Grid, processes: int | None) -> None:

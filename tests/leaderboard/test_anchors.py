@@ -62,9 +62,9 @@ def test_the_rows_are_made_in_their_order_and_take_no_mark(finished: Path, world
     assert board["absent"] == []
     for name in board["metrics"]:
         assert not mark(board, name).keys() & MADE.keys()
-        assert all(
-            {pair["a"], pair["b"]}.isdisjoint(MADE) for pair in board["comparisons"].get(name, [])
-        ), "Holm's correction is over the methods"
+        assert all({pair["a"], pair["b"]}.isdisjoint(MADE) for pair in board["comparisons"].get(name, [])), (
+            "Holm's correction is over the methods"
+        )
 
 
 def test_a_reconstruction_is_the_ceilings_photo_through_the_autoencoder(finished: Path, world: World) -> None:
