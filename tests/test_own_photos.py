@@ -68,7 +68,10 @@ def test_from_a_folder_to_a_leaderboard(elsewhere: Path, capsys: pytest.CaptureF
         run(words)
     board = json.loads((elsewhere / "results" / "mine" / "leaderboard.json").read_text())
     kinds = {entry["label"]: entry["kind"] for entry in board["entries"]}
-    assert kinds == {"real-photo": "ceiling", "spotdiff": "method", "mine": "method", "prompt-only": "floor"}
+    methods = {"spotdiff": "method", "mine": "method"}
+    assert kinds == {
+        "real-photo": "ceiling", "reconstruction": "reconstruction", **methods, "prompt-only": "floor"
+    }  # fmt: skip
     assert sorted(board["protocol"]["subjects"]) == ["p01", "p02", "p03"]
     assert len(list((elsewhere / "results" / "p01" / "images").glob("*/*.png"))) == 4
     assert (elsewhere / "data" / "mine" / "report.html").is_file()

@@ -90,7 +90,6 @@ class ModelGenerator:
         nouns: Mapping[str, str] | None = None,
     ) -> None:
         self._fabric, self._protocol = fabric, protocol
-        self._nouns = nouns or protocol.subjects
 
         def load() -> PersonalisationModule:
             module = make_module()
@@ -102,6 +101,7 @@ class ModelGenerator:
             return module
 
         module = together(fabric, load)
+        self._nouns = nouns or protocol.subjects
         negative = protocol.negative_prompt or ""
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance, negative)
         self._module = module.to(fabric.device).eval()

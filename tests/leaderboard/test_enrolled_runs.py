@@ -78,7 +78,7 @@ def test_two_people_in_a_prompt_are_generated_for_whoever_is_not_named(
     board = json.loads((output / "leaderboard.json").read_text())
     images = len(subjects) * (len(PROMPTS) + 1) * 2 - 2
     assert {row["label"]: row["counts"]["images"] for row in board["entries"]} == dict.fromkeys(
-        ("real-photo", "sefi", "prompt-only"), images
+        ("real-photo", "reconstruction", "sefi", "described", "prompt-only"), images
     )
     for row in board["entries"]:
         lines = (output / "entries" / row["label"] / "records.jsonl").read_text().splitlines()

@@ -54,8 +54,9 @@ def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_leaderboard_has_its_documented_form(finished: Path, world: World) -> None:
     board = json.loads((finished / "leaderboard.json").read_text())
     kinds = {entry["label"]: entry["kind"] for entry in board["entries"]}
-    assert kinds == {"real-photo": "ceiling", world.run.name: "method", "prompt-only": "floor"}
-    assert list(kinds.values()) == ["ceiling", "method", "floor"]
+    anchors = {"real-photo": "ceiling", "reconstruction": "reconstruction", "described": "described"}
+    assert kinds == {**anchors, world.run.name: "method", "prompt-only": "floor"}
+    assert list(kinds.values()) == ["ceiling", "reconstruction", "method", "described", "floor"]
     rows = {entry["kind"]: entry["metrics"] for entry in board["entries"]}
     for metrics in rows.values():
         assert all(set(found) == {"value", "low", "high", "n"} for found in metrics.values())
@@ -68,7 +69,7 @@ def test_the_leaderboard_has_its_documented_form(finished: Path, world: World) -
     assert rows["floor"]["prompt_kept"]["value"] == (pytest.approx(1.0) if fits else None)
     assert rows["method"]["clip_t"]["n"] == 2
     assert board["protocol"]["images"] == IMAGES
-    method = board["entries"][1]
+    method = board["entries"][2]
     assert method["costs"]["seconds_per_image"] > 0
     assert method["costs"]["trainable_parameters"] == 123
     enrolments = {entry["kind"]: entry["costs"]["enrol_seconds"] for entry in board["entries"]}
@@ -169,7 +170,7 @@ def test_the_batch_size_moves_no_pixel_by_more_than_one(finished: Path, world: W
     more = ("--runs", str(world.run), "--batch_size", "1", "--stage", "generate")
     assert evaluate(world, output, *more) == 0
     images = sorted(output.glob("entries/*/images/*.png"))
-    assert len(images) == 3 * IMAGES
+    assert len(images) == 5 * IMAGES
     for path in images:
         one, many = (np.asarray(Image.open(p)).astype(int) for p in (path, finished / path.relative_to(output)))
         assert np.abs(one - many).max() <= 1
@@ -213,7 +214,12 @@ def test_an_entry_that_is_not_complete_is_left_out_and_said_so(
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
     assert evaluate(world, output, "--stage", "report") == 0
     assert f"{world.run.name}: 5 of {IMAGES} images are scored" in capsys.readouterr().out
-    assert [entry["kind"] for entry in timeless(output)["entries"]] == ["ceiling", "floor"]
+    assert [entry["kind"] for entry in timeless(output)["entries"]] == [
+        "ceiling",
+        "reconstruction",
+        "described",
+        "floor",
+    ]
 
 
 def test_a_damaged_image_is_named(

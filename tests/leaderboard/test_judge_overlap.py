@@ -12,6 +12,7 @@ from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
 from evaluate import main
 from leaderboard.plan.checks import own_judges
+from leaderboard.results.anchors import ANCHORS
 from lightning_modules.run import Run
 from tests.leaderboard.conftest import World
 
@@ -109,4 +110,4 @@ def test_every_form_of_the_table_says_so(world: World, tmp_path: Path, capsys: p
     rows = pd.read_csv(output / "leaderboard.csv", index_col="kind")
     assert rows.loc["method", "own_judges"] == "clip: data.image_encoder" and pd.isna(rows.loc["floor", "own_judges"])
     marks = {entry["kind"]: entry["own_judges"] for entry in board["entries"]}
-    assert marks == {"ceiling": {}, "floor": {}, "method": {"clip": "data.image_encoder"}}
+    assert marks == {**{kind: {} for kind in ANCHORS}, "method": {"clip": "data.image_encoder"}}

@@ -23,6 +23,11 @@ def labels(output: Path) -> list[str]:
     return [entry["label"] for entry in json.loads((output / "leaderboard.json").read_text())["entries"]]
 
 
+def rows_with(method: str) -> list[str]:
+    """The labels of a board with one method, in their order."""
+    return ["real-photo", "reconstruction", method, "described", "prompt-only"]
+
+
 def cut(output: Path, label: str, keep: int) -> None:
     for path in sorted((output / "entries" / label / "images").iterdir())[keep:]:
         path.unlink()
@@ -55,14 +60,27 @@ def test_an_entry_that_is_generated_in_part_blocks_nobody(
     other = world.make_run(tmp_path / "other", seed=3)
     assert evaluate(world, output, "--runs", str(other), "--trainer.devices", processes) == 0
     assert f"left out half: 3 of {IMAGES} images are generated\n" in capfd.readouterr().out
-    assert labels(output) == ["real-photo", "other", "prompt-only"]
+    assert labels(output) == rows_with("other")
     assert not list(Results(output).entry("half").root.glob("records.jsonl"))
 
     assert evaluate(world, output, "--runs", f"half={world.run}", "--stage", "score") == 2
     _, line = error_line(capfd)
     assert "error: half: " in line and line.endswith(".png is missing: run `--stage generate` first")
     assert evaluate(world, output, "--runs", f"half={world.run}") == 0
-    assert sorted(labels(output)) == ["half", "other", "prompt-only", "real-photo"]
+    assert sorted(labels(output)) == sorted(["half", *rows_with("other")])
+
+
+def test_an_anchor_that_fails_and_is_not_needed_costs_the_others_nothing(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "results"
+    assert evaluate(world, output, "--runs", str(world.run), "--stage", "generate") == 0
+    path = sorted((output / "entries" / "described" / "images").iterdir())[1]
+    path.write_bytes(path.read_bytes()[:100])
+    assert evaluate(world, output, "--runs", str(world.run)) == 2
+    assert f"error: described: {path}" in error_line(capfd)[1]
+    assert labels(output) == [label for label in rows_with(world.run.name) if label != "described"]
+    assert "left out described" in " ".join(json.loads((output / "leaderboard.json").read_text())["notes"])
 
 
 def test_without_the_floor_nothing_can_be_compared(
@@ -85,7 +103,7 @@ def test_a_run_that_fails_while_it_generates_costs_the_others_nothing(
     out, line = error_line(capfd)
     assert line.startswith("error: bad: ") and f"left out {line.removeprefix('error: ')}" in out
     assert f"left out bad: 0 of {IMAGES} images are generated\n" in out
-    assert labels(output) == ["real-photo", "good", "prompt-only"]
+    assert labels(output) == rows_with("good")
 
 
 def test_a_damaged_image_of_one_entry_costs_the_others_nothing(
@@ -98,7 +116,7 @@ def test_a_damaged_image_of_one_entry_costs_the_others_nothing(
     path.write_bytes(path.read_bytes()[:100])
     assert evaluate(world, output, *runs) == 2
     assert f"error: a: {path}" in error_line(capfd)[1]
-    assert labels(output) == ["real-photo", "b", "prompt-only"]
+    assert labels(output) == rows_with("b")
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -129,7 +147,7 @@ def test_an_image_of_one_colour_is_counted(world: World, tmp_path: Path) -> None
     assert evaluate(world, output) == 0
     board = json.loads((output / "leaderboard.json").read_text())
     counts = {entry["label"]: entry["counts"]["blank"] for entry in board["entries"]}
-    assert counts == {"real-photo": 0, world.run.name: 1, "prompt-only": 0}
+    assert counts == dict.fromkeys(rows_with(world.run.name), 0) | {world.run.name: 1}
 
 
 def test_a_method_of_nan_is_scored_as_the_nothing_it_generates(world: World, tmp_path: Path) -> None:
