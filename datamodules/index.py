@@ -18,8 +18,8 @@ Point = tuple[float, float]
 class Photo:
     """One row of the dataset, without its pixels; ``None`` is what is not known.
 
-    Pose and background *classes* are shared between subjects. ``row`` counts within ``shard``; hashes are of the stored
-    bytes. ``docs/data.md`` says what the columns mean.
+    Classes of pose, background and clothes are shared between subjects. ``row`` counts within ``shard``; hashes are of
+    the stored bytes. ``docs/data.md`` says what the columns mean.
     """
 
     photo_id: str
@@ -33,6 +33,8 @@ class Photo:
     pose: tuple[float, float, float] | None
     background_id: int | None
     background_text: str | None
+    clothes_id: int | None
+    clothes_text: str | None
     caption: str
     landmarks: tuple[Point, Point, Point, Point, Point] | None
     bbox: tuple[float, float, float, float] | None

@@ -142,6 +142,8 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "pose": _numbers(3, limit=_TURN),
     "background_id": _class_id,
     "background_text": _words,
+    "clothes_id": _class_id,
+    "clothes_text": _words,
     "caption": _text,
     "landmarks": _numbers(5, 2),
     "bbox": _numbers(4),

@@ -35,6 +35,8 @@ COLUMNS = pa.schema(
         pa.field("pose", pa.list_(pa.float32(), 3)),  # yaw, pitch, roll in degrees
         pa.field("background_id", pa.int32()),  # a class of backgrounds that subjects share
         pa.field("background_text", pa.string()),  # a phrase that a prompt can end in, such as `on a beach`
+        pa.field("clothes_id", pa.int32()),  # a class of clothes, told by their colours, that subjects share
+        pa.field("clothes_text", pa.string()),  # a phrase that a prompt can hold, such as `in a red shirt`
         pa.field("caption", pa.string(), nullable=False),
         pa.field("landmarks", pa.list_(pa.list_(pa.float32(), 2), 5)),  # x, y in pixels: eyes, nose, mouth's corners
         pa.field("bbox", pa.list_(pa.float32(), 4)),  # x0, y0, x1, y1 of the face in pixels

@@ -14,7 +14,7 @@ from datamodules.image_io import image_size, in_square, read_square
 from datamodules.index import Photo, PhotoFiles, by_subject, held_out_of, load_photos, read_photos, reference_of
 from datamodules.masks import square_person_mask
 from datamodules.sources import find_shards
-from metrics.gallery import NO_BACKGROUND, SubjectPhotos
+from metrics.gallery import UNKNOWN, SubjectPhotos
 
 
 def load_subjects(
@@ -63,12 +63,14 @@ def _subject(name: str, files: Sequence[PhotoFiles], resolution: int) -> Subject
         reference=pixels[0],
         held_out=pixels[1:],
         poses=np.array([p.pose or [np.nan] * 3 for p in photos], np.float32),
-        backgrounds=np.array([NO_BACKGROUND if p.background_id is None else p.background_id for p in photos], np.int64),
+        backgrounds=np.array([UNKNOWN if p.background_id is None else p.background_id for p in photos], np.int64),
         background_texts=tuple(p.background_text or "" for p in photos),
         mask=square_person_mask(files[0], resolution),
         has_face=photos[0].has_face,
         boxes=_boxes(files, resolution),
         text=photos[0].subject_text or "",
+        clothes=np.array([UNKNOWN if p.clothes_id is None else p.clothes_id for p in photos], np.int64),
+        clothes_text=photos[0].clothes_text or "",
     )
 
 
@@ -111,7 +113,7 @@ def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) ->
 
 def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
     """SHA-256 over the pixels of every reference and held-out photo, over the reference's mask, and over what is known
-    of pose, background, class and where the face is."""
+    of pose, background, clothes, class and where the face is."""
     digest = hashlib.sha256()
     for subject in subjects:
         if not subject.has_face:
@@ -121,4 +123,6 @@ def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
         for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds, boxes):
             digest.update(f"{subject.id}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
+        if subject.clothes is not None and (subject.clothes != UNKNOWN).any():
+            digest.update(f"{subject.id} wears {subject.clothes.tolist()} {subject.clothes_text}".encode())
     return digest.hexdigest()

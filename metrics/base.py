@@ -20,10 +20,12 @@ from metrics.judges import JudgedImages
 
 Floats = NDArray[np.float64]
 Judge = Literal["faces", "second_faces", "clip", "image_backbone", "lpips"]
-Need = Literal["image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses"]
+Need = Literal[
+    "image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses", "clothes"
+]
 """What a metric reads beside the features of its judge: the pixels, the prompt, the reference photo, the held-out
 photos of the subject (its gallery), the region of the person, all samples of a prompt at once, the held-out photos of
-all subjects, the known backgrounds of the photos and the words for them, their known poses."""
+all subjects, the known backgrounds of the photos and the words for them, their known poses, their known clothes."""
 NEEDS: frozenset[Need] = frozenset(get_args(Need))
 Kind = Literal["people", "objects"]
 """People are subjects with a face, objects those without."""

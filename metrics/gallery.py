@@ -5,7 +5,7 @@ The file of all galleries is written once, when the plan is made, and read by ev
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,8 @@ from contracts.protocol import Protocol
 from contracts.records import Request
 from networks.keyed_noise import keyed_generator
 
-NO_BACKGROUND = -1
+UNKNOWN = -1
+"""The class of a background, or of clothes, that is not known."""
 _OWN = ("pose", "other_backgrounds", "boxes", "counts")
 _GLOBAL = ("background_means", "pose_reader")
 
@@ -31,7 +32,7 @@ class SubjectPhotos:
     """One subject: ``reference`` (H, W, 3) and ``held_out`` (K, H, W, 3), RGB uint8 squares.
 
     What is known of them lists the reference first: ``poses`` (1 + K, 3), yaw, pitch and roll in degrees, NaN where
-    they are not known, ``backgrounds`` (1 + K,), which are ids, ``NO_BACKGROUND`` where they are not known, and the
+    they are not known, ``backgrounds`` (1 + K,), which are ids, ``UNKNOWN`` where they are not known, and the
     words for each of these, which may be empty.
     """
 
@@ -50,6 +51,10 @@ class SubjectPhotos:
     """(1 + K, 4): x0, y0, x1, y1 of the face in each photo, NaN where it is not known; ``None`` where none is."""
     text: str = ""
     """What the subject looks like, in words that follow the class noun in a prompt; empty where nobody says it."""
+    clothes: NDArray[np.int64] | None = None
+    """(1 + K,): class of the clothes in each photo, ``UNKNOWN`` where it is not known; ``None`` where none is."""
+    clothes_text: str = ""
+    """Words for the clothes in the reference; may be empty."""
 
     @property
     def cut_out(self) -> NDArray[np.uint8]:
@@ -62,17 +67,23 @@ class SubjectPhotos:
         return np.concatenate([self.reference[None], self.held_out])
 
 
-def unknown_factors(subjects: Sequence[SubjectPhotos]) -> frozenset[Literal["backgrounds", "poses"]]:
-    """What is not known of every photo of every subject with a face: class and words of its background, its pose.
+Factor = Literal["backgrounds", "poses", "clothes"]
+
+
+def unknown_factors(subjects: Sequence[SubjectPhotos]) -> frozenset[Factor]:
+    """What is not known of every photo of every subject with a face: class and words of its background, its pose, the
+    class of its clothes.
 
     Nothing that is unknown can be said to have leaked.
     """
     people = [subject for subject in subjects if subject.has_face]
-    unknown: set[Literal["backgrounds", "poses"]] = set()
-    if not all((s.backgrounds != NO_BACKGROUND).all() and all(s.background_texts) for s in people):
+    unknown: set[Factor] = set()
+    if not all((s.backgrounds != UNKNOWN).all() and all(s.background_texts) for s in people):
         unknown.add("backgrounds")
     if not all(np.isfinite(s.poses).all() for s in people):
         unknown.add("poses")
+    if not all(s.clothes is not None and (s.clothes != UNKNOWN).all() for s in people):
+        unknown.add("clothes")
     return frozenset(unknown)
 
 
@@ -102,6 +113,12 @@ class Gallery:
     """(1 + K, 4): the subject's face in each photo, the reference first, NaN where there is none."""
     counts: NDArray[np.int64]
     """(1 + K,): how many faces each photo shows."""
+    clothes: int = UNKNOWN
+    """Index of the reference's clothes among ``clothes_means``, -1 where they are not known."""
+    clothes_text: str = ""
+    """Words for them; may be empty."""
+    clothes_means: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
+    """(C, 3): mean colour in CIELAB of each known class of clothes."""
 
     @property
     def usable(self) -> NDArray[np.intp]:
@@ -136,6 +153,10 @@ def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: 
         tensors |= {name: getattr(gallery, name) for name in _GLOBAL}
     backgrounds = {subject: [gallery.background, gallery.background_text] for subject, gallery in galleries.items()}
     about = {"protocol": protocol_hash, "backgrounds": json.dumps(backgrounds, ensure_ascii=False)}
+    if any(len(gallery.clothes_means) for gallery in galleries.values()):
+        tensors["clothes_means"] = next(iter(galleries.values())).clothes_means
+        clothes = {subject: [gallery.clothes, gallery.clothes_text] for subject, gallery in galleries.items()}
+        about["clothes"] = json.dumps(clothes, ensure_ascii=False)
     if faceless := [subject for subject, gallery in galleries.items() if not gallery.has_face]:
         about["faceless"] = json.dumps(faceless)
     write_atomically(path, save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, about))
@@ -148,8 +169,12 @@ def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
         with safe_open(path, "numpy") as file:
             backgrounds = json.loads(file.metadata()["backgrounds"])
             faceless = json.loads(file.metadata().get("faceless", "[]"))
-        return {
+            clothes = json.loads(file.metadata().get("clothes", "{}"))
+        galleries = {
             subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
+        }
+        return {
+            subject: _dressed(gallery, tensors, *clothes.get(subject, ())) for subject, gallery in galleries.items()
         }
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
@@ -171,6 +196,12 @@ def _gallery(
         **{name: tensors[f"{subject}/{name}"] for name in _OWN},
         **{name: tensors[name] for name in _GLOBAL},
     )
+
+
+def _dressed(gallery: Gallery, tensors: Mapping[str, NDArray], clothes: int = UNKNOWN, text: str = "") -> Gallery:
+    """The gallery with what is known of clothes, where something is."""
+    means = tensors.get("clothes_means")
+    return gallery if means is None else replace(gallery, clothes=clothes, clothes_text=text, clothes_means=means)
 
 
 def load_photo_features(path: Path) -> NDArray[np.float32]:

@@ -17,8 +17,8 @@ from contracts.prompts import plain_prompt
 from contracts.records import Request
 from contracts.settings import DETECTION_SIDES
 from metrics.functional.identity import gallery_similarity
-from metrics.functional.leakage import fit_pose_reader
-from metrics.gallery import NO_BACKGROUND, Gallery, SubjectPhotos
+from metrics.functional.leakage import clothes_colour, fit_pose_reader
+from metrics.gallery import UNKNOWN, Gallery, SubjectPhotos
 from metrics.regions import background_only, only, person_only
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack, JudgedFaces
@@ -148,6 +148,7 @@ def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observa
     """Galleries by subject, of what :meth:`Judges.observe_photos` gives of each (``seen``, by subject)."""
     pose_reader = _pose_reader(subjects, seen)
     classes, means = _background_classes(subjects, seen)
+    worn, colours = _clothes_classes(subjects, seen)
     backgrounds = np.stack([seen[subject.id].features["clip_background"][0] for subject in subjects])
     galleries = {}
     for i, subject in enumerate(subjects):
@@ -157,7 +158,7 @@ def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observa
             reference={name: rows[0] for name, rows in features.items()},
             held_out={name: rows[1:] for name, rows in features.items()},
             other_backgrounds=_mean_known(np.delete(backgrounds, i, axis=0)),
-            background=classes.index(own) if own in classes and subject.has_face else NO_BACKGROUND,
+            background=classes.index(own) if own in classes and subject.has_face else UNKNOWN,
             background_text=subject.background_texts[0],
             background_means=means,
             pose=subject.poses[0],
@@ -165,8 +166,32 @@ def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observa
             has_face=subject.has_face,
             boxes=np.where(judged.found[:, None], judged.boxes, np.float32(np.nan)),
             counts=judged.counts,
+            clothes=_place(worn, subject.clothes, subject.has_face),
+            clothes_text=subject.clothes_text,
+            clothes_means=colours,
         )
     return galleries
+
+
+def _place(classes: Sequence[int], of_photos: NDArray[np.int64] | None, has_face: bool) -> int:
+    """Where the class of the reference stands among the known ones; ``UNKNOWN`` where it is none of them."""
+    own = UNKNOWN if of_photos is None else int(of_photos[0])
+    return classes.index(own) if own in classes and has_face else UNKNOWN
+
+
+def _clothes_classes(
+    subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
+) -> tuple[list[int], NDArray[np.float32]]:
+    """Ids of the known clothes that photos with a face show, and the mean colour (C, 3) of each."""
+    colours: dict[int, list[NDArray[np.float32]]] = {}
+    for subject in subjects:
+        judged = seen[subject.id].judged
+        for i in np.flatnonzero(judged.found) if subject.clothes is not None else ():
+            colour = clothes_colour(subject.photos[i], judged.boxes[i])
+            if subject.clothes[i] != UNKNOWN and np.isfinite(colour).all():
+                colours.setdefault(int(subject.clothes[i]), []).append(colour)
+    classes = sorted(colours)
+    return classes, np.array([np.mean(colours[name], axis=0) for name in classes], np.float32).reshape(-1, 3)
 
 
 def _mean_known(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -186,7 +211,7 @@ def _background_classes(
     subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]
 ) -> tuple[list[int], NDArray[np.float32]]:
     """Ids of the known backgrounds that photos with a face have, and the mean feature of each."""
-    known = {subject.id: seen[subject.id].judged.found & (subject.backgrounds != NO_BACKGROUND) for subject in subjects}
+    known = {subject.id: seen[subject.id].judged.found & (subject.backgrounds != UNKNOWN) for subject in subjects}
     ids = np.concatenate([subject.backgrounds[known[subject.id]] for subject in subjects])
     rows = np.concatenate([seen[subject.id].features["clip_background"][known[subject.id]] for subject in subjects])
     classes = sorted({int(i) for i in ids})

@@ -1,11 +1,11 @@
-"""Leakage: how far background and head pose, which are not identity, come over from the reference photo."""
+"""Leakage: how far background, head pose and clothes, which are not identity, come over from the reference photo."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from metrics.base import PEOPLE, Metric
-from metrics.functional.leakage import background_copied, background_leakage, landmark_shape, pose_leakage
+from metrics.functional.leakage import background_leakage, class_copied, clothes_colour, landmark_shape, pose_leakage
 from metrics.judges import JudgedImages, where
 
 _HIDDEN = "person region grey|found-only"
@@ -55,7 +55,7 @@ class BackgroundCopied(Metric):
         asked = torch.tensor([bool(t) and t in prompt for t, prompt in zip(texts, judged.prompts, strict=True)])
         own = torch.tensor([gallery.background for gallery in galleries])
         means = torch.from_numpy(galleries[0].background_means)
-        copied = background_copied(judged.features("clip_background"), own, means)
+        copied = class_copied(judged.features("clip_background"), own, means)
         return where(judged.found & ~asked & (own >= 0), copied)
 
 
@@ -78,4 +78,32 @@ class PoseLeakage(Metric):
         return where(judged.found, pose_leakage(poses, references))
 
 
-METRICS: tuple[Metric, ...] = (BackgroundLeakage(), BackgroundCopied(), PoseLeakage())
+class ClothesCopied(Metric):
+    """1 where the nearest class of clothes is the reference's, of prompts that do not ask for them."""
+
+    name = "clothes_copied"
+    title = "clothes copied"
+    group = "leakage"
+    judge = "faces"
+    rule = "nearest-class-mean-in-Lab|a-box-wide-from-0.25-box-below-or-last-16th|not-asked-for|found-only"
+    about = "share of images in clothes of the reference's colours, of prompts that do not ask for them"
+    kinds = PEOPLE
+    needs = frozenset({"image", "prompt", "reference", "clothes"})
+    higher_is_better = False
+    low = 0.0
+    high = 1.0
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        galleries = judged.galleries
+        texts = [gallery.clothes_text for gallery in galleries]
+        asked = torch.tensor([bool(t) and t in prompt for t, prompt in zip(texts, judged.prompts, strict=True)])
+        own = torch.tensor([gallery.clothes for gallery in galleries])
+        colours = np.full((len(judged.images), 3), np.nan, np.float32)
+        for i in np.flatnonzero(judged.found):
+            colours[i] = clothes_colour(judged.images[i], judged.seen.judged.boxes[i])
+        copied = class_copied(torch.from_numpy(colours), own, torch.from_numpy(galleries[0].clothes_means))
+        shown = torch.from_numpy(np.isfinite(colours).all(axis=1))
+        return where(shown & ~asked & (own >= 0), copied)
+
+
+METRICS: tuple[Metric, ...] = (BackgroundLeakage(), BackgroundCopied(), PoseLeakage(), ClothesCopied())

@@ -1,9 +1,10 @@
-"""Leakage: how far what is not identity, background and head pose, comes over from the reference photo.
+"""Leakage: how far what is not identity, background, head pose and clothes, comes over from the reference photo.
 
 Backgrounds are compared by features of images whose person region is grey. Poses of references are known; those of
 generated faces are read from their five landmarks by a ridge regression that is fitted on photos of known pose.
 """
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,8 +30,9 @@ def nearest_class(features: Tensor, means: Tensor) -> Tensor:
     return torch.cdist(features.double(), means.double()).argmin(dim=1)
 
 
-def background_copied(features: Tensor, own: Tensor, means: Tensor) -> Tensor:
-    """1 where the class mean nearest to a background is that of the reference's background, else 0: (B,) in float64.
+def class_copied(features: Tensor, own: Tensor, means: Tensor) -> Tensor:
+    """1 where the class mean nearest to a background, or to clothes, is that of the reference's, else 0: (B,) in
+    float64.
 
     NaN throughout with fewer than two classes, as the nearest of one says nothing. ``features`` (B, D), ``own`` (B,)
     indices into ``means`` (C, D).
@@ -38,6 +40,22 @@ def background_copied(features: Tensor, own: Tensor, means: Tensor) -> Tensor:
     if len(means) < 2:
         return torch.full((len(features),), torch.nan, dtype=torch.float64, device=features.device)
     return (nearest_class(features, means) == own).double()
+
+
+def clothes_colour(image: NDArray[np.uint8], box: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Mean colour (3,) in CIELAB of what is worn below the neck, from an RGB image (H, W, 3) and the face's box
+    (x0, y0, x1, y1) in pixels; NaN where the box lies beside the image.
+
+    The region is as wide as the box and begins a quarter of its height below it; of a close portrait it is the last
+    sixteenth of the image.
+    """
+    x0, y0, x1, y1 = (float(value) for value in box)
+    height = len(image)
+    top = min(round(y1 + 0.25 * (y1 - y0)), height - max(1, height // 16))
+    region = image[max(0, top) :, max(0, round(x0)) : max(0, round(x1))]
+    if not region.size:
+        return np.full(3, np.nan, np.float32)
+    return cv2.cvtColor(region.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3).mean(axis=0)
 
 
 def landmark_shape(landmarks: NDArray[np.floating]) -> NDArray[np.float64]:

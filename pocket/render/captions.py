@@ -128,6 +128,12 @@ def pose_words(shot: Shot) -> str:
     return ", ".join(words)
 
 
+def clothes_words(shot: Shot) -> str:
+    """The phrase for the clothes, such as ``in a red striped shirt``."""
+    shirt = f"{shot.cloth_colour} {'striped ' if shot.cloth_pattern == 'striped' else ''}shirt"
+    return f"in {article(shirt)}"
+
+
 def accessory_words(shot: Shot) -> str:
     """Hat and glasses as one clause; empty without either."""
     items = []
@@ -156,11 +162,10 @@ def caption(
     who = f"{style_words(shot.style)} of a {CLASS_NOUN}"
     if d.chance(appearance):
         who += f" {description(subject, face)}"
-    shirt = f"{shot.cloth_colour} {'striped ' if shot.cloth_pattern == 'striped' else ''}shirt"
     clauses = [
         shot.expression if d.chance(detail) and shot.expression != "neutral" else "",
         accessory_words(shot) if d.chance(max(detail, 0.9)) else "",
-        f"in {article(shirt)}" if d.chance(detail) else "",
+        clothes_words(shot) if d.chance(detail) else "",
         place_words(shot.background) if d.chance(detail) else "",
         pose_words(shot) if d.chance(pose) else "",
     ]

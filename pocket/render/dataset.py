@@ -37,8 +37,8 @@ from contracts.errors import LikenessError
 from contracts.files import cache_folder, file_sha256, open_to_append
 from datamodules.index import content_id
 from datamodules.schema import features
-from pocket.render.captions import CLASS_NOUN, caption, description, place_words
-from pocket.render.factors import BACKGROUNDS, POSES, Draws, Shot, draw_shot, draw_subject
+from pocket.render.captions import CLASS_NOUN, caption, clothes_words, description, place_words
+from pocket.render.factors import BACKGROUNDS, CLOTH_COLOURS, PATTERNS, POSES, Draws, Shot, draw_shot, draw_subject
 from pocket.render.renderer import render
 
 MANIFEST = "manifest.json"
@@ -150,6 +150,8 @@ def rows_of(subject: int, grid: Grid) -> list[Row]:
                     "pose": [shot.yaw, shot.pitch, shot.roll],
                     "background_id": BACKGROUNDS.index(kind),
                     "background_text": place_words(kind),
+                    "clothes_id": clothes_class(shot),
+                    "clothes_text": clothes_words(shot),
                     "caption": caption(who, shot, key, appearance=APPEARANCE, pose=0.0, detail=1.0),
                     "landmarks": rendered.landmarks.tolist(),
                     "bbox": rendered.bbox.tolist(),
@@ -173,6 +175,11 @@ def shot_of(subject: str, pose_id: int, background: str, split: str) -> Shot:
     plain = split != "train"
     key = f"{subject}/{pose_id}/{background}"
     return draw_shot(key, POSES[pose_id], background, style="photo" if plain else None, accessories=not plain)
+
+
+def clothes_class(shot: Shot) -> int:
+    """Number of the colour and the pattern of the clothes."""
+    return list(CLOTH_COLOURS).index(shot.cloth_colour) * len(PATTERNS) + PATTERNS.index(shot.cloth_pattern)
 
 
 def _render(folder: Path, grid: Grid, processes: int | None) -> None:

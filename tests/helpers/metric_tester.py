@@ -83,7 +83,7 @@ def _photos(rng: np.random.Generator, name: str, noun: str) -> SubjectPhotos:
     texts = ("on a beach", "in a forest", "in the snow", "in a forest")
     poses = rng.uniform(-20, 20, (4, 3)).astype(np.float32)
     ids = np.array([0, 1, 2, 1])
-    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, ids, texts, has_face=noun != "hat")
+    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, ids, texts, has_face=noun != "hat", clothes=ids)
 
 
 def _image(rng: np.random.Generator, request: Request) -> NDArray[np.uint8]:

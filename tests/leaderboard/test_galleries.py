@@ -134,6 +134,13 @@ def test_written_and_read_again(judges: Judges, tmp_path: Path) -> None:
         for key in ("background", "background_text", "has_face"):
             assert getattr(gallery, key) == getattr(made[name], key)
     assert load_photo_features(path).shape == (5, 16)
+    dressed = {
+        name: replace(gallery, clothes=i, clothes_text="in red", clothes_means=np.eye(3, dtype=np.float32)[:2])
+        for i, (name, gallery) in enumerate(made.items())
+    }
+    save_galleries(path, dressed, "hash")
+    for i, gallery in enumerate(load_galleries(path, ["s1", "s2"]).values()):
+        assert (gallery.clothes, gallery.clothes_text) == (i, "in red") and gallery.clothes_means.shape == (2, 3)
     with pytest.raises(LikenessError, match="missing or damaged"):
         load_galleries(path, ["s3"])
 

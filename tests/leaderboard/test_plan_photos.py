@@ -199,7 +199,7 @@ def test_real_people_say_which_pack_is_centred_and_agree_with_themselves(
 
 
 def test_factors_are_known_where_every_photo_of_people_has_them() -> None:
-    known = subject("ann")
+    known = replace(subject("ann"), clothes=np.zeros(4, np.int64))
     thing = replace(known, has_face=False, poses=known.poses * np.nan, backgrounds=known.backgrounds - 9)
     assert unknown_factors([known, thing]) == frozenset()
     one_pose = known.poses.copy()
@@ -207,10 +207,12 @@ def test_factors_are_known_where_every_photo_of_people_has_them() -> None:
     assert unknown_factors([known, replace(known, poses=one_pose)]) == {"poses"}
     for change in ({"backgrounds": np.array([0, 1, -1, 1])}, {"background_texts": ("on a beach", "", "x", "y")}):
         assert unknown_factors([known, replace(known, **change)]) == {"backgrounds"}
+    for clothes in (None, np.array([0, 1, -1, 1])):
+        assert unknown_factors([known, replace(known, clothes=clothes)]) == {"clothes"}
 
 
 def test_columns_of_unknown_factors_do_not_exist(world: World) -> None:
     settings = JudgeSettings(str(world.root / "faces"), str(world.root / "clip"))
     every = {card.name for card in list_cards(settings, 2, 8)}
-    some = {card.name for card in list_cards(settings, 2, 8, NEEDS - {"backgrounds", "poses"})}
-    assert every - some == {"background_copied", "pose_leakage"}
+    some = {card.name for card in list_cards(settings, 2, 8, NEEDS - {"backgrounds", "poses", "clothes"})}
+    assert every - some == {"background_copied", "pose_leakage", "clothes_copied"}

@@ -17,7 +17,7 @@ from leaderboard.results.provenance import enrol_seconds, note_enrolment, note_g
 from leaderboard.score import scoring
 from tests.leaderboard.conftest import World
 
-LABELS = ("prompt-only", "real-photo", "spotdiff")
+LABELS = ("described", "prompt-only", "real-photo", "reconstruction", "spotdiff")
 
 
 def evaluate(world: World, output: Path, *more: str) -> dict:

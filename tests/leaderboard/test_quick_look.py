@@ -23,7 +23,7 @@ def test_a_quick_look_is_marked_verified_and_kept_apart(
 
     assert main(["--verify", str(output)]) == 0
     # The base model, both judges and the run's adapter.
-    assert "3 entries, 12 images with their records, 4 weights" in capsys.readouterr().out
+    assert "5 entries, 20 images with their records, 4 weights" in capsys.readouterr().out
 
     assert main(command) == 2
     assert "limit changed): take another --output" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -7,13 +8,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metrics.functional.leakage import (
-    background_copied,
     background_leakage,
+    class_copied,
+    clothes_colour,
     fit_pose_reader,
     landmark_shape,
     nearest_class,
     pose_leakage,
 )
+from pocket.render.dataset import clothes_class
+from pocket.render.factors import draw_shot, draw_subject
+from pocket.render.renderer import render
 
 
 def unit(*shape: int, seed: int) -> Tensor:
@@ -49,13 +54,13 @@ def test_a_background_is_copied_where_the_references_class_is_the_nearest() -> N
     for row, mine in zip(features.tolist(), own.tolist(), strict=True):
         distances = [sum((a - b) ** 2 for a, b in zip(row, mean, strict=True)) for mean in MEANS.tolist()]
         expected.append(float(distances.index(min(distances)) == mine))
-    assert background_copied(features, own, MEANS).tolist() == expected
+    assert class_copied(features, own, MEANS).tolist() == expected
     assert 0.4 < np.mean(expected) < 0.95, "both outcomes occur"
 
 
 def test_one_class_of_backgrounds_tells_nothing() -> None:
     features, own = unit(3, 6, seed=1), torch.zeros(3, dtype=torch.int64)
-    assert background_copied(features, own, MEANS[:1]).isnan().all()
+    assert class_copied(features, own, MEANS[:1]).isnan().all()
 
 
 def test_pose_leakage_falls_with_the_angle_of_the_rotation_between_two_poses() -> None:
@@ -101,3 +106,30 @@ def test_where_a_pose_is_not_known_nothing_is_said() -> None:
     assert leaked[0] == pytest.approx(1.0) and leaked[1:].isnan().all()
     assert pose_leakage(np.zeros((0, 3)), np.zeros((0, 3))).shape == (0,)
     assert np.isnan(fit_pose_reader(np.zeros((0, 5, 2)), np.zeros((0, 3)))).all(), "no photo to learn from"
+
+
+def test_the_colour_of_clothes_is_read_below_the_face_and_nowhere_else() -> None:
+    image = np.full((64, 64, 3), 255, np.uint8)
+    image[43:, 20:40] = (200, 40, 40)
+    box = np.array([20.0, 8.0, 40.0, 36.0])
+    known = cv2.cvtColor(np.full((1, 1, 3), (200, 40, 40), np.float32) / 255, cv2.COLOR_RGB2LAB)[0, 0]
+    np.testing.assert_allclose(clothes_colour(image, box), known, atol=1e-3)
+    low = np.array([20.0, 32.0, 40.0, 60.0])
+    np.testing.assert_allclose(clothes_colour(image, low), known, atol=1e-3, err_msg="a close portrait's last rows")
+    assert np.isnan(clothes_colour(image, np.full(4, -50.0))).all()
+
+
+def test_renders_of_subjects_that_were_not_seen_are_read_right() -> None:
+    """Colour and pattern, among the 16 kinds of clothes of the pocket world."""
+    colours, kinds = {}, {}
+    for name, numbers in {"known": range(60), "new": range(60, 80)}.items():
+        shots = [(i, draw_shot(f"{i}/{j}", style="photo", accessories=False)) for i in numbers for j in range(3)]
+        drawn = [render(draw_subject(f"clothes/{i}"), shot) for i, shot in shots]
+        found = np.stack([clothes_colour(one.image, one.bbox) for one in drawn])
+        shown = np.isfinite(found).all(axis=1)
+        assert shown.mean() > 0.95
+        colours[name], kinds[name] = found[shown], np.array([clothes_class(shot) for _, shot in shots])[shown]
+    classes = np.unique(kinds["known"])
+    means = np.stack([colours["known"][kinds["known"] == kind].mean(axis=0) for kind in classes])
+    read = classes[nearest_class(torch.from_numpy(colours["new"]), torch.from_numpy(means)).numpy()]
+    assert (read == kinds["new"]).mean() > 0.85 and (read // 2 == kinds["new"] // 2).mean() > 0.95
