@@ -15,6 +15,7 @@ import generate
 import train
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
+from contracts.lock import folder_lock
 from contracts.settings import GenerationSettings
 from datamodules.features.cache import content_key
 from leaderboard.generate import enrolment as enrolment_module
@@ -137,6 +138,16 @@ def test_a_subject_of_a_data_set_learns_what_training_teaches_it(
     found = learnt(folder / "adapter.safetensors")
     assert found.keys() == ours.keys()
     assert all(torch.equal(value, found[name]) for name, value in ours.items())
+
+
+def test_two_commands_never_enrol_one_subject(run: Path, photos: Path, tmp_path: Path) -> None:
+    given = ([str(run)], [PROMPT], tmp_path / "out", [str(photos / "0.png")])
+    (image,) = generate_images(*given, settings=FEW)
+    (folder,) = enrolled()
+    image.path.unlink()
+    (folder / "manifest.json").unlink()  # it is not through
+    with folder_lock(folder), pytest.raises(LikenessError, match=f"{folder.name}' is in use by "):
+        generate_images(*given, settings=FEW)
 
 
 def test_an_enrolment_that_was_stopped_goes_on(

@@ -13,6 +13,7 @@ from PIL import Image
 
 import evaluate
 from contracts.errors import LikenessError
+from contracts.lock import folder_lock
 from contracts.settings import GenerationSettings
 from leaderboard.generate.contact_sheet import MAX_ROWS, Block, Row, make_sheet
 from leaderboard.generate.own_photos import OwnImage, generate_images
@@ -99,7 +100,6 @@ def test_what_is_there_is_not_generated_again(
     images = generate_images([str(world.run)], TEXTS, output, person, settings=FEW)
     first = {image.path: image.path.read_bytes() for image in images}
     images[1].path.unlink()
-    (images[1].path.parent / f".{images[1].path.name}.1.ab").touch()
     capsys.readouterr()
     shutil.copy(photos / "ben.png", tmp_path / "moved.png")
     again = generate_images([str(world.run)], TEXTS, output, [str(tmp_path / "moved.png")], settings=FEW)
@@ -152,6 +152,21 @@ def test_other_weights_and_files_of_others_are_refused(world: World, photos: Pat
     write_image(image.path, pixels(image), {})
     with pytest.raises(LikenessError, match="it does not say how it was"):
         generate_images([str(world.run)], TEXTS[:1], output, person, settings=FEW)
+
+
+def test_nothing_is_written_through_a_link_or_beside_another_command(
+    world: World, photos: Path, tmp_path: Path
+) -> None:
+    output, behind, person = tmp_path / "out", tmp_path / "behind", [str(photos / "ben.png")]
+    with folder_lock(output), pytest.raises(LikenessError, match="is in use by "):
+        generate_images([str(world.run)], TEXTS[:1], output, person, settings=FEW)
+    assert not output.exists()
+    behind.mkdir()
+    output.mkdir()
+    (output / "images").symlink_to(behind)
+    with pytest.raises(LikenessError, match="images' is a link, and nothing is written behind it"):
+        generate_images([str(world.run)], TEXTS[:1], output, person, settings=FEW)
+    assert not list(behind.iterdir())
 
 
 def test_at_scale_zero_images_are_the_base_models(world: World, photos: Path, tmp_path: Path) -> None:
