@@ -197,6 +197,18 @@ def test_an_encoder_reads_the_first_photo_that_it_can(
     assert read_provenance(images[0].path)["reference"] == read_provenance(alone[0].path)["reference"]
 
 
+def test_it_is_said_that_a_method_sees_the_central_square(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tall = tmp_path / "tall.png"
+    Image.new("RGB", (40, 64)).save(tall)
+    generate_images([str(world.run)], TEXTS[:1], tmp_path / "out", [str(tall)], settings=FEW)
+    assert f"note: of --photo {tall} (40 x 64) a method sees the central square" in capsys.readouterr().out
+    Image.new("RGB", (40, 40)).save(tall)
+    generate_images([str(world.run)], TEXTS[:1], tmp_path / "square", [str(tall)], settings=FEW)
+    assert "central square" not in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def aligning(tmp_path_factory: pytest.TempPathFactory) -> Aligning:
     """A run of PIDiff, which needs exactly one face in a photo."""
