@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from contracts.errors import LikenessError
 from contracts.files import read_file
 from contracts.protocol import Protocol
+from contracts.strict_json import parse
 from datamodules.image_io import FORMATS, open_image, read_square
 from leaderboard.images import about
 from leaderboard.images.folder import ImageFolder, Matched, some
@@ -94,7 +94,7 @@ class ImagesEntry:
     def _check_origin(self, name: str, image: Image.Image, protocol: Protocol) -> None:
         """An image of ours must not say that it was generated under another protocol, unless the user knows better."""
         try:
-            origin = json.loads(image.info.get("Likeness", "{}")).get("protocol")
+            origin = parse(image.info.get("Likeness", "{}")).get("protocol")
         except (AttributeError, TypeError, ValueError):
             return
         if "protocol" not in (self.folder.manifest or {}) and origin not in (None, protocol.hash):

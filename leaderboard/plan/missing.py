@@ -106,7 +106,7 @@ def _check_backbone(wanted: ProtocolSettings, has_runs: bool) -> None:
         side = backbone_resolution(wanted.backbone)
     except LikenessError as error:
         raise LikenessError(f"protocol.backbone: {error}") from error
-    except (*UNREADABLE, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise LikenessError(f"protocol.backbone: {wanted.backbone!r} is not readable: {first_line(error)}") from error
     if wanted.resolution != side:
         raise LikenessError(
