@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from curation.crops import middle_square
 from curation import quality
+from curation.crops import middle_square
 from curation.quality import BLURRED, blur_of, duplicates, signature
 from tests.helpers.photos import encoded, photo, rendered
 

@@ -98,7 +98,7 @@ def test_parquet_of_an_image_dataset(tmp_path: Path) -> None:
     Dataset.from_list(rows, features=kinds).to_parquet(tmp_path / "train.parquet", batch_size=2)
     listing = list_photos(str(tmp_path), settings())
     assert [p.subject for p in listing.photos] == ["ann", "ann", "bob", "ann"]
-    assert [reason for name, reason in listing.left_out if name == "train.parquet:0:1"][0].startswith("no subject")
+    assert next(reason for name, reason in listing.left_out if name == "train.parquet:0:1").startswith("no subject")
     pq.write_table(pa.table({"picture": [DOT]}), tmp_path / "train.parquet")
     with pytest.raises(LikenessError, match="no column `image`"):
         list_photos(str(tmp_path), settings())
