@@ -23,7 +23,9 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from contracts.early_check import check_files
 from contracts.errors import LikenessError
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 from curation.settings import CurationSettings
 
@@ -60,11 +62,12 @@ def make_parser() -> ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 130 where it
     was stopped."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a queue's way to say stop
     try:
-        given = parser.parse_args(sys.argv[1:] if arguments is None else arguments)
-        values = given.as_dict()
+        check_files(arguments)
+        values = parser.parse_args(arguments).as_dict()
         photos, out = values.pop("photos"), values.pop("out")
         values.pop("config", None)
         settings = CurationSettings(**values)
@@ -91,4 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
     sys.exit(main())

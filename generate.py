@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption, import_methods, methods_of
 from contracts.settings import GenerationSettings
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -55,6 +56,7 @@ def run(given: Namespace) -> int:
     """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from callbacks.interruption import EXIT_CODE
     from leaderboard.generate.own_photos import generate_images
 
     settings = GenerationSettings(**{field.name: given[field.name] for field in fields(GenerationSettings)})
@@ -64,14 +66,14 @@ def run(given: Namespace) -> int:
         )
     except SIGTERMException:
         print("stopped: the enrolment is saved; the same command goes on from here", file=sys.stderr)
-        return 143
+        return EXIT_CODE
     print(f"{len(images)} images in {given.output}, side by side in {given.output}/contact_sheet.png")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 143 where it
-    was told to stop while it enrolled."""
+    was told to stop while it enrolled, or 130 after Ctrl-C at another time."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     try:
@@ -85,8 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
+        return 130
     return 2
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
     sys.exit(main())

@@ -1,11 +1,11 @@
 """The way through, from photos to shards and a report. What is done is kept, so a stopped curation goes on."""
 
-import fcntl
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from contracts.files import guard, make_folder
+from contracts.lock import LOCK, folder_lock
 from curation.captions import Captioner
 from curation.choice import Dropped, Kept, choose
 from curation.columns import Facing, rows_of
@@ -42,7 +42,8 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
     segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
     clip = ClipJudge(settings.clip) if settings.clip else None
     captioner = Captioner(settings.captioner) if settings.captioner else None
-    with _alone(folder / WORK):
+    with folder_lock(folder):
+        make_folder(folder / WORK)
         looker, looks = Looker(finder), Work(folder / WORK, "looks")
         wanted = {looker.key(photo): photo for photo in listing.photos}
         complete(looks, wanted, looker.looks, "looking")
@@ -75,12 +76,12 @@ def _out_folder(photos: str, out: str) -> Path:
     if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
         raise LikenessError(f"{out} lies among the photos in {photos}: give a folder outside of it")
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / WORK).is_dir():
-            raise LikenessError(f"{out} is not empty and holds no curation: give a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
+        held = [path.name for path in folder.iterdir() if path.name != LOCK] if folder.exists() else []
     except OSError as error:
         raise LikenessError(f"{out} cannot be used ({error.strerror}): give a folder that can be written to") from error
-    return folder
+    if held and WORK not in held:
+        raise LikenessError(f"{out} is not empty and holds no curation: give a new folder")
+    return guard(folder)
 
 
 def _finder(settings: CurationSettings, with_faces: bool) -> FaceFinder | None:
@@ -92,18 +93,6 @@ def _finder(settings: CurationSettings, with_faces: bool) -> FaceFinder | None:
             "give --objects"
         )
     return FaceFinder(settings.faces, settings.det_size)
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise LikenessError(f"another curation is at work in {folder.parent}: wait for it, or stop it") from error
-        yield
 
 
 def _write_captions(

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import LikenessError
+from contracts.files import open_to_read, read_file
+from datamodules.bounded_parquet import read_bounded
 
 MAX_BYTES = 256 * 1024 * 1024  # of one file; a photo of 64 million pixels has less
 
@@ -33,9 +35,7 @@ class FileBytes:
     def read(self) -> bytes:
         """All of them; raises ``LikenessError`` where they cannot be read."""
         try:
-            if self.path.stat().st_size > MAX_BYTES:
-                raise LikenessError(f"it has more than {MAX_BYTES:,} bytes")
-            return self.path.read_bytes()
+            return read_file(self.path, MAX_BYTES)
         except OSError as error:
             raise LikenessError(f"it cannot be read ({error.strerror})") from error
 
@@ -74,17 +74,28 @@ class RowBytes:
         return f"{_stamp(self.path)}/{self.group}/{self.row}/{self.column}"
 
 
+def writable(name: str) -> str:
+    """A file's name as text that can be written down: what of it is no UTF-8 stands as numbers."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def open_shard(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file, which is a file and no pipe."""
+    open_to_read(path).close()
+    return pq.ParquetFile(path)
+
+
 def _stamp(path: Path) -> str:
     try:
         stat = path.stat()
     except OSError:
-        return f"{path}/missing"
-    return f"{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}/{stat.st_ctime_ns}"
+        return f"{writable(str(path))}/missing"
+    return f"{writable(str(path.resolve()))}/{stat.st_size}/{stat.st_mtime_ns}/{stat.st_ctime_ns}"
 
 
 @lru_cache(maxsize=4)
 def _column(path: Path, group: int, column: str) -> pa.ChunkedArray:
     try:
-        return pq.ParquetFile(path).read_row_group(group, [column])[column]
+        return read_bounded(path, open_shard(path), [column], group)[column]
     except (OSError, pa.ArrowException) as error:
         raise LikenessError(f"{path} cannot be read: copy it again") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.errors import LikenessError
+from contracts.files import read_file
 from datamodules.schema import ROLES, SPLITS
 
 ALIASES = {
@@ -89,7 +90,7 @@ def read_table(path: Path, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         LikenessError: the file cannot be read, or has no column for ``key``.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise LikenessError(f"{path} cannot be read ({error}): it must be text in UTF-8") from error
     rows = _json_lines(text, path) if path.suffix == ".jsonl" else _csv_lines(text, path, key)
@@ -97,6 +98,11 @@ def read_table(path: Path, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if not any(row.get(alias) is not None for alias in ALIASES[key]):
             raise LikenessError(f"line {number} of {path} has no `{key}`")
         yield f"line {number} of {path}", row
+
+
+def read_text(path: Path) -> str:
+    """The text of a file; raises ``OSError``, ``UnicodeDecodeError``, or ``LikenessError`` where it is no file."""
+    return read_file(path).decode("utf-8-sig")
 
 
 def one_line(value: object) -> str:

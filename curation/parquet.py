@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contracts.errors import LikenessError
-from curation.files import RowBytes
+from curation.files import RowBytes, open_shard
 from curation.metadata import ALIASES, Facts, facts_of
+from datamodules.bounded_parquet import read_bounded
 
 _PICTURES = ("image", "mask")
 
@@ -22,7 +23,7 @@ def parquet_photos(shards: Sequence[Path], folder: Path) -> Iterator[tuple[str, 
     """
     for path in shards:
         try:
-            shard = pq.ParquetFile(path)
+            shard = open_shard(path)
             columns = shard.schema_arrow.names
             if "image" not in columns:
                 raise LikenessError(f"{path} has no column `image`: its columns are {', '.join(columns)}")
@@ -30,8 +31,8 @@ def parquet_photos(shards: Sequence[Path], folder: Path) -> Iterator[tuple[str, 
             told = [name for name in told if name not in _PICTURES]
             names = _label_names(shard.schema_arrow)
             for group in range(shard.num_row_groups):
-                table = shard.read_row_group(group, told)
-                with_mask = _which_masks(shard, group) if "mask" in columns else None
+                table = read_bounded(path, shard, told, group)
+                with_mask = _which_masks(path, shard, group) if "mask" in columns else None
                 for row, values in enumerate(table.to_pylist() or [{}] * shard.metadata.row_group(group).num_rows):
                     name = f"{path.relative_to(folder).as_posix()}:{group}:{row}"
                     facts = facts_of({key: _named(names, key, value) for key, value in values.items()}, f"row {name}")
@@ -41,8 +42,8 @@ def parquet_photos(shards: Sequence[Path], folder: Path) -> Iterator[tuple[str, 
             raise LikenessError(f"{path} is not a whole Parquet file: copy it again") from error
 
 
-def _which_masks(shard: pq.ParquetFile, group: int) -> list[bool]:
-    return shard.read_row_group(group, ["mask"])["mask"].is_valid().to_pylist()
+def _which_masks(path: Path, shard: pq.ParquetFile, group: int) -> list[bool]:
+    return read_bounded(path, shard, ["mask"], group)["mask"].is_valid().to_pylist()
 
 
 def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -57,4 +58,7 @@ def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _named(names: dict[str, list[str]], column: str, value: Any) -> Any:
-    return names[column][value] if column in names and isinstance(value, int) else value
+    """A value, the name of a label for its number; -1 is written where a photo has no label."""
+    if column not in names or not isinstance(value, int):
+        return value
+    return names[column][value] if 0 <= value < len(names[column]) else None

@@ -16,6 +16,7 @@ SAME = 0.97
 """From this correlation of their thumbnails on two photos are one. Photos of one subject before one background have
 0.94 at most; the same photo saved again, made smaller or made lighter has 0.98 and more."""
 SIGNATURE = 32  # pixels of a thumbnail's side
+_BLOCK = 1000  # thumbnails that are compared at once
 _BLUR_SIDE = 112  # pixels: finer detail than this is not what a face is recognised by
 
 
@@ -52,21 +53,17 @@ def duplicates(signatures: NDArray[np.uint8], order: Sequence[int]) -> dict[int,
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     kept: list[int] = []
     found: dict[int, int] = {}
-    alike = _alike(flat)
-    for i in order:
-        twin = next((j for j in kept if j in alike.get(i, ())), None)
-        if twin is None:
-            kept.append(i)
-        else:
-            found[i] = twin
+    for first in range(0, len(order), _BLOCK):
+        some = list(order[first : first + _BLOCK])
+        before = len(kept)
+        others = [*kept, *some]
+        alike = flat[some] @ flat[others].T >= SAME
+        stay = np.arange(len(others)) < before  # which of the others are kept
+        for row, i in enumerate(some):
+            twins = np.flatnonzero(alike[row] & stay)
+            if len(twins):
+                found[i] = others[twins[0]]
+            else:
+                kept.append(i)
+                stay[before + row] = True
     return found
-
-
-def _alike(flat: NDArray[np.float32], block: int = 1000) -> dict[int, set[int]]:
-    """The pairs of rows (N, D) that are one photo, both ways."""
-    pairs: dict[int, set[int]] = {}
-    for first in range(0, len(flat), block):
-        for i, j in np.argwhere(flat[first : first + block] @ flat.T >= SAME).tolist():
-            if first + i != j:
-                pairs.setdefault(first + i, set()).add(j)
-    return pairs

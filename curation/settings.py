@@ -73,6 +73,8 @@ class CurationSettings:
         for name, low in (("references", 1), ("min_side", 1), ("resolution", 32)):
             if getattr(self, name) < low:
                 raise LikenessError(f"--{name} {getattr(self, name)} is too small: at least {low}")
+        if not 0 <= self.seed < 2**32:
+            raise LikenessError(f"--seed {self.seed} is no seed: a whole number from 0 to {2**32 - 1}")
         if self.backgrounds is not None and self.backgrounds < 2:
             raise LikenessError(f"--backgrounds {self.backgrounds} is too small: at least 2 classes")
         if self.resolution < self.min_side:

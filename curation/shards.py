@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from contracts.files import atomic_path, file_sha256
+from contracts.files import atomic_path, file_sha256, make_folder, remove
 from curation.portraits import Portrait
 from datamodules.schema import SPLITS, features
 
@@ -40,8 +40,8 @@ def write_shards(folder: Path, rows: Sequence[Row], portrait: Callable[[int], Po
     """
     new, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     for left_over in (new, old):
-        shutil.rmtree(left_over, ignore_errors=True)
-    new.mkdir(parents=True)
+        _delete(left_over)
+    make_folder(new)
     with tqdm(total=len(rows), desc="writing", unit="photo", mininterval=1) as bar:
         for split in SPLITS:
             own = [i for i, row in enumerate(rows) if row["split"] == split]
@@ -49,14 +49,22 @@ def write_shards(folder: Path, rows: Sequence[Row], portrait: Callable[[int], Po
             while at < len(own):
                 at = _write_shard(new / f"{split}-{number:05d}.parquet", own, at, rows, portrait, bar)
                 number += 1
-    if _hashes(new) == _hashes(folder):
-        shutil.rmtree(new)
+    if not folder.is_symlink() and _hashes(new) == _hashes(folder):
+        _delete(new)
         return False
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         folder.rename(old)
     new.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _delete(old)
     return True
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder with all that is in it, or a link itself, if it is there."""
+    if folder.is_symlink():
+        remove(folder)
+    elif folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def _write_shard(

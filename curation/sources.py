@@ -4,13 +4,13 @@ A folder holds a folder per subject, or a ``metadata.csv`` / ``metadata.jsonl`` 
 folders do, or Parquet shards with a column ``image``. Nothing is opened here but tables.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from curation.files import Bytes, FileBytes
-from curation.metadata import SPLIT_NAMES, Facts, facts_of, one_line, read_table, subject_id
+from curation.files import Bytes, FileBytes, writable
+from curation.metadata import SPLIT_NAMES, Facts, facts_of, one_line, read_table, read_text, subject_id
 from curation.parquet import parquet_photos
 from curation.settings import CurationSettings
 from datamodules.image_io import FORMATS
@@ -61,11 +61,11 @@ def list_photos(source: str, settings: CurationSettings) -> Listing:
     if not folder.is_dir():
         folder = hub_folder(source, settings.download, ["*.parquet", *_TABLES, *(f"*{suffix}" for suffix in SUFFIXES)])
     listing = Listing()
-    files = list(_files(folder, listing))
+    files = _files(folder, listing)
     if any(path.suffix == ".parquet" for path in files):
         found = parquet_photos([path for path in files if path.suffix == ".parquet"], folder)
         photos = [Source(name, facts, image, mask) for name, facts, image, mask in found]
-        beside = (path.relative_to(folder).as_posix() for path in files if path.suffix.lower() in SUFFIXES)
+        beside = (_name(path, folder) for path in files if path.suffix.lower() in SUFFIXES)
         listing.left_out += [(name, "it lies beside Parquet shards, and those are read") for name in beside]
     else:
         photos = _photo_files(folder, files, listing)
@@ -81,25 +81,34 @@ def list_photos(source: str, settings: CurationSettings) -> Listing:
     return listing
 
 
-def _files(folder: Path, listing: Listing) -> Iterator[Path]:
-    """All files below a folder, in the order of their names; hidden ones are nobody's photos."""
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        listing.left_out.append((folder.name, f"the folder cannot be read ({error.strerror})"))
-        return
-    for path in entries:
-        if path.name.startswith("."):
-            continue
+def _files(folder: Path, listing: Listing) -> list[Path]:
+    """All files below a folder, sorted; hidden ones are nobody's photos.
+
+    Links are followed once all else is known, so that each folder is read once, whatever leads to it.
+    """
+    files, folders, links, known = list[Path](), [folder], list[Path](), set[Path]()
+    while folders or links:
+        here = folders.pop() if folders else links.pop()
         try:
-            is_folder = path.is_dir()
+            if (real := here.resolve()) in known:
+                listing.left_out.append((_name(here, folder), "a link to a folder that is read already"))
+                continue
+            known.add(real)
+            for path in sorted(here.iterdir()):
+                if path.name.startswith("."):
+                    continue
+                if path.is_dir():
+                    (links if path.is_symlink() else folders).append(path)
+                else:
+                    files.append(path)
         except OSError as error:
-            listing.left_out.append((path.name, f"cannot be read ({error.strerror})"))
-            continue
-        if is_folder:
-            yield from _files(path, listing)
-        else:
-            yield path
+            listing.left_out.append((_name(here, folder), f"the folder cannot be read ({error.strerror})"))
+    return sorted(files)
+
+
+def _name(path: Path, folder: Path) -> str:
+    """What a file below the folder is called."""
+    return writable(path.relative_to(folder).as_posix())
 
 
 def _photo_files(folder: Path, files: list[Path], listing: Listing) -> list[Source]:
@@ -108,7 +117,7 @@ def _photo_files(folder: Path, files: list[Path], listing: Listing) -> list[Sour
     photos = []
     named_masks = {facts.mask_file_name for facts in said.values()}
     for path in files:
-        name = path.relative_to(folder).as_posix()
+        name = _name(path, folder)
         if path.suffix.lower() not in SUFFIXES:
             if path.suffix.lower() not in _ASIDE:
                 listing.left_out.append((name, f"no photo of {', '.join(FORMATS)} or HEIC"))
@@ -117,7 +126,7 @@ def _photo_files(folder: Path, files: list[Path], listing: Listing) -> list[Sour
             continue
         facts = said.get(name, Facts())
         if facts.subject_id is None:
-            facts = replace(facts, subject_id=_subject_of(path.relative_to(folder).parts[:-1]))
+            facts = replace(facts, subject_id=_subject_of(name.split("/")[:-1]))
         if facts.caption is None and (text := path.with_suffix(".txt")) in known:
             facts = replace(facts, caption=_caption(text, listing, folder))
         mask = folder / facts.mask_file_name if facts.mask_file_name else _mask_beside(path, known)
@@ -183,9 +192,9 @@ def _spellings() -> Iterable[str]:
 
 def _caption(path: Path, listing: Listing, folder: Path) -> str | None:
     try:
-        return one_line(path.read_text(encoding="utf-8-sig")) or None
-    except (OSError, UnicodeDecodeError) as error:
-        listing.left_out.append((path.relative_to(folder).as_posix(), f"the caption cannot be read ({error})"))
+        return one_line(read_text(path)) or None
+    except (OSError, UnicodeDecodeError, LikenessError) as error:
+        listing.left_out.append((_name(path, folder), f"the caption cannot be read ({error})"))
         return None
 
 

@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
-from contracts.files import atomic_path
+from contracts.files import atomic_path, open_to_read, remove
 
 Record = Mapping[str, NDArray]
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Work:
             left = [key for key in held if key in wanted]
             if len(left) < len(held):
                 records = [(key, self[key]) for key in left]
-                path.unlink()
+                remove(path)
                 for key in held:
                     del self._where[key]
                 self.add(records)
@@ -85,9 +85,10 @@ class Work:
     def _take(self, path: Path) -> None:
         """Find the records of a file; one without keys that can be read is removed, and what it held is done again."""
         try:
+            open_to_read(path).close()
             keys = pq.read_table(path, columns=["key"], page_checksum_verification=True)["key"].to_pylist()
-        except (OSError, pa.ArrowException, KeyError):
-            path.unlink()
+        except (OSError, LikenessError, pa.ArrowException, KeyError):
+            remove(path)
             return
         self._where.update({key: (path, row) for row, key in enumerate(keys)})
 

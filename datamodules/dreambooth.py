@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from contracts.errors import LikenessError
-from contracts.files import atomic_path
+from contracts.files import atomic_path, read_file
 from datamodules.schema import COLUMNS
 
 TABLE = "prompts_and_classes.txt"
@@ -55,7 +55,7 @@ def class_nouns(path: Path) -> dict[str, str]:
         LikenessError: the file cannot be read, or holds no such table.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_file(path).decode("utf-8-sig").splitlines()]
     except OSError as error:
         raise LikenessError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -119,6 +119,6 @@ def _row(file: Path, sha256: str, subject: str, noun: str) -> dict[str, object]:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_file(file)
     except OSError as error:
         raise LikenessError(f"{file} cannot be read ({error.strerror})") from error

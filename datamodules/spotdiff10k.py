@@ -5,10 +5,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.loops.progress import _ProcessedTracker as ProcessedTracker
-from numpy.typing import NDArray
 from torch import Tensor
 
 from contracts.errors import LikenessError
@@ -18,8 +16,8 @@ from contracts.records import Request
 from datamodules.batches.pairs import Drops, PairStream, TrainingData
 from datamodules.batches.stage import Stage
 from datamodules.batches.subjects import Enrolment, EnrolmentSettings
+from datamodules.chosen import ChosenPhotos
 from datamodules.features.base import EncoderContext
-from datamodules.features.cache import content_key
 from datamodules.features.registry import check_settings, known_settings
 from datamodules.features.store import Features
 from datamodules.index import Photo, load_photos
@@ -136,9 +134,10 @@ class SpotDiff10kDataModule(LightningDataModule):
             self.enrolment = Enrolment.plan(
                 photos, self._subjects, self._enrolment_settings, self._source, self._seed, self._resolution
             )
-        training = self._training_photos()
+        self._chosen = ChosenPhotos.of(photos, self._source, self._subjects, self.enrolment)
+        training = self._chosen.training
         own = self._first_stage.own_photos(photos) if self._first_stage else []
-        self._validation = ValidationGrid(self._validation_settings, self._validation_split(), self._source)
+        self._validation = ValidationGrid(self._validation_settings, self._chosen.validation, self._source)
         self._processes = Processes.of(self.trainer)
         self._check_resolution()
         context = EncoderContext(self._backbone, self._resolution, self._processes.device)
@@ -226,7 +225,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             LikenessError: the feature is none of ``features``.
         """
         self._check_name(name)
-        return self.features.of_photos(name, self._training_photos()).float().mean(dim=0)
+        return self.features.of_photos(name, self._chosen.training).float().mean(dim=0)
 
     def _feature_shape(self, name: str) -> tuple[int, ...]:
         self._check_name(name)
@@ -243,7 +242,7 @@ class SpotDiff10kDataModule(LightningDataModule):
     @property
     def class_nouns(self) -> dict[str, str]:
         """What each subject of the dataset is called in plain text; after :meth:`setup`."""
-        return {photo.subject_id: photo.subject_class for photos in self.photos.values() for photo in photos}
+        return self._chosen.nouns
 
     @property
     def encoder_fingerprints(self) -> dict[str, str]:
@@ -254,10 +253,6 @@ class SpotDiff10kDataModule(LightningDataModule):
         """Reference and held-out photos of each validation subject, with what is known of them."""
         return self._validation.subject_photos(self._resolution)
 
-    def validation_held_out(self) -> dict[str, NDArray[np.uint8]]:
-        """Held-out photos (K, H, W, 3) RGB of each validation subject."""
-        return {subject.id: subject.held_out for subject in self.validation_photos()}
-
     def validation_requests(self) -> list[Request]:
         """The whole grid, one sample for each prompt and subject."""
         return self._validation.requests()
@@ -265,9 +260,7 @@ class SpotDiff10kDataModule(LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """SHA-256 over contents, names and captions of the training photos; available after :meth:`setup`."""
-        photos = self._training_photos()
-        names = [p.id if p.id == p.content else f"{p.content} {p.id}" for p in photos]
-        return content_key("\n".join(f"{name} {p.caption}" for name, p in zip(names, photos, strict=True)))
+        return self._chosen.fingerprint
 
     def state_dict(self) -> dict[str, Any]:
         """What decides the training batches; the position among them is the trainer's own count."""
@@ -288,27 +281,6 @@ class SpotDiff10kDataModule(LightningDataModule):
             LikenessError: it was not. The message names what differs.
         """
         check_same_batches(self.state_dict(), state_dict)
-
-    def _training_photos(self) -> list[Photo]:
-        if self.enrolment:
-            return self.enrolment.every_photo
-        photos = self.photos["train"]
-        if not photos:
-            raise LikenessError(f"the training split of {self._source!r} is empty (column `split`)")
-        if self._subjects is None:
-            return photos
-        known = {photo.subject_id for photo in photos}
-        for subject in self._subjects:
-            if subject not in known:
-                raise LikenessError(f"subject {subject!r} is not in the training split of {self._source!r}")
-        return [photo for photo in photos if photo.subject_id in self._subjects]
-
-    def _validation_split(self) -> list[Photo]:
-        """The validation split; in an enrolment, the photos of the subjects that are enrolled first."""
-        if not self.enrolment:
-            return self.photos["val"]
-        everything = [photo for photos in self.photos.values() for photo in photos]
-        return [photo for photo in everything if photo.subject_id in self.enrolment.groups[0]]
 
     def _fill(self, training: list[Photo]) -> None:
         nouns, stage = self.class_nouns, self._first_stage

@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from contracts import strict_json
 from contracts.errors import LikenessError
 from contracts.files import read_file, write_atomically
 from datamodules.image_io import READING, image_size, read_mask
@@ -69,13 +69,8 @@ def check_files(path: Path, shard: pq.ParquetFile, rows: Sequence[Row], cache_di
     stat = path.stat()
     version = f"{path.resolve()}/{stat.st_size}/{stat.st_mtime_ns}"
     note = cache_dir / "checked" / f"{hashlib.sha256(version.encode()).hexdigest()[:32]}.json"
-    noted: dict[str, Any] = {}
-    with suppress(OSError, ValueError):
-        noted = json.loads(note.read_text())
-    if noted.get("checks") != _CHECKS:
-        noted = {}
-    known = [Hashes(*pair) for pair in noted.get("files", [])]
-    if noted.get("inside") and _as_given(known, rows):
+    known, inside = _noted(note)
+    if inside and _as_given(known, rows):
         return known
     hashes, inside = [], True
     every = tqdm(range(len(rows)), desc=f"checking {path.name}", unit="photo", mininterval=1, delay=2)
@@ -89,9 +84,20 @@ def check_files(path: Path, shard: pq.ParquetFile, rows: Sequence[Row], cache_di
             _check_row(files, rows[row], f"{path}: row {row}{called}")
         hashes.append(found)
         inside = inside and files.inside
-    noted = {"checks": _CHECKS, "inside": inside, "files": hashes}
-    write_atomically(note, json.dumps(noted).encode())
+    write_atomically(note, json.dumps({"checks": _CHECKS, "inside": inside, "files": hashes}).encode())
     return hashes
+
+
+def _noted(note: Path) -> tuple[list[Hashes], bool]:
+    """The hashes that an earlier check wrote down, and whether all files lie in the shard; nothing where the note is
+    missing, damaged, or of other checks."""
+    try:
+        noted = strict_json.parse(read_file(note).decode())
+        if noted["checks"] == _CHECKS:
+            return [Hashes(*pair) for pair in noted["files"]], bool(noted["inside"])
+    except (OSError, LikenessError, ValueError, KeyError, TypeError):
+        pass
+    return [], False
 
 
 def _as_given(known: Sequence[Hashes], rows: Sequence[Row]) -> bool:

@@ -19,6 +19,7 @@ from contracts.errors import LikenessError
 from contracts.files import write_atomically
 from contracts.protocol import Protocol
 from contracts.records import Request
+from contracts.strict_json import parse
 from networks.keyed_noise import keyed_generator
 
 UNKNOWN = -1
@@ -167,9 +168,9 @@ def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
     try:
         tensors = load_file(path)
         with safe_open(path, "numpy") as file:
-            backgrounds = json.loads(file.metadata()["backgrounds"])
-            faceless = json.loads(file.metadata().get("faceless", "[]"))
-            clothes = json.loads(file.metadata().get("clothes", "{}"))
+            backgrounds = parse(file.metadata()["backgrounds"])
+            faceless = parse(file.metadata().get("faceless", "[]"))
+            clothes = parse(file.metadata().get("clothes", "{}"))
         galleries = {
             subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
         }
@@ -193,8 +194,12 @@ def _gallery(
         background=background,
         background_text=background_text,
         has_face=has_face,
-        **{name: tensors[f"{subject}/{name}"] for name in _OWN},
-        **{name: tensors[name] for name in _GLOBAL},
+        pose=tensors[f"{subject}/pose"],
+        other_backgrounds=tensors[f"{subject}/other_backgrounds"],
+        boxes=tensors[f"{subject}/boxes"],
+        counts=tensors[f"{subject}/counts"],
+        background_means=tensors["background_means"],
+        pose_reader=tensors["pose_reader"],
     )
 
 

@@ -185,11 +185,13 @@ def _clothes_classes(
     """Ids of the known clothes that photos with a face show, and the mean colour (C, 3) of each."""
     colours: dict[int, list[NDArray[np.float32]]] = {}
     for subject in subjects:
-        judged = seen[subject.id].judged
-        for i in np.flatnonzero(judged.found) if subject.clothes is not None else ():
+        judged, kinds = seen[subject.id].judged, subject.clothes
+        if kinds is None:
+            continue
+        for i in np.flatnonzero(judged.found & (kinds != UNKNOWN)):
             colour = clothes_colour(subject.photos[i], judged.boxes[i])
-            if subject.clothes[i] != UNKNOWN and np.isfinite(colour).all():
-                colours.setdefault(int(subject.clothes[i]), []).append(colour)
+            if np.isfinite(colour).all():
+                colours.setdefault(int(kinds[i]), []).append(colour)
     classes = sorted(colours)
     return classes, np.array([np.mean(colours[name], axis=0) for name in classes], np.float32).reshape(-1, 3)
 

@@ -33,6 +33,7 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["photos", "out", *GIVEN, "--shares", "[0.5,0.1,0.1]"], ["--shares", "add up to 1"]),
         (["photos", "out", *GIVEN, "--masks", "magic"], ["masks", "magic"]),
         (["photos", "out", *GIVEN, "--det_size", "[100]"], ["--det_size is [100]", "multiples of 32"]),
+        (["photos", "out", *GIVEN, "--seed", "-1"], ["--seed -1", "from 0"]),
         (["photos", "out", *GIVEN, "--references", "0"], ["--references 0"]),
         (["photos", "out", *GIVEN, "--min_side", "900"], ["--resolution 512 is below --min_side 900"]),
         (["photos", "out", *GIVEN, "--backgrounds", "1"], ["--backgrounds 1"]),
@@ -114,13 +115,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert "--consent" in done.stdout
 
 
-def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = people(tmp_path / "photos", ["q0", "q1"], 4)
     for number in range(40):  # the same photo many times: quick to make, slow to look at
         data = (photos / "q0" / "00.png").read_bytes()
         (photos / "q0" / f"copy {number}.png").write_bytes(data + number.to_bytes(2, "big"))
-    command = [sys.executable, "curate.py", str(photos), str(tmp_path / "out"), *GIVEN, "--faces", str(FACES_A)]
-    with subprocess.Popen([*command, "--test_only"], stderr=subprocess.PIPE, text=True) as process:
+    arguments = [str(photos), str(tmp_path / "out"), *GIVEN, "--faces", str(FACES_A), "--test_only"]
+    with subprocess.Popen([sys.executable, "curate.py", *arguments], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = ""
         while "0/48" not in said:
@@ -132,5 +135,6 @@ def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(tmp_path: Path) -
     assert process.returncode == 130, said
     assert said.rstrip().endswith("stopped: what is done is kept, the same command goes on from here")
     assert not (tmp_path / "out" / "data").exists()
-    done = subprocess.run([*command, "--test_only"], capture_output=True, text=True, check=True)
-    assert "kept 8 photos" in done.stdout and "dropped 40 near-duplicate" in done.stdout
+    assert main(arguments) == 0
+    done = capsys.readouterr().out
+    assert "kept 8 photos" in done and "dropped 40 near-duplicate" in done

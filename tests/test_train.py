@@ -102,9 +102,9 @@ def test_validation_logs_what_the_judges_say(unbroken: Path, tiny_world: TinyWor
     data.setup()
     module, faces, clip = Run(unbroken).load(), FacePack(tiny_world.faces), ClipJudge(str(tiny_world.clip))
     galleries = {}
-    for subject, photos in data.validation_held_out().items():
-        judged = faces.judge(photos)
-        galleries[subject] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
+    for subject in data.validation_photos():
+        judged = faces.judge(subject.held_out)
+        galleries[subject.id] = gallery_mean(torch.from_numpy(judged.embeddings[judged.found]))
     cosines, found, fits = [], [], []
     for batch in data.val_dataloader():
         images = module.generate(batch).numpy()

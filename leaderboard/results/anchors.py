@@ -58,6 +58,11 @@ KINDS = (
     *(kind for kind, anchor in ANCHORS.items() if not anchor.shows_photo),
 )
 """Every kind of row, in the order of the rows."""
+LABELS = frozenset(anchor.label for anchor in ANCHORS.values())
+"""Labels that no run may have."""
+GIVEN = frozenset(anchor.label for anchor in ANCHORS.values() if not anchor.shows_photo)
+"""Those under which folders of images may be given where no base model makes them. Whose photo an image shows, and
+which one, only we know."""
 
 
 def shows_photo(kind: str) -> bool:
@@ -68,14 +73,6 @@ def shows_photo(kind: str) -> bool:
 def is_required(kind: str) -> bool:
     """Whether there is no table without the row of this kind."""
     return kind in ANCHORS and ANCHORS[kind].required
-
-
-def anchor_labels(base_model: bool) -> set[str]:
-    """The labels that no run and no folder of images may have.
-
-    Without a base model nobody makes the rows that see no photo, so images of them may be given.
-    """
-    return {anchor.label for anchor in ANCHORS.values() if base_model or anchor.shows_photo}
 
 
 def kind_of(label: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from contracts.errors import LikenessError
+from contracts.lock import LOCK, folder_lock
 from curation import looks as looking
 from curation.build import curate
 from curation.report import Report
@@ -62,6 +64,7 @@ class Spoilt:
                 "q2/nobody.png": encoded(np.full((128, 128, 3), 7, np.uint8)),
                 "q2/small.png": encoded(photo("q2", 4, 48)),
                 "q2/text.jpg": "no photo at all",
+                os.fsdecode(b"q2/\xff.jpg"): "no photo, and no name",
                 "q2/empty.png": (green.save(buffer := io.BytesIO(), "PNG"), buffer.getvalue())[1],
                 "lonely/one.png": encoded(photo("q7", 0)),
             },
@@ -89,6 +92,7 @@ def test_each_spoilt_photo_has_its_reason(spoilt: Spoilt) -> None:
         "q2/nobody.png": "no face",
         "q2/small.png": "too small",
         "q2/text.jpg": "unreadable",
+        r"q2/\udcff.jpg": "unreadable",
         "q2/empty.png": "unreadable",
         "lonely/one.png": "only photo",
     }
@@ -253,3 +257,35 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(LikenessError, match="--faces is missing"):
         curate(str(photos), str(tmp_path / "new"), settings(faces=None))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.txt"]
+
+
+def test_a_folder_in_use_is_left_alone_and_given_back(tmp_path: Path) -> None:
+    photos, out = people(tmp_path / "photos", ["q0"], 2), tmp_path / "out"
+    given = settings(objects=True, faces=None, masks="none")
+    with folder_lock(out):
+        with pytest.raises(LikenessError, match=f"'{out}' is in use by"):
+            curate(str(photos), str(out), given)
+        assert [path.name for path in out.iterdir()] == [LOCK]
+    out.mkdir()
+    (out / LOCK).write_text("")  # of a curation that was killed before it kept anything
+    assert curate(str(photos), str(out), given).kept == 2
+    assert not (out / LOCK).exists()
+
+
+@pytest.mark.parametrize("part", [".work", "data", ".data.new", ".data.old", "report.html", ".lock"])
+def test_nothing_is_written_or_deleted_behind_a_link_in_the_folder(part: str, tmp_path: Path) -> None:
+    photos, out = people(tmp_path / "photos", ["q0"], 2), tmp_path / "out"
+    theirs = write(tmp_path / "theirs", {"looks-0.records": "x", "train-00000.parquet": "x", "page": "x"})
+    before = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    (out / ".work").mkdir(parents=True)
+    if part == ".work":
+        (out / part).rmdir()
+    (out / part).symlink_to(theirs / "page" if part in ("report.html", ".lock") else theirs)
+    given = settings(objects=True, faces=None, masks="none")
+    if part in (".work", ".lock"):
+        with pytest.raises(LikenessError, match=r"is a link|cannot be written to"):
+            curate(str(photos), str(out), given)
+    else:
+        curate(str(photos), str(out), given)
+        assert len(rows(out)) == 2 and not (out / part).is_symlink()
+    assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before

@@ -4,8 +4,10 @@ import io
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
+from curation import quality
 from curation.crops import middle_square
 from curation.quality import BLURRED, blur_of, duplicates, signature
 from tests.helpers.photos import encoded, photo, rendered
@@ -36,3 +38,22 @@ def test_the_same_photo_saved_again_is_found_and_others_are_not() -> None:
     signatures = np.stack([signature(p, middle_square((p.shape[1], p.shape[0]), None)) for p in pictures])
     assert duplicates(signatures, [1, 0, 2, 3, 4, 5, 6, 7, 8]) == {0: 1, 2: 1, 3: 1}
     assert duplicates(signatures[4:], [0, 1, 2, 3, 4]) == {}
+
+
+def test_many_copies_are_found_in_blocks_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (9, 32, 32), dtype=np.uint8)
+    which = rng.integers(0, len(pictures), 60)
+    order = rng.permutation(60).tolist()
+    monkeypatch.setattr(quality, "_BLOCK", 7)
+    first: dict[int, int] = {}
+    for i in order:
+        first.setdefault(int(which[i]), i)
+    copies = {i: first[int(which[i])] for i in order if first[int(which[i])] != i}
+    assert duplicates(pictures[which], order) == copies
+
+
+def test_twenty_thousand_copies_of_a_photo_need_no_memory_for_every_pair() -> None:
+    one = np.random.default_rng(0).integers(0, 255, (1, 32, 32), dtype=np.uint8)
+    copies = np.broadcast_to(one, (20_000, 32, 32))
+    assert set(duplicates(copies, range(20_000)).values()) == {0}

@@ -94,6 +94,11 @@ def test_parquet_of_an_image_dataset(tmp_path: Path) -> None:
     assert [p.facts.caption for p in listing.photos] == [f"no {i}" for i in range(5)]
     assert all(p.image.read() == DOT for p in listing.photos)
     assert len({p.image.stamp for p in listing.photos}) == 5
+    rows[1]["label"] = -1  # what `datasets` writes where a photo has no label
+    Dataset.from_list(rows, features=kinds).to_parquet(tmp_path / "train.parquet", batch_size=2)
+    listing = list_photos(str(tmp_path), settings())
+    assert [p.subject for p in listing.photos] == ["ann", "ann", "bob", "ann"]
+    assert next(reason for name, reason in listing.left_out if name == "train.parquet:0:1").startswith("no subject")
     pq.write_table(pa.table({"picture": [DOT]}), tmp_path / "train.parquet")
     with pytest.raises(LikenessError, match="no column `image`"):
         list_photos(str(tmp_path), settings())
@@ -178,6 +183,41 @@ def test_a_folder_that_leads_nowhere_is_listed(tmp_path: Path) -> None:
     assert [p.name for p in listing.photos] == ["a/1.jpg", "a/gone.jpg"]
     with pytest.raises(LikenessError, match="it cannot be read"):
         listing.photos[1].image.read()
+
+
+def test_links_that_lead_back_are_read_once(tmp_path: Path) -> None:
+    write(tmp_path, {"set/a/1.jpg": DOT, "set/b/1.jpg": DOT, "elsewhere/1.jpg": DOT})
+    for name in ("set/a/self", "set/a/again", "set/b/self"):
+        (tmp_path / name).symlink_to(".")
+        (tmp_path / f"{name} up").symlink_to("..")
+    (tmp_path / "set" / "a link to b").symlink_to("b")
+    (tmp_path / "set" / "c").symlink_to(tmp_path / "elsewhere")
+    listing = list_photos(str(tmp_path / "set"), settings())
+    assert [p.name for p in listing.photos] == ["a/1.jpg", "b/1.jpg", "c/1.jpg"]
+    assert len(listing.left_out) == 7
+    assert {reason for _, reason in listing.left_out} == {"a link to a folder that is read already"}
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    write(tmp_path, {"a/1.jpg": DOT})
+    for name in ("a/1.txt", "a/2.jpg"):
+        os.mkfifo(tmp_path / name)
+    listing = list_photos(str(tmp_path), settings())
+    assert [(name, "is a pipe" in reason) for name, reason in listing.left_out] == [("a/1.txt", True)]
+    with pytest.raises(LikenessError, match="is a pipe"):
+        listing.photos[1].image.read()
+    for name in ("metadata.csv", "x.parquet"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(LikenessError, match="is a pipe"):
+            list_photos(str(tmp_path), settings())
+
+
+def test_names_that_are_no_text_are_written_as_numbers(tmp_path: Path) -> None:
+    write(tmp_path, {os.fsdecode(name): DOT for name in (b"\xff/\xfe.jpg", b"\xfe/1.jpg")})
+    photos = list_photos(str(tmp_path), settings()).photos
+    assert [p.name for p in photos] == [r"\udcfe/1.jpg", r"\udcff/\udcfe.jpg"]
+    assert len({p.subject for p in photos}) == 2
+    assert all(p.image.stamp.encode() and p.image.read() == DOT for p in photos)
 
 
 def test_a_dataset_of_the_hub_that_is_in_the_local_cache_is_found_by_its_name(

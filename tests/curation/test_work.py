@@ -1,5 +1,6 @@
 """What is kept between runs."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,9 @@ def test_a_damaged_record_is_made_again_or_named(tmp_path: Path) -> None:
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
+    assert "a" not in Work(tmp_path, "looks")
+    assert not list(tmp_path.iterdir())
+    os.mkfifo(path)
     assert "a" not in Work(tmp_path, "looks")
     assert not list(tmp_path.iterdir())
     flipped = bytearray(whole)

@@ -108,6 +108,10 @@ def test_folders_and_files_that_are_no_photos_are_named(tmp_path: Path) -> None:
     (folder / "backpack" / "00.jpg").write_text("this is text")
     with pytest.raises(LikenessError, match=r"test.parquet: row 0 \(backpack/00.jpg\): the image is no readable"):
         load_photos(find_shards(str(folder), tmp_path / "cache"), tmp_path / "cache")
+    (folder / "backpack" / "00.jpg").unlink()
+    os.mkfifo(folder / "backpack" / "00.jpg")
+    with pytest.raises(LikenessError, match=r"00.jpg' is a pipe"):
+        find_shards(str(folder), tmp_path / "cache")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "prompts_and_classes.txt").write_text(TABLE)
     with pytest.raises(LikenessError, match="no folder of photos for a subject"):

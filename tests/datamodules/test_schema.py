@@ -1,5 +1,6 @@
 """A dataset is read as it is meant, whoever wrote it, or refused in one line that names shard, column and row."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +262,19 @@ def test_a_changed_shard_is_checked_again(whole: pa.Table, tmp_path: Path) -> No
     swapped = _pictures(whole["image"].to_pylist()[::-1])(whole)
     with pytest.raises(LikenessError, match="differs from its `sha256`"):
         _load(swapped, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("note", ["[]", "{}", "[" * 9999, '{"checks": 1}', '"files"', "\udcff"])
+def test_what_an_earlier_check_wrote_down_is_not_needed(note: str, whole: pa.Table, tmp_path: Path) -> None:
+    first = _plain(_load(whole, tmp_path, tmp_path / "cache"))
+    (written,) = (tmp_path / "cache" / "checked").iterdir()
+    sound = json.loads(written.read_text())
+    written.write_bytes(note.encode("utf-8", "surrogateescape"))
+    assert _plain(load_photos(find_shards(str(tmp_path)), tmp_path / "cache")) == first
+    assert json.loads(written.read_text()) == sound
+    for files in (None, [1, 2], [["a", "b", "c"]]):
+        written.write_text(json.dumps({**sound, "files": files}))
+        assert _plain(load_photos(find_shards(str(tmp_path)), tmp_path / "cache")) == first
 
 
 def test_images_may_be_files_beside_the_shard_and_are_checked_every_time(whole: pa.Table, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 from datamodules.requests import noise_key
 from evaluate import main
 from leaderboard.images import taking
-from leaderboard.results.anchors import anchor_labels
+from leaderboard.results.anchors import LABELS
 from leaderboard.results.folder import Results
 from networks.keyed_noise import keyed_normal
 from tests.helpers.tiny import SIDE
@@ -200,4 +200,4 @@ def test_all_that_is_wrong_with_folders_is_told_at_once_and_before_anything_is_t
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"1 files in {exported} cannot be used ({cut.name})" in first
     assert f"{few} lacks 1 of {IMAGES} images ({lost.stem})" in second
-    assert {path.name for path in (output / "entries").iterdir()} == {*anchor_labels(True), RUN}
+    assert {path.name for path in (output / "entries").iterdir()} == {*LABELS, RUN}

@@ -15,7 +15,7 @@ from datamodules.index import by_subject, load_photos, reference_of
 from datamodules.schema import features
 from datamodules.sources import find_shards
 from evaluate import main
-from leaderboard.results.anchors import anchor_labels
+from leaderboard.results.anchors import LABELS
 from pocket.render.dataset import Grid, rows_of
 from tests.helpers.tiny import TEXT_LENGTH
 from tests.leaderboard.conftest import World
@@ -45,7 +45,7 @@ def test_odd_prompts_are_generated_scored_and_counted(
     assert "longer than the specified maximum" not in said.err
     board = json.loads((output / "leaderboard.json").read_text())
     assert {e["label"]: e["counts"]["prompts_cut"] for e in board["entries"]} == dict.fromkeys(
-        {*anchor_labels(True), world.run.name}, 2
+        {*LABELS, world.run.name}, 2
     )
     assert all(entry["counts"]["images"] == 3 for entry in board["entries"])
     lines = (output / "entries" / "prompt-only" / "records.jsonl").read_text().splitlines()
