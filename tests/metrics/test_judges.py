@@ -23,6 +23,7 @@ from metrics.judges import JudgedImages, Judges, Observation, make_galleries
 from metrics.regions import TIGHT, WIDE, background_only, person_only, person_region
 from metrics.registry import METRICS
 from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
+from pocket.render.dataset import clothes_class
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import render
 from tests.helpers.tiny import random_lpips, tiny_vit
@@ -39,7 +40,9 @@ def photos(person: int) -> SubjectPhotos:
     images = np.stack([render(draw_subject(f"judges/{person}"), shot).image for shot in shots])
     poses = np.array([(shot.yaw, shot.pitch, shot.roll) for shot in shots], np.float32)
     ids = np.array([BACKGROUNDS.index(shot.background) for shot in shots])
-    return SubjectPhotos(f"s{person}", "person", images[0], images[1:], poses, ids, ("",) * len(shots))
+    worn = np.array([clothes_class(shot) for shot in shots])
+    known = (poses, ids, ("",) * len(shots))
+    return SubjectPhotos(f"s{person}", "person", images[0], images[1:], *known, clothes=worn)
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +220,16 @@ def test_a_prompt_that_asks_for_the_references_place_does_not_count_as_leakage(
     texts = ["a person, on a beach", "a person, in the snow", "x"]
     found = scores_of(judges, images, mine, texts)["background_copied"]
     assert found.isnan().tolist() == [True, False, True]
+
+
+def test_clothes_that_a_prompt_asks_for_have_not_come_over(judges: Judges, galleries: list[Gallery]) -> None:
+    """The reference itself wears what it wears."""
+    mine = [replace(galleries[0], clothes_text="in a red shirt")] * 2
+    reference = np.stack([photos(0).reference] * 2)
+    found = scores_of(judges, reference, mine, ["a person, in a red shirt", "a person, in a blue shirt"])
+    assert found["clothes_copied"].isnan().tolist() == [True, False] and found["clothes_copied"][1] == 1.0
+    unknown = scores_of(judges, reference, [replace(galleries[0], clothes=-1)] * 2, ["x", "y"])
+    assert unknown["clothes_copied"].isnan().all()
 
 
 def test_the_reference_itself_leaks_everything_and_is_a_copy(judges: Judges, galleries: list[Gallery]) -> None:
