@@ -13,9 +13,10 @@ from dataclasses import fields
 
 from jsonargparse import ArgumentParser, Namespace
 
-from contracts.errors import LikenessError
+from contracts.errors import STOPPED, LikenessError, report_fault
 from contracts.method_modules import MethodsOption, import_methods, methods_of
 from contracts.settings import GenerationSettings
+from contracts.streams import outlive_readers, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -71,7 +72,7 @@ def run(given: Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 143 where it
-    was told to stop while it enrolled."""
+    was told to stop while it enrolled, or 130 where Ctrl-C ended it."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     try:
@@ -83,10 +84,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
     except OSError as error:  # the output cannot be written, or the disk is full
         if error.errno is None:
-            raise
+            return report_fault()
         print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("stopped: images that are there stay; the same command makes the others", file=sys.stderr)
+        return STOPPED
+    except Exception:
+        return report_fault()
     return 2
 
 
 if __name__ == "__main__":
+    speak_utf8()
+    outlive_readers()
     sys.exit(main())

@@ -6,14 +6,13 @@ python train.py --config configs/spotdiff.yaml --trainer.devices 8 --model.ortho
 
 import os
 import sys
-import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from contracts.early_check import check_training
-from contracts.errors import LikenessError
+from contracts.errors import LikenessError, report_fault
 from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.lock import folder_lock
 from contracts.streams import outlive_readers, speak_utf8
@@ -41,7 +40,7 @@ from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from lightning_modules.run import Run
 from training.cli import TrainCLI
-from training.mistakes import REPORT, one_line
+from training.mistakes import one_line
 from training.quiet import silence_what_says_nothing
 from training.resuming import check_same_settings
 
@@ -95,9 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (ArgumentError, Exception) as error:
         if (mistake := one_line(error)) is None:
-            traceback.print_exc()
-            print(f"error: {REPORT}", file=sys.stderr)
-            return 1
+            return report_fault()
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     return 0
@@ -108,7 +105,7 @@ def _stopped(stop: BaseException) -> int:
     print(
         "stopped: the state is saved; the same command goes on from here"
         if saved
-        else "stopped: the same command goes on from the last checkpoint",
+        else "stopped: the same command goes on from what is saved",
         file=sys.stderr,
     )
     return EXIT_CODE

@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from lightning_modules.run import Run
-from tests.helpers.faults import fault
-from tests.helpers.training import TinyWorld
+from performance.faults.inject import fault
+from pocket.tiny.world import TinyWorld
 
 STEPS = 4
 FORKED = {"trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"}
@@ -145,7 +145,7 @@ def test_a_killed_process_ends_the_others_with_one_line(
     arguments = tiny_world.arguments(tmp_path / "run", **settings(tiny_world), **FORKED)
     assert in_a_process([*arguments, *fault("Signal", name="SIGKILL", step=3, rank=1)]) == 2
     line = capfd.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ") and "of this run" in line and "goes on from the last checkpoint" in line, line
+    assert line.startswith("error: ") and "of this run" in line and "goes on from what is saved" in line, line
 
 
 def test_max_time_counts_each_start(

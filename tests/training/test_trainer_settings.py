@@ -15,7 +15,7 @@ import train
 from callbacks.averaging import AveragedWeights
 from callbacks.checkpoint_io import DurableCheckpointIO
 from contracts.errors import LikenessError
-from tests.helpers.training import TinyWorld
+from pocket.tiny.world import TinyWorld
 from training.trainer_settings import given_callbacks, honoured
 
 

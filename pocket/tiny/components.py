@@ -1,4 +1,4 @@
-"""Real components at the smallest size that works, with random weights, for tests.
+"""Real components at the smallest size that works, with random weights.
 
 What each function writes is loaded by the same code as the pocket world's and the real weights.
 """
