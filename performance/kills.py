@@ -154,6 +154,7 @@ class Kills:
             "judges.faces": world.faces,
             "judges.clip": world.clip,
             **(FORKED if processes > 1 else {}),
+            **({"data.features": world.wplus_feature(detector=str(world.faces))} if method == "pidiff" else {}),
             **more,
         }
         make = {"spotdiff": world.arguments, "pidiff": world.pidiff, "ip_adapter": world.ip_adapter}

@@ -2,8 +2,8 @@
 
 Prints a table, and exits with 1 if a command hung, lost work, ran code of others, or said nothing.
 
-With words only the faults are tried whose name holds one of them, or whose module is one. ``--short`` tries the few that tests run too. Run it
-through ``make faults``, which keeps every process to one thread that does not spin.
+With words only those faults are tried whose name holds one of them, or whose module is one. ``--short`` tries the few
+that tests run too. Run it through ``make faults``, which keeps every process to one thread that does not spin.
 """
 
 import argparse

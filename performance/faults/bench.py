@@ -1,4 +1,4 @@
-"""Where faults are tried: a tiny world, a run and a leaderboard that nothing disturbed, and what must hold after one."""
+"""Where faults are tried: a tiny world, a run and a board that nothing disturbed, and what must hold after it."""
 
 import itertools
 import os
@@ -55,7 +55,7 @@ class Bench:
 
     # --- training --------------------------------------------------------------------------------------------
 
-    def training(self, output: Path, **changes: object) -> list[str]:
+    def training(self, output: Path, /, **changes: object) -> list[str]:
         """Six steps of SpotDiff, validated twice, with a checkpoint every second step."""
         usual: dict[str, object] = {
             "data.validation.prompts": list(self.world.prompts),
@@ -116,7 +116,7 @@ class Bench:
 
     # --- the other commands ----------------------------------------------------------------------------------
 
-    def evaluation(self, output: Path, runs: Sequence[str] | None = None, **changes: object) -> list[str]:
+    def evaluation(self, output: Path, runs: Sequence[str] | None = None, /, **changes: object) -> list[str]:
         """Twelve images per entry of :attr:`whole`."""
         given = [f"ours={self.whole}"] if runs is None else runs
         return [*self.world.evaluation(output, **changes), *(["--runs", *given] if given else [])]

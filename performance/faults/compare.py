@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 _RATES = ("images_per_second", "peak_memory_gb")
+_CLOCKS = (".seconds", "images_per_second")
+"""What was measured with a clock, by the end of its name."""
 _COSTS = ("seconds_per_image", "enrol_seconds", "peak_memory_bytes")
 
 
@@ -19,7 +21,7 @@ def run_differences(run: Path, whole: Path, ids: Path | None = None, whole_ids: 
     found = [f"weights {name}" for name in _unequal(_weights(run), _weights(whole))]
     one, two = (torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (run, whole))
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step"):
-        found += [f"checkpoint {name}" for name in _unequal(one[part], two[part], part)]
+        found += [f"checkpoint {name}" for name in _unequal(one[part], two[part], part) if not name.endswith(_CLOCKS)]
     found += [f"TensorBoard {name}" for name in _unequal(points(run), points(whole))]
     if ids is not None and whole_ids is not None:
         found += [f"samples of step {name}" for name in _unequal(sample_ids(ids), sample_ids(whole_ids))]

@@ -30,7 +30,6 @@ def stopped(bench: Bench) -> tuple[Path, list[str]]:
     run = bench.new() / "run"
     arguments = bench.training(run)
     told(bench.train([*arguments, *fault("Signal", name="SIGTERM", step=4)]))
-    (run / "checkpoints" / "interrupted.ckpt").replace(run / "checkpoints" / "last.ckpt")
     return run, arguments
 
 
@@ -129,7 +128,7 @@ def other_adapter(bench: Bench) -> str:
     refused(bench.train(bench.training(bench.new() / "run", start_from=run)), "SefiIDE")
     base = tiny_base(bench.new() / "base", seed=1)
     changes = {"model.backbone": base, "data.backbone": base, "start_from": bench.whole}
-    return refused(bench.train(bench.training(bench.new() / "run", **changes)), "base")
+    return refused(bench.train(bench.training(bench.new() / "run", **changes)), "backbone")
 
 
 def _base(injected: str, spoil: Callable[[Path], object], *words: str) -> None:

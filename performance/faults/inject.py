@@ -1,5 +1,8 @@
 """What machines and users do to a run: callbacks of ``train.py``, and limits of a process."""
 
+# These callbacks watch our modules only.
+# mypy: disable-error-code="override"
+
 import json
 import multiprocessing
 import os
@@ -13,6 +16,7 @@ import lightning as L
 import torch
 
 from contracts.batch import FaceBatch, FactorBatch
+from lightning_modules.base import PersonalisationModule
 
 
 def fault(callback: str, /, **settings: object) -> list[str]:
@@ -85,10 +89,10 @@ class Thaw(L.Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: PersonalisationModule, *_: object) -> None:
         if trainer.global_step == self.step:
             with torch.no_grad():
-                pl_module.backbone.unet.conv_in.bias[0] += 1e-3  # type: ignore[union-attr,index]
+                pl_module.backbone.unet.conv_in.bias[0] += 1e-3  # type: ignore[union-attr]
 
 
 class SampleIds(L.Callback):

@@ -17,7 +17,7 @@ CPU_LIMIT = 1.0
 """Seconds of CPU in which a misspelt key must be found."""
 
 
-def _refused(injected: str, words: tuple[str, ...], short: bool = False, **changes: object) -> None:
+def _refused(injected: str, words: tuple[str, ...], /, **changes: object) -> None:
     """Add the fault of a training with a few other settings, which must be refused before it makes anything."""
 
     def inject(bench: Bench) -> str:
@@ -27,7 +27,7 @@ def _refused(injected: str, words: tuple[str, ...], short: bool = False, **chang
             raise Bad("silent", f"refused after it had begun: {line}")
         return line
 
-    a_fault(injected, short)(inject)
+    a_fault(injected)(inject)
 
 
 _refused("trainer.overfit_batches", ("overfit_batches", "data.subjects"), **{"trainer.overfit_batches": 1})
@@ -48,7 +48,7 @@ _refused("a subject class without letters", ("subject_class",), **{"data.subject
 def misspelt(bench: Bench) -> str:
     slow = 0.0
     for command, arguments in (
-        ("train", ["--model.hiden=3", "--model=lightning_modules.SpotDiff", "--output=x"]),
+        ("train", ["--config=configs/pocket/spotdiff.yaml", "--model.hiden=3"]),
         ("evaluate", ["--protocol.sampels=3", "--output=x"]),
         ("generate", ["--stpes=3", "--run=x", "--photo=x", "--prompts=x", "--output=x"]),
         ("curate", ["--fcaes=x", "a", "b", "--source=x", "--licence=x", "--consent=x"]),

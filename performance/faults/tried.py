@@ -22,7 +22,9 @@ def chosen(words: Sequence[str] = (), short: bool = False) -> list[Fault]:
     """
     for name in MODULES:
         importlib.import_module(f"performance.faults.{name}")
-    named = [fault for fault in FAULTS if not words or any(word in fault.injected or word == fault.module for word in words)]
+    named = [
+        fault for fault in FAULTS if not words or any(word in fault.injected or word == fault.module for word in words)
+    ]
     return [fault for fault in named if fault.short or not short]
 
 

@@ -191,6 +191,10 @@ def _text(tokenizer: CLIPTokenizer) -> dict:
 class _CentreDetector(nn.Module):
     """SCRFD's nine outputs for an input of 128 pixels, with at most one face."""
 
+    one: Tensor
+    box: Tensor
+    marks: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         one = torch.zeros(1, 32, 1)

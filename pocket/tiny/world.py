@@ -62,7 +62,7 @@ class TinyWorld:
         """``data.features`` of PIDiff."""
         return {"wplus": {"encoder": str(self.wplus), "detector": None, **changes}}
 
-    def arguments(self, output: Path, **changes: object) -> list[str]:
+    def arguments(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for SpotDiff; ``changes`` are keys with ``__`` for the dots."""
         settings: dict[str, object] = {
             "output": output,
@@ -90,7 +90,7 @@ class TinyWorld:
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
-    def sefi_ide(self, output: Path, subjects: Sequence[str] | None = None, **changes: object) -> list[str]:
+    def sefi_ide(self, output: Path, subjects: Sequence[str] | None = None, /, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for SeFi-IDE: six steps of all test ``subjects``, or of some."""
         settings: dict[str, object] = {
             "output": output,
@@ -119,7 +119,7 @@ class TinyWorld:
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
-    def ip_adapter(self, output: Path, **changes: object) -> list[str]:
+    def ip_adapter(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for IP-Adapter, which has no first stage."""
         settings: dict[str, object] = {
             "model": "lightning_modules.IPAdapter",
@@ -130,7 +130,7 @@ class TinyWorld:
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [given for given in self.arguments(output, **settings) if given.split("=")[0] != "--model.hidden"]
 
-    def evaluation(self, output: Path, **changes: object) -> list[str]:
+    def evaluation(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``evaluate.main``: two subjects, three prompts, two samples; without any runs."""
         prompts = output.parent / "prompts.yaml"
         lines = [{"id": f"p{i}", "class": "scene", "text": text} for i, text in enumerate(self.prompts)]
@@ -151,7 +151,7 @@ class TinyWorld:
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
-    def pidiff(self, output: Path, **changes: object) -> list[str]:
+    def pidiff(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole images."""
         others = {"--model.image_width", "--model.hidden"}
         settings: dict[str, object] = {

@@ -107,6 +107,7 @@ def test_averages_are_made_of_what_is_trained(tmp_path: Path) -> None:
         ({"trainer.gradient_clip_algorithm": "both"}, "gradient_clip_algorithm"),
         ({"trainer.strategy": "nothing"}, "strategy"),
         ({"checkpoint_best": "clip_t"}, "checkpoint_best needs a validation"),
+        ({"keep_adapters": 0}, "keep_adapters"),
         ({"model.scale": "${model.init_args.nothing}"}, "nothing"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
