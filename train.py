@@ -63,7 +63,13 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         save_config_callback=None,
         seed_everything_default=0,
         auto_configure_optimizers=False,
-        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+        parser_kwargs={
+            "usage": "train.py --config FILE ... [--KEY VALUE ...]",
+            "description": "Train a method.",
+            "parser_mode": "omegaconf+",
+            "exit_on_error": False,
+            "allow_abbrev": False,
+        },
         args=None if arguments is None else given,
     )
     cli.check_same_base()
@@ -85,8 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = train(arguments)
         if is_first_process():
             print(f"run folder: {folder}")
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SIGTERMException) as stop:
         return _stopped(stop)
+    except SystemExit as shown:  # --help, --print_config
+        return int(shown.code or 0)
     except ProcessExitedException as error:
         if error.exit_code == EXIT_CODE or error.signal_name == "SIGTERM":
             return _stopped(error)

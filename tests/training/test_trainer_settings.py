@@ -134,3 +134,12 @@ def test_value_clipping_loggers_and_no_log_steps_are_honoured(tiny_world: TinyWo
     silent = {"trainer.log_every_n_steps": 0, "trainer.logger": False, "trainer.max_steps": 2}
     assert train.main(tiny_world.arguments(tmp_path / "silent", **silent)) == 0
     assert not (tmp_path / "silent" / "tensorboard").exists()
+
+
+def test_help_begins_with_our_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help"]) == 0
+    shown = capsys.readouterr()
+    first = shown.out.split("--trainer.")[0]
+    assert "stopped" not in shown.err
+    assert all(f"--{name}" in first for name in ("config", "output", "start_from", "checkpoint_best", "rank_timeout"))
+    assert train.main(["--config=configs/pocket/spotdiff.yaml", "--print_config"]) == 0
