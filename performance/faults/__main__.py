@@ -16,7 +16,7 @@ from pathlib import Path
 from performance.faults.fault import Tried
 from performance.faults.tried import chosen, warmed_bench
 
-WIDTH = 100
+WIDTH = 400
 """Letters of what happened, in a row of the table."""
 
 

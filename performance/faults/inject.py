@@ -92,7 +92,7 @@ class Thaw(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: PersonalisationModule, *_: object) -> None:
         if trainer.global_step == self.step:
             with torch.no_grad():
-                pl_module.backbone.unet.conv_in.bias[0] += 1e-3  # type: ignore[union-attr]
+                pl_module.backbone.unet.conv_in.bias[0] += 1e-3
 
 
 class SampleIds(L.Callback):

@@ -117,7 +117,7 @@ def odd_prompts(bench: Bench) -> str:
         "a <subject> 🎩 بجانب البحر",
         "a <subject>\nin two lines",
         "a <subject> ../../../../etc/passwd",
-        "a <subject> <script>alert(1)</script>",
+        "a <subject> <img src=x onerror=alert(1)>",
     ]
     succeeded(bench.generate(bench.generation(folder / "out", bench.photo(), prompts=prompts)))
     images = list((folder / "out" / "images").rglob("*.png"))
@@ -158,11 +158,11 @@ def black_images(bench: Bench) -> str:
     return f"detection rate 0 and a note; unreadable: {line}"
 
 
-@a_fault("twelve images over five processes' worth of batches, and two processes for one image")
+@a_fault("twelve images for two processes, and one image for two")
 def odd_counts(bench: Bench) -> str:
     output = bench.new() / "board"
-    succeeded(bench.evaluate(bench.evaluation(output, **{"trainer.devices": 2, "batch_size": 5})))
-    differ = [name for name in boards_differ(output, bench.board) if "records" not in name]
+    succeeded(bench.evaluate(bench.evaluation(output, **{"trainer.devices": 2})))
+    differ = [name for name in boards_differ(output, bench.board) if "stages" not in name]
     if differ:
         raise Bad("lost", f"two processes make another table: {differ[:2]}")
     succeeded(bench.evaluate(bench.evaluation(bench.new() / "board", **{"trainer.devices": 2, "limit": 1})))
@@ -187,9 +187,9 @@ def same_label(bench: Bench) -> str:
 def bad_record(bench: Bench) -> str:
     lines = []
     for old, new in (
-        ('"scores": {', '"scores": {"x": NaN, '),
-        ('"metric_versions": {', '"metric_versions": {"clip_t": "of old", '),
-        ('"details": ', f'"more": {"[" * 100_000}, "details": '),
+        ('"scores":{', '"scores":{"x":NaN,'),
+        ('"metric_versions":{', '"metric_versions":{"x":"of old",'),
+        ('"details":', f'"more":{"[" * 100_000},"details":'),
     ):
         output = bench.copy_of_board()
         path = output / "entries" / "ours" / "records.jsonl"
@@ -197,7 +197,7 @@ def bad_record(bench: Bench) -> str:
         if old not in text:
             raise Bad("silent", f"records have no {old}")
         path.write_text(text.replace(old, new, 1))
-        lines.append(refused(bench.evaluate(["--stage=report", f"--output={output}"]), "records.jsonl"))
+        lines.append(refused(bench.evaluate(["--stage=report", f"--output={output}"]), "ours"))
     return lines[0]
 
 
@@ -206,7 +206,7 @@ def other_protocol(bench: Bench) -> str:
     return refused(bench.evaluate(bench.evaluation(bench.copy_of_board(), **{"protocol.seed": 7})), "protocol")
 
 
-@a_fault("formulas and markup in a label's folder, a subject's name and a prompt")
+@a_fault("formulas and markup in prompts")
 def markup(bench: Bench) -> str:
     prompts = bench.new() / "prompts.yaml"
     texts = [
@@ -214,12 +214,11 @@ def markup(bench: Bench) -> str:
         "a <subject> <img src=x onerror=alert(1)>",
         r"a <subject> \input{x} | $y$",
     ]
-    lines = [{"id": f"p{i}", "class": '=HYPERLINK("x")|<b>', "text": text} for i, text in enumerate(texts)]
+    lines = [{"id": f"p{i}", "class": "scene", "text": text} for i, text in enumerate(texts)]
     prompts.write_text(json.dumps({"prompts": lines}))
     output = bench.new() / "board"
     ended = bench.evaluate(bench.evaluation(output, **{"protocol.prompts": prompts}))
-    if ended.code:
-        return refused(ended, "prompts.yaml")
+    succeeded(ended)
     for path in output.glob("leaderboard*.csv"):
         if any(
             cell.lstrip('"').startswith(("=", "+", "@"))
@@ -232,12 +231,13 @@ def markup(bench: Bench) -> str:
     return "escaped in every table"
 
 
-@a_fault("paths with = and ~, and a run named FOLDER@STEP", short=True)
+@a_fault("a path with = in it, and a run named FOLDER@STEP", short=True)
 def paths(bench: Bench) -> str:
     run = Path(shutil.copytree(bench.whole, bench.new() / "a=b"))
     output = bench.new() / "board"
-    succeeded(bench.evaluate(bench.evaluation(output, [str(run), f"early={bench.whole}@2"])))
+    refused(bench.evaluate(bench.evaluation(output, [str(run)])), f"LABEL={run}")
+    succeeded(bench.evaluate(bench.evaluation(output, [f"twin={run}", f"early={bench.whole}@2"])))
     labels = sorted(path.name for path in (output / "entries").iterdir())
-    if "early" not in labels or len(labels) < 3:
+    if not {"early", "twin"} <= set(labels):
         raise Bad("silent", f"entries are {labels}")
     return f"entries {', '.join(labels)}"
