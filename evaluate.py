@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         if is_first_process():
-            print("stopped: the same command goes on from what is done", file=sys.stderr)
+            print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
         return STOPPED
     except Exception as error:
         from training.mistakes import one_line

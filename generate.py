@@ -56,6 +56,7 @@ def run(given: Namespace) -> int:
     """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from callbacks.interruption import EXIT_CODE
     from leaderboard.generate.own_photos import generate_images
 
     settings = GenerationSettings(**{field.name: given[field.name] for field in fields(GenerationSettings)})
@@ -65,14 +66,14 @@ def run(given: Namespace) -> int:
         )
     except SIGTERMException:
         print("stopped: the enrolment is saved; the same command goes on from here", file=sys.stderr)
-        return 143
+        return EXIT_CODE
     print(f"{len(images)} images in {given.output}, side by side in {given.output}/contact_sheet.png")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or 143 where it
-    was told to stop while it enrolled, or 130 where Ctrl-C ended it."""
+    was told to stop while it enrolled, or 130 after Ctrl-C at another time."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = make_parser()
     try:
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return report_fault()
         print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("stopped: images that are there stay; the same command makes the others", file=sys.stderr)
+        print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
         return STOPPED
     except Exception:
         return report_fault()

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from metrics.gallery import Gallery
 
+STRANGERS = 2_000
+"""So many photos at most are paired with those of strangers: the pairs grow with the square."""
 Faces = Mapping[str, NDArray[np.float32]]
 """Face embeddings (1 + K, D) of each subject with a face, the reference's first, 0 where a photo shows none."""
 
@@ -26,35 +28,50 @@ def faces_of(galleries: Mapping[str, Gallery], name: str = "faces") -> Faces:
 
 def mean_of_strangers(faces: Faces) -> float:
     """Mean cosine between photos of different subjects; NaN with fewer than two subjects."""
-    cosines, owners = _cosines(faces)
-    return float(cosines[owners[:, None] != owners].mean()) if len(set(owners)) > 1 else float("nan")
+    shown = [rows.astype(np.float64) for rows in _shown(faces).values()]
+    if len(shown) < 2:
+        return float("nan")
+    # A sum of cosines is the square of a sum of vectors.
+    sums, counts = np.stack([rows.sum(axis=0) for rows in shown]), np.array([len(rows) for rows in shown])
+    of_strangers = np.square(sums.sum(axis=0)).sum() - np.square(sums).sum()
+    return float(of_strangers / (counts.sum() ** 2 - np.square(counts).sum()))
 
 
 def odd_photos(faces: Faces) -> dict[str, list[int]]:
     """Photos, 0 for the reference, that are nearer to a stranger's than to their own subject's, by subject.
 
     That is so where the median cosine to the subject's other photos lies below the middle between two medians: that
-    over all pairs of photos of one subject, and that over all pairs of different ones. Nothing is odd where there are
-    no strangers, or where they are as alike as a subject's own photos.
+    over all pairs of photos of one subject, and that over pairs of different ones, among at most ``STRANGERS`` photos.
+    Nothing is odd where there are no strangers, or where they are as alike as a subject's own photos.
     """
-    cosines, owners = _cosines(faces)
-    own = (owners[:, None] == owners) & ~np.eye(len(owners), dtype=bool)
-    others = owners[:, None] != owners
-    if not own.any() or not others.any():
+    shown = _shown(faces)
+    own = {subject: _to_others(rows) for subject, rows in shown.items() if len(rows) > 1}
+    if not own or len(shown) < 2:
         return {}
-    same, strangers = np.median(cosines[own]), np.median(cosines[others])
-    photos = np.concatenate([np.flatnonzero(rows.any(axis=1)) for rows in faces.values()])
-    odd: dict[str, list[int]] = {}
-    for i, subject in enumerate(owners):
-        if same > strangers and own[i].any() and np.median(cosines[i, own[i]]) < (same + strangers) / 2:
-            odd.setdefault(str(subject), []).append(int(photos[i]))
-    return odd
+    same = np.median(np.concatenate([cosines.ravel() for cosines in own.values()]))
+    strangers = np.median(_between_strangers(shown))
+    if same <= strangers:
+        return {}
+    odd = {
+        subject: np.flatnonzero(faces[subject].any(axis=1))[np.median(cosines, axis=1) < (same + strangers) / 2]
+        for subject, cosines in own.items()
+    }
+    return {subject: photos.tolist() for subject, photos in odd.items() if len(photos)}
 
 
-def _cosines(faces: Faces) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
-    """Cosines (N, N) of all faces, and whose they are (N,)."""
-    shown = {subject: rows[rows.any(axis=1)] for subject, rows in faces.items()}
-    if not shown:
-        return np.zeros((0, 0), np.float32), np.zeros(0, np.str_)
+def _shown(faces: Faces) -> dict[str, NDArray[np.float32]]:
+    """The embeddings of photos that show a face, of the subjects that have one."""
+    return {subject: rows[rows.any(axis=1)] for subject, rows in faces.items() if rows.any()}
+
+
+def _to_others(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosines (N, N - 1) of N photos to the other ones."""
+    return (rows @ rows.T)[~np.eye(len(rows), dtype=bool)].reshape(len(rows), -1)
+
+
+def _between_strangers(shown: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The cosines of all pairs of different subjects' photos, among ``STRANGERS`` photos spread evenly."""
     every = np.concatenate(list(shown.values()))
-    return every @ every.T, np.repeat(list(shown), [len(rows) for rows in shown.values()])
+    owners = np.repeat(np.arange(len(shown)), [len(rows) for rows in shown.values()])
+    some = np.linspace(0, len(every) - 1, min(len(every), STRANGERS)).round().astype(int)
+    return (every[some] @ every[some].T)[owners[some, None] != owners[some]]

@@ -65,14 +65,12 @@ IDENTITY_RECOVERED = DerivedMetric(
     statistic=_recovered,
     unit=_reach,
 )
-SUBJECT_RECOVERED = DerivedMetric(
+SUBJECT_RECOVERED = replace(
+    IDENTITY_RECOVERED,
     name="subject_recovered",
     title="subject recovered",
     base="subject_likeness",
-    formula="(method-floor)/(ceiling-floor)",
     about="likeness of an object, from the base model without the subject (0) to another real photo (1)",
-    statistic=_recovered,
-    unit=_reach,
 )
 PROMPT_KEPT = DerivedMetric(
     name="prompt_kept",

@@ -19,6 +19,7 @@ from contracts.errors import LikenessError
 from contracts.files import write_atomically
 from contracts.protocol import Protocol
 from contracts.records import Request
+from contracts.strict_json import parse
 from networks.keyed_noise import keyed_generator
 
 NO_BACKGROUND = -1
@@ -144,8 +145,8 @@ def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
     try:
         tensors = load_file(path)
         with safe_open(path, "numpy") as file:
-            backgrounds = json.loads(file.metadata()["backgrounds"])
-            faceless = json.loads(file.metadata().get("faceless", "[]"))
+            backgrounds = parse(file.metadata()["backgrounds"])
+            faceless = parse(file.metadata().get("faceless", "[]"))
         return {
             subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
         }

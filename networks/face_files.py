@@ -5,7 +5,6 @@ detectors and recognisers of aligned crops, in OpenCV's YuNet and SFace. A folde
 its recogniser in the other. Of several files for a task the first in sorted order is taken, as insightface does.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from contracts.errors import LikenessError
+from contracts.strict_json import parse
 
 Task = Literal["detection", "recognition"]
 Library = Literal["insightface", "OpenCV"]
@@ -142,6 +142,6 @@ def licence_of(source: Path, files: Sequence[PackFile]) -> str:
 
 def _grant(text: str) -> str:
     try:
-        return str(json.loads(text)["grant"])
+        return str(parse(text)["grant"])
     except (ValueError, KeyError, TypeError):
         return ""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import transformers
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, PretrainedConfig
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PretrainedConfig, PreTrainedModel
 
 from contracts.errors import LikenessError
 from networks.fingerprints import folder_fingerprint, resolve_source
@@ -128,7 +128,7 @@ def _config(folder: Path) -> PretrainedConfig:
     return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def _class_of(config: PretrainedConfig):  # type: ignore[no-untyped-def]
+def _class_of(config: PretrainedConfig) -> type[AutoModel] | type[PreTrainedModel]:
     """The class of the model: ``AutoModel`` would leave the projection of a vision tower out."""
     name = (config.architectures or [""])[0]
     return getattr(transformers, name) if name.endswith("VisionModelWithProjection") else AutoModel

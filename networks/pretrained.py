@@ -9,12 +9,24 @@ import diffusers
 import torch
 import transformers
 from diffusers import ModelMixin
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import CLIPTokenizer
 
-UNREADABLE = (OSError, ValueError, RuntimeError, SafetensorError, RecursionError)
-"""What the libraries raise for files that are missing, damaged or of other shapes."""
+UNREADABLE = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    TypeError,
+)
+"""What the libraries raise for files that are missing, damaged or of other shapes. The last four come of configurations
+with a value of another type or kind, such as no heads or an activation that nobody knows."""
 
 LONGEST_PROMPT = 100_000
 """In tokens. A tokenizer whose file says no length has a number in its place that is larger than any."""

@@ -18,6 +18,7 @@ from callbacks.checkpoints import Checkpoints
 from callbacks.interruption import ends_when_told
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
+from contracts.lock import folder_lock
 from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.features.registry import run_features
 from datamodules.image_io import read_square
@@ -102,11 +103,17 @@ class SubjectRun:
         return fitting
 
     def enrol(self, device: str) -> None:
-        """Optimise, under a progress bar, from the latest checkpoint on.
+        """Optimise, under a progress bar, from the latest checkpoint on, unless the subject is enrolled by now.
 
         Raises:
-            LikenessError: the photo or the settings do not fit the method, or the optimisation failed.
+            LikenessError: the photo or the settings do not fit the method, the optimisation failed, or another process
+                enrols the subject.
         """
+        with folder_lock(self.enrolled.folder):
+            if not self.done:
+                self._optimise(device)
+
+    def _optimise(self, device: str) -> None:
         folder = self.enrolled.folder
         data = self._data(self.subject.data_source(self.photos, folder / "photos"))
         arguments = {**self._run.arguments, "backbone": self._backbone}
@@ -135,12 +142,8 @@ class SubjectRun:
                 ckpt_path=latest_checkpoint(folder / "checkpoints"),
                 weights_only=True,
             )
-        for what_is_used_up in (
-            "checkpoints",
-            "adapters",
-            "starts",
-            "photos",
-        ):  # a person's photo does not stay in the cache
+        # A person's photo does not stay in the cache.
+        for what_is_used_up in ("checkpoints", "adapters", "starts", "photos"):
             shutil.rmtree(folder / what_is_used_up, ignore_errors=True)
 
     def _data(self, source: str) -> dict[str, Any]:

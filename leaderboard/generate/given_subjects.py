@@ -17,6 +17,7 @@ from datamodules.requests import reference_name
 from datamodules.schema import COLUMNS
 from datamodules.sources import find_shards
 from datamodules.subjects import reference_cut_out
+from leaderboard.images.folder import some
 from leaderboard.results.image_files import encode_image
 
 NOUN = "person"
@@ -125,22 +126,28 @@ def subject_in_photos(argument: str) -> OwnSubject:
         raise LikenessError(f"--photo {argument}: {noun!r} is no class noun, such as {NOUN} or dog: give NOUN=FILE")
     files = _files(Path(place).expanduser())
     photos: dict[str, GivenPhoto] = {}
-    wrong: list[str] = []
+    wrong, oblong = list[str](), list[str]()
     for file in files:
         name = f"--photo {file}"
         try:
             data = file.read_bytes()
-            open_image(data, name)
+            width, height = open_image(data, name).size
         except OSError as error:
             wrong.append(f"{name} cannot be read ({error.strerror})")
         except LikenessError as error:
             wrong.append(str(error))
         else:
             photos.setdefault(content_key(data), GivenPhoto(name, data))
+            oblong += [f"{name} ({width} x {height})"] if width != height else []
     if not photos:
         raise LikenessError(wrong[0] if len(files) == 1 else f"no photo of {len(files)} can be read: {wrong[0]}")
     subject = f"photo-{content_key(''.join(sorted(photos)))[:12]}"
-    return OwnSubject(subject, noun, tuple(photos.values()), tuple(f"left out: {reason}" for reason in wrong))
+    notes = [f"left out: {reason}" for reason in wrong]
+    if oblong:
+        notes.append(
+            f"of {some(oblong)} a method sees the central square, unless it finds the face itself: crop around the face"
+        )
+    return OwnSubject(subject, noun, tuple(photos.values()), tuple(notes))
 
 
 def _files(path: Path) -> list[Path]:

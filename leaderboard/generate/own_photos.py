@@ -19,7 +19,8 @@ import numpy as np
 from lightning.fabric import Fabric
 
 from contracts.errors import LikenessError
-from contracts.files import write_atomically
+from contracts.files import guard, write_atomically
+from contracts.lock import folder_lock
 from contracts.records import Request
 from contracts.settings import GenerationSettings, ProcessSettings
 from leaderboard.generate.contact_sheet import Block, Row, make_sheet
@@ -72,18 +73,19 @@ def generate_images(
     Raises:
         LikenessError: something that the user can mend; what was finished before stays.
     """
-    output = Path(output)
+    output = guard(output)
     _check_output(output)
     found = find_runs(runs, option="--run")
     given = _subjects(photos, subjects, dataset)
     asked = given_prompts(prompts)
     plans = [plan_run(one, given, asked, settings) for one in found]
-    wanted = [(plan, missing) for plan in plans if (missing := plan.missing(output))]
-    for note in dict.fromkeys(note for one in (*given, *plans) for note in one.notes):
-        print(f"note: {note}")
-    processes = ProcessSettings(accelerator=settings.device, precision=settings.precision)
-    launch(processes, partial(_enrol_and_generate, wanted=wanted, output=output, settings=settings), "--device")
-    write_image(output / "contact_sheet.png", np.asarray(make_sheet(_blocks(plans, output))), {"synthetic": True})
+    with folder_lock(output):
+        wanted = [(plan, missing) for plan in plans if (missing := plan.missing(output))]
+        for note in dict.fromkeys(note for one in (*given, *plans) for note in one.notes):
+            print(f"note: {note}")
+        processes = ProcessSettings(accelerator=settings.device, precision=settings.precision)
+        launch(processes, partial(_enrol_and_generate, wanted=wanted, output=output, settings=settings), "--device")
+        write_image(output / "contact_sheet.png", np.asarray(make_sheet(_blocks(plans, output))), {"synthetic": True})
     return [
         OwnImage(plan.file(output, request), plan.label, request)
         for plan in plans
@@ -92,15 +94,13 @@ def generate_images(
 
 
 def _check_output(output: Path) -> None:
-    """Refuse a folder that holds something else, and clear away what a killed process left in one of ours."""
+    """Refuse a folder that holds something else."""
     try:
         there = {path.name for path in output.iterdir()} if output.exists() else set()
     except OSError as error:
         raise LikenessError(f"--output {output} is no folder for images ({error.strerror})") from None
     if other := sorted(name for name in there - _OURS if not name.startswith(".")):
         raise LikenessError(f"--output {output} holds {other[0]}, which is none of its images: take another --output")
-    for unfinished in output.glob("images/*/.*.png.*"):
-        unfinished.unlink()
 
 
 def _subjects(photos: Sequence[str], names: Sequence[str], dataset: str) -> list[GivenSubject]:

@@ -119,7 +119,7 @@ def open_folder(label: str, folder: Path) -> ImageFolder:
     if not answers:
         where = f"; there are some in its folder {inside[0]}" if inside else ""
         raise LikenessError(f"--images: {folder} holds no images ({', '.join(SUFFIXES)}){where}")
-    home = folder.resolve()
+    used, home = {*images, *named}, folder.resolve()
     for _, path in answers:
         if not path.resolve().is_relative_to(home):
             raise LikenessError(f"--images: {path} leads out of {folder}, which is not followed: copy the file")
@@ -130,7 +130,7 @@ def open_folder(label: str, folder: Path) -> ImageFolder:
         manifest=about.read_about(folder),
         answers=answers,
         mapped={request: line for request, _, line in mapped},
-        others=[p.name for p in paths if p not in images and p not in named and p.name not in ours],
+        others=[p.name for p in paths if p not in used and p.name not in ours],
     )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from contracts.errors import LikenessError
 from contracts.files import read_file
 from contracts.protocol import Protocol
+from contracts.strict_json import parse
 from datamodules.image_io import FORMATS, open_image, read_square
 from leaderboard.images import about
 from leaderboard.images.folder import ImageFolder, Matched, some
@@ -49,7 +49,7 @@ class ImagesEntry:
     def weights(self, protocol: Protocol) -> str:
         """SHA-256 over the files that answer a request of the protocol."""
         digest = hashlib.sha256()
-        for request, data in self._files(protocol, "read"):
+        for request, _, data in self._files(protocol, "read"):
             digest.update(f"{request} {hashlib.sha256(data).hexdigest()}\n".encode())
         return digest.hexdigest()
 
@@ -73,12 +73,12 @@ class ImagesEntry:
         """Decode every image, and count what is to be said of them."""
         broken: dict[str, str] = {}
         resized = jpeg = 0
-        for request, data in self._files(protocol, "check"):
-            name = str(self.match(protocol).files[request])
+        for _, path, data in self._files(protocol, "check"):
+            name = str(path)
             try:
                 size = open_image(data, name).size
             except LikenessError as error:
-                broken[Path(name).name] = str(error)
+                broken[path.name] = str(error)
                 continue
             resized += size != (protocol.resolution, protocol.resolution)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -94,7 +94,7 @@ class ImagesEntry:
     def _check_origin(self, name: str, image: Image.Image, protocol: Protocol) -> None:
         """An image of ours must not say that it was generated under another protocol, unless the user knows better."""
         try:
-            origin = json.loads(image.info.get("Likeness", "{}")).get("protocol")
+            origin = parse(image.info.get("Likeness", "{}")).get("protocol")
         except (AttributeError, TypeError, ValueError):
             return
         if "protocol" not in (self.folder.manifest or {}) and origin not in (None, protocol.hash):
@@ -103,11 +103,11 @@ class ImagesEntry:
                 f'the same requests, say "protocol": "{protocol.hash}" in {self.folder.folder / about.NAME}'
             )
 
-    def _files(self, protocol: Protocol, verb: str) -> Iterator[tuple[str, bytes]]:
-        """Request and bytes of each file, under a progress bar."""
+    def _files(self, protocol: Protocol, verb: str) -> Iterator[tuple[str, Path, bytes]]:
+        """Request, path and bytes of each file, under a progress bar."""
         files = self.match(protocol).files
-        for request in tqdm(files, f"{verb} {self.label}", unit="image", leave=False):
-            yield request, _bytes(files[request])
+        for request, path in tqdm(files.items(), f"{verb} {self.label}", unit="image", leave=False):
+            yield request, path, _bytes(path)
 
     def take_in(self, fabric: Fabric, results: Results) -> int:
         """Copy what is missing of the images into the results; every process must call this.

@@ -25,8 +25,8 @@ def _caution(levels: Mapping[str, float], feature: str) -> str:
     level = levels.get(feature, 0.0)
     if not level > CENTRED:
         return ""
-    read = "read identity recovered" if feature == "faces" else "read it between floor and ceiling"
-    return f"not centred: strangers have {level:.2f} on these subjects; {read}"
+    read = "identity recovered" if feature == "faces" else "it between floor and ceiling"
+    return f"not centred: strangers have {level:.2f} on these subjects; read {read}, or without a floor the order alone"
 
 
 def notes_on_photos(protocol: Protocol, galleries: Mapping[str, Gallery]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import LikenessError
 from contracts.files import read_file, write_atomically
+from contracts.strict_json import parse
 from datamodules.image_io import WRITER, open_image
 
 
@@ -35,7 +36,7 @@ def read_provenance(path: Path) -> dict[str, object]:
     """What an image file says of how it was made; empty where it says nothing, or is no such file."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            found = json.loads(image.info.get("Likeness", "{}"))
+            found = parse(image.info.get("Likeness", "{}"))
     except (OSError, SyntaxError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -168,7 +168,7 @@ def _tokenizer_without_length(base: Path) -> None:
 _base(
     "a base model with a missing file",
     lambda base: (base / "unet/diffusion_pytorch_model.safetensors").unlink(),
-    _WEIGHTS,
+    "diffusion_pytorch_model.safetensors",
 )
 _base(
     "a base model with a truncated file",

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from contracts.errors import LikenessError
 from contracts.records import Request
@@ -136,6 +137,17 @@ def test_written_and_read_again(judges: Judges, tmp_path: Path) -> None:
     assert load_photo_features(path).shape == (5, 16)
     with pytest.raises(LikenessError, match="missing or damaged"):
         load_galleries(path, ["s3"])
+
+
+def test_a_file_that_says_no_backgrounds_is_damaged(judges: Judges, tmp_path: Path) -> None:
+    path = tmp_path / "g.safetensors"
+    save_galleries(path, galleries_of(judges, [photos("s1", 120, [90, 200])]), "hash")
+    tensors = load_file(path)
+    for said in ("[" * 100_000, '{"s1": [NaN, ""]}', "{}", "[]"):
+        save_file(tensors, path, {"backgrounds": said})
+        with pytest.raises(LikenessError, match=r"missing or damaged .*: run `--stage generate` again") as caught:
+            load_galleries(path, ["s1"])
+        assert "\n" not in str(caught.value)
 
 
 def test_subjects_that_are_not_there_are_named(world: World) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from contracts.errors import LikenessError
 from contracts.protocol import Protocol
@@ -13,7 +14,7 @@ from leaderboard.images.folder import Matched, open_folder
 from leaderboard.images.requests_file import write_requests
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.results.folder import Entry, Results
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import read_provenance, write_image
 from tests.leaderboard.test_protocol import make_protocol
 
 PROTOCOL = make_protocol()
@@ -184,6 +185,14 @@ def test_images_of_another_protocol_are_refused(folder: Path, tmp_path: Path) ->
     assert "\n" not in str(error.value)
     (folder / "entry.json").write_text(json.dumps({"protocol": PROTOCOL.hash}))
     assert entry(folder).images is not None, "the user says that they answer the same requests"
+
+
+def test_what_an_image_says_of_itself_in_brackets_without_end_is_nothing(folder: Path) -> None:
+    said = PngInfo()
+    said.add_itxt("Likeness", "[" * 100_000)
+    Image.new("RGB", (64, 64)).save(folder / f"{IDS[0]}.png", pnginfo=said)
+    assert read_provenance(folder / f"{IDS[0]}.png") == {}
+    assert entry(folder).images is not None
 
 
 def test_what_is_no_image_is_named(folder: Path) -> None:

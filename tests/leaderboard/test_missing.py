@@ -123,6 +123,10 @@ def test_a_protocol_without_a_base_model_ranks_images_alone(
     assert [entry["label"] for entry in board["entries"]] == ["real-photo", "theirs"]
     assert all(row["metrics"]["identity_recovered"]["value"] is None for row in board["entries"])
     assert any("there is no floor" in note for note in board["notes"])
+    capfd.readouterr()
+    assert without_base(world, output, *given, f"prompt-only={output / 'references'}") == 2
+    (line,) = errors(capfd)
+    assert line.startswith("--images: label 'prompt-only' is taken: give it another one")
     assert without_base(world, output, *given) == 0
     board = json.loads((output / "leaderboard.json").read_text())
     assert [entry["label"] for entry in board["entries"]] == ["real-photo", "theirs", "prompt-only"]

@@ -13,6 +13,7 @@ from PIL import Image
 
 import evaluate
 from contracts.errors import LikenessError
+from contracts.lock import folder_lock
 from contracts.settings import GenerationSettings
 from leaderboard.generate.contact_sheet import MAX_ROWS, Block, Row, make_sheet
 from leaderboard.generate.own_photos import OwnImage, generate_images
@@ -99,7 +100,6 @@ def test_what_is_there_is_not_generated_again(
     images = generate_images([str(world.run)], TEXTS, output, person, settings=FEW)
     first = {image.path: image.path.read_bytes() for image in images}
     images[1].path.unlink()
-    (images[1].path.parent / f".{images[1].path.name}.1.ab").touch()
     capsys.readouterr()
     shutil.copy(photos / "ben.png", tmp_path / "moved.png")
     again = generate_images([str(world.run)], TEXTS, output, [str(tmp_path / "moved.png")], settings=FEW)
@@ -154,6 +154,21 @@ def test_other_weights_and_files_of_others_are_refused(world: World, photos: Pat
         generate_images([str(world.run)], TEXTS[:1], output, person, settings=FEW)
 
 
+def test_nothing_is_written_through_a_link_or_beside_another_command(
+    world: World, photos: Path, tmp_path: Path
+) -> None:
+    output, behind, person = tmp_path / "out", tmp_path / "behind", [str(photos / "ben.png")]
+    with folder_lock(output), pytest.raises(LikenessError, match="is in use by "):
+        generate_images([str(world.run)], TEXTS[:1], output, person, settings=FEW)
+    assert not output.exists()
+    behind.mkdir()
+    output.mkdir()
+    (output / "images").symlink_to(behind)
+    with pytest.raises(LikenessError, match="images' is a link, and nothing is written behind it"):
+        generate_images([str(world.run)], TEXTS[:1], output, person, settings=FEW)
+    assert not list(behind.iterdir())
+
+
 def test_at_scale_zero_images_are_the_base_models(world: World, photos: Path, tmp_path: Path) -> None:
     settings = GenerationSettings(samples=1, steps=2, scale=0.0)
     both = [str(photos / "ben.png"), str(photos / "anna")]
@@ -180,6 +195,18 @@ def test_an_encoder_reads_the_first_photo_that_it_can(
     alone = generate_images([str(world.run)], TEXTS[:1], tmp_path / "alone", [str(folder / "0.png")], settings=FEW)
     assert images[0].request.subject != alone[0].request.subject, "other photos, another subject"
     assert read_provenance(images[0].path)["reference"] == read_provenance(alone[0].path)["reference"]
+
+
+def test_it_is_said_that_a_method_sees_the_central_square(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tall = tmp_path / "tall.png"
+    Image.new("RGB", (40, 64)).save(tall)
+    generate_images([str(world.run)], TEXTS[:1], tmp_path / "out", [str(tall)], settings=FEW)
+    assert f"note: of --photo {tall} (40 x 64) a method sees the central square" in capsys.readouterr().out
+    Image.new("RGB", (40, 40)).save(tall)
+    generate_images([str(world.run)], TEXTS[:1], tmp_path / "square", [str(tall)], settings=FEW)
+    assert "central square" not in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

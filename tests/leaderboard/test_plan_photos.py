@@ -166,7 +166,7 @@ def test_the_board_says_it_once_and_makes_no_claim_about_its_floor(world: World,
     assert not cards["identity_recovered"].caution, "that is what to read"
     (note,) = on_cards(cards.values())
     assert note.startswith("identity, found; identity, misses 0; identity to reference: not centred: strangers have 0.")
-    assert note.endswith("on these subjects; read identity recovered")
+    assert note.endswith("on these subjects; read identity recovered, or without a floor the order alone")
     high = {"identity_misses_zero": Ratio(np.full(6, 0.8), np.ones(6))}
     higher = {"identity_misses_zero": Ratio(np.full(6, 0.9), np.ones(6))}
     assert list(on_floor(high, higher, "prompt-only", cards)) == []
@@ -188,7 +188,8 @@ def test_real_people_say_which_pack_is_centred_and_agree_with_themselves(
     ]
     galleries = galleries_of(judges, subjects)
     warned = [card.caution for card in with_cautions(list_cards(settings, 2, 8), galleries) if card.caution]
-    level = ["not centred: strangers have 0.85 on these subjects; read identity recovered"]
+    read = "read identity recovered, or without a floor the order alone"
+    level = [f"not centred: strangers have 0.85 on these subjects; {read}"]
     assert warned == ([] if centred else level * 3)
     notes = notes_of(galleries, dict.fromkeys(people, "person"))
     assert [note for note in notes if "do not agree" in note] == [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metrics.agreement import mean_of_strangers, odd_photos
+from metrics.agreement import STRANGERS, mean_of_strangers, odd_photos
 
 WIDE = 64
 
@@ -36,6 +36,13 @@ def test_a_subject_of_strangers_throughout_is_odd_throughout() -> None:
     faces["s0"] = np.stack([faces[f"s{i}"][0] for i in range(4, 9)])
     several = {name: faces[name] for name in ("s0", "s1", "s2", "s3")}
     assert odd_photos(several) == {"s0": [0, 1, 2, 3, 4]}
+
+
+def test_strangers_among_thousands_are_told_by_a_part_of_them() -> None:
+    faces = crowd(3.0, people=STRANGERS // 2)
+    assert mean_of_strangers(faces) == pytest.approx(0.85, abs=0.1)
+    faces["s7"][2] = faces["s8"][1]
+    assert odd_photos(faces) == {"s7": [2]}
 
 
 def test_photos_without_a_face_keep_their_number() -> None:

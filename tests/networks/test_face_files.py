@@ -90,6 +90,8 @@ def test_the_licence_is_what_the_folder_says(tmp_path: Path) -> None:
     assert licence_of(tmp_path, [read_pack_file(file), read_pack_file(FACES_A / "detection.onnx")]) == "Apache-2.0"
     (tmp_path / "MODEL.LICENSE").write_text(json.dumps({"license_version": 1, "grant": "non-commercial"}))
     assert licence_of(tmp_path, []) == "non-commercial (MODEL.LICENSE)"
+    (tmp_path / "MODEL.LICENSE").write_text("[" * 100_000)
+    assert licence_of(tmp_path, []) == f"{'[' * 80} (MODEL.LICENSE)", "no grant, however deep it is nested"
     (tmp_path / "Licence.txt").write_text("\n\n   The MIT License\n\nCopyright\n")
     assert licence_of(tmp_path, []) == "The MIT License (Licence.txt)"
     (tmp_path / "LICENSE").write_text("x" * 500)
