@@ -241,7 +241,7 @@ def control_c_evaluating(bench: Bench) -> str:
     if "Traceback" in ended.err or not ended.code:
         raise Bad("silent", f"exit {ended.code} and a traceback: {ended.err.splitlines()[-1:]}")
     bench.scores_go_on(arguments, output)
-    return ended.err.splitlines()[-1]
+    return next(line for line in ended.err.splitlines() if line.startswith("stopped"))
 
 
 @a_fault("a second start on a folder in use", short=True)
