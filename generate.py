@@ -13,7 +13,7 @@ from dataclasses import fields
 
 from jsonargparse import ArgumentParser, Namespace
 
-from contracts.errors import LikenessError
+from contracts.errors import STOPPED, LikenessError, report_fault
 from contracts.method_modules import MethodsOption, import_methods, methods_of
 from contracts.settings import GenerationSettings
 from contracts.streams import outlive_readers, speak_utf8
@@ -85,11 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
     except OSError as error:  # the output cannot be written, or the disk is full
         if error.errno is None:
-            raise
+            return report_fault()
         print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
         print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
-        return 130
+        return STOPPED
+    except Exception:
+        return report_fault()
     return 2
 
 

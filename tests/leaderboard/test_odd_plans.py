@@ -16,7 +16,7 @@ from datamodules.schema import features
 from datamodules.sources import find_shards
 from evaluate import main
 from pocket.render.dataset import Grid, rows_of
-from tests.helpers.tiny import TEXT_LENGTH
+from pocket.tiny.components import TEXT_LENGTH
 from tests.leaderboard.conftest import World
 
 VERY = "photo " * 500  # a single token each
