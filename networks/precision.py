@@ -1,5 +1,6 @@
 """In which numbers networks compute: full float32 where they judge, 16 bits for frozen weights under autocast."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,8 +52,11 @@ def release_frozen(module: nn.Module, before: dict[str, Tensor]) -> None:
 
 
 def bfloat16_units(device: torch.device) -> bool:
-    """Whether ``device`` computes in bfloat16. A processor without units for it does, but many times more slowly."""
-    if device.type != "cpu":
+    """Whether ``device`` computes in bfloat16. A processor without units for it does too, but many times more slowly.
+
+    Only x86 processors say what they have.
+    """
+    if device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
         return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     units = torch.cpu.get_capabilities()
-    return bool(units.get("avx512_bf16") or units.get("amx_bf16") or units.get("bf16"))
+    return bool(units.get("avx512_bf16") or units.get("amx_bf16"))
