@@ -8,7 +8,7 @@ from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnect
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.frozen import FrozenGuard
+from callbacks.frozen import FrozenGuard, FrozenPrecision
 from callbacks.guards import FiniteLoss
 from callbacks.interruption import EXIT_CODE, Interruption
 from callbacks.progress import Telemetry
@@ -39,6 +39,7 @@ def callbacks_of_every_run(
         SilentRanks(rank_timeout),
         Interruption(max_time),
         FiniteLoss(),
+        FrozenPrecision(),
         FrozenGuard(),
         Telemetry(),
         RunFolder(run, config, checkpoints),
