@@ -22,7 +22,7 @@ from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.lock import folder_lock
 from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import Contestants, EvaluationSettings
-from contracts.streams import outlive_readers, speak_utf8
+from contracts.streams import outlive_readers, say_stopped, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -213,7 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         if is_first_process():
-            print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
+            say_stopped()
         return STOPPED
     except Exception as error:
         from training.mistakes import one_line

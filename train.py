@@ -15,7 +15,7 @@ from contracts.early_check import check_training
 from contracts.errors import LikenessError, report_fault
 from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.lock import folder_lock
-from contracts.streams import outlive_readers, speak_utf8
+from contracts.streams import outlive_readers, say_stopped, speak_utf8
 
 if __name__ == "__main__":  # before torch is imported, which takes ten seconds
     speak_utf8()
@@ -110,12 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stopped(stop: BaseException) -> int:
     saved = isinstance(stop, SIGTERMException | ProcessExitedException)
-    print(
-        "stopped: the state is saved; the same command goes on from here"
-        if saved
-        else "stopped: the same command goes on from what is saved",
-        file=sys.stderr,
-    )
+    say_stopped("the state is saved" if saved else "what was saved is kept")
     return EXIT_CODE
 
 
