@@ -28,7 +28,7 @@ DEMO_EVALUATE ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench docs lock
+.PHONY: help setup demo test lint format bench faults docs lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +66,9 @@ format: $(READY) ## Format the code and mend what ruff can mend
 
 bench: $(READY) ## Measure speed against references side by side, write performance/results.json
 	OMP_NUM_THREADS=1 $(RUN) -m performance $(ARGS)
+
+faults: $(READY) ## Do to the commands what machines and users do, print what became of it
+	OMP_NUM_THREADS=1 $(RUN) -m performance.faults $(ARGS)
 
 docs: build/docs-venv/.ready ## Build the documentation site, build/site/index.html; a broken link is an error
 	build/docs-venv/bin/python -m sphinx --quiet --fail-on-warning --keep-going --conf-dir docs/site . build/site

@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from jsonargparse import ArgumentParser
 
 from contracts.early_check import check_files
-from contracts.errors import LikenessError
-from contracts.streams import outlive_readers, speak_utf8
+from contracts.errors import STOPPED, LikenessError, report_fault
+from contracts.streams import outlive_readers, say_stopped, speak_utf8
 from contracts.suggestions import with_suggestion
 from curation.settings import CurationSettings
 
@@ -82,8 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}: what is done is kept, the same command goes on from here", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
-        return 130
+        say_stopped()
+        return STOPPED
+    except Exception:
+        return report_fault()
     finally:
         signal.signal(signal.SIGTERM, before)
     print("\n".join(report.lines()))

@@ -17,12 +17,12 @@ from itertools import pairwise
 from jsonargparse import ArgumentParser, Namespace
 
 from contracts.early_check import check_files
-from contracts.errors import LikenessError
+from contracts.errors import STOPPED, LikenessError, report_fault
 from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.lock import folder_lock
 from contracts.method_modules import MethodsOption, allow_classes, import_methods, methods_of
 from contracts.settings import Contestants, EvaluationSettings
-from contracts.streams import outlive_readers, speak_utf8
+from contracts.streams import outlive_readers, say_stopped, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -191,7 +191,7 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after a line about each mistake of the user, or 1 where
-    ``--verify`` found something wrong."""
+    ``--verify`` found something wrong, or 130 where Ctrl-C ended it."""
     arguments = with_default(sys.argv[1:] if arguments is None else arguments)
     configured = needs_settings(arguments)
     parser = make_parser(configured)
@@ -210,6 +210,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines = str(error).splitlines() if isinstance(error, LikenessError) else [str(error)]
             for line in lines:
                 print(f"error: {with_suggestion(line, known)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if is_first_process():
+            say_stopped()
+        return STOPPED
+    except Exception as error:
+        from training.mistakes import one_line
+
+        if (mistake := one_line(error)) is None:
+            return report_fault()
+        print(f"error: {mistake}", file=sys.stderr)
         return 2
 
 

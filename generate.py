@@ -13,10 +13,10 @@ from dataclasses import fields
 
 from jsonargparse import ArgumentParser, Namespace
 
-from contracts.errors import LikenessError
+from contracts.errors import STOPPED, LikenessError, report_fault
 from contracts.method_modules import MethodsOption, import_methods, methods_of
 from contracts.settings import GenerationSettings
-from contracts.streams import outlive_readers, speak_utf8
+from contracts.streams import outlive_readers, say_stopped, speak_utf8
 from contracts.suggestions import with_suggestion
 
 # Spinning OpenMP threads cost small machines twenty times the work; read when torch is imported, which is later.
@@ -65,7 +65,7 @@ def run(given: Namespace) -> int:
             given.run, given.prompts, given.output, given.photo, given.subject, given.dataset, settings
         )
     except SIGTERMException:
-        print("stopped: the enrolment is saved; the same command goes on from here", file=sys.stderr)
+        say_stopped("the enrolment is saved")
         return EXIT_CODE
     print(f"{len(images)} images in {given.output}, side by side in {given.output}/contact_sheet.png")
     return 0
@@ -85,11 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {with_suggestion(str(error), known)}", file=sys.stderr)
     except OSError as error:  # the output cannot be written, or the disk is full
         if error.errno is None:
-            raise
+            return report_fault()
         print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("stopped: what is done is kept, the same command goes on from here", file=sys.stderr)
-        return 130
+        say_stopped()
+        return STOPPED
+    except Exception:
+        return report_fault()
     return 2
 
 

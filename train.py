@@ -6,17 +6,16 @@ python train.py --config configs/spotdiff.yaml --trainer.devices 8 --model.ortho
 
 import os
 import sys
-import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 from contracts.early_check import check_training
-from contracts.errors import LikenessError
+from contracts.errors import LikenessError, report_fault
 from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.lock import folder_lock
-from contracts.streams import outlive_readers, speak_utf8
+from contracts.streams import outlive_readers, say_stopped, speak_utf8
 
 if __name__ == "__main__":  # before torch is imported, which takes ten seconds
     speak_utf8()
@@ -41,7 +40,7 @@ from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from lightning_modules.run import Run
 from training.cli import TrainCLI
-from training.mistakes import REPORT, one_line
+from training.mistakes import one_line
 from training.quiet import silence_what_says_nothing
 from training.resuming import check_same_settings
 
@@ -64,7 +63,13 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         save_config_callback=None,
         seed_everything_default=0,
         auto_configure_optimizers=False,
-        parser_kwargs={"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False},
+        parser_kwargs={
+            "usage": "train.py --config FILE ... [--KEY VALUE ...]",
+            "description": "Train a method.",
+            "parser_mode": "omegaconf+",
+            "exit_on_error": False,
+            "allow_abbrev": False,
+        },
         args=None if arguments is None else given,
     )
     cli.check_same_base()
@@ -86,8 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = train(arguments)
         if is_first_process():
             print(f"run folder: {folder}")
-    except (KeyboardInterrupt, SystemExit) as stop:
+    except (KeyboardInterrupt, SIGTERMException) as stop:
         return _stopped(stop)
+    except SystemExit as shown:  # --help, --print_config
+        return int(shown.code or 0)
     except ProcessExitedException as error:
         if error.exit_code == EXIT_CODE or error.signal_name == "SIGTERM":
             return _stopped(error)
@@ -95,9 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (ArgumentError, Exception) as error:
         if (mistake := one_line(error)) is None:
-            traceback.print_exc()
-            print(f"error: {REPORT}", file=sys.stderr)
-            return 1
+            return report_fault()
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     return 0
@@ -105,12 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stopped(stop: BaseException) -> int:
     saved = isinstance(stop, SIGTERMException | ProcessExitedException)
-    print(
-        "stopped: the state is saved; the same command goes on from here"
-        if saved
-        else "stopped: the same command goes on from the last checkpoint",
-        file=sys.stderr,
-    )
+    say_stopped("the state is saved" if saved else "what was saved is kept")
     return EXIT_CODE
 
 

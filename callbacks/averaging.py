@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks.weight_averaging import WeightAveraging
 from torch import Tensor
 
+from callbacks.trainer import Trainer
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
 
@@ -114,9 +115,9 @@ class AveragedWeights(L.Callback):
 
 
 @contextmanager
-def exported_weights(trainer: L.Trainer, pl_module: PersonalisationModule) -> Iterator[None]:
+def exported_weights(trainer: Trainer, pl_module: PersonalisationModule) -> Iterator[None]:
     """Inside the block the module holds what becomes an adapter: averages where a callback makes them."""
-    averages = next((one for one in trainer.callbacks if isinstance(one, AveragedWeights)), None)  # type: ignore[attr-defined]
+    averages = next((one for one in trainer.callbacks if isinstance(one, AveragedWeights)), None)
     if averages is None:
         yield
         return

@@ -6,11 +6,11 @@
 import math
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from callbacks.averaging import AveragedWeights, exported_weights
+from callbacks.trainer import Trainer
 from contracts.errors import LikenessError
 from contracts.files import remove
 from lightning_modules.base import PersonalisationModule
@@ -22,8 +22,8 @@ class Checkpoints(Checkpoint):
     """Saves ``checkpoints/last.ckpt`` every ``every`` steps, before each validation, after it, and at the last step.
 
     A checkpoint says whether the validation of its step is still to come: a run that is killed in a validation goes on
-    with it. With each one the adapter of its step is written, and the newest ``keep`` of those stay (-1: all of them).
-    ``best`` names a metric of the validation: the adapter that did best by it stays too.
+    with it. With each one the adapter of its step is written, and the newest ``keep`` of those stay, at least one, or
+    all of them (-1). ``best`` names a metric of the validation: the adapter that did best by it stays too.
     """
 
     def __init__(self, run: Run, every: int, keep: int = 5, best: str | None = None) -> None:
@@ -43,7 +43,7 @@ class Checkpoints(Checkpoint):
         """``metric``, ``value`` and ``step`` of the best adapter; ``None`` where none was measured."""
         return self._best
 
-    def setup(self, trainer: L.Trainer, pl_module: PersonalisationModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: PersonalisationModule, stage: str) -> None:
         """Raises :class:`LikenessError` where adapters of several steps cannot be compared."""
         if self._metric is not None and pl_module.enrols:
             raise LikenessError(
@@ -51,16 +51,20 @@ class Checkpoints(Checkpoint):
                 "another, and an adapter of an earlier step lacks the later ones"
             )
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: PersonalisationModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: PersonalisationModule, *_: Any) -> None:
         loop, step = trainer.fit_loop.epoch_loop, trainer.global_step
         if loop._should_accumulate() or step == self._saved:  # half of an accumulated gradient cannot be saved
             return
-        due = loop._should_check_val_fx(trainer.fit_loop._data_fetcher)  # type: ignore[arg-type]
+        batches = trainer.fit_loop._data_fetcher
+        assert batches is not None  # this one came from there
+        due = loop._should_check_val_fx(batches)
         if due or step % self._every == 0 or step == trainer.max_steps or step - 1 == self._validated:
             self._due = due
+            # Lightning would do so after this hook, and a process that is killed in between would lose the points.
+            trainer._logger_connector.update_train_step_metrics()
             self.save(trainer, pl_module)
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: PersonalisationModule) -> None:
         if trainer.sanity_checking:
             return
         self._due, self._validated = False, trainer.global_step
@@ -72,11 +76,11 @@ class Checkpoints(Checkpoint):
             self._best = {"metric": self._metric, "value": float(value), "step": trainer.global_step}
             self._write_adapter(trainer, pl_module)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: PersonalisationModule) -> None:
         if trainer.global_step != self._saved:  # an end that no number of steps announced, such as that of the epochs
             self.save(trainer, pl_module)
 
-    def save(self, trainer: L.Trainer, pl_module: PersonalisationModule, name: str = "last.ckpt") -> None:
+    def save(self, trainer: Trainer, pl_module: PersonalisationModule, name: str = "last.ckpt") -> None:
         """Collective. Write the state of this step and its adapter."""
         for logger in trainer.loggers:  # what is logged until this step must be on the disk as the state is
             if isinstance(logger, TensorBoardLogger):
@@ -88,19 +92,18 @@ class Checkpoints(Checkpoint):
             if name == "last.ckpt":
                 remove(self._folder / "interrupted.ckpt")  # the state of an earlier step
 
-    def save_interrupted(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+    def save_interrupted(self, trainer: Trainer, pl_module: PersonalisationModule) -> None:
         """Collective. Write the state of this step, unless it is written."""
         if trainer.global_step != self._saved:
             self.save(trainer, pl_module, "interrupted.ckpt")
 
-    def _write_adapter(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+    def _write_adapter(self, trainer: Trainer, pl_module: PersonalisationModule) -> None:
         step = trainer.global_step
         with exported_weights(trainer, pl_module):
             if not pl_module.save_adapter(self._run.adapter_of(step)):
                 return
         kept = {self._best["step"]} if self._best else set()
-        steps = self._run.adapter_steps()
-        for old in steps[: -self._keep] if self._keep >= 0 else ():
+        for old in self._run.adapter_steps()[: -self._keep] if self._keep > 0 else ():
             if old not in kept and old != step:
                 remove(self._run.adapter_of(old))
 
@@ -114,11 +117,11 @@ class Checkpoints(Checkpoint):
         self._best = state_dict["best"]
 
     def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: PersonalisationModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, pl_module: PersonalisationModule, checkpoint: dict[str, Any]
     ) -> None:
         self._saved = checkpoint["global_step"]
         averages = AveragedWeights.__qualname__
-        now = any(isinstance(callback, AveragedWeights) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        now = any(isinstance(callback, AveragedWeights) for callback in trainer.callbacks)
         if (averages in checkpoint["callbacks"]) != now:
             raise LikenessError(
                 f"the checkpoint was made {'without' if now else 'with'} a callback that averages the weights, here "

@@ -1,4 +1,4 @@
-"""Frozen means frozen."""
+"""Frozen means frozen, in the numbers that training computes in."""
 
 # These callbacks watch our modules only.
 # mypy: disable-error-code="override"
@@ -7,10 +7,15 @@ import hashlib
 from typing import Any
 
 import lightning as L
-from torch import nn
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
 
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
+from networks.precision import bfloat16_units, hold_frozen, release_frozen
+
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -18,8 +23,31 @@ def weights_digest(module: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+class FrozenPrecision(L.Callback):
+    """While anything is trained, the frozen UNet's weights lie in the precision that autocast computes in.
+
+    No step casts them, and they take half the memory. What is computed is the same to the last bit. Afterwards the
+    weights are what they were; until then they wait in the host's memory.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, Tensor] = {}
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+        if trainer.precision == "bf16-mixed" and not bfloat16_units(pl_module.device):
+            rank_zero_warn(
+                "this processor has no bfloat16 units: --trainer.precision 32-true is about ten times faster here"
+            )
+        if (dtype := _AUTOCAST.get(str(trainer.precision))) is not None:
+            self._before = hold_frozen(pl_module.backbone.unet, dtype)
+
+    def teardown(self, trainer: L.Trainer, pl_module: PersonalisationModule, stage: str) -> None:
+        release_frozen(pl_module.backbone.unet, self._before)
+        self._before = {}
 
 
 class FrozenGuard(L.Callback):

@@ -13,7 +13,9 @@ from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from torch import nn
 
 from callbacks.run_folder import peak_memory
+from callbacks.trainer import Trainer
 from contracts.batch import FactorBatch, SubjectBatch
+from lightning_modules.base import PersonalisationModule
 
 
 class Telemetry(L.Callback):
@@ -27,20 +29,20 @@ class Telemetry(L.Callback):
         self._since, self._images = time.monotonic(), 0
 
     def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+        self, trainer: L.Trainer, pl_module: PersonalisationModule, optimizer: torch.optim.Optimizer
     ) -> None:
-        if pl_module.logs_next_step():  # type: ignore[operator]
+        if pl_module.logs_next_step():
             held = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             pl_module.log("train/gradient_norm", nn.utils.get_total_norm(held), rank_zero_only=True)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if isinstance(batch, SubjectBatch):  # processes may have unequal shares of a group
             self._images += len(batch.group)
         else:  # every process gets the whole of a batch for the experts, and an equal share of any other
             self._images += len(batch.sample_ids) * (1 if isinstance(batch, FactorBatch) else trainer.world_size)
-        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        every = trainer.log_every_n_steps
         if every > 0 and trainer.global_step % every == 0:
             now = time.monotonic()
             rate = self._images / max(1e-9, now - self._since)

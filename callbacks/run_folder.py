@@ -16,6 +16,7 @@ import torch
 
 from callbacks.averaging import exported_weights
 from callbacks.checkpoints import Checkpoints
+from callbacks.trainer import Trainer
 from contracts.files import read_file, remove, write_atomically, write_json
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
@@ -75,7 +76,7 @@ class RunFolder(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: PersonalisationModule, checkpoint: dict) -> None:
         self._first_step = checkpoint["global_step"]  # the trainer's own count is restored after on_fit_start
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: PersonalisationModule) -> None:
         if not trainer.is_global_zero:
             return
         device = pl_module.device
@@ -98,8 +99,8 @@ class RunFolder(L.Callback):
                 "accelerator": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
             },
             "backbone": pl_module.backbone.fingerprint,
-            "data": trainer.datamodule.fingerprint,  # type: ignore[attr-defined]
-            "encoders": trainer.datamodule.encoder_fingerprints,  # type: ignore[attr-defined]
+            "data": trainer.datamodule.fingerprint,
+            "encoders": trainer.datamodule.encoder_fingerprints,
             "seconds": round(self._seconds, 1),
             "steps": trainer.global_step,
             "steps_of_this_start": trainer.global_step - self._first_step,

@@ -1,5 +1,8 @@
 """The leaderboard's metrics while training, on a small fixed grid, generated and judged by all processes."""
 
+# These callbacks watch our modules only.
+# mypy: disable-error-code="override"
+
 from collections.abc import Mapping, Sequence
 
 import lightning as L
@@ -9,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor
 
+from callbacks.trainer import Trainer
 from contracts.batch import RequestBatch
 from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
@@ -44,8 +48,8 @@ class ValidationScores(L.Callback):
         self._images: dict[str, NDArray[np.uint8]] = {}
         self._references: dict[str, NDArray[np.uint8]] = {}
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        data = trainer.datamodule  # type: ignore[attr-defined]
+    def on_fit_start(self, trainer: Trainer, pl_module: L.LightningModule) -> None:
+        data = trainer.datamodule
         self._nouns = data.class_nouns
         self._requests = {request.id: request for request in data.validation_requests()}
         subjects = data.validation_photos()
@@ -79,7 +83,7 @@ class ValidationScores(L.Callback):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        outputs: Tensor,  # type: ignore[override]
+        outputs: Tensor,
         batch: RequestBatch,
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -42,9 +42,10 @@ def parse_named_folder(argument: str, option: str, steps: bool = False) -> Named
         return NamedFolder(label, *(split_step(rest) if steps else (Path(rest).expanduser(), None)))
     name = path.resolve().name + ("" if step is None else f"-{step}")
     if not _LABEL.fullmatch(name):
+        rest = argument if path.exists() else rest or argument
         raise LikenessError(
             f"{option}: {name!r} is no label: a label is made of letters, digits, '.', '_' and '-' and begins with "
-            f"none of '.' and '-'; give one with LABEL={argument.partition('=')[2] or argument}"
+            f"none of '.' and '-'; give one with LABEL={rest}"
         )
     return NamedFolder(name, path, step)
 

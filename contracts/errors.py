@@ -1,9 +1,18 @@
 """The one exception that users are meant to read, and how several of them are told in one list."""
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
+REPORT = (
+    "this is a fault of the program and not of yours: please report it, with the lines above, in the issue tracker of "
+    "its repository"
+)
+"""Behind the traceback of what nobody foresaw."""
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended."""
 
 
 class LikenessError(Exception):
@@ -12,6 +21,14 @@ class LikenessError(Exception):
     The commands print it as ``error: MESSAGE`` without a traceback and exit with code 2. The message of
     :meth:`Problems.tell` is a line for each thing, and each is printed so.
     """
+
+
+def report_fault() -> int:
+    """Print the traceback of what nobody foresaw, and where to report it; returns the exit code. Call it where the
+    error was caught."""
+    traceback.print_exc()
+    print(f"error: {REPORT}", file=sys.stderr)
+    return 1
 
 
 class Problems:

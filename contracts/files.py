@@ -60,6 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises:
         LikenessError: the folder lies behind a link below a guarded root.
+        OSError: it cannot be written; the error names ``path``.
     """
     make_folder(path.parent)
     if (place := (os.getpid(), path.parent)) not in _reaped:
@@ -70,6 +71,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         os.fsync(handle)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say what it is too full for
+            error.filename = str(path)
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -61,3 +61,9 @@ def outlive_readers() -> None:
             continue
         if isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _Outliving(stream))
+
+
+def say_stopped(kept: str = "what is done is kept") -> None:
+    """The last line of a command that was told to stop; ``kept`` says what is not lost."""
+    # A progress bar, which nobody has closed yet, has not ended its line.
+    print(f"\nstopped: {kept}; the same command goes on from here", file=sys.stderr)

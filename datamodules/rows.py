@@ -12,7 +12,8 @@ from contracts.errors import LikenessError
 from datamodules.schema import COLUMNS, NAMES, ROLES, SPLITS, read_columns
 
 Row = dict[str, Any]
-_UNREAD = ("image", "mask", "source", "licence")
+_UNREAD = ("image", "mask")
+_ONLY_CHECKED = ("source", "licence")
 _LARGEST = 2**31 - 1
 _TURN = 180.0
 
@@ -22,7 +23,7 @@ class _Wrong(Exception):
 
 
 def shard_rows(path: Path, shard: pq.ParquetFile) -> Iterator[Row]:
-    """Every row without its files, null where a value is not known or the column is left out.
+    """Every row without its files, source and licence; null where a value is not known or the column is left out.
 
     Numbers are rounded to float32, as the schema has them. A list of NaN alone, a NaN for a whole number, and empty
     words where words are optional are null.
@@ -45,6 +46,8 @@ def shard_rows(path: Path, shard: pq.ParquetFile) -> Iterator[Row]:
                 ) from None
             if row[field.name] is None and not field.nullable:
                 raise LikenessError(f"{path}: column `{field.name}` lacks a value in row {i}")
+        for name in _ONLY_CHECKED:
+            del row[name]
         yield row
 
 
@@ -149,5 +152,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "bbox": _numbers(4),
     "split": _one_of(*SPLITS),
     "role": _one_of(*ROLES),
+    "source": _text,
+    "licence": _text,
     "sha256": _hash,
 }

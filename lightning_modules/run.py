@@ -128,6 +128,7 @@ class Run:
         if unknown := sorted(arguments.keys() - known.keys()):
             raise LikenessError(f"{self.method.__name__}, the method of {self}, has no argument {unknown[0]!r}")
         other = Run(self.folder)
+        other.adapter_file = self.adapter_file
         other.config = {**self.config, "model": {**self._part("model"), "init_args": {**self.arguments, **arguments}}}
         return other
 

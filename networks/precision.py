@@ -1,9 +1,13 @@
-"""Full float32 for the networks that judge."""
+"""In which numbers networks compute: full float32 where they judge, 16 bits for frozen weights under autocast."""
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor, nn
+
+_CAST_BY_AUTOCAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @contextmanager
@@ -20,3 +24,39 @@ def full_precision() -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@torch.no_grad()
+def hold_frozen(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Put the frozen weights of linear layers and convolutions into ``dtype``, in which autocast computes with them.
+
+    Autocast would cast them anew in every step, to the same values. Norms stay as they are, and so does what is
+    trained. Returns the weights as they were, on the CPU, by name; :func:`release_frozen` takes them.
+    """
+    before = {}
+    for prefix, layer in module.named_modules():
+        if not isinstance(layer, _CAST_BY_AUTOCAST):
+            continue
+        for name, weight in layer.named_parameters(prefix, recurse=False):
+            if not weight.requires_grad and weight.dtype != dtype:
+                before[name] = weight.detach().cpu()
+                weight.data = weight.data.to(dtype)
+    return before
+
+
+def release_frozen(module: nn.Module, before: dict[str, Tensor]) -> None:
+    """Put back what :func:`hold_frozen` returned."""
+    for name, weight in before.items():
+        held = module.get_parameter(name)
+        held.data = weight.to(held.device)
+
+
+def bfloat16_units(device: torch.device) -> bool:
+    """Whether ``device`` computes in bfloat16. A processor without units for it does too, but many times more slowly.
+
+    Only x86 processors say what they have.
+    """
+    if device.type != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+        return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+    units = torch.cpu.get_capabilities()
+    return bool(units.get("avx512_bf16") or units.get("amx_bf16"))

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from tests.helpers.training import TinyWorld
+    from pocket.tiny.world import TinyWorld
 
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 
@@ -84,7 +84,7 @@ def no_network() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> "TinyWorld":
     """What a training run needs, at the smallest size."""
-    from tests.helpers.training import TinyWorld
+    from pocket.tiny.world import TinyWorld
 
     return TinyWorld.make(tmp_path_factory.mktemp("tiny-world"))
 

@@ -11,8 +11,8 @@ import pytest
 
 import train
 from contracts.lock import folder_lock
-from tests.helpers.faults import fault
-from tests.helpers.training import TinyWorld
+from performance.faults.inject import fault
+from pocket.tiny.world import TinyWorld
 
 ROOT = Path(__file__).parents[1]
 

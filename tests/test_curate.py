@@ -133,7 +133,7 @@ def test_a_run_that_is_stopped_leaves_nothing_half_and_goes_on(
         process.send_signal(signal.SIGTERM)
         said += process.stderr.read()
     assert process.returncode == 130, said
-    assert said.rstrip().endswith("stopped: what is done is kept, the same command goes on from here")
+    assert said.rstrip().endswith("stopped: what is done is kept; the same command goes on from here")
     assert not (tmp_path / "out" / "data").exists()
     assert main(arguments) == 0
     done = capsys.readouterr().out

@@ -29,12 +29,12 @@ from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.clip_judge import ClipJudge
 from networks.subject_tensors import VECTORS, missing_subjects
+from performance.faults.inject import fault
 from pocket.render.dataset import rows_of
+from pocket.tiny.components import tiny_base
+from pocket.tiny.world import GRID, TEST, TRAINING, TinyWorld
 from tests.helpers.batches import request_batch
-from tests.helpers.enrolment import NAMES, STEPS, arguments, enrol, vectors
-from tests.helpers.faults import fault
-from tests.helpers.tiny import tiny_base
-from tests.helpers.training import GRID, TEST, TRAINING, TinyWorld
+from tests.helpers.enrolment import NAMES, STEPS, enrol, vectors
 from training import trainer_settings
 
 LAST = NAMES[-1]
@@ -159,7 +159,7 @@ def test_two_processes_divide_the_subjects(at_once: int, together: Path, tiny_wo
 def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
     step: int, together: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
-    given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
+    given = tiny_world.sefi_ide(tmp_path / "run", data__enrolment__at_once=2)
     assert train.main([*given, *fault("Signal", name="SIGTERM", step=step)]) == 143
     kept = torch.load(tmp_path / "run" / "checkpoints" / "interrupted.ckpt", weights_only=True)["state_dict"]
     assert kept["subjects._extra_state"]["enrolled"] == (list(NAMES[:2]) if step >= STEPS else [])
@@ -173,7 +173,7 @@ def test_a_run_that_was_told_to_end_keeps_finished_subjects_and_goes_on(
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(together: Path, tiny_world: TinyWorld, tmp_path: Path) -> None:
-    given = arguments(tiny_world, tmp_path / "run", data__enrolment__at_once=2)
+    given = tiny_world.sefi_ide(tmp_path / "run", data__enrolment__at_once=2)
     kill = fault("Signal", name="SIGKILL", step=STEPS + 3)
     process = get_context("fork").Process(target=lambda: os._exit(train.main([*given, *kill])))
     process.start()
@@ -445,7 +445,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     name: str, tiny_world: TinyWorld, odd_data: Path, alone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     settings, words = mistakes(tiny_world, odd_data, alone)[name]
-    assert train.main(arguments(tiny_world, tmp_path / "run", **settings)) == 2
+    assert train.main(tiny_world.sefi_ide(tmp_path / "run", **settings)) == 2
     output = capfd.readouterr()
     lines = [line for line in output.err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in output.err + output.out
@@ -458,7 +458,7 @@ def test_other_subjects_do_not_go_on_from_a_checkpoint(
 ) -> None:
     run = enrol(tiny_world, tmp_path / "run", [LAST])
     before = vectors(run)
-    assert train.main(arguments(tiny_world, run, NAMES)) == 2
+    assert train.main(tiny_world.sefi_ide(run, NAMES)) == 2
     assert "was trained with data.subjects ['" in capfd.readouterr().err
     assert_same(before, vectors(run), within=0)
 

@@ -15,8 +15,8 @@ import evaluate
 from generate import main, make_parser
 from pocket.models.paths import WEIGHTS
 from pocket.render.dataset import Grid, rows_of
+from pocket.tiny.components import tiny_dataset
 from tests.helpers.markdown import read_page
-from tests.helpers.tiny import tiny_dataset
 
 ADAPTERS = WEIGHTS / "adapters"
 RUN = str(ADAPTERS / "spotdiff")

@@ -12,10 +12,10 @@ from contracts import method_modules
 from contracts.settings import ProcessSettings
 from leaderboard.processes import launch
 from lightning_modules.run import Run
+from pocket.tiny.components import SIDE
+from pocket.tiny.world import TinyWorld
 from tests.helpers.distributed import count_who_know_methods
 from tests.helpers.enrolment import NAMES
-from tests.helpers.tiny import SIDE
-from tests.helpers.training import TinyWorld
 
 MODULE = """
 from pathlib import Path

@@ -24,10 +24,10 @@ from lightning_modules.run import Run
 from metrics.functional.identity import gallery_mean
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
+from performance.faults.inject import fault
 from pocket.models.paths import WEIGHTS
-from tests.helpers.faults import fault
-from tests.helpers.tiny import SIDE, tiny_base
-from tests.helpers.training import TinyWorld
+from pocket.tiny.components import SIDE, tiny_base
+from pocket.tiny.world import TinyWorld
 
 ROOT = Path(__file__).parents[1]
 STEPS, EXPERT_STEPS = 6, 2

@@ -11,9 +11,9 @@ import train
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.run import Run
 from networks.face_alignment import VERSION
-from tests.helpers.faults import fault
-from tests.helpers.tiny import tiny_wplus
-from tests.helpers.training import TinyWorld, stage
+from performance.faults.inject import fault
+from pocket.tiny.components import tiny_wplus
+from pocket.tiny.world import TinyWorld, stage
 
 STEPS = 6
 

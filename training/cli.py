@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveInt, restricted_number_type
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -21,6 +21,8 @@ from training.nulls import refuse_nulls
 from training.resuming import finished_step, prepare
 from training.trainer import RunTrainer, callbacks_of_every_run
 from training.trainer_settings import given_callbacks, honoured
+
+KeptAdapters = restricted_number_type("KeptAdapters", int, [("==", -1), (">=", 1)], join="or")
 
 
 class TrainCLI(LightningCLI):
@@ -45,9 +47,9 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument(
             "--keep_adapters",
-            type=int,
+            type=KeptAdapters,
             default=5,
-            help="how many adapters of checkpoints stay, the newest ones; -1 keeps all",
+            help="how many adapters of checkpoints stay, the newest ones, at least 1; -1 keeps all",
         )
         parser.add_argument(
             "--rank_timeout",

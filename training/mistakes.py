@@ -28,12 +28,7 @@ from lightning_modules import PersonalisationModule
 from lightning_modules.per_subject import PerSubjectModule
 from training.cli import TrainCLI
 
-REPORT = (
-    "this is a fault of the program and not of yours: please report it, with the lines above, in the issue tracker of "
-    "its repository"
-)
-"""Behind the traceback of what nobody foresaw."""
-_GOES_ON = "the same command goes on from the last checkpoint"
+_GOES_ON = "the same command goes on from what is saved"
 
 _DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 _STAGE = re.compile(r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None""")

@@ -1,19 +1,24 @@
 """Lightning's trainer with more: it listens, catches up on a validation, saves when told to end, names silent ranks."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.frozen import FrozenGuard
+from callbacks.frozen import FrozenGuard, FrozenPrecision
 from callbacks.guards import FiniteLoss
 from callbacks.interruption import EXIT_CODE, Interruption
 from callbacks.progress import Telemetry
 from callbacks.run_folder import RunFolder
 from callbacks.silent_ranks import SilentRanks
+from callbacks.trainer import Trainer
+from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
+
+C = TypeVar("C", bound=Callback)
 
 
 def callbacks_of_every_run(
@@ -34,11 +39,24 @@ def callbacks_of_every_run(
         SilentRanks(rank_timeout),
         Interruption(max_time),
         FiniteLoss(),
+        FrozenPrecision(),
         FrozenGuard(),
         Telemetry(),
         RunFolder(run, config, checkpoints),
         checkpoints,
     ]
+
+
+class _PointsOnce(_LoggerConnector):
+    """Logs the points of a step once, although a checkpoint asks for them before Lightning does."""
+
+    _logged = -1
+
+    def update_train_step_metrics(self) -> None:
+        step = self.trainer.global_step
+        if step != self._logged and not self.trainer.fit_loop._should_accumulate():
+            super().update_train_step_metrics()
+            self._logged = step
 
 
 class RunTrainer(Trainer):
@@ -49,6 +67,10 @@ class RunTrainer(Trainer):
 
     finished_at: int | None = None
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._logger_connector.__class__ = _PointsOnce  # Lightning asks nobody which one it shall make
+
     def _run(self, *arguments: Any, **more: Any) -> Any:
         """In every process. Of forked ones the first would never hear of an exit code of 0."""
         try:
@@ -56,7 +78,9 @@ class RunTrainer(Trainer):
                 return super()._run(*arguments, **more)
         except SIGTERMException as stop:
             if self._only(Interruption).began:
-                self._only(Checkpoints).save_interrupted(self, self.lightning_module)
+                module = self.lightning_module
+                assert isinstance(module, PersonalisationModule)
+                self._only(Checkpoints).save_interrupted(self, module)
             for logger in self.loggers:  # a forked process ends without the trainer's own way out
                 logger.finalize("interrupted")
             stop.code = EXIT_CODE
@@ -78,5 +102,5 @@ class RunTrainer(Trainer):
         """Let a process that does not answer end the others."""
         self._only(SilentRanks).limit(self)
 
-    def _only(self, kind: type) -> Any:
-        return next(callback for callback in self.callbacks if isinstance(callback, kind))  # type: ignore[attr-defined]
+    def _only(self, kind: type[C]) -> C:
+        return next(callback for callback in self.callbacks if isinstance(callback, kind))

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import train
 from callbacks.averaging import AveragedWeights
-from tests.helpers.faults import fault
-from tests.helpers.training import TinyWorld
+from performance.faults.inject import fault
+from pocket.tiny.world import TinyWorld
 
 DECAY, STEPS = 0.5, 4
 

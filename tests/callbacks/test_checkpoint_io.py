@@ -10,7 +10,7 @@ import torch
 from callbacks.checkpoint_io import DurableCheckpointIO, latest_checkpoint
 from contracts.errors import LikenessError
 from contracts.files import reap
-from tests.helpers.faults import file_size_limit
+from performance.faults.inject import file_size_limit
 
 PARTS = {
     "optimizer_states": [{"state": {}}],

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 import train
 from callbacks.frozen import FrozenGuard, weights_digest
 from contracts.errors import LikenessError
-from tests.helpers.faults import fault
-from tests.helpers.training import TinyWorld
+from performance.faults.inject import fault
+from pocket.tiny.world import TinyWorld
 
 
 class Careless(L.LightningModule):

@@ -11,8 +11,8 @@ import train
 from callbacks.checkpoint_io import DurableCheckpointIO
 from callbacks.guards import FiniteLoss
 from contracts.errors import LikenessError
-from tests.helpers.faults import fault
-from tests.helpers.training import TinyWorld
+from performance.faults.inject import fault
+from pocket.tiny.world import TinyWorld
 
 
 def run(world: TinyWorld, output: Path, name: str, step: int, **changes: object) -> int:

@@ -16,7 +16,7 @@ from contracts.settings import JudgeSettings
 from metrics.gallery import SubjectPhotos
 from metrics.judges import JudgedImages
 from metrics.registry import METRICS
-from tests.helpers.tiny import SIDE, tiny_clip, tiny_faces
+from pocket.tiny.components import SIDE, tiny_clip, tiny_faces
 
 DARK = 5  # the tiny detector finds nothing there
 

@@ -12,8 +12,8 @@ from datamodules.index import PhotoFiles
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.attention import cross_attention_layers
+from pocket.tiny.world import TinyWorld
 from tests.helpers.batches import SUBJECTS, build
-from tests.helpers.training import TinyWorld
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from metrics.functional.clip_t import clip_t
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
+from pocket.tiny.components import SIDE
+from pocket.tiny.world import TinyWorld
 from tests.helpers.enrolment import NAMES
-from tests.helpers.tiny import SIDE
-from tests.helpers.training import TinyWorld
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from datamodules.subjects import load_subjects
 from networks.face_analysis import FacePack
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
-from tests.helpers.tiny import SIDE
+from pocket.tiny.components import SIDE
 from tests.tools.test_edit_faces import World
 from tools.edit_faces.editor import Editor, people_of
 

@@ -15,7 +15,7 @@ from claims.sefi_ide import Sweep
 from contracts.conditioning import Conditioning
 from lightning_modules.sefi_ide import SefiIDE
 from networks.placeholders import encode_placed
-from tests.helpers.tiny import tiny_base
+from pocket.tiny.components import tiny_base
 
 SPREAD = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
 """Five subjects who are alike."""

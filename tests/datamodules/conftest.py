@@ -10,7 +10,7 @@ from datamodules.batches.experts import ExpertStage
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.validation import ValidationSettings
 from pocket.render.dataset import Grid, pocket10k
-from tests.helpers.tiny import tiny_base, tiny_clip
+from pocket.tiny.components import tiny_base, tiny_clip
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from datamodules.sources import find_shards
 from datamodules.subjects import load_subjects
 from leaderboard.plan.checks import check_photos
 from metrics.judges import Judges, make_galleries
+from pocket.tiny.components import tiny_clip, tiny_faces
 from tests.helpers.images import encoded
-from tests.helpers.tiny import tiny_clip, tiny_faces
 
 TABLE = """Classes
 

@@ -13,8 +13,8 @@ from datamodules.sources import find_shards
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.validation import ValidationSettings
 from pocket.render.dataset import rows_of
+from pocket.tiny.world import GRID, TEST, TinyWorld
 from tests.helpers.enrolment import NAMES
-from tests.helpers.training import GRID, TEST, TinyWorld
 
 ROLES = ["held_out", "reference", "reference", "held_out", "reference"]
 FIELDS = ("moments", "latent_noise", "noise", "timestep")

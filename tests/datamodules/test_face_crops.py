@@ -15,7 +15,7 @@ from networks.face_alignment import align_face
 from networks.face_analysis import FacePack
 from pocket.models.paths import FACES_A
 from pocket.render.dataset import Grid, pocket10k
-from tests.helpers.tiny import tiny_faces
+from pocket.tiny.components import tiny_faces
 
 
 @pytest.fixture(scope="module")

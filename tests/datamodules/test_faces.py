@@ -19,8 +19,8 @@ from datamodules.index import read_photos, reference_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from networks.face_alignment import VERSION
 from networks.wplus import load_wplus
-from tests.helpers.tiny import tiny_wplus
-from tests.helpers.training import TinyWorld
+from pocket.tiny.components import tiny_wplus
+from pocket.tiny.world import TinyWorld
 
 TEXTS = ["a photo of a person", "a person"]
 

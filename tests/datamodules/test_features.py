@@ -26,7 +26,7 @@ from datamodules.sources import find_shards
 from networks.face_analysis import FacePack
 from networks.wplus import load_wplus
 from pocket.models.paths import FACES_A
-from tests.helpers.training import TinyWorld
+from pocket.tiny.world import TinyWorld
 
 ROOT = Path(__file__).parents[2]
 

@@ -177,6 +177,8 @@ def test_what_is_not_known_is_none(whole: pa.Table, tmp_path: Path, how: str) ->
         (_set("pose", [[0.0, 0.0]] * 8, pa.list_(pa.float32(), 2)), "column `pose` is fixed_size_list"),
         (_set("image", ["a.png"] * 8), "column `image` is string, it must be struct"),
         (_set("subject_id", [None, *["s1"] * 7]), "column `subject_id` lacks a value in row 0"),
+        (_one("source", None), "column `source` lacks a value in row 3"),
+        (_one("licence", None), "column `licence` lacks a value in row 3"),
         (_one("subject_class", ""), "column `subject_class` lacks a value in row 3"),
         (_one("subject_class", "a\nb"), "column `subject_class` is 'a.*b' in row 3, it must be a name of one line"),
         (_set("split", ["train"] * 7 + ["tset"]), "column `split` is 'tset' in row 7"),

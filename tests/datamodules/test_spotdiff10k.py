@@ -25,9 +25,9 @@ from datamodules.spotdiff10k import SpotDiff10kDataModule
 from networks.backbone import load_backbone
 from networks.clip_image import load_clip_image
 from pocket.render.dataset import Grid, rows_of
+from pocket.tiny.components import tiny_base
 from tests.datamodules.conftest import World
 from tests.helpers.distributed import run_ranks
-from tests.helpers.tiny import tiny_base
 
 EXPERTS = ExpertStage(steps=3, batch_size=12)
 

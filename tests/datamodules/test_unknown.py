@@ -18,7 +18,7 @@ from datamodules.schema import features
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from datamodules.validation import ValidationSettings
 from pocket.render.dataset import rows_of
-from tests.helpers.training import GRID, TEST, TRAINING, VALIDATION, TinyWorld
+from pocket.tiny.world import GRID, TEST, TRAINING, VALIDATION, TinyWorld
 
 UNKNOWN = ("pose_id", "pose", "background_id", "background_text", "mask", "bbox", "landmarks")
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from contracts.conditioning import Conditioning
 from networks.backbone import Backbone
-from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
+from pocket.tiny.components import TEXT_LENGTH, TEXT_WIDTH
 
 BATCH = 3
 TOKENS = 4

@@ -11,7 +11,7 @@ from lightning_modules.base import PersonalisationModule
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
-from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
+from pocket.tiny.components import TEXT_LENGTH, TEXT_WIDTH
 
 CLIP_WIDTH = 24
 CODE_ROWS = 10

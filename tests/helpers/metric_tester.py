@@ -21,8 +21,8 @@ from metrics.base import Metric
 from metrics.gallery import SubjectPhotos
 from metrics.judges import JudgedImages, Judges, make_galleries
 from metrics.state import MetricState
+from pocket.tiny.components import SIDE, random_lpips, tiny_clip, tiny_faces, tiny_vit
 from tests.helpers.distributed import run_ranks
-from tests.helpers.tiny import SIDE, random_lpips, tiny_clip, tiny_faces, tiny_vit
 
 DARK = 5
 """The level of a grey image in which the tiny detector finds no face."""

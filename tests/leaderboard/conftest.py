@@ -9,7 +9,7 @@ import yaml
 from lightning_modules.spotdiff import SpotDiff
 from networks.adapter_file import save_adapter
 from networks.clip_image import load_clip_image
-from tests.helpers.tiny import SIDE, tiny_base, tiny_clip, tiny_dataset, tiny_faces
+from pocket.tiny.components import SIDE, tiny_base, tiny_clip, tiny_dataset, tiny_faces
 
 PROMPTS = [
     {"id": "beach", "class": "scene", "text": "a photo of a <subject>, on a beach"},

@@ -20,7 +20,7 @@ from transformers import ViTImageProcessorPil, ViTModel
 from datamodules.subjects import load_subjects
 from evaluate import main
 from leaderboard.results.folder import Results
-from tests.helpers.tiny import SIDE, random_lpips, tiny_vit
+from pocket.tiny.components import SIDE, random_lpips, tiny_vit
 from tests.leaderboard.conftest import World
 from tests.networks.test_lpips import by_hand
 

@@ -16,7 +16,7 @@ from metrics.card import MetricCard
 from metrics.registry import METRICS, list_cards
 from networks.face_analysis import FacePack
 from pocket.models.paths import FACES_B
-from tests.helpers.tiny import tiny_vit
+from pocket.tiny.components import tiny_vit
 from tests.leaderboard.conftest import World
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from contracts.settings import ProtocolSettings
 from evaluate import main
 from leaderboard.plan.prompts import prompts_of, read_prompts
 from leaderboard.report.tables.titles import about
+from pocket.tiny.components import tiny_clip, tiny_faces
 from tests.helpers.real import REAL, needs_real
-from tests.helpers.tiny import tiny_clip, tiny_faces
 from tests.leaderboard.test_protocol import make_protocol
 
 TEXT = """Classes

@@ -16,8 +16,8 @@ from datamodules.sources import find_shards
 from leaderboard.plan.plan import planned_cards
 from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter
+from pocket.tiny.components import SIDE, TEXT_LENGTH, TEXT_WIDTH
 from tests.helpers.enrolment import STEPS
-from tests.helpers.tiny import SIDE, TEXT_LENGTH, TEXT_WIDTH
 from tests.leaderboard.conftest import PROMPTS, World
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from contracts.files import file_sha256
 from evaluate import main
 from leaderboard.results.folder import Results
-from tests.helpers.tiny import tiny_base
+from pocket.tiny.components import tiny_base
 from tests.leaderboard.conftest import World
 
 IMAGES = 2 * 3 * 2  # subjects x prompts x samples

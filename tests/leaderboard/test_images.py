@@ -15,7 +15,7 @@ from leaderboard.images import taking
 from leaderboard.results.anchors import LABELS
 from leaderboard.results.folder import Results
 from networks.keyed_noise import keyed_normal
-from tests.helpers.tiny import SIDE
+from pocket.tiny.components import SIDE
 from tests.leaderboard.conftest import World
 
 IMAGES = 2 * 3 * 2  # subjects x prompts x samples

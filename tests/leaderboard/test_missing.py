@@ -10,7 +10,7 @@ import yaml
 from contracts.lock import folder_lock
 from evaluate import main
 from leaderboard.results.folder import Results
-from tests.helpers.tiny import SIDE
+from pocket.tiny.components import SIDE
 from tests.leaderboard.conftest import World
 
 IMAGES = 2 * 3 * 2

@@ -15,7 +15,7 @@ from datamodules.schema import features
 from leaderboard.results.anchors import KINDS
 from pocket.models.paths import CLIP
 from pocket.render.dataset import Grid, rows_of
-from tests.helpers.tiny import SIDE
+from pocket.tiny.components import SIDE
 from tests.leaderboard.conftest import World
 from tests.leaderboard.test_enrolled_runs import enrol
 

@@ -17,7 +17,7 @@ from datamodules.sources import find_shards
 from evaluate import main
 from leaderboard.results.anchors import LABELS
 from pocket.render.dataset import Grid, rows_of
-from tests.helpers.tiny import TEXT_LENGTH
+from pocket.tiny.components import TEXT_LENGTH
 from tests.leaderboard.conftest import World
 
 VERY = "photo " * 500  # a single token each

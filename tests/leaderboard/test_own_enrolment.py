@@ -24,13 +24,12 @@ from leaderboard.results.image_files import read_provenance
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.sefi_ide import SefiIDE
 from networks.adapter_file import read_adapter
+from performance.faults.inject import Signal
 from pocket.render.dataset import rows_of
-from tests.helpers import enrolment
+from pocket.tiny.world import GRID, TinyWorld
 from tests.helpers.enrolment import NAMES
-from tests.helpers.faults import Signal
 from tests.helpers.lora import TinyLora
 from tests.helpers.textual_inversion import TinyTextualInversion
-from tests.helpers.training import GRID, TinyWorld
 
 METHODS = {"sefi_ide": SefiIDE, "lora": TinyLora, "textual_inversion": TinyTextualInversion}
 STEPS = 4
@@ -41,8 +40,7 @@ PROMPT = "a photo of a <subject>, on a beach"
 def arguments(method: type[PerSubjectModule], world: TinyWorld, output: Path, subject: str) -> list[str]:
     """Arguments of ``train.main`` that enrol one subject."""
     ours = method is SefiIDE
-    given = enrolment.arguments(
-        world,
+    given = world.sefi_ide(
         output,
         [subject],
         model=f"{method.__module__}.{method.__name__}",

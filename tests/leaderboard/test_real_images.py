@@ -19,8 +19,8 @@ from datamodules.image_io import read_square
 from datamodules.schema import features
 from evaluate import main
 from leaderboard.results.folder import Results
+from pocket.tiny.components import tiny_clip
 from tests.helpers.real import REAL, needs_real
-from tests.helpers.tiny import tiny_clip
 
 SIDE = 256
 PEOPLE = 5

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from networks.backbone import Backbone, load_backbone
-from tests.helpers.tiny import tiny_base
+from pocket.tiny.components import tiny_base
 
 
 @pytest.fixture(scope="session")

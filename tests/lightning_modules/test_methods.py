@@ -16,8 +16,8 @@ from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings
+from pocket.tiny.components import tiny_base
 from tests.helpers.batches import METHODS, build, request_batch, training_batch
-from tests.helpers.tiny import tiny_base
 
 pytestmark = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 Method = type[PersonalisationModule]

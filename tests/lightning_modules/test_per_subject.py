@@ -18,14 +18,13 @@ from networks.adapter_file import read_adapter
 from networks.backbone import load_backbone
 from networks.sampler import SamplingSettings
 from networks.subject_tensors import VECTORS, split_by_subject
+from performance.faults.inject import fault
 from pocket.render.dataset import rows_of
-from tests.helpers import enrolment
+from pocket.tiny.world import GRID, TRAINING, TinyWorld
 from tests.helpers.batches import request_batch, subject_batch
 from tests.helpers.enrolment import NAMES
-from tests.helpers.faults import fault
 from tests.helpers.lora import TinyLora
 from tests.helpers.textual_inversion import TinyTextualInversion
-from tests.helpers.training import GRID, TRAINING, TinyWorld
 
 STEPS = 3
 FOUR = (str(rows_of(TRAINING[0], GRID)[0]["subject_id"]), *NAMES)
@@ -50,7 +49,7 @@ def arguments(method: Method, world: TinyWorld, output: Path, *subjects: str, **
         "checkpoint_every": 1,
         **changes,
     }
-    given = enrolment.arguments(world, output, subjects or FOUR, **settings)
+    given = world.sefi_ide(output, subjects or FOUR, **settings)
     fitting = [a for a in given if not a.startswith(("--model.attention_side=", "--model.tokens="))]
     return [f"--methods={method.__module__}", *fitting]
 

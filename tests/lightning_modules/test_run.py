@@ -31,6 +31,11 @@ def test_the_shipped_runs_read_as_they_always_did(name: str) -> None:
     assert run.arguments["backbone"] and run.data["resolution"] == 64
 
 
+def test_other_arguments_leave_the_adapter_of_a_step() -> None:
+    run = Run(WEIGHTS / "adapters" / "spotdiff", step=300)
+    assert run.with_arguments(scale=0.5).adapter_file == run.adapter_of(300)
+
+
 @pytest.mark.parametrize(
     ("written", "reason"),
     [

@@ -14,7 +14,7 @@ from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import empty_backbone
 from networks.stage_attention import ComparedConditioning
 from networks.subject_tensors import VECTORS
-from tests.helpers.tiny import tiny_tokenizer
+from pocket.tiny.components import tiny_tokenizer
 
 CONFIG = yaml.safe_load((Path(__file__).parents[2] / "configs" / "sefi_ide.yaml").read_text())
 SUBJECTS = ("a", "b", "c")

@@ -26,7 +26,7 @@ from pocket.models.paths import CLIP, DET_SIZE, FACES_A, FACES_B
 from pocket.render.dataset import clothes_class
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import render
-from tests.helpers.tiny import random_lpips, tiny_vit
+from pocket.tiny.components import random_lpips, tiny_vit
 
 PEOPLE, PHOTOS = 2, 4
 TEXTS = ["a photo of a person, on a beach", "a pencil sketch of a person"]

@@ -15,7 +15,7 @@ from metrics.base import Kind
 from metrics.gallery import SubjectPhotos
 from metrics.judges import JudgedImages, Judges, make_galleries
 from metrics.registry import METRICS, list_cards, metrics_of
-from tests.helpers.tiny import SIDE, tiny_clip, tiny_faces, tiny_segmenter, tiny_vit
+from pocket.tiny.components import SIDE, tiny_clip, tiny_faces, tiny_segmenter, tiny_vit
 
 NAMES = ("subject_likeness", "subject_copy_paste")
 Images = NDArray[np.uint8]

@@ -8,7 +8,7 @@ from torch import nn
 
 from contracts.errors import LikenessError
 from networks.adapter_file import adapter_identity, apply_adapter, read_adapter, save_adapter
-from tests.helpers.faults import file_size_limit, umask
+from performance.faults.inject import file_size_limit, umask
 
 
 def adapter(width: int = 4, seed: int = 0) -> nn.ModuleDict:

@@ -19,7 +19,7 @@ from networks.backbone import (
     load_backbone,
     truncated_tokens,
 )
-from tests.helpers.tiny import LATENT_SIDE, SIDE, TEXT_LENGTH, TEXT_WIDTH
+from pocket.tiny.components import LATENT_SIDE, SIDE, TEXT_LENGTH, TEXT_WIDTH
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 
 from contracts.errors import LikenessError
 from networks.clip_image import clip_image_fingerprint, load_clip_image
-from tests.helpers.tiny import SIDE, TEXT_WIDTH, tiny_clip
+from pocket.tiny.components import SIDE, TEXT_WIDTH, tiny_clip
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
 

@@ -9,7 +9,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from contracts.errors import LikenessError
 from networks.clip_judge import ClipJudge
 from networks.fingerprints import folder_fingerprint
-from tests.helpers.tiny import CAPTIONS, TEXT_LENGTH, tiny_clip
+from pocket.tiny.components import CAPTIONS, TEXT_LENGTH, tiny_clip
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from contracts.conditioning import StepConditioning
 from networks.attention import cross_attention_layers
 from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, install_decoupled_attention
+from pocket.tiny.components import TEXT_LENGTH, TEXT_WIDTH
 from tests.helpers.attention import BATCH, IDENTITY, LATENTS, TEXT, TIMESTEPS, WITHOUT_IDENTITY, normal, predict
-from tests.helpers.tiny import TEXT_LENGTH, TEXT_WIDTH
 
 
 @pytest.mark.parametrize("identity", WITHOUT_IDENTITY.values(), ids=WITHOUT_IDENTITY)

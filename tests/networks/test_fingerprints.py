@@ -11,7 +11,7 @@ from networks.adapter_file import read_adapter
 from networks.backbone import backbone_fingerprint
 from networks.fingerprints import fetched_files, folder_fingerprint
 from pocket.models.paths import WEIGHTS
-from tests.helpers.tiny import tiny_clip
+from pocket.tiny.components import tiny_clip
 
 SD15 = [
     "README.md",

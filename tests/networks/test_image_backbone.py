@@ -38,7 +38,7 @@ from transformers import (
 
 from contracts.errors import LikenessError
 from networks.image_backbone import ImageBackbone, pooling_of
-from tests.helpers.tiny import tiny_vit
+from pocket.tiny.components import tiny_vit
 
 LAYERS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 TEXT = {**LAYERS, "intermediate_size": 16, "vocab_size": 99}

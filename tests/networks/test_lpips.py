@@ -11,7 +11,7 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 from networks.lpips import LpipsNetwork
-from tests.helpers.tiny import ALEXNET, random_lpips
+from pocket.tiny.components import ALEXNET, random_lpips
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from contracts.errors import LikenessError
 from networks.backbone import Backbone
 from networks.placeholders import encode_placed, place_subjects, single_token
-from tests.helpers.tiny import TEXT_LENGTH
+from pocket.tiny.components import TEXT_LENGTH
 
 WHO = {"subject": "person"}
 

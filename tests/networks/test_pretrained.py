@@ -12,7 +12,7 @@ from networks.backbone import load_backbone
 from networks.clip_image import load_clip_image
 from networks.clip_judge import ClipJudge
 from networks.image_backbone import ImageBackbone, pooling_of
-from tests.helpers.tiny import tiny_clip, tiny_vit
+from pocket.tiny.components import tiny_clip, tiny_vit
 
 Load = Callable[[str], object]
 

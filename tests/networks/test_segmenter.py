@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from networks.segmenter import Segmenter
-from tests.helpers.tiny import tiny_faces, tiny_segmenter
+from pocket.tiny.components import tiny_faces, tiny_segmenter
 
 
 def picture(side: int = 96) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from contracts.errors import LikenessError
 from networks.wplus import CONFIG_FILE, WEIGHTS_FILE, load_wplus, save_wplus, wplus_fingerprint
+from pocket.tiny.components import tiny_wplus
 from tests.helpers import reference_weights as reference
-from tests.helpers.tiny import tiny_wplus
 
 
 @pytest.fixture(scope="module")

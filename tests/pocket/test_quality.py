@@ -14,7 +14,7 @@ from networks.sampler import SamplingSettings
 from pocket.models import paths
 from pocket.quality import __main__ as quality
 from pocket.quality.faces import landmark_errors, parts_of_likeness, true_accept_rate, unseen_photos
-from tests.helpers.tiny import tiny_base, tiny_clip
+from pocket.tiny.components import tiny_base, tiny_clip
 
 
 @pytest.fixture(scope="module")

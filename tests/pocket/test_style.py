@@ -20,7 +20,7 @@ from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops
 from pocket.models.vae import to_pixels
 from pocket.quality import style as quality_style
 from pocket.render.renderer import SIDE
-from tests.helpers.tiny import tiny_faces, tiny_wplus
+from pocket.tiny.components import tiny_faces, tiny_wplus
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.tiny import tiny_base
+from pocket.tiny.components import tiny_base
 
 
 @pytest.fixture(scope="session")

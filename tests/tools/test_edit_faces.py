@@ -25,7 +25,7 @@ from networks.wplus_directions import Direction, write_directions
 from pocket.models.paths import FACES_B
 from pocket.render.factors import draw_shot, draw_subject
 from pocket.render.renderer import render
-from tests.helpers.tiny import SIDE, tiny_base, tiny_dataset, tiny_faces, tiny_wplus
+from pocket.tiny.components import SIDE, tiny_base, tiny_dataset, tiny_faces, tiny_wplus
 from tools.edit_faces import __main__ as editing
 from tools.edit_faces.editor import Editor, Person, people_of
 from tools.edit_faces.edits import generate_codes, parse_series

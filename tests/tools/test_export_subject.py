@@ -11,9 +11,9 @@ from contracts.errors import LikenessError
 from lightning_modules.sefi_ide import SefiIDE
 from networks.sampler import SamplingSettings
 from networks.stage_pipeline import stage_prompt
+from performance.faults.inject import umask
+from pocket.tiny.components import tiny_base
 from tests.helpers.batches import build, normal
-from tests.helpers.faults import umask
-from tests.helpers.tiny import tiny_base
 from tests.lightning_modules.test_methods import save_run
 from tools.export_subject import export_subject, main
 

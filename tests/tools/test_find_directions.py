@@ -12,7 +12,7 @@ from datamodules.index import load_photos, read_photos
 from datamodules.sources import find_shards
 from networks.wplus import load_wplus, wplus_fingerprint
 from networks.wplus_directions import read_directions
-from tests.helpers.training import TinyWorld
+from pocket.tiny.world import TinyWorld
 from tools.find_directions import __main__ as directions
 from tools.find_directions.__main__ import main, parse_rows, read_labels
 from tools.find_directions.rows import DrawnAttributes, told

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import train
-from tests.helpers.faults import fault, file_size_limit
-from tests.helpers.training import TinyWorld
-from training.mistakes import REPORT
+from contracts.errors import REPORT
+from performance.faults.inject import fault, file_size_limit
+from pocket.tiny.world import TinyWorld
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
+from callbacks.checkpoints import Checkpoints
 from lightning_modules.run import Run
-from tests.helpers.faults import fault
-from tests.helpers.training import TinyWorld
+from performance.faults.compare import points
+from performance.faults.inject import fault
+from pocket.tiny.world import TinyWorld
 
 STEPS = 4
 FORKED = {"trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"}
@@ -46,22 +49,14 @@ def in_a_process(arguments: list[str], limit: float = 60.0) -> int:
         process.kill()
 
 
-def points(run: Path) -> dict[str, dict[int, float]]:
-    """Everything that was logged, by name and step."""
-    events = EventAccumulator(str(run / "tensorboard"))
-    events.Reload()
-    found = {tag: {e.step: e.value for e in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
-    return found | {tag: {e.step: 0.0 for e in events.Images(tag)} for tag in events.Tags()["images"]}
-
-
 def equal(run: Path, whole: Path) -> bool:
     """The same weights, and the same points but for rates and memory."""
     one, two = load_file(run / "adapter.safetensors"), load_file(whole / "adapter.safetensors")
     assert all(torch.equal(value, two[name]) for name, value in one.items())
     found, expected = points(run), points(whole)
     assert found.keys() == expected.keys()
-    for name in expected.keys() - {"images_per_second", "peak_memory_gb"}:
-        assert found[name] == expected[name], name
+    for name, values in expected.items():
+        assert found[name] == values, name
     return True
 
 
@@ -87,6 +82,25 @@ def test_a_validation_that_was_broken_off_is_made_good(
     before = (tmp_path / "run" / "adapter.safetensors").stat().st_mtime_ns
     assert train.main(arguments) == 0, "the finished run again validates nothing"
     assert (tmp_path / "run" / "adapter.safetensors").stat().st_mtime_ns == before
+    assert equal(tmp_path / "run", whole)
+
+
+def test_the_points_of_a_step_are_on_the_disk_when_its_state_is(
+    tiny_world: TinyWorld, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed right after the checkpoint of the first step, before Lightning logs that step."""
+    arguments = tiny_world.arguments(tmp_path / "run", **settings(tiny_world, every=1))
+
+    def save(self: Checkpoints, trainer: Trainer, *rest: object) -> None:
+        before(self, trainer, *rest)
+        if trainer.global_step == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    before = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", save)
+    assert in_a_process(arguments) == -signal.SIGKILL
+    monkeypatch.undo()
+    assert train.main(arguments) == 0
     assert equal(tmp_path / "run", whole)
 
 
@@ -145,7 +159,7 @@ def test_a_killed_process_ends_the_others_with_one_line(
     arguments = tiny_world.arguments(tmp_path / "run", **settings(tiny_world), **FORKED)
     assert in_a_process([*arguments, *fault("Signal", name="SIGKILL", step=3, rank=1)]) == 2
     line = capfd.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ") and "of this run" in line and "goes on from the last checkpoint" in line, line
+    assert line.startswith("error: ") and "of this run" in line and "goes on from what is saved" in line, line
 
 
 def test_max_time_counts_each_start(

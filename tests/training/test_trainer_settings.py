@@ -15,7 +15,7 @@ import train
 from callbacks.averaging import AveragedWeights
 from callbacks.checkpoint_io import DurableCheckpointIO
 from contracts.errors import LikenessError
-from tests.helpers.training import TinyWorld
+from pocket.tiny.world import TinyWorld
 from training.trainer_settings import given_callbacks, honoured
 
 
@@ -107,6 +107,7 @@ def test_averages_are_made_of_what_is_trained(tmp_path: Path) -> None:
         ({"trainer.gradient_clip_algorithm": "both"}, "gradient_clip_algorithm"),
         ({"trainer.strategy": "nothing"}, "strategy"),
         ({"checkpoint_best": "clip_t"}, "checkpoint_best needs a validation"),
+        ({"keep_adapters": 0}, "keep_adapters"),
         ({"model.scale": "${model.init_args.nothing}"}, "nothing"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -133,3 +134,12 @@ def test_value_clipping_loggers_and_no_log_steps_are_honoured(tiny_world: TinyWo
     silent = {"trainer.log_every_n_steps": 0, "trainer.logger": False, "trainer.max_steps": 2}
     assert train.main(tiny_world.arguments(tmp_path / "silent", **silent)) == 0
     assert not (tmp_path / "silent" / "tensorboard").exists()
+
+
+def test_help_begins_with_our_own_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--help"]) == 0
+    shown = capsys.readouterr()
+    first = shown.out.split("--trainer.")[0]
+    assert "stopped" not in shown.err
+    assert all(f"--{name}" in first for name in ("config", "output", "start_from", "checkpoint_best", "rank_timeout"))
+    assert train.main(["--config=configs/pocket/spotdiff.yaml", "--print_config"]) == 0

@@ -13,9 +13,9 @@ from contracts.errors import LikenessError
 from leaderboard.plan.entries import find_runs
 from lightning_modules.run import Run
 from metrics.registry import METRICS
-from tests.helpers.faults import fault
-from tests.helpers.tiny import SIDE
-from tests.helpers.training import TinyWorld
+from performance.faults.inject import fault
+from pocket.tiny.components import SIDE
+from pocket.tiny.world import TinyWorld
 
 STEPS = 6
 METRIC = "clip_i"
@@ -165,7 +165,7 @@ def test_resuming_with_another_setting_is_refused(
 def test_another_base_model_for_the_data_is_refused(
     tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from tests.helpers.tiny import tiny_base
+    from pocket.tiny.components import tiny_base
 
     other = tiny_base(tmp_path / "other", seed=1)
     assert train.main(tiny_world.arguments(tmp_path / "run", **{"data.backbone": other})) == 2

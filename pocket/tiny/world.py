@@ -1,6 +1,7 @@
-"""Training in miniature: data and models of the smallest size, and what ``train.py`` must be told about them."""
+"""A world in miniature: data and models of the smallest size, and what the commands must be told about them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,13 @@ from datasets import Dataset
 
 from datamodules.schema import features
 from pocket.render.dataset import Grid, rows_of
-from tests.helpers.tiny import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
+from pocket.tiny.components import SIDE, TEXT_WIDTH, tiny_base, tiny_clip, tiny_faces, tiny_wplus
 
 GRID = Grid(subjects=40, poses=3, backgrounds=4)
 TRAINING = range(8)
 VALIDATION = range(33, 35)
 TEST = range(36, 39)
+ENROLMENT_STEPS = 6
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class TinyWorld:
         """``data.features`` of PIDiff."""
         return {"wplus": {"encoder": str(self.wplus), "detector": None, **changes}}
 
-    def arguments(self, output: Path, **changes: object) -> list[str]:
+    def arguments(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for SpotDiff; ``changes`` are keys with ``__`` for the dots."""
         settings: dict[str, object] = {
             "output": output,
@@ -88,7 +90,68 @@ class TinyWorld:
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
-    def pidiff(self, output: Path, **changes: object) -> list[str]:
+    def sefi_ide(self, output: Path, subjects: Sequence[str] | None = None, /, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for SeFi-IDE: six steps of all test ``subjects``, or of some."""
+        settings: dict[str, object] = {
+            "output": output,
+            "model": "lightning_modules.SefiIDE",
+            "model.backbone": self.base,
+            "model.attention_side": 8,
+            "model.tokens": "free",
+            "model.learning_rate": 5e-3,
+            "data.source": self.dataset,
+            "data.backbone": self.base,
+            "data.cache_dir": self.cache,
+            "data.resolution": SIDE,
+            "data.subjects": "null" if subjects is None else f"[{','.join(subjects)}]",
+            "data.enrolment.steps": ENROLMENT_STEPS,
+            "data.enrolment.at_once": 16,
+            "trainer.accelerator": "cpu",
+            "trainer.devices": 1,
+            "trainer.max_epochs": 1,
+            "trainer.num_sanity_val_steps": 0,
+            "trainer.log_every_n_steps": 2,
+            "trainer.gradient_clip_val": 0.01,  # low enough to be at work in every step
+            "trainer.enable_progress_bar": "false",
+            "trainer.enable_model_summary": "false",
+            "checkpoint_every": 4,
+        }
+        settings |= {key.replace("__", "."): value for key, value in changes.items()}
+        return [f"--{key}={_text(value)}" for key, value in settings.items()]
+
+    def ip_adapter(self, output: Path, /, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for IP-Adapter, which has no first stage."""
+        settings: dict[str, object] = {
+            "model": "lightning_modules.IPAdapter",
+            "model.image_width": 16,
+            "data.features": {"clip_embeds": {"encoder": str(self.clip)}},
+            "data.first_stage": "null",
+        }
+        settings |= {key.replace("__", "."): value for key, value in changes.items()}
+        return [given for given in self.arguments(output, **settings) if given.split("=")[0] != "--model.hidden"]
+
+    def evaluation(self, output: Path, /, **changes: object) -> list[str]:
+        """Arguments of ``evaluate.main``: two subjects, three prompts, two samples; without any runs."""
+        prompts = output.parent / "prompts.yaml"
+        lines = [{"id": f"p{i}", "class": "scene", "text": text} for i, text in enumerate(self.prompts)]
+        prompts.write_text(json.dumps({"prompts": lines}), encoding="utf-8")
+        settings: dict[str, object] = {
+            "output": output,
+            "protocol.prompts": prompts,
+            "protocol.dataset": self.dataset,
+            "protocol.subjects": 2,
+            "protocol.samples": 2,
+            "protocol.backbone": self.base,
+            "protocol.resolution": SIDE,
+            "protocol.steps": 2,
+            "judges.faces": self.faces,
+            "judges.clip": self.clip,
+            "batch_size": 4,
+        }
+        settings |= {key.replace("__", "."): value for key, value in changes.items()}
+        return [f"--{key}={_text(value)}" for key, value in settings.items()]
+
+    def pidiff(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``train.main`` for PIDiff: two steps on aligned faces, then whole images."""
         others = {"--model.image_width", "--model.hidden"}
         settings: dict[str, object] = {

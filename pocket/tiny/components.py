@@ -1,4 +1,4 @@
-"""Real components at the smallest size that works, with random weights, for tests.
+"""Real components at the smallest size that works, with random weights.
 
 What each function writes is loaded by the same code as the pocket world's and the real weights.
 """
@@ -190,6 +190,10 @@ def _text(tokenizer: CLIPTokenizer) -> dict:
 
 class _CentreDetector(nn.Module):
     """SCRFD's nine outputs for an input of 128 pixels, with at most one face."""
+
+    one: Tensor
+    box: Tensor
+    marks: Tensor
 
     def __init__(self) -> None:
         super().__init__()

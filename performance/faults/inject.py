@@ -1,14 +1,22 @@
-"""What machines and users do to a run."""
+"""What machines and users do to a run: callbacks of ``train.py``, and limits of a process."""
 
+# These callbacks watch our modules only.
+# mypy: disable-error-code="override"
+
+import json
 import multiprocessing
 import os
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import lightning as L
 import torch
+
+from contracts.batch import FaceBatch, FactorBatch
+from lightning_modules.base import PersonalisationModule
 
 
 def fault(callback: str, /, **settings: object) -> list[str]:
@@ -60,13 +68,15 @@ class Worker(L.Callback):
 
 
 class Poison(L.Callback):
-    """Makes one trained weight NaN when ``step`` steps are done, so that the next loss is NaN."""
+    """Makes the trained weights NaN when ``step`` steps are done, so that the next loss is NaN; with ``rank`` only
+    those of the process of that rank."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, rank: int | None = None) -> None:
         self.step = step
+        self.rank = rank
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and self.rank in (None, trainer.global_rank):
             with torch.no_grad():
                 for parameter in pl_module.parameters():
                     if parameter.requires_grad:
@@ -79,10 +89,46 @@ class Thaw(L.Callback):
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: object) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: PersonalisationModule, *_: object) -> None:
         if trainer.global_step == self.step:
             with torch.no_grad():
-                pl_module.backbone.unet.conv_in.bias[0] += 1e-3  # type: ignore[union-attr,index]
+                pl_module.backbone.unet.conv_in.bias[0] += 1e-3
+
+
+class SampleIds(L.Callback):
+    """Appends a line with step and sample ids to ``place.RANK`` as each batch begins."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, number: int) -> None:
+        line = json.dumps([f"{trainer.global_step}, batch {number}", list(batch.sample_ids)]) + "\n"
+        handle = os.open(f"{self.place}.{trainer.global_rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(handle, line.encode())  # at once: a killed process leaves no half of a line
+        os.close(handle)
+
+
+class Phases(L.Callback):
+    """Appends a letter to the file ``place`` as each phase of the first process begins: ``f`` a step of the first
+    stage, ``s`` a step, ``c`` a checkpoint, ``v`` a validation."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, number: int) -> None:
+        self._note(trainer, "f" if isinstance(batch, FactorBatch | FaceBatch) else "s")
+
+    def on_save_checkpoint(self, trainer: L.Trainer, *_: object) -> None:
+        self._note(trainer, "c")
+
+    def on_validation_start(self, trainer: L.Trainer, *_: object) -> None:
+        self._note(trainer, "v")
+
+    def _note(self, trainer: L.Trainer, letter: str) -> None:
+        if trainer.is_global_zero:
+            handle = os.open(self.place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            os.write(handle, letter.encode())
+            os.close(handle)
 
 
 @contextmanager
@@ -98,9 +144,14 @@ def umask(mask: int) -> Iterator[None]:
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Writing a file beyond ``size`` bytes fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit_files(size)
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def limit_files(size: int) -> None:
+    """The same for the rest of this process."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))

@@ -1,0 +1,73 @@
+"""Frozen weights in the precision of the computation: the same values, and no cast of them in any step."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from callbacks.frozen import FrozenPrecision
+from lightning_modules.base import PersonalisationModule
+from networks.backbone import Backbone
+from networks.precision import bfloat16_units, hold_frozen, release_frozen
+from tests.helpers.batches import METHODS, build, training_batch
+
+
+class Casts(TorchDispatchMode):
+    """Counts the casts of each of ``weights`` to another type."""
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self.storages = {weight.untyped_storage().data_ptr() for weight in weights}
+        self.counted = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is torch.ops.aten._to_copy.default:
+            self.counted += args[0].untyped_storage().data_ptr() in self.storages
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_weights_held_in_16_bits_are_never_cast_and_change_nothing(
+    method: type[PersonalisationModule], backbone: Backbone
+) -> None:
+    module = build(method, backbone).train()
+    unet = module.backbone.unet
+
+    def one_step() -> tuple[list[torch.Tensor], int]:
+        torch.manual_seed(0)
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16), Casts(unet.parameters()) as casts:
+            terms = module.loss_terms(training_batch(method))
+        torch.stack(list(terms.values())).sum().backward()
+        gradients = [p.grad.clone() for p in module.adapter().parameters() if p.grad is not None]
+        return [*terms.values(), *gradients], casts.counted
+
+    original = {name: weight.clone() for name, weight in unet.named_parameters()}
+    expected, casts = one_step()
+    assert casts > 50
+    before = hold_frozen(unet, torch.bfloat16)
+    held, casts_of_held = one_step()
+    release_frozen(unet, before)
+    assert casts_of_held == 0 and len(held) > 1
+    assert all(torch.equal(a, b) for a, b in zip(expected, held, strict=True))
+    assert all(torch.equal(weight, original[name]) for name, weight in unet.named_parameters())
+
+
+def test_a_run_in_mixed_precision_holds_the_frozen_weights_and_gives_them_back(backbone: Backbone) -> None:
+    module = build(METHODS[0], backbone)
+    trainer = L.Trainer(accelerator="cpu", precision="bf16-mixed", logger=False, enable_checkpointing=False)
+    original = {name: weight.clone() for name, weight in module.backbone.named_parameters()}
+    precision = FrozenPrecision()
+    if bfloat16_units(torch.device("cpu")):
+        precision.on_fit_start(trainer, module)
+    else:
+        with pytest.warns(UserWarning, match="no bfloat16 units: --trainer.precision 32-true"):
+            precision.on_fit_start(trainer, module)
+    kinds = {type(layer): layer.weight.dtype for layer in module.backbone.unet.modules() if hasattr(layer, "weight")}
+    assert kinds[nn.Linear] == kinds[nn.Conv2d] == torch.bfloat16 and kinds[nn.GroupNorm] == torch.float32
+    precision.teardown(trainer, module, "fit")
+    assert all(torch.equal(weight, original[name]) for name, weight in module.backbone.named_parameters())
