@@ -52,7 +52,9 @@ def photos(name: str, noun: str, held_out: list[int]) -> SubjectPhotos:
     poses = np.arange(3 * count, dtype=np.float32).reshape(count, 3)
     places = np.arange(count) % 2
     texts = ("in a forest",) * count
-    return SubjectPhotos(name, noun, pixels[0], pixels[1:], poses, places, texts, has_face=noun != "hat")
+    return SubjectPhotos(
+        name, noun, pixels[0], pixels[1:], poses, places, texts, has_face=noun != "hat", clothes=places
+    )
 
 
 def validate(scores: ValidationScores, requests: list[str], levels: list[int]) -> dict[str, torch.Tensor]:

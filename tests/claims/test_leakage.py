@@ -14,7 +14,7 @@ from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
 from pocket.render.dataset import Grid, pocket10k
 from pocket.render.factors import CLOTH_COLOURS
-from tests.helpers.tiny import SIDE, tiny_base, tiny_clip, tiny_faces
+from pocket.tiny.components import SIDE, tiny_base, tiny_clip, tiny_faces
 
 TestSet.__test__ = False  # type: ignore[attr-defined]
 
