@@ -93,8 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"run folder: {folder}")
     except (KeyboardInterrupt, SIGTERMException) as stop:
         return _stopped(stop)
-    except SystemExit as shown:  # --help, --print_config
-        return int(shown.code or 0)
+    except SystemExit as end:  # Lightning's after Ctrl-C; the parser's after --help and --print_config
+        return _stopped(end) if isinstance(end.__context__, KeyboardInterrupt) else int(end.code or 0)
     except ProcessExitedException as error:
         if error.exit_code == EXIT_CODE or error.signal_name == "SIGTERM":
             return _stopped(error)
