@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from contracts.errors import LikenessError
@@ -39,7 +39,7 @@ class FrozenPrecision(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         if trainer.precision == "bf16-mixed" and not bfloat16_units(pl_module.device):
-            rank_zero_warn(
+            rank_zero_info(
                 "this processor has no bfloat16 units: --trainer.precision 32-true is about ten times faster here"
             )
         if (dtype := _AUTOCAST.get(str(trainer.precision))) is not None:

@@ -85,12 +85,15 @@ def test_a_place_where_nothing_can_be(
     ids=["configuration", "checkpoint"],
 )
 def test_a_full_disk(
-    tiny_world: TinyWorld, tmp_path: Path, capfd: pytest.CaptureFixture[str], size: int, words: str
+    tiny_world: TinyWorld, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: int, words: str
 ) -> None:
     arguments = tiny_world.arguments(tmp_path / "run", **{"trainer.logger": False})
+    # The cache is filled first: it must not be what is too large.
+    assert train.main(tiny_world.arguments(tmp_path / "other", **{"trainer.logger": False})) == 0
+    capsys.readouterr()
     with file_size_limit(size):
         assert train.main(arguments) == 2
-    assert words in last_line(capfd)
+    assert words in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "run" / "adapter.safetensors").exists()
     assert train.main(arguments) == 0
 
