@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pocket.models.bank import Bank
+from pocket.models.computing import autocast
 from pocket.models.grounding import WatchedAttention, grounding_loss
 from pocket.models.tokenizer import TEXT_LENGTH
 from pocket.models.training import fit, generator
@@ -181,7 +182,7 @@ def train_phase(
         named = torch.rand((phase.batch, 1), generator=g) < phase.described
         text = torch.where(dropped, empty, torch.where(named, described[pick], ids[pick])).long()
         noisy = noising.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             states = text_encoder(text).last_hidden_state
             velocity = unet(noisy, t, states).sample.float()
         error = F.mse_loss(velocity, noising.get_velocity(z, noise, t), reduction="none")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from pocket.models.bank import Bank
+from pocket.models.computing import autocast
 from pocket.models.tokenizer import TEXT_LENGTH
 from pocket.models.training import fit, generator
 from pocket.render import factors
@@ -198,7 +199,7 @@ def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Pa
         pick = torch.randint(len(bank), (batch,), generator=g)
         text = ids[pick].long()
         text = text[:, : int((text != tokenizer.pad_token_id).sum(1).max()) + 1]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             pooled = model.clip.vision_model(pixel_values=normalise(bank.images[pick.numpy()])).pooler_output
             image = model.clip.visual_projection(pooled)
             words = model.clip.text_projection(model.clip.text_model(input_ids=text).pooler_output)

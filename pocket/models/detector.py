@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pocket.models.bank import Bank
+from pocket.models.computing import autocast
 from pocket.models.face_views import CANVAS, Canvases
 from pocket.models.training import fit
 
@@ -237,7 +238,7 @@ def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32,
         views = [canvases.draw(rng) for _ in range(batch)]
         images = torch.from_numpy(np.stack([d[0] for d in views])).permute(0, 3, 1, 2).float()
         faces = [(torch.from_numpy(d[1]).float(), torch.from_numpy(d[2]).float()) for d in views]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             found, spots = detector.features(((images - 127.5) / 128).contiguous(memory_format=torch.channels_last))
         total, shown = detection_loss(torch.cat(found, dim=1), faces)
         seen = spot_loss(spots, faces)

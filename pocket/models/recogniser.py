@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pocket.models.bank import Bank
+from pocket.models.computing import autocast
 from pocket.models.detector import Residual, conv
 from pocket.models.face_views import aligned, degrade
 from pocket.models.training import fit, generator
@@ -140,7 +141,7 @@ def train_recogniser(bank: Bank, folder: Path, name: str, steps: int | None = No
         rng = np.random.default_rng((recipe.seed, 23, step))
         subject = torch.randperm(views.subjects, generator=generator(recipe.seed, step))[:each].repeat(2)
         crops = torch.from_numpy(np.stack([views.draw(int(i), rng) for i in subject])).permute(0, 3, 1, 2).float()
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             out = trainee.recogniser(((crops - 127.5) / 127.5).to(memory_format=torch.channels_last)).float()
         # Reading who it is from what the person looks like teaches in the first minutes, when identities do not yet.
         read = F.smooth_l1_loss(trainee.reader(out), factors[subject])

@@ -26,6 +26,7 @@ from networks.e4e import E4E
 from networks.stylegan2 import StyleGAN2, mix_rows
 from networks.wplus import save_wplus
 from pocket.models.bank import Bank
+from pocket.models.computing import autocast
 from pocket.models.recogniser import Recogniser
 from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
 from pocket.models.training import fit, generator
@@ -104,7 +105,7 @@ def train_style(
         coloured = recolour(paired, rng)
         crossover = int(rng.integers(COARSE, FINE + 1))
         alone = rng.random() < 0.1
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             # One batch for all views: evaluation will know only one mean and spread of them.
             codes = model.encoder(torch.cat([plain, warp(recolour(paired, rng), moves), coloured]))
             own, a, b = codes.split([len(plain), len(paired), len(paired)])
@@ -116,7 +117,7 @@ def train_style(
         shown = {"psnr": psnr, "mixed": mixed_psnr, "codes": size.item() ** 0.5}
         total = value + mixed + CODE_WEIGHT * size
         if judged and not alone:
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast():
                 unlike = identity_loss(recogniser, y[: batch // 2], plain, landmarks[: batch // 2])
             total = total + IDENTITY_WEIGHT * unlike
             shown["identity"] = 1 - unlike.item()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from contracts.files import atomic_path
 from pocket.models.bank import Bank
+from pocket.models.computing import autocast
 from pocket.models.training import fit, generator
 
 
@@ -51,7 +52,7 @@ def train_jointly(
         g = generator(1, step)
         pick = torch.randint(len(bank), (batch,), generator=g).sort().values.numpy()
         x = to_pixels(bank.images[pick])
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             mean, log_var = vae.quant_conv(vae.encoder(x)).float().chunk(2, dim=1)
             log_var = log_var.clamp(-30, 20)
             z = mean + (0.5 * log_var).exp() * torch.randn(mean.shape, generator=g)
@@ -74,7 +75,7 @@ def encode_bank(vae: AutoencoderKL, bank: Bank, folder: Path) -> NDArray[np.floa
     if not file.exists():
         parts = []
         for i in tqdm(range(0, len(bank), 128), desc="encoding the bank"):
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            with torch.inference_mode(), autocast():
                 parts.append(vae.quant_conv(vae.encoder(to_pixels(bank.images[i : i + 128]))).half().numpy())
         with atomic_path(file) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate(parts))
@@ -98,7 +99,7 @@ def train_decoder(
         pick = torch.randint(len(bank), (batch,), generator=g).sort().values.numpy()
         mean, log_var = torch.from_numpy(moments[pick]).float().chunk(2, dim=1)
         z = mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast():
             y = vae.decoder(vae.post_quant_conv(z)).float()
         return _reconstruction(y, to_pixels(bank.images[pick]))
 
