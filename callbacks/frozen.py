@@ -46,6 +46,12 @@ class FrozenPrecision(L.Callback):
             self._before = hold_frozen(pl_module.backbone.unet, dtype)
 
     def teardown(self, trainer: L.Trainer, pl_module: PersonalisationModule, stage: str) -> None:
+        self._release(pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: PersonalisationModule, exception: BaseException) -> None:
+        self._release(pl_module)
+
+    def _release(self, pl_module: PersonalisationModule) -> None:
         release_frozen(pl_module.backbone.unet, self._before)
         self._before = {}
 

@@ -1,5 +1,7 @@
 """Leakage: how far background, head pose and clothes, which are not identity, come over from the reference photo."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -51,8 +53,7 @@ class BackgroundCopied(Metric):
 
     def score(self, judged: JudgedImages) -> Tensor:
         galleries = judged.galleries
-        texts = [gallery.background_text for gallery in galleries]
-        asked = torch.tensor([bool(t) and t in prompt for t, prompt in zip(texts, judged.prompts, strict=True)])
+        asked = _asked_for([gallery.background_text for gallery in galleries], judged.prompts)
         own = torch.tensor([gallery.background for gallery in galleries])
         means = torch.from_numpy(galleries[0].background_means)
         copied = class_copied(judged.features("clip_background"), own, means)
@@ -95,8 +96,7 @@ class ClothesCopied(Metric):
 
     def score(self, judged: JudgedImages) -> Tensor:
         galleries = judged.galleries
-        texts = [gallery.clothes_text for gallery in galleries]
-        asked = torch.tensor([bool(t) and t in prompt for t, prompt in zip(texts, judged.prompts, strict=True)])
+        asked = _asked_for([gallery.clothes_text for gallery in galleries], judged.prompts)
         own = torch.tensor([gallery.clothes for gallery in galleries])
         colours = np.full((len(judged.images), 3), np.nan, np.float32)
         for i in np.flatnonzero(judged.found):
@@ -104,6 +104,11 @@ class ClothesCopied(Metric):
         copied = class_copied(torch.from_numpy(colours), own, torch.from_numpy(galleries[0].clothes_means))
         shown = torch.from_numpy(np.isfinite(colours).all(axis=1))
         return where(shown & ~asked & (own >= 0), copied)
+
+
+def _asked_for(texts: Sequence[str], prompts: Sequence[str]) -> Tensor:
+    """(B,) bool: whether each prompt holds its text; an empty text is never asked for."""
+    return torch.tensor([bool(text) and text in prompt for text, prompt in zip(texts, prompts, strict=True)])
 
 
 METRICS: tuple[Metric, ...] = (BackgroundLeakage(), BackgroundCopied(), PoseLeakage(), ClothesCopied())

@@ -57,8 +57,9 @@ def test_weights_held_in_16_bits_are_never_cast_and_change_nothing(
     assert all(torch.equal(weight, original[name]) for name, weight in unet.named_parameters())
 
 
+@pytest.mark.parametrize("failed", [False, True])
 def test_a_run_in_mixed_precision_holds_the_frozen_weights_and_gives_them_back(
-    backbone: Backbone, caplog: pytest.LogCaptureFixture
+    backbone: Backbone, caplog: pytest.LogCaptureFixture, failed: bool
 ) -> None:
     module = build(METHODS[0], backbone)
     trainer = L.Trainer(accelerator="cpu", precision="bf16-mixed", logger=False, enable_checkpointing=False)
@@ -69,5 +70,8 @@ def test_a_run_in_mixed_precision_holds_the_frozen_weights_and_gives_them_back(
     assert ("no bfloat16 units" in caplog.text) != bfloat16_units(torch.device("cpu"))
     kinds = {type(layer): layer.weight.dtype for layer in module.backbone.unet.modules() if hasattr(layer, "weight")}
     assert kinds[nn.Linear] == kinds[nn.Conv2d] == torch.bfloat16 and kinds[nn.GroupNorm] == torch.float32
-    precision.teardown(trainer, module, "fit")
+    if failed:
+        precision.on_exception(trainer, module, KeyboardInterrupt())
+    else:
+        precision.teardown(trainer, module, "fit")
     assert all(torch.equal(weight, original[name]) for name, weight in module.backbone.named_parameters())
