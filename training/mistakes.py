@@ -1,7 +1,10 @@
 """What a user is told: one line, whatever was raised and however many libraries wrapped it."""
 
 import inspect
+import multiprocessing.connection
+import multiprocessing.resource_sharer
 import re
+import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
 from dataclasses import fields
@@ -34,7 +37,8 @@ _DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 _STAGE = re.compile(r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None""")
 """What the parser finds wrong with a first stage, among its words about types."""
 _OPTIMISER = re.compile(r"(?:--|')(optimizer|lr_scheduler)\b")
-_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? (?P<pid>[\d, ]+)\) (?:exited unexpectedly|is killed)")
+_WORKER = re.compile(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (?:exited unexpectedly|is killed)")
+_PIPES = (multiprocessing.connection.__file__, multiprocessing.resource_sharer.__file__)
 _PEER = re.compile(r"Connection (?:closed|reset) by peer|Broken pipe|Socket closed|ncclRemoteError|NCCL.*remote")
 _MEMORY = re.compile(r"out of memory", re.IGNORECASE)
 _SYSTEM = re.compile(r"(?:\w+Error): (?P<reason>\[Errno \d+\] .*)")
@@ -54,6 +58,11 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, MisconfigurationException | OmegaConfBaseException):
         return " ".join(str(error).split())
     for cause in causes:
+        if _of_a_gone_loader(cause):
+            return (
+                "a loader process was killed, as systems do where memory runs out: give a lower data.num_workers; "
+                f"{_GOES_ON}"
+            )
         if isinstance(cause, OSError) and cause.strerror:
             return " ".join(f"{cause.strerror}: {cause.filename2 or cause.filename or 'a file'}; {_GOES_ON}".split())
     text = str(error).strip().splitlines()[-1] if isinstance(error, ProcessRaisedException) else str(error)
@@ -67,16 +76,22 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def _of_a_gone_loader(error: BaseException) -> bool:
+    """Whether a loader process went away: in torch's words, or in the system's where its batch was just being fetched.
+
+    torch gives its words only where it already finds the process dead; a moment earlier the connection breaks first.
+    """
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    fetching = any(name.endswith("torch/utils/data/dataloader.py") for name in files)
+    broken = fetching and isinstance(error, OSError | EOFError) and files[-1] in _PIPES
+    return broken or bool(_WORKER.search(str(error)))
+
+
 def _from_text(text: str, out_of_memory: bool) -> str | None:
     """A forked process hands over the text of its traceback, and libraries have one class for all that goes wrong."""
     for ours in (f"{kind.__module__}.{kind.__name__}: " for kind in (LikenessError, SilentRank)):
         if text.startswith(ours):
             return text.removeprefix(ours)
-    if found := _WORKER.search(text):
-        return (
-            f"a loader process ({found['pid']}) was killed, as systems do where memory runs out: give a lower "
-            f"data.num_workers; {_GOES_ON}"
-        )
     if out_of_memory or _MEMORY.search(text):
         return (
             "the device has not enough memory: lower data.batch_size and raise trainer.accumulate_grad_batches, or "

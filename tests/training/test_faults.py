@@ -1,17 +1,22 @@
 """What the system does to a run ends in one line and exit code 2, and what was there before stays."""
 
+import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 import train
 from contracts.errors import REPORT
 from performance.faults.inject import fault, file_size_limit
 from pocket.tiny.world import TinyWorld
+from training.mistakes import one_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,6 +108,25 @@ def test_a_killed_loader_process(tiny_world: TinyWorld, tmp_path: Path, capfd: p
     assert train.main([*arguments, *fault("Worker", step=3)]) == 2
     line = last_line(capfd)
     assert "a loader process" in line and "lower data.num_workers" in line, line
+
+
+def test_a_loader_process_killed_while_its_batch_is_fetched() -> None:
+    batches = iter(DataLoader(torch.zeros(64, 4), batch_size=2, num_workers=1, prefetch_factor=8))
+    next(batches)
+    (loader,) = batches._workers  # type: ignore[attr-defined]
+    # torch's handler would raise at any line, in the middle of another test too.
+    reported = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        with pytest.raises((OSError, EOFError, RuntimeError)) as raised:
+            os.kill(loader.pid, signal.SIGKILL)
+            for _ in batches:
+                pass
+        batches._shutdown_workers()  # type: ignore[attr-defined]
+    finally:
+        signal.signal(signal.SIGCHLD, reported)
+    assert "lower data.num_workers" in (one_line(raised.value) or "")
+    refused = OSError(errno.ECONNRESET, "Connection reset by peer", "somewhere")
+    assert "num_workers" not in (one_line(refused) or "")
 
 
 @pytest.mark.parametrize(
