@@ -6,7 +6,7 @@ from pathlib import Path
 from contracts.errors import LikenessError
 from contracts.files import guard, make_folder
 from contracts.lock import LOCK, folder_lock
-from curation.captions import Captioner
+from curation.captions import Captioner, WordChooser, Writer
 from curation.choice import Dropped, Kept, choose
 from curation.columns import Facing, rows_of
 from curation.faces import FaceFinder
@@ -41,7 +41,7 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
     finder = _finder(settings, any(photo.facts.has_face for photo in listing.photos))
     segmenter = Segmenter(settings.segmenter, "--segmenter") if settings.segmenter else None
     clip = ClipJudge(settings.clip) if settings.clip else None
-    captioner = Captioner(settings.captioner) if settings.captioner else None
+    writer = Captioner(settings.captioner) if settings.captioner else WordChooser(clip) if clip else None
     with folder_lock(folder):
         make_folder(folder / WORK)
         looker, looks = Looker(finder), Work(folder / WORK, "looks")
@@ -55,7 +55,7 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
         complete(portraits, dict(zip(keys, choice.kept, strict=True)), cutter.portraits, "cutting")
         facing = [Facing.of(Portrait.of(portraits[key])) for key in keys]
         captions = Work(folder / WORK, "captions")
-        written = _write_captions(captioner, captions, choice.kept, keys, portraits)
+        written = _write_captions(writer, captions, choice.kept, keys, portraits, settings.noun)
         rows, backgrounds = rows_of(choice.kept, facing, written, settings)
 
         def portrait(i: int) -> Portrait:
@@ -66,7 +66,6 @@ def curate(photos: str, out: str, settings: CurationSettings) -> Report:
         write_report(folder / "report.html", report, portrait)
         looks.keep_only(wanted)
         portraits.keep_only(keys)
-        captions.keep_only(_caption_keys(captioner, keys))
     return report
 
 
@@ -96,22 +95,22 @@ def _finder(settings: CurationSettings, with_faces: bool) -> FaceFinder | None:
 
 
 def _write_captions(
-    captioner: Captioner | None, captions: Work, kept: Sequence[Kept], keys: Sequence[str], portraits: Work
-) -> dict[int, str]:
-    """What the captioning model says of the photos that have no caption, by place."""
-    if captioner is None:
+    writer: Writer | None, captions: Work, kept: Sequence[Kept], keys: Sequence[str], portraits: Work, noun: str
+) -> dict[int, tuple[str, str]]:
+    """What is written of the photos that have no caption, and the way it came, by place."""
+    if writer is None:
+        captions.keep_only([])
         return {}
-    named = _caption_keys(captioner, keys)
-    bare = {named[i]: i for i, one in enumerate(kept) if not one.source.facts.caption}
+    facts = [one.source.facts for one in kept]
+    nouns = [fact.subject_class or noun for fact in facts]
+    named = [f"{writer.fingerprint}/{noun}/{key}" for noun, key in zip(nouns, keys, strict=True)]
+    bare = {named[i]: i for i, fact in enumerate(facts) if not fact.caption}
 
     def write(some: Sequence[int]) -> list[Record]:
         images = [portraits[keys[i]]["image"].tobytes() for i in some]
-        return [{"text": text_array(text)} for text in captioner.captions(images)]
+        texts = writer.captions(images, [nouns[i] for i in some], [facts[i].has_face for i in some])
+        return [{"text": text_array(text)} for text in texts]
 
     complete(captions, bare, write, "captioning", batch=8)
-    return {i: array_text(captions[key]["text"]) for key, i in bare.items()}
-
-
-def _caption_keys(captioner: Captioner | None, keys: Sequence[str]) -> list[str]:
-    """What the captions of portraits are found by; none without a model."""
-    return [f"{captioner.fingerprint}/{key}" for key in keys] if captioner else []
+    captions.keep_only(named)
+    return {i: (array_text(captions[key]["text"]), writer.origin) for key, i in bare.items()}

@@ -1,24 +1,97 @@
-"""Captions: those that the user gives, then a captioning model's, then a template."""
+"""Captions: those that the user gives, then a captioning model's, then words that a CLIP chooses, then a template."""
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from contracts.errors import LikenessError
 from curation.metadata import one_line
+from networks.clip_judge import ClipJudge
 from networks.fingerprints import folder_fingerprint, resolve_source
 from networks.pretrained import UNREADABLE, first_line, quiet_loading
 
 _TOKENS = 40  # of a caption at most
+_SURE = 0.7  # probability that a word needs among its alternatives to be said
+
+MEDIA = ("photo", "pencil sketch", "charcoal drawing", "oil painting", "watercolour painting")
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black")
+PLACES = (
+    *("on a beach", "by the sea", "in the mountains", "in a forest", "in a field", "in a desert", "in the snow"),
+    *("in a garden", "in a park", "in a city", "on a street", "at sunset", "under the night sky"),
+    *("in a kitchen", "in a living room", "in an office", "in a library", "in a restaurant", "in a shop", "in a gym"),
+    *("in a studio", "on a stage", "in a car", "in front of a brick wall", "in front of a plain wall"),
+)
 
 
-def template(noun: str) -> str:
-    """The caption of a photo of which nothing is known but its class noun."""
-    article = "an" if noun[0].lower() in "aeiou" else "a"
-    return f"a photo of {article} {noun}"
+def template(noun: str, medium: str = MEDIA[0]) -> str:
+    """The caption of a picture of which nothing is known but its class noun and medium."""
+    return f"{_article(medium)} {medium} of {_article(noun)} {noun}"
+
+
+def _article(word: str) -> str:
+    return "an" if word[0].lower() in "aeiou" else "a"
+
+
+class Writer(Protocol):
+    """Writes the captions that are not given."""
+
+    fingerprint: str
+    """What its captions depend on besides the images and what is known of them."""
+    origin: str
+    """The way its captions came, for the column `caption_from`."""
+
+    def captions(self, images: Sequence[bytes], nouns: Sequence[str], faces: Sequence[bool]) -> list[str]:
+        """A caption for each image file, on one line; empty where it has nothing to say.
+
+        Args:
+            nouns: Class nouns of the subjects.
+            faces: Whether the subjects have faces.
+        """
+        ...
+
+
+class WordChooser:
+    """Says of an image what a CLIP is sure of: its medium, the colour of what a person wears, the place.
+
+    The words of each kind compete, each in a caption of its own, by CLIP's own zero-shot probability (Radford et al.
+    2021, section 3.1.2); a word is said where it has at least 0.7. Of a photo where nothing is sure the template is
+    left. A caption that is the same for all photos costs a method that trains on it: it is not told which of them are
+    drawings, and learns to draw some where a photo is asked for.
+    """
+
+    origin = "clip"
+
+    def __init__(self, clip: ClipJudge) -> None:
+        self._clip = clip
+        self.fingerprint = f"words-1/{clip.fingerprint}"
+
+    def captions(self, images: Sequence[bytes], nouns: Sequence[str], faces: Sequence[bool]) -> list[str]:
+        """As :class:`Writer`."""
+        return [self._caption(*one) for one in zip(images, nouns, faces, strict=True)]
+
+    def _caption(self, image: bytes, noun: str, face: bool) -> str:
+        pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
+        feature = self._clip.image_features(pixels[None])[0]
+        caption = template(
+            noun, self._surest(feature, {medium: template(noun, medium) for medium in MEDIA}) or MEDIA[0]
+        )
+        clothes = [f"in {_article(colour)} {colour} shirt" for colour in COLOURS] if face else []
+        said = [self._surest(feature, {more: f"{caption} {more}" for more in some}) for some in (clothes, PLACES)]
+        return ", ".join([caption, *filter(None, said)])
+
+    def _surest(self, feature: Tensor, captions: dict[str, str]) -> str | None:
+        """The key whose caption is likely enough to be right."""
+        if not captions:
+            return None
+        texts, _ = self._clip.text_features(list(captions.values()))
+        odds = (texts @ feature * self._clip.model.logit_scale.exp()).softmax(dim=0)
+        best = int(odds.argmax())
+        return list(captions)[best] if odds[best] >= _SURE else None
 
 
 class Captioner:
@@ -27,6 +100,8 @@ class Captioner:
     Raises:
         LikenessError: the folder is missing, incomplete, or holds no model that writes a text for an image.
     """
+
+    origin = "captioner"
 
     def __init__(self, source: str) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
@@ -47,8 +122,8 @@ class Captioner:
         self.fingerprint = folder_fingerprint(folder)
 
     @torch.inference_mode()
-    def captions(self, images: Sequence[bytes]) -> list[str]:
-        """A caption for each image file, on one line; empty where the model has nothing to say."""
+    def captions(self, images: Sequence[bytes], nouns: Sequence[str], faces: Sequence[bool]) -> list[str]:
+        """As :class:`Writer`; the model looks at the images alone."""
         opened = [Image.open(io.BytesIO(data)).convert("RGB") for data in images]
         pixels = self._processor(images=opened, return_tensors="pt")
         try:

@@ -36,12 +36,12 @@ class Facing:
 
 
 def rows_of(
-    kept: Sequence[Kept], facing: Sequence[Facing], captions: Mapping[int, str], settings: CurationSettings
+    kept: Sequence[Kept], facing: Sequence[Facing], captions: Mapping[int, tuple[str, str]], settings: CurationSettings
 ) -> tuple[list[Row], str]:
     """The rows of the dataset without image, mask and hash, and in words how the backgrounds were classed.
 
     Args:
-        captions: What a captioning model says, by place among the photos.
+        captions: What was written where no caption is given, and the way it came, by place among the photos.
     """
     with_face = [i for i, face in enumerate(facing) if face.landmarks is not None]
     angles = estimate([facing[i].landmarks for i in with_face], [kept[i].source.subject for i in with_face])
@@ -57,7 +57,7 @@ def rows_of(
     for i, (one, face) in enumerate(zip(kept, facing, strict=True)):
         facts, pose = one.source.facts, poses.get(i)
         noun = facts.subject_class or settings.noun
-        caption, caption_from = _caption(facts.caption, captions.get(i), noun)
+        caption, caption_from = _caption(facts.caption, captions.get(i, ("", "")), noun)
         rows.append(
             {
                 "subject_id": one.source.subject,
@@ -94,10 +94,10 @@ def split(one: Kept, settings: CurationSettings) -> str:
     return "test" if settings.test_only else split_of(one.source.subject, settings.shares, settings.seed)
 
 
-def _caption(given: str | None, written: str | None, noun: str) -> tuple[str, str]:
+def _caption(given: str | None, written: tuple[str, str], noun: str) -> tuple[str, str]:
     if given:
         return given, "file"
-    return (written, "captioner") if written else (template(noun), "template")
+    return written if written[0] else (template(noun), "template")
 
 
 def _worth(kept: Kept, facing: Facing) -> float:

@@ -29,12 +29,13 @@ class CurationSettings:
         test_only: All subjects are test subjects: a set to evaluate on.
         references: Photos of each test and validation subject that a method may see; the others are held out.
         seed: Of the split and of the clusters.
-        clip: CLIP folder whose features of the backgrounds are clustered; without it backgrounds stay unknown.
+        clip: CLIP folder whose features of the backgrounds are clustered; without it backgrounds stay unknown. It also
+            chooses the words of captions that are not given: medium, colour of the clothes, place.
         backgrounds: Number of background classes; chosen by how well clusters are apart unless given.
         masks: `grabcut` makes a mask where there is no alpha, no file beside the photo and no segmenter; `given` takes
             those alone; `none` takes none.
         segmenter: Segmentation model (ONNX) that makes the masks which are not given.
-        captioner: Folder of a captioning model that writes the captions which are not given.
+        captioner: Folder of a captioning model that writes the captions which are not given, in place of the CLIP.
         resolution: Largest side of an image in pixels; larger crops are made smaller.
         min_side: Smallest side of a crop in pixels; smaller ones are dropped.
         det_size: Sides of the detector's input in pixels; a photo is read at the first and at those that its size asks

@@ -22,7 +22,7 @@ WAYS = {
     "mask_from": "string",  # alpha, file, segmenter, grabcut or region
     "pose_from": "string",  # landmarks
     "background_from": "string",  # clusters
-    "caption_from": "string",  # file, captioner or template
+    "caption_from": "string",  # file, captioner, clip or template
     "agreement": "float32",  # median cosine of the face to those of the subject's other photos
 }
 """Columns beyond the schema, and their types: the way each value came."""

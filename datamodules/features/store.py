@@ -18,7 +18,8 @@ from datamodules.index import Photo, read_photos
 from datamodules.processes import Processes
 
 _SHARD_ITEMS = 1024
-_BATCH_PIXELS = 2**21  # encoded in one call: bounds memory at any resolution
+_BATCH_PIXELS = {"cpu": 2**15, "cuda": 2**21}
+"""Encoded in one call: bounds memory at any resolution, and on a CPU the work for a photo by itself."""
 T = TypeVar("T")
 Read = Callable[[set[str]], Iterable[tuple[str, Any]]]
 """Yields (key, crop) for a set of keys, in any order."""
@@ -42,7 +43,8 @@ class Features:
         self._features = make_features(names, settings, context)
         self._folder = folder
         self._processes = processes
-        self._batch_size = min(64, max(1, _BATCH_PIXELS // context.resolution**2))
+        pixels = _BATCH_PIXELS.get(context.device.type, _BATCH_PIXELS["cuda"])
+        self._batch_size = min(64, max(1, pixels // context.resolution**2))
         self._caches: dict[str, FeatureCache] = {}
         self._fingerprints: dict[str, str] = {}
 
@@ -192,7 +194,10 @@ class Features:
 
     @torch.inference_mode()
     def _encode(self, name: str, batch: list[Any]) -> Tensor:
-        return self._features[name].encode(batch).cpu()
+        """Values of at most a batch, which is filled up with its last item: the kernels are chosen by a batch's size,
+        and the last bit of a value must depend neither on what else was missing nor on the number of processes."""
+        full = [*batch, *[batch[-1]] * (self._batch_size - len(batch))]
+        return self._features[name].encode(full)[: len(batch)].cpu()
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,13 +1,18 @@
-"""Captions of a captioning model at the smallest size, and the template."""
+"""Captions of a captioning model at the smallest size, of words that a CLIP chooses, and the template."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration, BlipImageProcessorPil, BlipProcessor
 
 from contracts.errors import LikenessError
-from curation.captions import Captioner, template
+from curation.captions import PLACES, Captioner, WordChooser, template
+from networks.clip_judge import ClipJudge
+from pocket.models.paths import CLIP
+from pocket.render.factors import BACKGROUNDS, STYLES, draw_shot, draw_subject
+from pocket.render.renderer import render
 from tests.helpers.photos import encoded, photo
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "photo", "of", "person"]
@@ -34,10 +39,10 @@ def tiny_captioner(folder: Path) -> Path:
 def test_a_model_writes_a_line_for_each_image(tmp_path: Path) -> None:
     captioner = Captioner(str(tiny_captioner(tmp_path / "blip")))
     images = [encoded(photo("q0", 0)), encoded(photo("q1", 1, 80), "JPEG")]
-    written = captioner.captions(images)
+    written = captioner.captions(images, ["person"] * 2, [True] * 2)
     assert len(written) == 2
     assert all(set(text.split()) <= set(WORDS) and text for text in written)
-    assert captioner.captions(images[1:]) == written[1:]
+    assert captioner.captions(images[1:], ["person"], [True]) == written[1:]
 
 
 def test_a_folder_that_writes_no_captions_is_one_line(tmp_path: Path) -> None:
@@ -49,6 +54,49 @@ def test_a_folder_that_writes_no_captions_is_one_line(tmp_path: Path) -> None:
         Captioner(str(tmp_path / "nowhere"))
 
 
+@pytest.fixture(scope="module")
+def chooser() -> WordChooser:
+    return WordChooser(ClipJudge(str(CLIP)))
+
+
+def test_words_that_clip_is_sure_of_are_right(chooser: WordChooser) -> None:
+    shots = [
+        draw_shot(f"words/{style}/{place}", None, place, style, accessories=False)
+        for style in STYLES
+        for place in BACKGROUNDS
+    ]
+    pictures = [encoded(render(draw_subject(f"words{i}"), shot).image) for i, shot in enumerate(shots)]
+    captions = chooser.captions(pictures, ["person"] * len(shots), [True] * len(shots))
+    for caption, shot in zip(captions, shots, strict=True):
+        assert caption.startswith(f"{template('person', shot.style)}"), (caption, shot)
+    shirts = [f"in an {s.cloth_colour} " if s.cloth_colour[0] == "o" else f"in a {s.cloth_colour} " for s in shots]
+    dressed = [(caption, shirt) for caption, shirt in zip(captions, shirts, strict=True) if " shirt" in caption]
+    assert len(dressed) > 0.6 * len(shots)
+    assert np.mean([shirt in caption for caption, shirt in dressed]) > 0.9
+    placed = [(caption, shot.background) for caption, shot in zip(captions, shots, strict=True) if said(caption)]
+    assert len(placed) > 0.4 * len(shots)
+    assert np.mean([place in said(caption) for caption, place in placed]) > 0.9
+
+
+def said(caption: str) -> str:
+    """The place that a caption names."""
+    return next((place for place in PLACES if caption.endswith(f", {place}")), "")
+
+
+def test_a_caption_depends_on_its_own_picture_alone(chooser: WordChooser) -> None:
+    pictures = [encoded(photo(f"q{i}", i, 64 + 16 * i)) for i in range(3)]
+    together = chooser.captions(pictures, ["person"] * 3, [True] * 3)
+    assert together == [chooser.captions([one], ["person"], [True])[0] for one in pictures]
+
+
+def test_a_thing_wears_nothing_and_nothing_is_made_up(chooser: WordChooser) -> None:
+    (caption,) = chooser.captions([encoded(photo("q0", 0))], ["old car"], [False])
+    assert "old car" in caption and "shirt" not in caption
+    grey = encoded(np.full((64, 64, 3), 127, np.uint8))
+    assert chooser.captions([grey], ["person"], [False])[0].count(",") == 0
+
+
 def test_the_template_has_the_right_article() -> None:
     assert template("person") == "a photo of a person"
     assert template("old car") == "a photo of an old car"
+    assert template("person", "oil painting") == "an oil painting of a person"

@@ -25,7 +25,7 @@ from datamodules.processes import Processes
 from datamodules.sources import find_shards
 from networks.face_analysis import FacePack
 from networks.wplus import load_wplus
-from pocket.models.paths import FACES_A
+from pocket.models.paths import BASE, CLIP, FACES_A, STYLE
 from pocket.tiny.world import TinyWorld
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +54,26 @@ def test_what_is_stored_has_the_shape_that_the_feature_says(name: str, tiny_worl
     feature = make(tiny_world)[name]
     assert rows.shape == (3, *feature.shape) == (3, *features.shape(name)) and rows.dtype == torch.float32
     assert features.fingerprints() == {name: feature.fingerprint}
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_no_bit_depends_on_what_else_was_missing(name: str, tiny_world: TinyWorld, tmp_path: Path) -> None:
+    photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.landmarks][:11]
+    # The pocket encoders: the last bit of those of the tiny world depends on little.
+    given = {**settings(tiny_world)}
+    for setting, source in (("encoder", STYLE if feature_class(name).crop.of_face else CLIP), ("detector", FACES_A)):
+        if setting in given[name]:
+            given[name][setting] = str(source)
+
+    def rows(folder: str, *waves: list) -> torch.Tensor:
+        features = Features([name], given, EncoderContext(str(BASE), 64), tmp_path / folder, Processes())
+        for wave in waves:
+            features.fill_photos([name], wave)
+        return features.of_photos(name, photos)
+
+    whole = rows("whole", photos)
+    assert torch.equal(whole, rows("waves", photos[4:5], photos[8:], photos[:3], photos))
+    assert torch.equal(whole, rows("backwards", *[[photo] for photo in photos[::-1]]))
 
 
 def test_no_two_features_share_a_cache(tiny_world: TinyWorld) -> None:
