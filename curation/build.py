@@ -108,7 +108,7 @@ def _write_captions(
 
     def write(some: Sequence[int]) -> list[Record]:
         images = [portraits[keys[i]]["image"].tobytes() for i in some]
-        texts = writer.captions(images, [nouns[i] for i in some], [facts[i].has_face for i in some])
+        texts = writer.captions(images, [nouns[i] for i in some], [bool(facts[i].has_face) for i in some])
         return [{"text": text_array(text)} for text in texts]
 
     complete(captions, bare, write, "captioning", batch=8)
