@@ -77,12 +77,11 @@ class WordChooser:
     def _caption(self, image: bytes, noun: str, face: bool) -> str:
         pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
         feature = self._clip.image_features(pixels[None])[0]
-        caption = template(
-            noun, self._surest(feature, {medium: template(noun, medium) for medium in MEDIA}) or MEDIA[0]
-        )
+        medium = self._surest(feature, {medium: template(noun, medium) for medium in MEDIA})
+        caption = template(noun, medium or MEDIA[0])
         clothes = [f"in {_article(colour)} {colour} shirt" for colour in COLOURS] if face else []
         said = [self._surest(feature, {more: f"{caption} {more}" for more in some}) for some in (clothes, PLACES)]
-        return ", ".join([caption, *filter(None, said)])
+        return ", ".join([caption, *filter(None, said)]) if medium or any(said) else ""
 
     def _surest(self, feature: Tensor, captions: dict[str, str]) -> str | None:
         """The key whose caption is likely enough to be right."""
