@@ -13,6 +13,7 @@ from networks.clip_judge import ClipJudge
 from pocket.models.paths import CLIP
 from pocket.render.factors import BACKGROUNDS, STYLES, draw_shot, draw_subject
 from pocket.render.renderer import render
+from pocket.tiny.world import TinyWorld
 from tests.helpers.photos import encoded, photo
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "a", "photo", "of", "person"]
@@ -89,11 +90,14 @@ def test_a_caption_depends_on_its_own_picture_alone(chooser: WordChooser) -> Non
     assert together == [chooser.captions([one], ["person"], [True])[0] for one in pictures]
 
 
-def test_a_thing_wears_nothing_and_nothing_is_made_up(chooser: WordChooser) -> None:
+def test_a_thing_wears_nothing(chooser: WordChooser) -> None:
     (caption,) = chooser.captions([encoded(photo("q0", 0))], ["old car"], [False])
     assert "old car" in caption and "shirt" not in caption
-    grey = encoded(np.full((64, 64, 3), 127, np.uint8))
-    assert chooser.captions([grey], ["person"], [True]) == [""]
+
+
+def test_a_clip_that_is_sure_of_nothing_says_nothing(tiny_world: TinyWorld) -> None:
+    unsure = WordChooser(ClipJudge(str(tiny_world.clip)))
+    assert unsure.captions([encoded(photo("q0", 0))], ["person"], [True]) == [""]
 
 
 def test_the_template_has_the_right_article() -> None:
