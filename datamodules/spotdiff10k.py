@@ -13,7 +13,7 @@ from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from contracts.prompts import spoken
 from contracts.records import Request
-from datamodules.batches.pairs import Drops, PairStream, TrainingData
+from datamodules.batches.pairs import Drops, Pairs, PairStream, TrainingData
 from datamodules.batches.stage import Stage
 from datamodules.batches.subjects import Enrolment, EnrolmentSettings
 from datamodules.chosen import ChosenPhotos
@@ -63,6 +63,8 @@ class SpotDiff10kDataModule(LightningDataModule):
         batch_size: Samples per batch over all processes; their number must divide it.
         first_stage: What the method trains on before the pairs, or in their place: a class of ``datamodules/batches``.
         drops: Shares of samples that are trained without identity, text or both.
+        pairs: `cross` takes as reference another photo of the target's subject, in another pose and background; `same`
+            the target itself, as methods before cross-view training did: what is not the subject then leaks.
         subjects: Train on these subjects of the training split only; with ``enrolment``, enrol these of any split
             (otherwise all of the test split).
         enrolment: Optimise per subject, from its reference photos, instead of training on pairs.
@@ -87,6 +89,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         batch_size: int = 32,
         first_stage: Stage | None = None,
         drops: Drops = DROPS,
+        pairs: Pairs = "cross",
         subjects: list[str] | None = None,
         enrolment: EnrolmentSettings | None = None,
         validation: ValidationSettings = NO_VALIDATION,
@@ -114,6 +117,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         self._batch_size = batch_size
         self._first_stage = first_stage
         self._drops = drops
+        self._pairs = pairs
         self._subjects = subjects
         self._enrolment_settings = enrolment
         self._validation_settings = validation
@@ -157,6 +161,7 @@ class SpotDiff10kDataModule(LightningDataModule):
                 batch_size=self._batch_size,
                 seed=self._seed,
                 drops=self._drops,
+                pairs=self._pairs,
                 rank=self._processes.rank,
                 count=self._processes.count,
             )
@@ -224,8 +229,16 @@ class SpotDiff10kDataModule(LightningDataModule):
         Raises:
             LikenessError: the feature is none of ``features``.
         """
+        return self.training_features(name).mean(dim=0)
+
+    def training_features(self, name: str) -> Tensor:
+        """A reference feature (N, D) of the training photos; available after :meth:`setup`.
+
+        Raises:
+            LikenessError: the feature is none of ``features``.
+        """
         self._check_name(name)
-        return self.features.of_photos(name, self._chosen.training).float().mean(dim=0)
+        return self.features.of_photos(name, self._chosen.training).float()
 
     def _feature_shape(self, name: str) -> tuple[int, ...]:
         self._check_name(name)
@@ -269,6 +282,7 @@ class SpotDiff10kDataModule(LightningDataModule):
             "batch_size": self._batch_size,
             "first_stage": self._first_stage.to_json() if self._first_stage else {},
             "drops": asdict(self._drops),
+            "pairs": self._pairs,
             "enrolment": self.enrolment.to_json() if self.enrolment else {},
             "data": self.fingerprint,
             "encoder": self.encoder_fingerprints,

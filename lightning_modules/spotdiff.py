@@ -20,6 +20,7 @@ from losses.diffusion import subject_weighted_loss
 from losses.orthogonality import orthogonality_loss, view_invariance_loss
 from networks.backbone import Backbone
 from networks.decoupled_attention import install_decoupled_attention
+from networks.erasure import Erasure, principal_part
 from networks.spotdiff_heads import Alignment, Expert, FeatureStandardiser, SubjectHead, remove_directions
 
 
@@ -27,8 +28,10 @@ class SpotDiff(PersonalisationModule[PairBatch]):
     """Subject tokens from a CLIP image feature that is kept free of pose and background.
 
     ``subject_weight`` is how much more the subject's cells count in the denoising loss (ours; 0 is the plain mean).
-    ``orthogonality`` is how: ``loss`` adds L_orth with ``orthogonality_weight``, ``projection`` removes the
-    experts' directions from the subject feature, ``none`` does neither. ``pose_expert`` and
+    ``orthogonality`` is how: ``erasure`` takes off the image feature, before the subject head, the subspaces that the
+    experts' features span over the training photos (``directions`` of each), so that its covariance with them is 0;
+    ``loss`` adds L_orth with ``orthogonality_weight``, ``projection`` removes the experts' directions from the subject
+    feature of each sample, ``none`` does nothing. ``pose_expert`` and
     ``background_expert`` switch each expert off, for the paper's ablation. ``scale`` is the strength of the identity
     branch when images are generated; 0 is the base model.
     """
@@ -40,7 +43,8 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         backbone: str | Backbone,
         image_width: int,
         revision: str | None = None,
-        orthogonality: Literal["loss", "projection", "none"] = "loss",
+        orthogonality: Literal["erasure", "loss", "projection", "none"] = "erasure",
+        directions: int = 12,
         orthogonality_weight: float = 0.1,
         invariance_weight: float = 0.1,
         subject_weight: float = 0.0,
@@ -64,6 +68,8 @@ class SpotDiff(PersonalisationModule[PairBatch]):
             self.experts["pose"] = Expert(image_width, hidden)
         if background_expert:
             self.experts["background"] = Expert(image_width, hidden)
+        self.erasure = Erasure(image_width) if orthogonality == "erasure" else None
+        self.directions = directions
         self.subject = SubjectHead(image_width, hidden)
         self.align = Alignment(image_width, tokens, self.backbone.unet.config.cross_attention_dim)
         self.attention = install_decoupled_attention(self.backbone.unet)
@@ -88,15 +94,9 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         ]
 
     def adapter(self) -> nn.ModuleDict:
-        return nn.ModuleDict(
-            {
-                "standardise": self.standardise,
-                "experts": self.experts,
-                "subject": self.subject,
-                "align": self.align,
-                "attention": self.attention,
-            }
-        )
+        parts = {"standardise": self.standardise, "experts": self.experts, "erasure": self.erasure}
+        parts |= {"subject": self.subject, "align": self.align, "attention": self.attention}
+        return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
 
     # --- features --------------------------------------------------------------------------------------------
 
@@ -105,8 +105,8 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         return {name: expert(f) for name, expert in self.experts.items()}
 
     def subject_feature(self, f: Tensor) -> Tensor:
-        """z_s (B, D); with ``projection`` the part that the experts explain is removed."""
-        z = self.subject(f)
+        """z_s (B, D), from f (B, D), without what ``erasure`` or ``projection`` take off."""
+        z = self.subject(f if self.erasure is None else self.erasure(f))
         if self.orthogonality == "projection":
             z = remove_directions(z, [d.detach() for d in self.factor_features(f).values()])
         return z
@@ -146,10 +146,20 @@ class SpotDiff(PersonalisationModule[PairBatch]):
             terms["expert_cross"] = 0.1 * torch.cosine_similarity(z["pose"], z["background"], dim=-1).pow(2).mean()
         return terms
 
+    @torch.no_grad()
+    def fit_erasure(self, clip: Tensor) -> None:
+        """Let the erasure take off the principal parts of the experts' features, of pooled CLIP features (N, D)."""
+        if self.erasure is not None and self.experts:
+            f = self.standardise(clip)
+            found = [principal_part(z, self.directions) for z in self.factor_features(f).values()]
+            self.erasure.fit(f, torch.cat(found, dim=1))
+
     def loss_terms(self, batch: PairBatch | FactorBatch) -> dict[str, Tensor]:
         """Stage 1 on a :class:`FactorBatch`, stage 2 on a :class:`PairBatch`."""
         if isinstance(batch, FactorBatch):
             return self.expert_terms(batch)
+        if self.erasure is not None and not self.erasure.fitted:  # the experts are ready, and learn no more
+            self.fit_erasure(self.trainer.datamodule.training_features("clip").to(self.device))  # type: ignore[attr-defined]
         noisy, target = self.noisy_and_target(batch)
         prediction = self.denoise(noisy, batch.timestep, self.train_conditioning(batch))
         terms = {"diffusion": subject_weighted_loss(prediction, target, batch.mask, self.subject_weight).mean()}

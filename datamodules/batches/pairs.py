@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,8 @@ from datamodules.samplers import global_batch, per_process, share
 from networks.keyed_noise import keyed_generator, keyed_normal
 
 TIMESTEPS = 1000
+Pairs = Literal["cross", "same"]
+"""Whether a target's reference is another view of its subject, or the target itself."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class TrainingData:
     batch_size: int
     seed: int
     drops: Drops
+    pairs: Pairs = "cross"
     rank: int = 0
     count: int = 1
 
@@ -80,7 +84,7 @@ class TrainingData:
 
 
 class PairStream:
-    """Batch k of cross-view pairs: this process's part of it.
+    """Batch k of pairs, cross-view unless :data:`Pairs` says otherwise: this process's part of it.
 
     Every photo is the target once per epoch; its reference is drawn from the photos of the same subject that differ in
     pose and in background, as far as these are known (:func:`datamodules.index.cross_views`). All that is random in a
@@ -137,6 +141,8 @@ class PairStream:
 
     def views(self, photo: Photo) -> list[Photo]:
         """The photos that may be the reference of a target."""
+        if self._data.pairs == "same":
+            return [photo]
         return cross_views(photo, self._subjects[photo.subject_id])
 
     def _other(self, epoch: int, photo: Photo) -> Photo:
