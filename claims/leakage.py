@@ -39,9 +39,9 @@ class TestSet:
     labels: dict[str, NDArray[np.int64]]
 
 
-def load_test_set(resolution: int) -> TestSet:
-    """All photos of pocket10k's test subjects."""
-    photos = [p for p in load_photos(find_shards("pocket10k"), cache_folder()) if p.split == "test"]
+def load_test_set(resolution: int, split: str = "test") -> TestSet:
+    """All photos of pocket10k's test subjects, or of those of another split, on which settings are chosen."""
+    photos = [p for p in load_photos(find_shards("pocket10k"), cache_folder()) if p.split == split]
     pixels = {p.photo.id: read_square(p.image, p.photo.id, resolution) for p in read_photos(photos)}
     images = np.stack([pixels[p.id] for p in photos])
     encoder = load_clip_image(str(paths.CLIP))

@@ -111,13 +111,14 @@ def main() -> int:
         "--without", nargs="+", help="as many trained with --model.orthogonality none; without them S3 is left out"
     )
     parser.add_argument("--samples", type=int, default=4, help="images per test subject, scale and run")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="val to choose settings on")
     arguments = parser.parse_args()
     try:
         require_positive(arguments, ("samples",))
         check_arms(arguments.run, arguments.without or [], "orthogonality", "none")
         runs = [load_spotdiff(folder) for folder in arguments.run]
         others = [load_spotdiff(folder) for folder in arguments.without or []]
-        data = load_test_set(runs[0].backbone.resolution)
+        data = load_test_set(runs[0].backbone.resolution, arguments.split)
         guessed = chances(data)
         arms = {"with": runs, "without": others} if others else {"with": runs}
         tables = {name: stacked([probe_table(run, data) for run in arm]) for name, arm in arms.items()}

@@ -37,7 +37,11 @@ class SefiIDE(PerSubjectModule):
     is textual inversion. ``tokens`` is what is trained: the paper's self-attention ``module`` or ``free`` vectors.
     ``tokens_per_subject`` is the number of places that a subject takes in a prompt: one in the paper, more are ours.
     ``attention_weight`` scales the attention loss, read in the layers whose query grid has ``attention_side`` cells a
-    side; 0 leaves it out. ``scale`` leads from the class noun's embedding (0, the base model) to the learnt one (1).
+    side; 0 leaves it out. ``values_behind`` says what the values of all tokens but the subject's are made of:
+    ``learnt``, the states of the prompt with the subject's vectors in it, as in the paper; ``plain``, those of the same
+    prompt with the class noun, which what is learnt cannot change (ours: what a subject costs of the prompt goes
+    through the values of the tokens behind it). ``scale`` leads from the class noun's embedding (0, the base model) to the
+    learnt one (1).
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class SefiIDE(PerSubjectModule):
         tokens_per_subject: int = 1,
         attention_weight: float = 0.003,
         attention_side: int = 32,
+        values_behind: Literal["learnt", "plain"] = "learnt",
         scale: float = 1.0,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
@@ -64,6 +69,7 @@ class SefiIDE(PerSubjectModule):
         self.sides = 2 if key_value == "split" else 1
         self.attention_weight = attention_weight
         self.attention_side = attention_side
+        self.values_behind = values_behind
         self.scale = scale
         self.width = self.backbone.unet.config.cross_attention_dim
         self.shape = (stages, self.sides, tokens_per_subject, self.width)
@@ -108,12 +114,14 @@ class SefiIDE(PerSubjectModule):
         ids, positions = self._places(batch)
         encoder = self.backbone.text_encoder
         states = [encode_placed(encoder, ids, positions, pair[:, side]) for side in range(self.sides)]
-        keys, values = states[0][:, None], states[-1][:, None]
+        keys, values = states[0], states[-1]
+        if self.attention_weight or self.values_behind == "plain":
+            plain = self._plain_states(ids)
+            values = _in_places(positions, values, plain) if self.values_behind == "plain" else values
+        keys, values = keys[:, None], values[:, None]
         if not self.attention_weight:
             return Conditioning(keys, values)
-        with torch.no_grad():
-            reference = encoder(ids).last_hidden_state
-        return ComparedConditioning(text_keys=keys, text_values=values, reference=reference, side=self.attention_side)
+        return ComparedConditioning(text_keys=keys, text_values=values, reference=plain, side=self.attention_side)
 
     def loss_terms(self, batch: SubjectBatch) -> dict[str, Tensor]:
         """The denoising error, and the weighted attention loss unless its weight is 0."""
@@ -135,6 +143,11 @@ class SefiIDE(PerSubjectModule):
         device = batch.timestep.device
         positions = torch.tensor([p.every_position for p in placed], device=device)
         return torch.stack([p.ids for p in placed]).to(device), positions
+
+    @torch.no_grad()
+    def _plain_states(self, ids: Tensor) -> Tensor:
+        """Text states (B, L, D) of tokens (B, L) as they are, with the class nouns."""
+        return self.backbone.text_encoder(ids).last_hidden_state
 
     def place(self, prompt: str, nouns: Nouns) -> PlacedPrompt:
         """``prompt`` as tokens, with as many places for each subject as it has here."""
@@ -168,7 +181,10 @@ class SefiIDE(PerSubjectModule):
             positions = torch.tensor(placed.every_position, device=device).expand(len(ids), -1)
             states = encode_placed(self.backbone.text_encoder, ids, positions, vectors.flatten(0, 1))
             sides = states.unflatten(0, (self.stages, self.sides))
-            self._encoded[wanted] = sides[:, 0], sides[:, -1]
+            values = sides[:, -1]
+            if self.values_behind == "plain":
+                values = _in_places(positions[: self.stages], values, self._plain_states(ids[: self.stages]))
+            self._encoded[wanted] = sides[:, 0], values
             if len(self._encoded) > CACHED_PROMPTS:
                 self._encoded.popitem(last=False)
         return self._encoded[wanted]
@@ -190,3 +206,9 @@ class SefiIDE(PerSubjectModule):
         stages = 1 if self.scale == 0 else self.stages
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), stages, -1, -1)
         return Conditioning(empty, empty)
+
+
+def _in_places(positions: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """States (B, L, D) of ``own`` at ``positions`` (B, P), and of ``other`` everywhere else."""
+    places = torch.zeros(own.shape[:2], dtype=torch.bool, device=own.device).scatter(1, positions, True)
+    return torch.where(places[..., None], own, other)

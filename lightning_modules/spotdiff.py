@@ -94,6 +94,7 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         ]
 
     def adapter(self) -> nn.ModuleDict:
+        parts: dict[str, nn.Module | None]
         parts = {"standardise": self.standardise, "experts": self.experts, "erasure": self.erasure}
         parts |= {"subject": self.subject, "align": self.align, "attention": self.attention}
         return nn.ModuleDict({name: part for name, part in parts.items() if part is not None})
@@ -146,6 +147,12 @@ class SpotDiff(PersonalisationModule[PairBatch]):
             terms["expert_cross"] = 0.1 * torch.cosine_similarity(z["pose"], z["background"], dim=-1).pow(2).mean()
         return terms
 
+    def on_train_batch_start(self, batch: PairBatch | FactorBatch, batch_idx: int) -> None:
+        """Fit the erasure as stage 2 begins: the experts are ready by then, and learn no more."""
+        if isinstance(batch, PairBatch) and self.erasure is not None and not self.erasure.fitted:
+            clip = self.trainer.datamodule.training_features("clip")  # type: ignore[attr-defined]
+            self.fit_erasure(clip.to(self.device))
+
     @torch.no_grad()
     def fit_erasure(self, clip: Tensor) -> None:
         """Let the erasure take off the principal parts of the experts' features, of pooled CLIP features (N, D)."""
@@ -158,8 +165,6 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         """Stage 1 on a :class:`FactorBatch`, stage 2 on a :class:`PairBatch`."""
         if isinstance(batch, FactorBatch):
             return self.expert_terms(batch)
-        if self.erasure is not None and not self.erasure.fitted:  # the experts are ready, and learn no more
-            self.fit_erasure(self.trainer.datamodule.training_features("clip").to(self.device))  # type: ignore[attr-defined]
         noisy, target = self.noisy_and_target(batch)
         prediction = self.denoise(noisy, batch.timestep, self.train_conditioning(batch))
         terms = {"diffusion": subject_weighted_loss(prediction, target, batch.mask, self.subject_weight).mean()}

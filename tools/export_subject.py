@@ -20,13 +20,19 @@ from networks.subject_tensors import missing_subjects
 def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     """Write the file and return how to use it.
 
-    Raises :class:`LikenessError` when the run is not one of SeFi-IDE or lacks the subject.
+    Raises :class:`LikenessError` when the run is not one of SeFi-IDE, lacks the subject, or has values of the plain
+    prompt.
     """
     module = Run(run).load()
     if not isinstance(module, SefiIDE):
         raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
     if subject not in module.subjects.known:
         raise LikenessError(missing_subjects([subject], module.subjects.known, str(run)))
+    if module.values_behind == "plain":
+        raise LikenessError(
+            f"{str(run)!r} was trained with model.values_behind plain, which needs the plain prompt beside the vectors: "
+            "its subjects cannot be exported"
+        )
     vectors, noun = module.scaled(subject), module.subjects.nouns[subject]
     SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
     if vectors.shape[:2] == (1, 1):

@@ -44,6 +44,14 @@ def test_reference_and_target_differ_in_pose_and_background(ready: SpotDiff10kDa
     assert len(chosen) > len(stream.targets) / 3
 
 
+def test_a_photo_may_be_its_own_reference(ready: SpotDiff10kDataModule) -> None:
+    cross, same = _pairs(ready)[0], _pairs(ready, pairs="same")[0]
+    assert same.sample_ids == cross.sample_ids and torch.equal(same.noise, cross.noise)
+    assert torch.equal(same.reference["clip"], same.second_view["clip"])
+    assert torch.equal(same.second_view["clip"], cross.second_view["clip"])
+    assert not torch.equal(cross.reference["clip"], cross.second_view["clip"])
+
+
 def test_shapes_and_features_are_those_of_the_photos(ready: SpotDiff10kDataModule) -> None:
     batch = _pairs(ready, drops=Drops(0, 0, 0))[0]
     assert batch.moments.shape == (8, 8, 16, 16)

@@ -81,6 +81,32 @@ def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> No
         torch.testing.assert_close(generated.text_keys, found.text_keys[:, 0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("key_value", ["split", "shared"])
+def test_what_is_learnt_can_leave_the_values_of_other_tokens_alone(backbone: Backbone, key_value: str) -> None:
+    module, usual = sefi(backbone, values_behind="plain", key_value=key_value), sefi(backbone, key_value=key_value)
+    for one in (module, usual):
+        set_vectors(one, one.noun_embedding("person") + 0.5 * normal(32, key="learnt"))
+    keys, values = module.encode_prompt(PROMPT, "s0000")
+    usual_keys, usual_values = usual.encode_prompt(PROMPT, "s0000")
+    plain = backbone.encode_text([PROMPT.replace("<subject>", "person")])[0]
+    place = module.place(PROMPT, {"subject": "person"}).every_position[0]
+    assert torch.equal(keys, usual_keys) and torch.equal(values[:, place], usual_values[:, place])
+    others = [i for i in range(len(plain)) if i != place]
+    torch.testing.assert_close(values[:, others], plain[others].expand(5, -1, -1), rtol=0, atol=1e-6)
+    assert not torch.allclose(usual_values[:, others], plain[others].expand(5, -1, -1), atol=1e-3)
+
+
+def test_values_of_other_tokens_are_left_alone_in_training_too(backbone: Backbone) -> None:
+    module = sefi(backbone, values_behind="plain", attention_weight=0.0)
+    module.collect()
+    batch = replace(subject_batch(("s0000",)), timestep=torch.tensor([500]))
+    found = module.train_conditioning(batch)
+    _, values = module.encode_prompt("a photo of a <subject>", "s0000")
+    torch.testing.assert_close(found.text_values[0, 0], values[2], rtol=0, atol=1e-5)
+    found.text_values.pow(3).sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in module.slots.parameters())
+
+
 def test_ten_text_passes_for_a_prompt_and_none_the_second_time(backbone: Backbone) -> None:
     module, rows = sefi(backbone), []
     backbone.text_encoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))

@@ -7,6 +7,7 @@ import torch
 from lightning_modules.spotdiff import SpotDiff
 from losses.contrastive import supervised_info_nce
 from networks.backbone import Backbone
+from networks.erasure import principal_part
 from tests.helpers.batches import build, factor_batch, head, pair_batch, request_batch
 
 
@@ -52,6 +53,32 @@ def test_projection_makes_the_subject_feature_orthogonal(
     subject = module.subject_feature(f)
     cosines = [torch.cosine_similarity(subject, z).abs().max() for z in module.factor_features(f).values()]
     assert (max(cosines) < 1e-5) == orthogonal
+
+
+def test_erasure_leaves_no_covariance_with_the_experts(backbone: Backbone) -> None:
+    module = spotdiff(backbone, orthogonality="erasure", directions=3)
+    width = len(module.standardise.mean)
+    clip = torch.randn(400, width, generator=torch.Generator().manual_seed(1))
+    f = module.standardise(clip)
+    before = module.subject_feature(f)
+    module.fit_erasure(clip)
+    assert not torch.allclose(module.subject_feature(f), before)
+    erased = module.erasure(f)
+    for z in module.factor_features(f).values():
+        parts = principal_part(z, 3).float()
+        assert ((erased - erased.mean(dim=0)).T @ parts / len(f)).abs().max() < 1e-4
+        assert ((f - f.mean(dim=0)).T @ parts / len(f)).abs().max() > 1e-2
+    again = spotdiff(backbone, orthogonality="erasure", directions=3)
+    again.adapter().load_state_dict(module.adapter().state_dict())
+    assert torch.equal(again.subject_feature(f), module.subject_feature(f))
+    assert "orthogonality" not in module.loss_terms(pair_batch())
+
+
+def test_erasure_without_experts_changes_nothing(backbone: Backbone) -> None:
+    module = spotdiff(backbone, orthogonality="erasure", pose_expert=False, background_expert=False)
+    clip = pair_batch().reference["clip"]
+    module.fit_erasure(clip)
+    assert torch.equal(module.erasure(clip), clip)
 
 
 def test_weights_scale_their_terms(backbone: Backbone) -> None:

@@ -181,3 +181,9 @@ def test_mistakes_are_one_line(base_folder: Path, tmp_path: Path, capsys: pytest
         stage_prompt(None, PROMPT, {"subject": tmp_path / "out" / "x.safetensors"}),  # type: ignore[arg-type]
     ):
         pass
+
+
+def test_values_of_the_plain_prompt_cannot_be_exported(base_folder: Path, tmp_path: Path) -> None:
+    run_of(base_folder, tmp_path / "run", values_behind="plain")
+    with pytest.raises(LikenessError, match="values_behind plain"):
+        export_subject(tmp_path / "run", "s0000", tmp_path / "s0000.safetensors")
