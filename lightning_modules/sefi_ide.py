@@ -40,8 +40,8 @@ class SefiIDE(PerSubjectModule):
     side; 0 leaves it out. ``values_behind`` says what the values of all tokens but the subject's are made of:
     ``learnt``, the states of the prompt with the subject's vectors in it, as in the paper; ``plain``, those of the same
     prompt with the class noun, which what is learnt cannot change (ours: what a subject costs of the prompt goes
-    through the values of the tokens behind it). ``scale`` leads from the class noun's embedding (0, the base model) to the
-    learnt one (1).
+    through the values of the tokens behind it). ``scale`` leads from the class noun's embedding (0, the base model) to
+    the learnt one (1).
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         backbone: str | Backbone,
         image_width: int,
         revision: str | None = None,
-        orthogonality: Literal["erasure", "loss", "projection", "none"] = "erasure",
+        orthogonality: Literal["erasure", "loss", "projection", "none"] = "loss",
         directions: int = 12,
         orthogonality_weight: float = 0.1,
         invariance_weight: float = 0.1,
