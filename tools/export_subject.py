@@ -30,8 +30,8 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
         raise LikenessError(missing_subjects([subject], module.subjects.known, str(run)))
     if module.values_behind == "plain":
         raise LikenessError(
-            f"{str(run)!r} was trained with model.values_behind plain: its subjects cannot be exported, as they need the "
-            "plain prompt beside the vectors"
+            f"{str(run)!r} was trained with model.values_behind plain: its subjects cannot be exported, they need "
+            "the plain prompt beside the vectors"
         )
     vectors, noun = module.scaled(subject), module.subjects.nouns[subject]
     SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
