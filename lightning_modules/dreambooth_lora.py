@@ -23,6 +23,7 @@ from contracts.errors import LikenessError
 from contracts.prompts import OWN, plain_text
 from lightning_modules.per_subject import PerSubjectModule
 from losses.diffusion import diffusion_loss
+from networks.adapter_file import check_adapter, read_adapter
 from networks.backbone import Backbone
 from networks.class_images import ClassImages
 from networks.keyed_noise import keyed_generator
@@ -217,11 +218,25 @@ class DreamBoothLoRA(PerSubjectModule):
         """Text states (B, L, D), with the weights that each request's subject has."""
         names = sorted(set(batch.subjects))
         known = [self.subjects[name] for name in names]
-        pairs = {name: torch.stack([tensors[name] for tensors in known]).to(states.device) for name in self.slots.shapes}
+        pairs = {
+            name: torch.stack([tensors[name] for tensors in known]).to(states.device) for name in self.slots.shapes
+        }
         rows = torch.tensor([names.index(name) for name in batch.subjects], device=states.device)
         return LoraConditioning.from_text(states, rows=rows, pairs=pairs, strength=self.scale)
 
     # --- files -----------------------------------------------------------------------------------------------
+
+    def load_adapter(self, path: Path) -> None:
+        """Also raises :class:`LikenessError` for weights that mean something else here, as ``alpha`` and ``identifier``
+        differ."""
+        _, metadata = read_adapter(path)
+        check_adapter(path, metadata, type(self).__name__, self.backbone.fingerprint)
+        for name in ("alpha", "identifier"):
+            if (ours := self.adapter_metadata()[name]) != metadata.get(name):
+                raise LikenessError(
+                    f"{str(path)!r} was trained with model.{name} {metadata.get(name)}, this is {ours}: give that one"
+                )
+        super().load_adapter(path)
 
     def run_facts(self) -> dict[str, Any]:
         """Also how many class images there are of each class, and the seconds that this start took to have them."""

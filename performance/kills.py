@@ -192,7 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 phase, method, processes, differ = kills.kill(number)
             except (Bad, Hang, OSError) as error:
-                phase, method, processes, differ = "", METHODS[number % len(METHODS)], 1 + number // len(METHODS) % 2, str(error)
+                phase, method, processes, differ = (
+                    "",
+                    METHODS[number % len(METHODS)],
+                    1 + number // len(METHODS) % 2,
+                    str(error),
+                )
             found["other" if differ else "equal"] += 1
             seconds = time.monotonic() - start
             print(f"| {number} | {phase} | {method} | {processes} | {seconds:.1f} | {differ or 'equal'} |", flush=True)

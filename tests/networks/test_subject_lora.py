@@ -65,7 +65,10 @@ def test_the_pairs_begin_as_peft_begins_them(backbone: Backbone) -> None:
     for name, value in theirs.items():
         mine = ours[name.replace(".default", "")]
         assert mine.shape == value.shape
-        assert mine.std().item() == pytest.approx(value.std().item(), rel=0.35) and mine.abs().max() <= mine.shape[1] ** -0.5
+        assert (
+            mine.std().item() == pytest.approx(value.std().item(), rel=0.35)
+            and mine.abs().max() <= mine.shape[1] ** -0.5
+        )
 
 
 def test_what_cannot_be_a_target_is_one_line(backbone: Backbone) -> None:

@@ -25,9 +25,7 @@ STEPS, GUIDANCE = 4, 3.0
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
-def run_of(
-    base: Path, folder: Path, method: type[PerSubjectModule] = SefiIDE, **arguments: object
-) -> PerSubjectModule:
+def run_of(base: Path, folder: Path, method: type[PerSubjectModule] = SefiIDE, **arguments: object) -> PerSubjectModule:
     module = build(method, str(base), **arguments)
     save_run(module, folder)
     assert isinstance(module, PerSubjectModule)
