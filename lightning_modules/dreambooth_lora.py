@@ -2,8 +2,8 @@
 
 DreamBooth (Ruiz et al., arXiv 2208.12242) binds a rare identifier to the subject ("a photo of a sks dog") and keeps the
 class by prior preservation: the base model's own images of the class are trained on beside the photos, with weight 1
-(its equation 2). Its weights are changed here by LoRA (Hu et al., arXiv 2106.09685, through peft), as it is commonly run:
-the attentions' projections, the text encoder frozen. Ours: subjects share batches, each step takes one photo and one
+(its equation 2). LoRA (Hu et al., arXiv 2106.09685, through peft) changes the weights here, as is common: those of the
+attentions' projections, with the text encoder frozen. Ours: subjects share batches, each step takes one photo and one
 class image of each, the class images stay latents, and gradients are clipped per subject.
 """
 
@@ -109,7 +109,7 @@ class DreamBoothLoRA(PerSubjectModule):
         count = len(self.backbone.tokenizer(self.identifier, add_special_tokens=False).input_ids)
         if not 1 <= count <= MOST_TOKENS or not self.identifier.isalnum():
             raise LikenessError(
-                f"model.identifier {self.identifier!r} is {count} tokens of this text encoder: give one word of letters "
+                f"model.identifier {self.identifier!r} is {count} tokens of this text encoder: give a word of letters "
                 f"and digits that is {MOST_TOKENS} tokens at most, such as sks"
             )
 
@@ -145,9 +145,9 @@ class DreamBoothLoRA(PerSubjectModule):
 
     def _draw(self, text: str, noise: Tensor) -> Tensor:
         """The base model's latents (B, C, h, w) of a text."""
-        both = (Conditioning.from_text(self._states([said] * len(noise))) for said in (text, ""))
+        said, null = (Conditioning.from_text(self._states([words] * len(noise))) for words in (text, ""))
         scheduler = build_sampler(self._class_sampling, self.backbone.scheduler)
-        return sample(self.denoise, scheduler, noise.to(self.device), *both, self._class_sampling)
+        return sample(self.denoise, scheduler, noise.to(self.device), said, null, self._class_sampling)
 
     # --- training --------------------------------------------------------------------------------------------
 

@@ -28,6 +28,11 @@ class TokenVectorModule(PerSubjectModule):
     shape: tuple[int, int, int, int]
     scale: float
 
+    @property
+    def width(self) -> int:
+        """D: the width of the text encoder's embeddings."""
+        return self.shape[-1]
+
     @classmethod
     def check_prompt(cls, prompt: str, nouns: Nouns, layout: AdapterLayout, tokenizer: CLIPTokenizer) -> None:
         """Every subject in the prompt needs as many places as it has tokens."""

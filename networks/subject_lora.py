@@ -38,10 +38,13 @@ def target_layers(unet: UNet2DConditionModel, config: LoraConfig) -> dict[str, t
     except ValueError as error:
         raise LikenessError(f"model.target_modules: {str(error).splitlines()[0]}") from error
     found = {name: layer for name, layer in skeleton.named_modules() if isinstance(layer, LoraLayer)}
-    for name, layer in found.items():
-        if not isinstance(layer.get_base_layer(), nn.Linear):
+    sizes = {}
+    for name, adapted in found.items():
+        layer = adapted.get_base_layer()
+        if not isinstance(layer, nn.Linear):
             raise LikenessError(f"model.target_modules: {name} is no linear layer; name linear ones, such as to_q")
-    return {name: (layer.in_features, layer.out_features) for name, layer in found.items()}
+        sizes[name] = layer.in_features, layer.out_features
+    return sizes
 
 
 class LoraPairs(nn.Module):

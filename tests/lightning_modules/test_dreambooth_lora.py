@@ -78,7 +78,7 @@ def test_the_scale_is_read_when_images_are_generated_and_not_in_training(backbon
 
 @pytest.mark.parametrize("identifier", ["", "two words", "<sks>", "xqzwvkjhgf"])
 def test_an_identifier_that_the_text_encoder_would_spell_is_one_line(backbone: Backbone, identifier: str) -> None:
-    with pytest.raises(LikenessError, match="model.identifier .* tokens at most, such as sks") as raised:
+    with pytest.raises(LikenessError, match=r"model\.identifier .* tokens at most, such as sks") as raised:
         DreamBoothLoRA(backbone, identifier=identifier)
     assert "\n" not in str(raised.value)
 
@@ -114,11 +114,25 @@ def test_weights_that_mean_something_else_are_refused(
         other.load_adapter(tmp_path / "adapter.safetensors")
 
 
-def test_class_images_are_made_once_for_all_runs(tiny_world: TinyWorld, tmp_path: Path) -> None:
-    more = {"data__cache_dir": tmp_path / "cache", "data__enrolment__steps": 2}
-    given = [tiny_world.enrolment("DreamBoothLoRA", tmp_path / name, [NAMES[0]], **more) for name in ("one", "two")]
-    assert train.main(given[0]) == 0
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "class_images").rglob("*.safetensors")}
-    assert len(files) == 1
-    assert train.main([*given[1], "--seed_everything=3"]) == 0
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache" / "class_images").rglob("*.*")} == files
+def test_class_images_are_made_once_for_all_runs_by_all_processes(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    def enrol(name: str, cache: str, **more: object) -> dict[str, int]:
+        settings = {"data__cache_dir": tmp_path / cache, "data__enrolment__steps": 2, "model__class_images": 5, **more}
+        assert train.main(tiny_world.enrolment("DreamBoothLoRA", tmp_path / name, NAMES[:2], **settings)) == 0
+        files = (tmp_path / cache / "class_images").rglob("*.*")
+        return {str(path): path.stat().st_mtime_ns for path in files}
+
+    made = enrol("one", "cache", trainer__devices=2, trainer__strategy="ddp_fork")
+    assert sorted(Path(name).name for name in made) == ["0000.safetensors", "0001.safetensors"]
+    assert enrol("two", "cache", seed_everything=3) == made, "another run makes none"
+    assert len(enrol("three", "other")) == 2, "one process alone makes the same ones"
+    first, second = (read_adapter(tmp_path / name / "adapter.safetensors")[0] for name in ("one", "three"))
+    for name, value in first.items():
+        torch.testing.assert_close(value, second[name], rtol=0, atol=1e-5)
+
+
+def test_it_trains_in_bfloat16(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    given = tiny_world.enrolment("DreamBoothLoRA", tmp_path / "run", [NAMES[0]], trainer__precision="bf16-mixed")
+    assert train.main(given) == 0
+    tensors, _ = read_adapter(tmp_path / "run" / "adapter.safetensors")
+    assert all(value.dtype == torch.float32 for value in tensors.values())
+    assert all(value.abs().max() > 0 for value in tensors.values()), "every pair has learnt"

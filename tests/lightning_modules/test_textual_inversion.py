@@ -55,5 +55,5 @@ def test_it_learns_what_sefi_ide_learns_with_one_stage_and_no_attention_loss(bac
 
 
 def test_no_vector_is_one_line(backbone: Backbone) -> None:
-    with pytest.raises(LikenessError, match="model.vectors is 0, it must be at least 1"):
+    with pytest.raises(LikenessError, match=r"model\.vectors is 0, it must be at least 1"):
         TextualInversion(backbone, vectors=0)
