@@ -11,16 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.files import write_atomically
 
+_FILE_FORMAT = "likeness-lora-1"
 _DOWN, _UP = "lora_A.weight", "lora_B.weight"
 Sizes = Mapping[str, tuple[int, int]]
 """Inputs and outputs by layer."""
@@ -108,6 +113,24 @@ class BatchedLora:
         flat = x.reshape(len(x), -1, x.shape[-1])
         change = (flat @ down.mT @ up.mT).reshape(output.shape)
         return output + (self._scaling * self._read.strength * change).to(output.dtype)
+
+
+def save_lora(path: Path, pairs: Mapping[str, Tensor], strength: float, about: Mapping[str, str]) -> None:
+    """Write one subject's ``pairs``, the change ``strength`` times as large as their products, into a file that stock
+    diffusers loads with ``pipe.load_lora_weights(FILE)``.
+
+    The layout is that of diffusers: peft's names below ``unet.``. The strength is multiplied into B, so every loader
+    reads the same. ``about`` says who it is, by which words, and for which base model. The file is written whole or not
+    at all; raises :class:`LikenessError` when it cannot be written.
+    """
+    tensors = {}
+    for name, value in pairs.items():
+        value = value.detach().cpu().float()
+        tensors[f"unet.{name}"] = (value * strength if name.endswith(_UP) else value).contiguous()
+    try:
+        write_atomically(path, save(tensors, {"format": _FILE_FORMAT, **about}))
+    except (OSError, SafetensorError) as error:
+        raise LikenessError(f"LoRA {str(path)!r} could not be written: {error}") from error
 
 
 def _key(name: str) -> str:

@@ -3,7 +3,7 @@
 python -m tools.export_subject --run runs/textual_inversion --subject s0225 --output s0225.safetensors
 
 Vectors with one stage whose key is its value become a textual-inversion embedding, other vectors a file of our own (see
-``networks/subject_file.py``), LoRA weights what ``pipe.load_lora_weights`` reads (``networks/lora_file.py``).
+``networks/subject_file.py``), LoRA weights what ``pipe.load_lora_weights`` reads (see ``networks/subject_lora.py``).
 """
 
 import argparse
@@ -16,8 +16,8 @@ from lightning_modules.dreambooth_lora import DreamBoothLoRA, called
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from lightning_modules.token_vectors import TokenVectorModule
-from networks.lora_file import save_lora
 from networks.subject_file import SubjectFile
+from networks.subject_lora import save_lora
 from networks.subject_tensors import missing_subjects
 
 
