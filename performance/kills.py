@@ -27,7 +27,8 @@ from performance.faults.tried import warmed_bench
 ENROLS = {"sefi_ide": "SefiIDE", "textual_inversion": "TextualInversion", "dreambooth_lora": "DreamBoothLoRA"}
 METHODS = ("spotdiff", "pidiff", "ip_adapter", *ENROLS)
 LETTERS = {"first stage": "f", "step": "s", "checkpoint": "c", "validation": "v"}
-"""Phases of a training by what :class:`performance.faults.inject.Phases` writes; a step of those in ``ENROLS`` enrols."""
+"""Phases of a training by what :class:`performance.faults.inject.Phases` writes; a step of those in ``ENROLS``
+enrols."""
 TRAINING = ("cache", *LETTERS)
 EVALUATION = ("generation", "scoring", "report")
 ATTEMPTS = 5
