@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from lightning.pytorch import LightningDataModule
@@ -251,6 +252,11 @@ class SpotDiff10kDataModule(LightningDataModule):
                 f"data.features has {', '.join(self._names) or 'no feature'}, the method needs {name!r}: give "
                 f"data.features.{name} with its settings ({known})"
             )
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where rendered data and features lie, and what a method keeps beside them."""
+        return self._cache_dir
 
     @property
     def class_nouns(self) -> dict[str, str]:

@@ -111,10 +111,14 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         """Noisy latents (B, C, h, w) and what the UNet should predict for them: noise or velocity, as the base model
         was trained."""
         z = self.backbone.latents_from_moments(batch.moments, batch.latent_noise)
-        noisy = self.noising.add_noise(z, batch.noise, batch.timestep)
+        return self.noised(z, batch.noise, batch.timestep)
+
+    def noised(self, z: Tensor, noise: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents ``z`` with ``noise``, both (B, C, h, w), at ``timestep`` (B,), and the UNet's target for them."""
+        noisy = self.noising.add_noise(z, noise, timestep)
         if self.noising.config.prediction_type == "v_prediction":
-            return noisy, self.noising.get_velocity(z, batch.noise, batch.timestep)
-        return noisy, batch.noise
+            return noisy, self.noising.get_velocity(z, noise, timestep)
+        return noisy, noise
 
     def denoising_error(self, batch: PairBatch | FaceBatch | SubjectBatch, conditioning: Conditioning) -> Tensor:
         """Squared error per sample (B,) of the prediction for the batch's noisy latents."""

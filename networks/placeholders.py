@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from contracts.errors import LikenessError
-from contracts.prompts import ANY_PLACEHOLDER, plain_text
+from contracts.prompts import ANY_PLACEHOLDER, OWN, PLACEHOLDER, further_subjects, plain_text
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,35 @@ def place_subjects(tokenizer: CLIPTokenizer, prompt: str, nouns: Mapping[str, st
             raise LikenessError(
                 f"the prompt {prompt!r}: {match[0]} reaches to token {last}, behind the {len(whole) - 2} that are read"
             )
-        glued = any(letter.isalnum() for letter in (prompt[: match.start()][-1:], prompt[match.end() :][:1]))
-        if glued or (whole[first : last + 1] != noun).any():
+        if _glued(prompt, *match.span()) or (whole[first : last + 1] != noun).any():
             raise LikenessError(f"the prompt {prompt!r}: {match[0]} must stand alone, not inside of another word")
         positions[match[1]] = tuple(range(first, last + 1))
     return PlacedPrompt(whole, positions)
+
+
+def check_worded(tokenizer: CLIPTokenizer, prompt: str, words: str) -> None:
+    """Check a prompt for a method that puts ``words`` into the place of ``<subject>`` and knows no further subjects.
+
+    Raises :class:`LikenessError` as :func:`place_subjects` does.
+    """
+    if others := sorted(further_subjects(prompt)):
+        raise LikenessError(f"the prompt {prompt!r} names a second subject, <{others[0]}>: an image shows one")
+    if (count := prompt.count(PLACEHOLDER)) != 1:
+        raise LikenessError(f"the prompt {prompt!r} has {count} placeholders {PLACEHOLDER}: write it once")
+    first = prompt.index(PLACEHOLDER)
+    end = first + len(PLACEHOLDER)
+    if _glued(prompt, first, end):
+        raise LikenessError(f"the prompt {prompt!r}: {PLACEHOLDER} must stand alone, not inside of another word")
+    last = len(tokenizer(plain_text(prompt[:end], {OWN: words}), add_special_tokens=False, verbose=False).input_ids)
+    if last > (read := tokenizer.model_max_length - 2):
+        raise LikenessError(
+            f"the prompt {prompt!r}: {PLACEHOLDER} reaches to token {last}, behind the {read} that are read"
+        )
+
+
+def _glued(prompt: str, first: int, end: int) -> bool:
+    """Whether a placeholder touches other letters."""
+    return any(letter.isalnum() for letter in (prompt[:first][-1:], prompt[end:][:1]))
 
 
 def encode_placed(text_encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:

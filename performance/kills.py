@@ -24,9 +24,11 @@ from performance.faults.inject import fault
 from performance.faults.start import Hang, Running
 from performance.faults.tried import warmed_bench
 
-METHODS = ("spotdiff", "pidiff", "ip_adapter", "sefi_ide")
+ENROLS = {"sefi_ide": "SefiIDE", "textual_inversion": "TextualInversion", "dreambooth_lora": "DreamBoothLoRA"}
+METHODS = ("spotdiff", "pidiff", "ip_adapter", *ENROLS)
 LETTERS = {"first stage": "f", "step": "s", "checkpoint": "c", "validation": "v"}
-"""Phases of a training by what :class:`performance.faults.inject.Phases` writes; a step of SeFi-IDE enrols."""
+"""Phases of a training by what :class:`performance.faults.inject.Phases` writes; a step of those in ``ENROLS``
+enrols."""
 TRAINING = ("cache", *LETTERS)
 EVALUATION = ("generation", "scoring", "report")
 ATTEMPTS = 5
@@ -158,7 +160,8 @@ class Kills:
             **more,
         }
         make = {"spotdiff": world.arguments, "pidiff": world.pidiff, "ip_adapter": world.ip_adapter}
-        arguments = make.get(method, world.sefi_ide)(run, **settings)
+        enrols = method in ENROLS
+        arguments = world.enrolment(ENROLS[method], run, **settings) if enrols else make[method](run, **settings)
         ids = fault("SampleIds", place=run.with_name("run-ids"))
         return [*arguments, *ids], fault("Phases", place=run.with_name("phases"))[1:]
 
@@ -190,7 +193,12 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 phase, method, processes, differ = kills.kill(number)
             except (Bad, Hang, OSError) as error:
-                phase, method, processes, differ = "", METHODS[number % 4], 1 + number // 4 % 2, str(error)
+                phase, method, processes, differ = (
+                    "",
+                    METHODS[number % len(METHODS)],
+                    1 + number // len(METHODS) % 2,
+                    str(error),
+                )
             found["other" if differ else "equal"] += 1
             seconds = time.monotonic() - start
             print(f"| {number} | {phase} | {method} | {processes} | {seconds:.1f} | {differ or 'equal'} |", flush=True)

@@ -1,8 +1,9 @@
-"""Put one subject of a SeFi-IDE run into a file that others can use.
+"""Put one subject of a run that optimised it into a file that others can use.
 
-python -m tools.export_subject --run runs/sefi_ide --subject s0225 --output s0225.safetensors
+python -m tools.export_subject --run runs/textual_inversion --subject s0225 --output s0225.safetensors
 
-A subject with one stage whose key is its value becomes a textual-inversion embedding; see ``networks/subject_file.py``.
+Vectors with one stage whose key is its value become a textual-inversion embedding, other vectors a file of our own (see
+``networks/subject_file.py``), LoRA weights what ``pipe.load_lora_weights`` reads (see ``networks/subject_lora.py``).
 """
 
 import argparse
@@ -11,39 +12,57 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from lightning_modules.dreambooth_lora import DreamBoothLoRA, called
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
+from lightning_modules.token_vectors import TokenVectorModule
 from networks.subject_file import SubjectFile
+from networks.subject_lora import save_lora
 from networks.subject_tensors import missing_subjects
 
 
 def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     """Write the file and return how to use it.
 
-    Raises :class:`LikenessError` when the run is not one of SeFi-IDE, lacks the subject, or has values of the plain
-    prompt.
+    Raises :class:`LikenessError` when the run is of a method that keeps nothing per subject, lacks the subject, or has
+    values of the plain prompt.
     """
     module = Run(run).load()
-    if not isinstance(module, SefiIDE):
-        raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which has no vectors per subject")
-    if subject not in module.subjects.known:
+    if isinstance(module, PerSubjectModule) and subject not in module.subjects.known:
         raise LikenessError(missing_subjects([subject], module.subjects.known, str(run)))
-    if module.values_behind == "plain":
+    if isinstance(module, SefiIDE) and module.values_behind == "plain":
         raise LikenessError(
             f"{str(run)!r} was trained with model.values_behind plain: its subjects cannot be exported, they need "
             "the plain prompt beside the vectors"
         )
+    if isinstance(module, TokenVectorModule):
+        return _export_vectors(module, subject, Path(output))
+    if isinstance(module, DreamBoothLoRA):
+        return _export_lora(module, subject, Path(output))
+    raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which keeps nothing per subject to export")
+
+
+def _export_vectors(module: TokenVectorModule, subject: str, output: Path) -> str:
     vectors, noun = module.scaled(subject), module.subjects.nouns[subject]
-    SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(Path(output))
+    SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(output)
     if vectors.shape[:2] == (1, 1):
         return f'pipe.load_textual_inversion("{output}"), then write <{subject}> in a prompt'
     return f'with networks.stage_pipeline.stage_prompt(pipe, "a photo of a <subject>", {{"subject": "{output}"}})'
 
 
+def _export_lora(module: DreamBoothLoRA, subject: str, output: Path) -> str:
+    noun = module.subjects.nouns[subject]
+    about = {"subject": subject, "noun": noun, "identifier": module.identifier}
+    strength = module.scaling * module.scale
+    save_lora(output, module.subjects[subject], strength, {**about, "backbone": module.backbone.fingerprint})
+    return f'pipe.load_lora_weights("{output}"), then write "{called(module.identifier, noun)}" in a prompt'
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m tools.export_subject", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--run", required=True, help="run folder of SeFi-IDE")
+    parser.add_argument("--run", required=True, help="run folder of a method that optimises per subject")
     parser.add_argument("--subject", required=True, help="a subject that the run has enrolled")
     parser.add_argument("--output", required=True, help="the safetensors file to write")
     given = parser.parse_args(arguments)

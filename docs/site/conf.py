@@ -58,6 +58,8 @@ docs/performance
 docs/spotdiff
 docs/pidiff
 docs/sefi_ide
+docs/textual_inversion
+docs/dreambooth_lora
 ```
 
 ```{toctree}

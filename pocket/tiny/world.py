@@ -16,6 +16,11 @@ TRAINING = range(8)
 VALIDATION = range(33, 35)
 TEST = range(36, 39)
 ENROLMENT_STEPS = 6
+PER_SUBJECT: dict[str, dict[str, object]] = {
+    "SefiIDE": {"model.attention_side": 8, "model.tokens": "free"},
+    "DreamBoothLoRA": {"model.class_images": 3, "model.class_steps": 2, "model.class_guidance": 3.0},
+}
+"""What makes the methods that optimise per subject small."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,19 @@ class TinyWorld:
         return [f"--{key}={_text(value)}" for key, value in settings.items()]
 
     def sefi_ide(self, output: Path, subjects: Sequence[str] | None = None, /, **changes: object) -> list[str]:
-        """Arguments of ``train.main`` for SeFi-IDE: six steps of all test ``subjects``, or of some."""
+        """Arguments of ``train.main`` for SeFi-IDE."""
+        return self.enrolment("SefiIDE", output, subjects, **changes)
+
+    def enrolment(
+        self, method: str, output: Path, subjects: Sequence[str] | None = None, /, **changes: object
+    ) -> list[str]:
+        """Arguments of ``train.main`` for a method that optimises per subject: six steps of all test ``subjects``, or
+        of some."""
         settings: dict[str, object] = {
             "output": output,
-            "model": "lightning_modules.SefiIDE",
+            "model": f"lightning_modules.{method}",
             "model.backbone": self.base,
-            "model.attention_side": 8,
-            "model.tokens": "free",
+            **PER_SUBJECT.get(method, {}),
             "model.learning_rate": 5e-3,
             "data.source": self.dataset,
             "data.backbone": self.base,

@@ -134,7 +134,7 @@ def test_vectors_beside_their_place_are_no_textual_inversion(base: str, monkeypa
     def beside(encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
         return encode_placed(encoder, ids, positions + 1, vectors)
 
-    monkeypatch.setattr("lightning_modules.sefi_ide.encode_placed", beside)
+    monkeypatch.setattr("lightning_modules.token_vectors.encode_placed", beside)
     wrong = [check.claim[:2] for check in stage_reductions.exact_checks(base) if not check.holds]
     assert "F2" in wrong
 

@@ -7,8 +7,10 @@ from torch import Tensor
 
 import lightning_modules
 from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch, SubjectBatch
+from contracts.files import cache_folder
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.sefi_ide import SefiIDE
+from lightning_modules.dreambooth_lora import DreamBoothLoRA
+from lightning_modules.per_subject import PerSubjectModule
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
 from pocket.tiny.components import TEXT_LENGTH, TEXT_WIDTH
@@ -19,6 +21,7 @@ CODE_WIDTH = 8
 METHODS: list[type[PersonalisationModule]] = [
     getattr(lightning_modules, name) for name in lightning_modules.__all__ if name != "PersonalisationModule"
 ]
+PER_SUBJECT_METHODS = [method for method in METHODS if issubclass(method, PerSubjectModule)]
 _SMALL = {
     "image_width": CLIP_WIDTH,
     "hidden": 16,
@@ -26,6 +29,9 @@ _SMALL = {
     "code_width": CODE_WIDTH,
     "warmup_steps": 2,
     "attention_side": 8,
+    "class_images": 3,
+    "class_steps": 2,
+    "class_guidance": 3.0,
 }
 SUBJECTS = tuple(f"s000{i}" for i in range(4))
 
@@ -36,25 +42,27 @@ def build(method: type[PersonalisationModule], backbone: Backbone | str, **argum
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = method(backbone, **{k: v for k, v in _SMALL.items() if k in known}, **arguments)  # type: ignore[arg-type]
-        if isinstance(module, SefiIDE):
+        if isinstance(module, PerSubjectModule):
             enrol_at_random(module)
         for parameter in module.adapter().parameters():
             parameter.data += 0.1 * torch.randn_like(parameter)
     return module
 
 
-def enrol_at_random(module: SefiIDE) -> None:
+def enrol_at_random(module: PerSubjectModule) -> None:
     """Four subjects in the middle of their optimisation."""
     module.prepare(dict.fromkeys(SUBJECTS, "person"), len(SUBJECTS), seed=0)
     module.start_group(SUBJECTS)
     for parameter in module.slots.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     module.collect()
+    if isinstance(module, DreamBoothLoRA):
+        module.make_class_images(cache_folder())
 
 
 def training_batch(method: type[PersonalisationModule]) -> PairBatch | SubjectBatch:
     """What the method trains on."""
-    return subject_batch() if issubclass(method, SefiIDE) else pair_batch()
+    return subject_batch() if issubclass(method, PerSubjectModule) else pair_batch()
 
 
 def subject_batch(subjects: tuple[str, ...] = SUBJECTS, step: int = 0) -> SubjectBatch:

@@ -14,9 +14,13 @@ from contracts.settings import EvaluationSettings
 from datamodules.index import load_photos
 from datamodules.sources import find_shards
 from leaderboard.plan.plan import planned_cards
+from lightning_modules.per_subject import PerSubjectModule
+from lightning_modules.run import Run
 from lightning_modules.sefi_ide import SefiIDE
 from networks.stage_tokens import TokenEmitter
 from pocket.tiny.components import SIDE, TEXT_LENGTH, TEXT_WIDTH
+from pocket.tiny.world import PER_SUBJECT
+from tests.helpers.batches import PER_SUBJECT_METHODS
 from tests.helpers.enrolment import STEPS
 from tests.leaderboard.conftest import PROMPTS, World
 
@@ -32,7 +36,7 @@ def enrol(world: World, folder: Path, subjects: list[str], **changes: object) ->
         "output": folder,
         "model": "lightning_modules.SefiIDE",
         "model.backbone": world.root / "base",
-        "model.attention_side": 8,
+        **({} if "model" in changes else {"model.attention_side": 8}),
         "data.source": world.root / "dataset",
         "data.backbone": world.root / "base",
         "data.resolution": SIDE,
@@ -50,17 +54,28 @@ def enrol(world: World, folder: Path, subjects: list[str], **changes: object) ->
     return folder
 
 
-def test_a_run_is_evaluated_like_any_other(world: World, subjects: list[str], tmp_path: Path) -> None:
-    run = enrol(world, tmp_path / "sefi", subjects)
+@pytest.mark.parametrize("method", PER_SUBJECT_METHODS, ids=lambda method: method.__name__)
+def test_a_run_is_evaluated_like_any_other(
+    method: type[PerSubjectModule], world: World, subjects: list[str], tmp_path: Path
+) -> None:
+    settings = {"model": f"lightning_modules.{method.__name__}", **PER_SUBJECT.get(method.__name__, {})}
+    run = enrol(world, tmp_path / "enrolled", subjects, **settings)
     output = tmp_path / "results"
     assert evaluate.main([f"--config={world.config}", f"--runs={run}", f"--output={output}"]) == 0
     board = json.loads((output / "leaderboard.json").read_text())
-    (row,) = [entry for entry in board["entries"] if entry["label"] == "sefi"]
+    (row,) = [entry for entry in board["entries"] if entry["label"] == "enrolled"]
     assert row["kind"] == "method" and row["metrics"]["clip_t"]["n"] == len(subjects)
+    assert row["costs"]["trainable_parameters"] == sum(v[0].numel() for v in Run(run).load().subjects.values.values())
+    assert row["costs"]["enrol_seconds"] is not None
+
+
+def test_a_module_that_emits_the_vectors_counts_with_all_of_its_weights(
+    world: World, subjects: list[str], tmp_path: Path
+) -> None:
+    manifest = json.loads((enrol(world, tmp_path / "sefi", subjects) / "manifest.json").read_text())
     with torch.device("meta"):
         emitter = TokenEmitter(TEXT_WIDTH, 10)
-    assert row["costs"]["trainable_parameters"] == sum(p.numel() for p in emitter.parameters())
-    assert row["costs"]["enrol_seconds"] is not None
+    assert manifest["trainable_parameters"] == sum(p.numel() for p in emitter.parameters())
 
 
 def test_two_people_in_a_prompt_are_generated_for_whoever_is_not_named(

@@ -23,15 +23,15 @@ from leaderboard.generate.own_photos import OwnImage, generate_images
 from leaderboard.results.image_files import read_provenance
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.sefi_ide import SefiIDE
+from lightning_modules.textual_inversion import TextualInversion
 from networks.adapter_file import read_adapter
 from performance.faults.inject import Signal
 from pocket.render.dataset import rows_of
 from pocket.tiny.world import GRID, TinyWorld
+from tests.helpers.batches import PER_SUBJECT_METHODS
 from tests.helpers.enrolment import NAMES
-from tests.helpers.lora import TinyLora
-from tests.helpers.textual_inversion import TinyTextualInversion
 
-METHODS = {"sefi_ide": SefiIDE, "lora": TinyLora, "textual_inversion": TinyTextualInversion}
+METHODS = {method.__name__: method for method in PER_SUBJECT_METHODS}
 STEPS = 4
 FEW = GenerationSettings(samples=1, steps=2)
 PROMPT = "a photo of a <subject>, on a beach"
@@ -39,17 +39,14 @@ PROMPT = "a photo of a <subject>, on a beach"
 
 def arguments(method: type[PerSubjectModule], world: TinyWorld, output: Path, subject: str) -> list[str]:
     """Arguments of ``train.main`` that enrol one subject."""
-    ours = method is SefiIDE
-    given = world.sefi_ide(
+    return world.enrolment(
+        method.__name__,
         output,
         [subject],
-        model=f"{method.__module__}.{method.__name__}",
         model__learning_rate=1e-2,
         data__enrolment__steps=STEPS,
         trainer__gradient_clip_val=0.05,
     )
-    given = given if ours else [a for a in given if not a.startswith(("--model.attention_side=", "--model.tokens="))]
-    return [*([] if ours else [f"--methods={method.__module__}"]), *given]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +64,7 @@ def runs(tiny_world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 @pytest.fixture
 def run(runs: Callable[[str], Path]) -> Path:
-    return runs("textual_inversion")
+    return runs("TextualInversion")
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +128,7 @@ def test_a_subject_of_a_data_set_learns_what_training_teaches_it(
     assert ["adapter" in read_provenance(image.path) for image in images] == [True, False]
     # The world's cache may hold this photo as it was encoded beside others, which differs in the last bit.
     alone = f"--data.cache_dir={tmp_path / 'alone'}"
-    assert train.main([*arguments(TinyTextualInversion, tiny_world, tmp_path / "run", new), alone]) == 0
+    assert train.main([*arguments(TextualInversion, tiny_world, tmp_path / "run", new), alone]) == 0
     ours, (folder,) = learnt(tmp_path / "run" / "adapter.safetensors"), enrolled()
     found = learnt(folder / "adapter.safetensors")
     assert found.keys() == ours.keys()
@@ -208,7 +205,4 @@ def test_what_a_method_cannot_take_is_found_before_anything_is_enrolled(
         generate_images([str(run)], ["a photo of a super<subject>"], tmp_path / "out", [person], settings=FEW)
     with pytest.raises(LikenessError, match="the class noun 'old wizard' is"):
         generate_images([str(run)], [PROMPT], tmp_path / "out", [f"old wizard={person}"], settings=FEW)
-    settings = GenerationSettings(samples=1, steps=2, scale=0.5)
-    with pytest.raises(LikenessError, match="has no argument 'scale'"):
-        generate_images([str(run)], [PROMPT], tmp_path / "out", [person], settings=settings)
     assert not enrolled() and not (tmp_path / "out").exists()

@@ -61,7 +61,8 @@ def test_a_negative_prompt_takes_the_place_of_the_empty_text(
     assert torch.equal(module.generate(batch), floor.generate(batch)), "at scale 0 it is the base model's"
     module.scale, module.sampling = 1.0, FEW  # type: ignore[assignment]
     encode = module.backbone.encode_text
-    monkeypatch.setattr(module.backbone, "encode_text", lambda _: encode(["an oil painting of a person"]))
+    other = "an oil painting of a person"
+    monkeypatch.setattr(module.backbone, "encode_text", lambda texts: encode([text or other for text in texts]))
     assert torch.equal(module.generate(batch), avoided), "as if the method itself knew no other empty text"
 
 

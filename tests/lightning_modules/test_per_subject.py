@@ -1,4 +1,4 @@
-"""The base of per-subject methods, by two methods of other kinds than SeFi-IDE: one vector, and tens of tensors."""
+"""What holds for every method that optimises per subject: groups, resuming, two processes, files, prompts."""
 
 import json
 from dataclasses import replace
@@ -13,18 +13,18 @@ import train
 from contracts.batch import SubjectBatch
 from contracts.errors import LikenessError
 from contracts.records import Request
+from lightning_modules.dreambooth_lora import DreamBoothLoRA
 from lightning_modules.per_subject import PerSubjectModule
+from lightning_modules.textual_inversion import TextualInversion
 from networks.adapter_file import read_adapter
 from networks.backbone import load_backbone
 from networks.sampler import SamplingSettings
 from networks.subject_tensors import VECTORS, split_by_subject
 from performance.faults.inject import fault
 from pocket.render.dataset import rows_of
-from pocket.tiny.world import GRID, TRAINING, TinyWorld
-from tests.helpers.batches import request_batch, subject_batch
+from pocket.tiny.world import GRID, PER_SUBJECT, TRAINING, TinyWorld
+from tests.helpers.batches import PER_SUBJECT_METHODS, request_batch, subject_batch
 from tests.helpers.enrolment import NAMES
-from tests.helpers.lora import TinyLora
-from tests.helpers.textual_inversion import TinyTextualInversion
 
 STEPS = 3
 FOUR = (str(rows_of(TRAINING[0], GRID)[0]["subject_id"]), *NAMES)
@@ -33,7 +33,7 @@ Method = type[PerSubjectModule]
 Found = dict[str, dict[str, Tensor]]
 
 
-@pytest.fixture(params=[TinyTextualInversion, TinyLora], ids=["textual inversion", "lora"], scope="module")
+@pytest.fixture(params=PER_SUBJECT_METHODS, ids=lambda method: method.__name__, scope="module")
 def method(request: pytest.FixtureRequest) -> Method:
     return request.param
 
@@ -41,7 +41,6 @@ def method(request: pytest.FixtureRequest) -> Method:
 def arguments(method: Method, world: TinyWorld, output: Path, *subjects: str, **changes: object) -> list[str]:
     """Arguments of ``train.main``: groups of two."""
     settings: dict[str, object] = {
-        "model": f"{method.__module__}.{method.__name__}",
         "model__learning_rate": 1e-3,
         "data__enrolment__steps": STEPS,
         "data__enrolment__at_once": 2,
@@ -49,9 +48,7 @@ def arguments(method: Method, world: TinyWorld, output: Path, *subjects: str, **
         "checkpoint_every": 1,
         **changes,
     }
-    given = world.sefi_ide(output, subjects or FOUR, **settings)
-    fitting = [a for a in given if not a.startswith(("--model.attention_side=", "--model.tokens="))]
-    return [f"--methods={method.__module__}", *fitting]
+    return world.enrolment(method.__name__, output, subjects or FOUR, **settings)
 
 
 def enrol(method: Method, world: TinyWorld, output: Path, *subjects: str, **changes: object) -> Path:
@@ -65,7 +62,8 @@ def learnt(run: Path) -> Found:
 
 
 def load(method: Method, world: TinyWorld, run: Path) -> PerSubjectModule:
-    module = method(load_backbone(str(world.base)))
+    small = {name.removeprefix("model."): value for name, value in PER_SUBJECT.get(method.__name__, {}).items()}
+    module = method(load_backbone(str(world.base)), **small)
     module.load_adapter(run / "adapter.safetensors")
     module.sampling = SamplingSettings("ddim", steps=2, guidance=3.0)
     return module.eval()
@@ -83,11 +81,12 @@ def unbroken(method: Method, tiny_world: TinyWorld, tmp_path_factory: pytest.Tem
     return enrol(method, tiny_world, tmp_path_factory.mktemp("runs") / "unbroken")
 
 
-def test_two_groups_of_two_learn_their_own_tensors(method: Method, unbroken: Path) -> None:
+def test_two_groups_of_two_learn_their_own_tensors(method: Method, unbroken: Path, tiny_world: TinyWorld) -> None:
     found = learnt(unbroken)
     assert set(found) == set(FOUR)
-    number = {TinyTextualInversion: 1, TinyLora: 64}[method]  # type: ignore[index]
-    assert all(len(tensors) == number for tensors in found.values())
+    shapes = load(method, tiny_world, unbroken).slots.shapes
+    for tensors in found.values():
+        assert {name: tuple(value.shape) for name, value in tensors.items()} == shapes
     first, second = found[FOUR[0]], found[FOUR[1]]
     assert any((first[name] - second[name]).abs().max() > 1e-3 for name in first)
     manifest = json.loads((unbroken / "manifest.json").read_text())
@@ -142,7 +141,7 @@ def test_an_adapter_is_loaded_and_saved_again(
         read_adapter(file) for file in (unbroken / "adapter.safetensors", tmp_path / "again.safetensors")
     )
     assert metadata == same and before.keys() == after.keys()
-    other = ({TinyTextualInversion, TinyLora} - {method}).pop()
+    other = next(other for other in PER_SUBJECT_METHODS if other is not method)
     with pytest.raises(LikenessError, match=f"was trained with method {method.__name__}, not {other.__name__}"):
         load(other, tiny_world, unbroken)
 
@@ -169,7 +168,7 @@ def test_prompts_are_checked_by_the_adapter_alone(method: Method, unbroken: Path
     check("a photo of a <subject>")
     with pytest.raises(LikenessError, match="must stand alone"):
         check("a photo of a super<subject>")
-    if method is TinyLora:
+    if method is DreamBoothLoRA:
         with pytest.raises(LikenessError, match="names a second subject"):
             check(f"a <subject> and a <{FOUR[1]}>")
     else:
@@ -178,7 +177,7 @@ def test_prompts_are_checked_by_the_adapter_alone(method: Method, unbroken: Path
 
 def test_rows_of_one_subject_count_as_one_subject(tiny_world: TinyWorld) -> None:
     """Several photos of a subject are several rows: the gradient is that of their mean."""
-    module = TinyTextualInversion(load_backbone(str(tiny_world.base)))
+    module = TextualInversion(load_backbone(str(tiny_world.base)))
     module._trainer = SimpleNamespace(world_size=1, global_step=0, log_every_n_steps=100)  # type: ignore[assignment]
     once = subject_batch(("a", "b"))
     module.prepare({"a": "person", "b": "person"}, 2, seed=0)
@@ -195,4 +194,4 @@ def test_rows_of_one_subject_count_as_one_subject(tiny_world: TinyWorld) -> None
     doubled = {name: torch.cat([getattr(once, name)] * 2) for name in fields}
     twice = replace(once, subjects=once.subjects * 2, prompts=once.prompts * 2, **doubled)
     torch.testing.assert_close(gradient(twice), gradient(once), rtol=1e-4, atol=1e-7)
-    assert module.subjects.values[VECTORS].shape == (2, 1, 32)
+    assert module.subjects.values[VECTORS].shape == (2, 1, 1, 1, 32)

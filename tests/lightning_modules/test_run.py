@@ -76,6 +76,13 @@ def test_a_run_without_data_or_adapter_says_so(tmp_path: Path) -> None:
         _ = run.adapter_sha256
 
 
+def test_arguments_that_the_method_lacks_are_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("model: {class_path: lightning_modules.SpotDiff, init_args: {scale: 0.7}}")
+    assert Run(tmp_path).with_arguments(scale=0.5).arguments == {"scale": 0.5}
+    with pytest.raises(LikenessError, match=r"SpotDiff, the method of .*, has no argument 'colour'"):
+        Run(tmp_path).with_arguments(colour="blue")
+
+
 def test_a_method_of_others_is_imported_only_when_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder may hold code; that its configuration names it is no reason to run it."""
     monkeypatch.setattr(method_modules, "_named", [])

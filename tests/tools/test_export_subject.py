@@ -8,7 +8,10 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from contracts.errors import LikenessError
+from lightning_modules.dreambooth_lora import DreamBoothLoRA
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.sefi_ide import SefiIDE
+from lightning_modules.textual_inversion import TextualInversion
 from networks.sampler import SamplingSettings
 from networks.stage_pipeline import stage_prompt
 from performance.faults.inject import umask
@@ -22,10 +25,10 @@ STEPS, GUIDANCE = 4, 3.0
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
-def run_of(base: Path, folder: Path, **arguments: object) -> SefiIDE:
-    module = build(SefiIDE, str(base), **arguments)
+def run_of(base: Path, folder: Path, method: type[PerSubjectModule] = SefiIDE, **arguments: object) -> PerSubjectModule:
+    module = build(method, str(base), **arguments)
     save_run(module, folder)
-    assert isinstance(module, SefiIDE)
+    assert isinstance(module, PerSubjectModule)
     module.sampling = SamplingSettings("ddim", STEPS, GUIDANCE)
     return module.eval()
 
@@ -42,7 +45,7 @@ def pipe(base_folder: Path) -> StableDiffusionPipeline:
     return found
 
 
-def by_method(module: SefiIDE, prompt: str, subject: str = "s0000") -> torch.Tensor:
+def by_method(module: PerSubjectModule, prompt: str, subject: str = "s0000") -> torch.Tensor:
     """Latents (1, 4, 16, 16)."""
     from contracts.batch import RequestBatch
     from networks.sampler import build_sampler, sample
@@ -137,6 +140,47 @@ def test_a_single_stage_is_a_textual_inversion(
     pipe.load_textual_inversion(str(file))
     found = by_pipeline(pipe, prompt=PROMPT.replace("<subject>", "<s0000>"))
     torch.testing.assert_close(found, by_method(module, PROMPT), rtol=0, atol=1e-4)
+
+
+def pixels(module: PerSubjectModule, latents: torch.Tensor) -> torch.Tensor:
+    """Images (1, H, W, 3) as integers."""
+    return module.backbone.decode(latents).int()
+
+
+@pytest.mark.parametrize("settings", [{}, {"vectors": 3, "scale": 0.5}], ids=["one", "three, half"])
+def test_textual_inversion_in_a_stock_pipeline(
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    module = run_of(base_folder, tmp_path / "run", TextualInversion, **settings)
+    file = tmp_path / "s0000.safetensors"
+    assert "load_textual_inversion" in export_subject(tmp_path / "run", "s0000", file)
+    pipe.load_textual_inversion(str(file))
+    found = by_pipeline(pipe, prompt=PROMPT.replace("<subject>", "<s0000>"))
+    wanted = by_method(module, PROMPT)
+    assert (pixels(module, found) - pixels(module, wanted)).abs().max() <= 1
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"rank": 2, "alpha": 3.0, "scale": 0.5}, {"target_modules": ".*(to_k|ff.net.2|time_emb_proj)"}],
+    ids=["as published", "half", "other layers"],
+)
+def test_lora_in_a_stock_pipeline(
+    base_folder: Path, pipe: StableDiffusionPipeline, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    """One subject's weights are read by diffusers and peft, from the file alone."""
+    module = run_of(base_folder, tmp_path / "run", DreamBoothLoRA, **settings)
+    before = by_pipeline(pipe, prompt="a photo of a sks person, in a garden")
+    file = tmp_path / "s0001.safetensors"
+    said = export_subject(tmp_path / "run", "s0001", file)
+    assert "pipe.load_lora_weights" in said and '"sks person"' in said
+    pipe.load_lora_weights(str(file))
+    found = by_pipeline(pipe, prompt=PROMPT.replace("<subject>", "sks person"))
+    wanted = by_method(module, PROMPT, "s0001")
+    assert (pixels(module, found) - pixels(module, wanted)).abs().max() <= 1
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    assert (pixels(module, found) - pixels(module, before)).abs().max() > 3, "the weights matter"
 
 
 @pytest.mark.parametrize("settings", [{}, {"stages": 1, "key_value": "shared"}], ids=["stages", "inversion"])
