@@ -2,8 +2,18 @@
 
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.ip_adapter import IPAdapter
+from lightning_modules.ip_adapter_faceid import IPAdapterFaceID
+from lightning_modules.ip_adapter_plus import IPAdapterPlus
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.sefi_ide import SefiIDE
 from lightning_modules.spotdiff import SpotDiff
 
-__all__ = ["IPAdapter", "PIDiff", "PersonalisationModule", "SefiIDE", "SpotDiff"]
+__all__ = [
+    "IPAdapter",
+    "IPAdapterFaceID",
+    "IPAdapterPlus",
+    "PIDiff",
+    "PersonalisationModule",
+    "SefiIDE",
+    "SpotDiff",
+]

@@ -35,7 +35,8 @@ def settings(world: TinyWorld) -> dict[str, dict]:
     """Of every feature of the registry; a setting has the same meaning in all features of one crop."""
     found: dict[str, dict] = {}
     for name in FEATURES:
-        sources = {"encoder": world.wplus if feature_class(name).crop.of_face else world.clip, "detector": world.faces}
+        encoder = world.wplus if feature_class(name).crop.of_face else world.clip
+        sources = {"encoder": encoder, "detector": world.faces, "recogniser": world.faces}
         found[name] = {setting: str(sources[setting]) for setting, needed in known_settings(name).items() if needed}
     return found
 
@@ -61,7 +62,8 @@ def test_no_bit_depends_on_what_else_was_missing(name: str, tiny_world: TinyWorl
     photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.landmarks][:11]
     # The pocket encoders: the last bit of those of the tiny world depends on little.
     given = {**settings(tiny_world)}
-    for setting, source in (("encoder", STYLE if feature_class(name).crop.of_face else CLIP), ("detector", FACES_A)):
+    encoder = STYLE if feature_class(name).crop.of_face else CLIP
+    for setting, source in (("encoder", encoder), ("detector", FACES_A), ("recogniser", FACES_A)):
         if setting in given[name]:
             given[name][setting] = str(source)
 
