@@ -57,9 +57,7 @@ def read_public(path: Path) -> dict[str, Tensor]:
         raise LikenessError(f"{str(path)!r} is not a readable IP-Adapter file: {first_line(error)}") from error
     for entry, kind in OTHER_KINDS.items():
         if entry in tensors:
-            raise LikenessError(
-                f"{str(path)!r} is an {kind}, which Likeness does not have: take a plain, Plus or FaceID"
-            )
+            raise LikenessError(f"{str(path)!r} is an {kind}, which Likeness lacks: take a plain, Plus or FaceID file")
     missing = [group for group in GROUPS if not any(name.startswith(f"{group}.") for name in tensors)]
     if missing:
         raise LikenessError(f"{str(path)!r} is no IP-Adapter file: it has no {missing[0]}.*")
