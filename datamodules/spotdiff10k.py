@@ -227,15 +227,6 @@ class SpotDiff10kDataModule(LightningDataModule):
         self._check_name(name)
         return self.features.of_photos(name, self._chosen.training).float().mean(dim=0)
 
-    def feature_of_nothing(self, name: str) -> Tensor:
-        """The value of a reference feature that stands for no photo; available after :meth:`setup`.
-
-        Raises:
-            LikenessError: the feature is none of ``features``.
-        """
-        self._check_name(name)
-        return self.features.nothing(name)
-
     def _feature_shape(self, name: str) -> tuple[int, ...]:
         self._check_name(name)
         return self.features.shape(name)

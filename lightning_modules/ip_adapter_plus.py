@@ -42,7 +42,7 @@ class IPAdapterPlus(ImagePrompt):
         warmup_steps: int = 100,
     ) -> None:
         super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
-        self.scale = scale
+        self.scale, self.depth = scale, depth
         self.project = Resampler(image_width, self.backbone.unet.config.cross_attention_dim, tokens, depth)
         self.attention = install_decoupled_attention(self.backbone.unet)
         self.register_buffer("blank", torch.zeros(image_tokens, image_width))
@@ -53,7 +53,7 @@ class IPAdapterPlus(ImagePrompt):
     def on_fit_start(self) -> None:
         """Set what no image is (on resuming, the checkpoint's replaces it)."""
         if not self.blank.any():
-            self.blank.copy_(self.trainer.datamodule.feature_of_nothing(self.needs[0]))  # type: ignore[attr-defined]
+            self.blank.copy_(self.trainer.datamodule.features.nothing(self.needs[0]))  # type: ignore[attr-defined]
 
     def adapter(self) -> nn.ModuleDict:
         parts = super().adapter()

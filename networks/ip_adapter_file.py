@@ -86,7 +86,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _nested(path: Path) -> dict[str, Tensor]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     groups = {group: content.get(group) for group in GROUPS} if isinstance(content, dict) else {}
-    found = {}
+    found: dict[str, Tensor] = {}
     for group, tensors in groups.items():
         if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
             raise ValueError(f"{group} holds no tensors by name")

@@ -21,19 +21,28 @@ class Resampler(nn.Module):
         super().__init__()
         self.latents = nn.Parameter(torch.randn(1, tokens, token_width) * token_width**-0.5)
         self.proj_in = nn.Linear(image_width, token_width)
-        self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(token_width), _feed_forward(token_width)]) for _ in range(depth)
-        )
+        self.layers = nn.ModuleList(ResamplerLayer(token_width) for _ in range(depth))
         self.proj_out = nn.Linear(token_width, token_width)
         self.norm_out = nn.LayerNorm(token_width)
 
     def forward(self, states: Tensor) -> Tensor:
         latents = self.latents.expand(len(states), -1, -1)
         states = self.proj_in(states)
-        for read, think in self.layers:  # type: ignore[misc]
-            latents = latents + read(states, latents)
-            latents = latents + think(latents)
+        for layer in self.layers:
+            latents = layer(states, latents)
         return self.norm_out(self.proj_out(latents))
+
+
+class ResamplerLayer(nn.ModuleList):
+    """What the latents read, and an MLP, each added to them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__([PerceiverAttention(width), _feed_forward(width)])
+
+    def forward(self, states: Tensor, latents: Tensor) -> Tensor:
+        """(B, T, width) and (B, N, width) to (B, N, width)."""
+        latents = latents + self[0](states, latents)
+        return latents + self[1](latents)
 
 
 class PerceiverAttention(nn.Module):

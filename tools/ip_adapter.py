@@ -51,8 +51,8 @@ def import_file(file: str | Path, backbone: str, encoder: str, output: str | Pat
     base = load_backbone(backbone)
     width, expected = _size(tensors, "ip_adapter.1.to_k_ip.weight", 1, file), base.unet.config.cross_attention_dim
     if width != expected:
-        kind = ", it is a file for SDXL" if width == 2048 else ""
-        raise LikenessError(f"{str(file)!r} has tokens of {width} numbers{kind}; those of {backbone} have {expected}")
+        what = ", it is a file for SDXL" if width == 2048 else ""
+        raise LikenessError(f"{str(file)!r} has tokens of {width} numbers{what}; those of {backbone} have {expected}")
     kind, arguments = _kind(tensors, file)
     settings = {"recogniser": encoder, "detector": encoder} if kind is IPAdapterFaceID else {"encoder": encoder}
     feature_name = kind.needs[0]
@@ -102,10 +102,8 @@ def export_run(run: str | Path, output: str | Path) -> str:
         raise LikenessError(
             f"{str(run)!r} has model.tokens {module.project.tokens}, stock diffusers reads {STOCK_TOKENS}"
         )
-    if isinstance(module, IPAdapterPlus) and len(module.project.layers) != STOCK_DEPTH:
-        raise LikenessError(
-            f"{str(run)!r} has model.depth {len(module.project.layers)}, stock diffusers reads {STOCK_DEPTH}"
-        )
+    if isinstance(module, IPAdapterPlus) and module.depth != STOCK_DEPTH:
+        raise LikenessError(f"{str(run)!r} has model.depth {module.depth}, stock diffusers reads {STOCK_DEPTH}")
     state = module.adapter().state_dict()
     write_public(output, {public: state[ours] for ours, public in public_names(module.backbone.unet, state).items()})
     place = f'"{output.parent}", subfolder="", weight_name="{output.name}"'
