@@ -72,7 +72,7 @@ def aligned(portrait: Portrait, side: int, detector: FacePack | None, background
     Raises:
         LikenessError: no landmarks are known and ``detector`` finds no face in the photo, or several.
     """
-    landmarks = portrait.landmarks if portrait.landmarks is not None else _find(portrait, detector)
+    landmarks = landmarks_of(portrait, detector)
     try:
         crop = align_face(portrait.pixels, landmarks, side)
         if background or portrait.mask is None:
@@ -136,10 +136,17 @@ def only_face(pixels: NDArray[np.uint8], name: str, faces: FacePack, bbox: Box |
     return found[0]
 
 
-def _find(portrait: Portrait, detector: FacePack | None) -> NDArray[np.float32]:
+def landmarks_of(portrait: Portrait, detector: FacePack | None) -> NDArray[np.float32]:
+    """The five landmarks (5, 2) of the one face, those that are known or those that ``detector`` finds.
+
+    Raises:
+        LikenessError: none are known, and the detector finds no face, or several, or there is none.
+    """
+    if portrait.landmarks is not None:
+        return portrait.landmarks
     if detector is None:
         raise LikenessError(
-            f"the face in {portrait.name} must be found before its W+ code is made: set data.features.wplus.detector "
-            "to a face pack"
+            f"the face in {portrait.name} must be found before it is encoded: set data.features.wplus.detector, or "
+            "data.features.face_embedding.detector, to a face pack"
         )
     return only_face(portrait.pixels, portrait.name, detector, portrait.bbox).landmarks

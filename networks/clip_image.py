@@ -32,6 +32,26 @@ class ClipImageEncoder(nn.Module):
         pixels = self.processor(images=list(np.asarray(images)), return_tensors="pt")["pixel_values"]
         return self.vision(pixel_values=pixels.to(self.vision.device)).pooler_output
 
+    @property
+    def patches_shape(self) -> tuple[int, int]:
+        """(T, D) of :meth:`patches`: the class token and the cells of the grid."""
+        config = self.vision.config
+        return 1 + (config.image_size // config.patch_size) ** 2, config.hidden_size
+
+    def patches(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
+        """(B, H, W, 3) uint8 to the hidden states (B, T, D) before the last layer, the class token's first."""
+        return self._hidden(self.processor(images=list(np.asarray(images)), return_tensors="pt")["pixel_values"])
+
+    def blank_patches(self) -> Tensor:
+        """(T, D): :meth:`patches` of an image of zeros after normalisation."""
+        side = self.vision.config.image_size
+        return self._hidden(torch.zeros(1, 3, side, side))[0]
+
+    @torch.no_grad()
+    def _hidden(self, pixels: Tensor) -> Tensor:
+        output = self.vision(pixel_values=pixels.to(self.vision.device), output_hidden_states=True)
+        return output.hidden_states[-2]
+
 
 def load_clip_image(source: str, revision: str | None = None) -> ClipImageEncoder:
     """The vision tower of a ``CLIPModel`` folder or hub name, in float32.

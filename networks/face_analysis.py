@@ -209,6 +209,13 @@ class FacePack:
         embeddings[rows] = self._embed(bgr, [(int(i), judged.landmarks[i]) for i in rows])
         return embeddings
 
+    def embed_at(
+        self, images: Sequence[NDArray[np.uint8]], landmarks: Sequence[NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """Embeddings (B, D) of length 1 of one face each in B RGB images of any size, by their landmarks (5, 2)."""
+        bgr = [np.ascontiguousarray(image[..., ::-1]) for image in images]
+        return self._embed(bgr, list(enumerate(landmarks)))
+
     def _judged(self, faces: Sequence[Sequence[Face]], chosen: Sequence[int | None]) -> JudgedFaces:
         judged = JudgedFaces.none(len(faces), self.recogniser.width)
         for i, (here, number) in enumerate(zip(faces, chosen, strict=True)):

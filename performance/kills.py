@@ -25,7 +25,9 @@ from performance.faults.start import Hang, Running
 from performance.faults.tried import warmed_bench
 
 ENROLS = {"sefi_ide": "SefiIDE", "textual_inversion": "TextualInversion", "dreambooth_lora": "DreamBoothLoRA"}
-METHODS = ("spotdiff", "pidiff", "ip_adapter", *ENROLS)
+ENCODERS = ("spotdiff", "pidiff", "ip_adapter", "ip_adapter_plus", "ip_adapter_faceid", "wplus_adapter")
+"""Each is a function of :class:`pocket.tiny.world.TinyWorld`, but for SpotDiff's, which is ``arguments``."""
+METHODS = (*ENCODERS, *ENROLS)
 LETTERS = {"first stage": "f", "step": "s", "checkpoint": "c", "validation": "v"}
 """Phases of a training by what :class:`performance.faults.inject.Phases` writes; a step of those in ``ENROLS``
 enrols."""
@@ -156,12 +158,17 @@ class Kills:
             "judges.faces": world.faces,
             "judges.clip": world.clip,
             **(FORKED if processes > 1 else {}),
-            **({"data.features": world.wplus_feature(detector=str(world.faces))} if method == "pidiff" else {}),
             **more,
         }
-        make = {"spotdiff": world.arguments, "pidiff": world.pidiff, "ip_adapter": world.ip_adapter}
-        enrols = method in ENROLS
-        arguments = world.enrolment(ENROLS[method], run, **settings) if enrols else make[method](run, **settings)
+        of_faces = {"pidiff": world.wplus_feature, "wplus_adapter": world.wplus_feature}
+        of_faces |= {"ip_adapter_faceid": world.face_feature}
+        if method in of_faces:
+            settings["data.features"] = of_faces[method](detector=str(world.faces))
+        if method in ENROLS:
+            arguments = world.enrolment(ENROLS[method], run, **settings)
+        else:
+            make = world.arguments if method == "spotdiff" else getattr(world, method)
+            arguments = make(run, **settings)
         ids = fault("SampleIds", place=run.with_name("run-ids"))
         return [*arguments, *ids], fault("Phases", place=run.with_name("phases"))[1:]
 

@@ -97,6 +97,14 @@ class Feature(ABC):
             LikenessError: the encoder cannot be loaded, or cannot read a crop.
         """
 
+    def nothing(self) -> Tensor:
+        """The value (*shape) that stands for no photo: zeros where the encoder's publication says nothing else.
+
+        Raises:
+            LikenessError: the encoder cannot be loaded.
+        """
+        return torch.zeros(self.shape)
+
     def check_photo(self, photo: Photo) -> None:  # noqa: B027 (most features take every photo)
         """Raise ``LikenessError`` where a dataset's photo lacks what the feature reads. Reads no file."""
 

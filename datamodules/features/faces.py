@@ -63,7 +63,8 @@ class AlignedFace(Feature):
         if photo.landmarks is None and self.detector is None:
             raise LikenessError(
                 f"the feature {self.name} aligns faces by their landmarks, which are null for {photo.called}: give a "
-                "face pack that finds them (data.features.wplus.detector), fill the column, or leave the photo out"
+                f"face pack that finds them (data.features.{self.name}.detector), fill the column, or leave the photo "
+                "out"
             )
 
     def check(self, crop: Portrait) -> None:

@@ -19,6 +19,8 @@ FEATURES = {
     "wplus_background": "faces.WPlusBackground",
     "clip": "clip.PooledClip",
     "clip_embeds": "clip_embeds.ClipEmbeds",
+    "clip_patches": "clip_patches.ClipPatches",
+    "face_embedding": "face_embedding.FaceEmbedding",
 }
 """File of this folder and class. A file is imported when its feature is asked for."""
 

@@ -68,6 +68,16 @@ class Features:
         cache = self._open(name)
         return cache.shape if len(cache) else self._features[name].shape
 
+    def nothing(self, name: str) -> Tensor:
+        """The value of a feature that stands for no photo.
+
+        Raises:
+            LikenessError: the encoder cannot be loaded.
+        """
+        value = self._features[name].nothing()
+        self.context.release()
+        return value
+
     def keys(self, names: Iterable[str], photo: Photo) -> dict[str, str]:
         """The keys of a dataset's photo in the caches of ``names``."""
         return {name: self._features[name].crop.key(photo) for name in names}

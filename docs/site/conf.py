@@ -55,6 +55,7 @@ docs/performance
 :hidden:
 :caption: Methods
 
+docs/ip_adapter
 docs/spotdiff
 docs/pidiff
 docs/sefi_ide

@@ -141,6 +141,42 @@ class TinyWorld:
         settings |= {key.replace("__", "."): value for key, value in changes.items()}
         return [given for given in self.arguments(output, **settings) if given.split("=")[0] != "--model.hidden"]
 
+    def ip_adapter_plus(self, output: Path, /, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for IP-Adapter Plus."""
+        settings: dict[str, object] = {
+            "model": "lightning_modules.IPAdapterPlus",
+            "model.image_width": TEXT_WIDTH,
+            "model.image_tokens": 17,
+            "model.depth": 1,
+            "data.features": {"clip_patches": {"encoder": str(self.clip)}},
+        }
+        return self.ip_adapter(output, **settings | changes)
+
+    def ip_adapter_faceid(self, output: Path, /, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for IP-Adapter FaceID, without a detector: all landmarks are known."""
+        settings: dict[str, object] = {
+            "model": "lightning_modules.IPAdapterFaceID",
+            "model.lora_rank": 2,
+            "data.features": self.face_feature(),
+        }
+        given = self.ip_adapter(output, **settings | changes)
+        return [part for part in given if part.split("=")[0] != "--model.image_width"]
+
+    def face_feature(self, **changes: object) -> dict:
+        """``data.features`` of IP-Adapter FaceID."""
+        return {"face_embedding": {"recogniser": str(self.faces), "detector": None, **changes}}
+
+    def wplus_adapter(self, output: Path, /, **changes: object) -> list[str]:
+        """Arguments of ``train.main`` for W+ Adapter, which is PIDiff with the published objective."""
+        settings: dict[str, object] = {
+            "model.levels": "four",
+            "model.localised": False,
+            "model.train_query": True,
+            "model.disentanglement_weight": 2.0,
+            "model.attention_weight": 0.0,
+        }
+        return self.pidiff(output, **settings | changes)
+
     def evaluation(self, output: Path, /, **changes: object) -> list[str]:
         """Arguments of ``evaluate.main``: two subjects, three prompts, two samples; without any runs."""
         prompts = output.parent / "prompts.yaml"

@@ -1,6 +1,7 @@
 """Features by name: every one of the registry is used as all the others are."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from datamodules.features.registry import (
     run_features,
 )
 from datamodules.features.store import Features
-from datamodules.index import load_photos
+from datamodules.index import load_photos, read_photos
 from datamodules.processes import Processes
 from datamodules.sources import find_shards
 from networks.face_analysis import FacePack
@@ -35,7 +36,8 @@ def settings(world: TinyWorld) -> dict[str, dict]:
     """Of every feature of the registry; a setting has the same meaning in all features of one crop."""
     found: dict[str, dict] = {}
     for name in FEATURES:
-        sources = {"encoder": world.wplus if feature_class(name).crop.of_face else world.clip, "detector": world.faces}
+        encoder = world.wplus if feature_class(name).crop.of_face else world.clip
+        sources = {"encoder": encoder, "detector": world.faces, "recogniser": world.faces}
         found[name] = {setting: str(sources[setting]) for setting, needed in known_settings(name).items() if needed}
     return found
 
@@ -61,7 +63,8 @@ def test_no_bit_depends_on_what_else_was_missing(name: str, tiny_world: TinyWorl
     photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.landmarks][:11]
     # The pocket encoders: the last bit of those of the tiny world depends on little.
     given = {**settings(tiny_world)}
-    for setting, source in (("encoder", STYLE if feature_class(name).crop.of_face else CLIP), ("detector", FACES_A)):
+    encoder = STYLE if feature_class(name).crop.of_face else CLIP
+    for setting, source in (("encoder", encoder), ("detector", FACES_A), ("recogniser", FACES_A)):
         if setting in given[name]:
             given[name][setting] = str(source)
 
@@ -122,6 +125,21 @@ def test_a_mistake_names_the_nearest_right_word(given: dict, said: str) -> None:
     with pytest.raises(LikenessError, match=said) as raised:
         check_settings(given)
     assert "\n" not in str(raised.value)
+
+
+def test_a_face_embedding_is_the_recognisers_whether_landmarks_are_known_or_found(tiny_world: TinyWorld) -> None:
+    photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.split == "test"][:3]
+    given = {"recogniser": str(FACES_A), "detector": str(FACES_A), "det_size": 128}
+    context = EncoderContext(str(BASE), 64)
+    feature = make_features(["face_embedding"], {"face_embedding": given}, context)["face_embedding"]
+    known = [feature.crop.of_photo(files, 64) for files in read_photos(photos)]
+    found = [replace(portrait, landmarks=None) for portrait in known]
+    faces = FacePack(FACES_A, 128).judge(np.stack([portrait.pixels for portrait in known]))
+    np.testing.assert_allclose(feature.encode(found), faces.embeddings, atol=1e-5)
+    embeddings = feature.encode(known)
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(3))
+    cosines = embeddings @ torch.from_numpy(faces.embeddings).T
+    assert cosines.diagonal().min() > 0.8, "the dataset's landmarks lie where the detector finds them"
 
 
 def test_a_runs_features_are_read_in_either_layout() -> None:

@@ -18,12 +18,16 @@ from pocket.tiny.components import TEXT_LENGTH, TEXT_WIDTH
 CLIP_WIDTH = 24
 CODE_ROWS = 10
 CODE_WIDTH = 8
+PATCHES = 5
 METHODS: list[type[PersonalisationModule]] = [
     getattr(lightning_modules, name) for name in lightning_modules.__all__ if name != "PersonalisationModule"
 ]
 PER_SUBJECT_METHODS = [method for method in METHODS if issubclass(method, PerSubjectModule)]
 _SMALL = {
     "image_width": CLIP_WIDTH,
+    "image_tokens": PATCHES,
+    "face_width": CLIP_WIDTH,
+    "lora_rank": 4,
     "hidden": 16,
     "code_rows": CODE_ROWS,
     "code_width": CODE_WIDTH,
@@ -107,7 +111,7 @@ def features(size: int, key: str) -> dict[str, Tensor]:
     """What every method asks for of ``size`` photos; a feature is a vector unless its shape is known here."""
     wanted = sorted({name for method in METHODS for name in method.needs})
     keys = {"clip": key, "wplus": f"{key} face"}
-    shapes = {"wplus": (CODE_ROWS, CODE_WIDTH)}
+    shapes = {"wplus": (CODE_ROWS, CODE_WIDTH), "clip_patches": (PATCHES, CLIP_WIDTH)}
     return {
         name: normal(size, *shapes.get(name, (CLIP_WIDTH,)), key=keys.get(name, f"{key} {name}")) for name in wanted
     }

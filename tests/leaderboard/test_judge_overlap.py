@@ -30,6 +30,8 @@ def test_the_same_face_network_is_found_under_any_name(world: World, tmp_path: P
     for pack in (faces, copy):
         run = write_run(tmp_path / "run", enrolment={"face_encoder": str(pack)}, source=str(world.root / "dataset"))
         assert own_judges(Run(run), settings) == {"faces": "data.enrolment.face_encoder"}
+        run = write_run(tmp_path / "run", features={"face_embedding": {"detector": str(pack), "recogniser": str(pack)}})
+        assert own_judges(Run(run), settings) == {"faces": "data.features.face_embedding.recogniser"}
     model = {"model": {"init_args": {"face_encoder": str(copy)}}, "judges": {"clip": str(clip)}}
     (run / "config.yaml").write_text(yaml.safe_dump(model))
     assert own_judges(Run(run), settings) == {"faces": "model.face_encoder"}, "the judges of the training do not count"
