@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
-from networks.precision import bfloat16_units, hold_frozen, release_frozen
-
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+from networks.precision import AUTOCAST, bfloat16_units, hold_frozen, release_frozen
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -28,7 +26,7 @@ def weights_digest(module: nn.Module) -> str:
 
 
 class FrozenPrecision(L.Callback):
-    """While anything is trained, the frozen UNet's weights lie in the precision that autocast computes in.
+    """While anything is trained, the frozen base model's weights lie in the precision that autocast computes in.
 
     No step casts them, and they take half the memory. What is computed is the same to the last bit. Afterwards the
     weights are what they were; until then they wait in the host's memory.
@@ -42,8 +40,8 @@ class FrozenPrecision(L.Callback):
             rank_zero_info(
                 "this processor has no bfloat16 units: --trainer.precision 32-true is about ten times faster here"
             )
-        if (dtype := _AUTOCAST.get(str(trainer.precision))) is not None:
-            self._before = hold_frozen(pl_module.backbone.unet, dtype)
+        if (dtype := AUTOCAST.get(str(trainer.precision))) is not None:
+            self._before = hold_frozen(pl_module.backbone, dtype)
 
     def teardown(self, trainer: L.Trainer, pl_module: PersonalisationModule, stage: str) -> None:
         self._release(pl_module)
@@ -52,7 +50,7 @@ class FrozenPrecision(L.Callback):
         self._release(pl_module)
 
     def _release(self, pl_module: PersonalisationModule) -> None:
-        release_frozen(pl_module.backbone.unet, self._before)
+        release_frozen(pl_module.backbone, self._before)
         self._before = {}
 
 

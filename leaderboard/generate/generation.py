@@ -37,6 +37,7 @@ from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
+from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 from networks.sampler import SamplingSettings
 
 Batch = Sequence[Request]
@@ -76,7 +77,8 @@ class ModelGenerator:
     """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos.
 
     ``photos`` holds the file of each subject's reference photo, ``features`` how the module's features are made of it.
-    ``nouns`` says what prompts call each subject, where that is more than the class noun.
+    ``nouns`` says what prompts call each subject, where that is more than the class noun. In 16 bits, ``precision``,
+    weights lie in them: none is cast in any step.
     """
 
     def __init__(
@@ -87,9 +89,10 @@ class ModelGenerator:
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
         features: Settings,
+        precision: str,
         nouns: Mapping[str, str] | None = None,
     ) -> None:
-        self._fabric, self._protocol = fabric, protocol
+        self._fabric, self._protocol, self._precision = fabric, protocol, precision
 
         def load() -> PersonalisationModule:
             module = make_module()
@@ -104,7 +107,9 @@ class ModelGenerator:
         self._nouns = nouns or protocol.subjects
         negative = protocol.negative_prompt or ""
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance, negative)
-        self._module = module.to(fabric.device).eval()
+        self._module = module.to(fabric.device).eval().requires_grad_(False)
+        if (dtype := AUTOCAST.get(precision)) is not None:
+            hold_frozen(self._module, dtype)
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
         context = EncoderContext(backbone, protocol.resolution, fabric.device)
@@ -126,7 +131,7 @@ class ModelGenerator:
             self._protocol.seed,
             len(batch),
         )
-        with self._fabric.autocast(), torch.inference_mode():
+        with self._fabric.autocast(), tf32(self._precision == TF32), torch.inference_mode():
             images = [self._module.predict_step(b.to(self._fabric.device), i) for i, b in enumerate(loader)]
         return torch.cat(images).cpu().numpy()
 
@@ -193,6 +198,7 @@ def generate(
     folder: EntryFolder,
     make_generator: Callable[[], Generator],
     batch_size: int,
+    precision: str,
 ) -> int:
     """Generate what is missing; every process must call this, also one that will have nothing to generate.
 
@@ -201,7 +207,7 @@ def generate(
 
     Raises:
         LikenessError: images are of another size than the protocol says, or of other weights or another precision than
-            those in the folder.
+            those in the folder, or another precision than the other entries.
     """
     on_first(fabric, lambda: folder.claim(entry))
     batches = cut_into_batches(protocol.requests, batch_size)
@@ -209,7 +215,7 @@ def generate(
     missing = together(fabric, lambda: {r.id for r in protocol.requests if not folder.image(r.id).is_file()})
     if missing:
         begun = len(missing) < len(protocol.requests)
-        precision, device = str(fabric.strategy.precision.precision), fabric.device.type
+        device = fabric.device.type
         on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun))
         generator = make_generator()
         on_first(fabric, lambda: note_enrolment(folder, entry, generator.enrol_seconds))
