@@ -136,6 +136,7 @@ class EvaluationSettings:
     Args:
         limit: Quick look: generate only so many images per entry. The protocol gets a hash of its own, and every table
             says so.
+        compile: Compile the base model's repeated blocks, see ``networks.compiling``.
     """
 
     protocol: ProtocolSettings
@@ -143,6 +144,7 @@ class EvaluationSettings:
     trainer: ProcessSettings = field(default_factory=ProcessSettings)
     batch_size: int = 16
     limit: int | None = None
+    compile: bool = False
 
 
 @dataclass
@@ -163,6 +165,7 @@ class GenerationSettings:
         device: Kind of device: auto, cpu, cuda or mps.
         precision: Numbers that images are generated in, one of ``PRECISIONS``: ``auto`` is bf16-mixed on GPUs that
             have it and 32-true elsewhere.
+        compile: Compile the base model's repeated blocks, see ``networks.compiling``.
     """
 
     samples: int = 4
@@ -177,6 +180,7 @@ class GenerationSettings:
     batch_size: int = 16
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_size", "enrol_steps"):

@@ -87,6 +87,7 @@ def _generate_all(
                 make_generator,
                 settings.batch_size,
                 settings.trainer.precision,
+                settings.compile,
             )
             _say(
                 fabric, f"{entry.label}: {generated} images generated, {len(protocol.requests) - generated} were there"
@@ -162,7 +163,7 @@ def _generators(
         make_module: Callable[[], PersonalisationModule], features: Settings, nouns: Mapping[str, str] | None = None
     ) -> Generator:
         photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
-        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features, precision, nouns)
+        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features, precision, nouns, settings.compile)
 
     methods = [
         (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs

@@ -30,6 +30,7 @@ class IPAdapter(PersonalisationModule[PairBatch]):
     """
 
     needs = (FEATURE,)
+    trains_in_parts = False
 
     def __init__(
         self,

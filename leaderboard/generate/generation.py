@@ -37,6 +37,7 @@ from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
+from networks.compiling import compile_blocks
 from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 from networks.sampler import SamplingSettings
 
@@ -91,6 +92,7 @@ class ModelGenerator:
         features: Settings,
         precision: str,
         nouns: Mapping[str, str] | None = None,
+        compiled: bool = False,
     ) -> None:
         self._fabric, self._protocol, self._precision = fabric, protocol, precision
 
@@ -110,6 +112,8 @@ class ModelGenerator:
         self._module = module.to(fabric.device).eval().requires_grad_(False)
         if (dtype := AUTOCAST.get(precision)) is not None:
             hold_frozen(self._module, dtype)
+        if compiled:
+            compile_blocks(self._module.backbone.unet)
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
         context = EncoderContext(backbone, protocol.resolution, fabric.device)
@@ -199,6 +203,7 @@ def generate(
     make_generator: Callable[[], Generator],
     batch_size: int,
     precision: str,
+    compiled: bool,
 ) -> int:
     """Generate what is missing; every process must call this, also one that will have nothing to generate.
 
@@ -216,7 +221,7 @@ def generate(
     if missing:
         begun = len(missing) < len(protocol.requests)
         device = fabric.device.type
-        on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun))
+        on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun, compiled))
         generator = make_generator()
         on_first(fabric, lambda: note_enrolment(folder, entry, generator.enrol_seconds))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]

@@ -133,7 +133,16 @@ def _enrol_and_generate(
 
 def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, batch_size: int) -> None:
     photos = {subject: photo.data for subject, photo in plan.photos.items()}
-    generator = ModelGenerator(fabric, plan.protocol, photos, plan.backbone, plan.module, plan.features, plan.precision)
+    generator = ModelGenerator(
+        fabric,
+        plan.protocol,
+        photos,
+        plan.backbone,
+        plan.module,
+        plan.features,
+        plan.precision,
+        compiled=plan.compiled,
+    )
     # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
     every = cut_into_batches(plan.protocol.requests, batch_size)
     batches = [batch for batch in every if any(request.id in missing for request in batch)]

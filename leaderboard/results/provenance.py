@@ -38,7 +38,7 @@ def note_stage(folder: EntryFolder, stage: str, batch_size: int) -> None:
 
 
 def note_generation(
-    folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool
+    folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool, compiled: bool = False
 ) -> None:
     """Write down that the entry is generated in batches of ``batch_size``, and with what.
 
@@ -46,6 +46,7 @@ def note_generation(
         precision: Lightning's name for the numbers that the networks compute in.
         device: Kind of device.
         begun: Whether some of its images are there already.
+        compiled: Whether the base model's repeated blocks are compiled.
 
     Raises:
         LikenessError: those, or another entry's images, were generated with another precision. Photos are copied,
@@ -62,7 +63,8 @@ def note_generation(
         )
     if entry.kind != CEILING.kind:
         check_precision({**precisions(folder.results, leave_out=entry.label), entry.label: {precision}})
-    how = {"precision": precision, "device": device, "packages": _versions()}
+    how: dict[str, object] = {"precision": precision, "device": device, "packages": _versions()}
+    how |= {"compiled": True} if compiled else {}
     _note(folder, known, {"stage": GENERATED, "batch_size": batch_size, **how})
 
 
