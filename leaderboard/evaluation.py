@@ -52,9 +52,7 @@ def generate_and_score(
     trainer = settings.trainer
     trainer = replace(trainer, precision=generating_precision(trainer.precision, trainer.accelerator))
     settings = replace(settings, trainer=trainer)
-    return launch(
-        trainer, partial(_work, settings=settings, results=results, entrants=entrants, stages=stages)
-    )
+    return launch(trainer, partial(_work, settings=settings, results=results, entrants=entrants, stages=stages))
 
 
 def _work(
@@ -163,7 +161,9 @@ def _generators(
         make_module: Callable[[], PersonalisationModule], features: Settings, nouns: Mapping[str, str] | None = None
     ) -> Generator:
         photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
-        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features, precision, nouns, settings.compile)
+        return ModelGenerator(
+            fabric, protocol, photos, backbone, make_module, features, precision, nouns, settings.compile
+        )
 
     methods = [
         (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs

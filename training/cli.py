@@ -81,7 +81,9 @@ class TrainCLI(LightningCLI):
         trainer_settings = honoured(settings.trainer, output)
         checkpoints = Checkpoints(run, settings.checkpoint_every, settings.keep_adapters, self._best_metric())
         config = self.parser.dump(self.config, skip_none=False)
-        ours = callbacks_of_every_run(run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"], settings.tf32)
+        ours = callbacks_of_every_run(
+            run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"], settings.tf32
+        )
         if settings.judges is not None:
             ours.append(ValidationScores(settings.judges))
         if trainer_settings["logger"] is not False:

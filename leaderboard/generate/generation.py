@@ -8,6 +8,7 @@ written.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol as Interface
 
 import numpy as np
@@ -42,6 +43,8 @@ from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 from networks.sampler import SamplingSettings
 
 Batch = Sequence[Request]
+WRITERS = 4
+"""Threads that write images: to compress one of 512 pixels takes 50 ms, and a batch of 16 almost a second."""
 
 
 class Generator(Interface):
@@ -123,6 +126,7 @@ class ModelGenerator:
         self._features.fill_texts([spoken(r.prompt, r.subject, self._nouns) for r in protocol.requests])
         files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
         self._features.fill_files(module.needs, files)
+        context.release()  # a second base model among them
 
     def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3)."""
@@ -142,7 +146,9 @@ class ModelGenerator:
     def enrol_seconds(self) -> float | None:
         """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
         needs = self._module.needs
-        return seconds_to_encode(self._features, needs, self._photos) if needs else None
+        seconds = seconds_to_encode(self._features, needs, self._photos) if needs else None
+        self._features.context.release()
+        return seconds
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model generated the image, and how; and what stood for the subject, if not the class noun."""
@@ -264,15 +270,26 @@ def _write_share(
     generator: Generator,
     batches: Sequence[Batch],
 ) -> None:
-    with LineLog(folder.timing_log(fabric.global_rank)) as log:
+    """Files are written in threads while the next batch is generated; a batch is logged once they are there."""
+    with LineLog(folder.timing_log(fabric.global_rank)) as log, ThreadPoolExecutor(WRITERS) as pool:
+        writes, line = list[Future[None]](), None
         share = images_of(generator, batches, entry.label, protocol.resolution, quiet=fabric.global_rank > 0)
         for batch, images, seconds in share:
+            _log_written(log, writes, line)
+            writes, line = [], {"images": len(batch), "seconds": round(seconds, 4)}
             for request, image in zip(batch, images, strict=True):
                 path = folder.image(request.id)
                 if not path.is_file():
                     origin = {"protocol": protocol.hash, "entry": entry.label, "request": request.id}
-                    write_image(path, image, {**origin, **generator.provenance(request)})
-            log.append([{"images": len(batch), "seconds": round(seconds, 4)}])
+                    writes.append(pool.submit(write_image, path, image, {**origin, **generator.provenance(request)}))
+        _log_written(log, writes, line)
+
+
+def _log_written(log: LineLog, writes: Sequence[Future[None]], line: dict | None) -> None:
+    for write in writes:
+        write.result()
+    if line is not None:
+        log.append([line])
 
 
 def _check_ids(protocol: Protocol, folder: EntryFolder) -> None:

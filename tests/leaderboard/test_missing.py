@@ -65,7 +65,9 @@ def test_a_precision_that_no_method_generates_in_is_refused(
 ) -> None:
     arguments = ["--config", str(world.config), "--output", str(tmp_path / "x"), "--trainer.precision", precision]
     assert main(arguments) == 2
-    assert errors(capsys) == [f"trainer.precision is '{precision}', it must be one of auto, 32-true, tf32, 16-mixed, bf16-mixed"]
+    assert errors(capsys) == [
+        f"trainer.precision is '{precision}', it must be one of auto, 32-true, tf32, 16-mixed, bf16-mixed"
+    ]
 
 
 def test_a_resolution_that_the_base_model_does_not_generate_is_refused_before_photos_are_judged(
