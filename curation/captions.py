@@ -16,10 +16,12 @@ from networks.fingerprints import folder_fingerprint, resolve_source
 from networks.pretrained import UNREADABLE, first_line, quiet_loading
 
 _TOKENS = 40  # of a caption at most
-_SURE = 0.7  # probability that a word needs among its alternatives to be said
+_SURE = 0.6  # probability that a word needs among its alternatives to be said
 
 MEDIA = ("photo", "pencil sketch", "charcoal drawing", "oil painting", "watercolour painting")
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "grey", "white", "black")
+EXPRESSIONS = ("smiling", "laughing", "sad", "surprised", "angry")
+GLASSES = ("wearing glasses", "wearing sunglasses")
 PLACES = (
     *("on a beach", "by the sea", "in the mountains", "in a forest", "in a field", "in a desert", "in the snow"),
     *("in a garden", "in a park", "in a city", "on a street", "at sunset", "under the night sky"),
@@ -56,10 +58,10 @@ class Writer(Protocol):
 
 
 class WordChooser:
-    """Says of an image what a CLIP is sure of: its medium, the colour of what a person wears, the place.
+    """Says of an image what a CLIP is sure of: medium, a person's expression, glasses and colour of clothes, place.
 
     The words of each kind compete, each in a caption of its own, by CLIP's own zero-shot probability (Radford et al.
-    2021, section 3.1.2); a word is said where it has at least 0.7. Of a photo where nothing is sure the template is
+    2021, section 3.1.2); a word is said where it has at least 0.6. Of a photo where nothing is sure the template is
     left. A caption that is the same for all photos costs a method that trains on it: it is not told which of them are
     drawings, and learns to draw some where a photo is asked for.
     """
@@ -68,7 +70,7 @@ class WordChooser:
 
     def __init__(self, clip: ClipJudge) -> None:
         self._clip = clip
-        self.fingerprint = f"words-1/{clip.fingerprint}"
+        self.fingerprint = f"words-2/{clip.fingerprint}"
 
     def captions(self, images: Sequence[bytes], nouns: Sequence[str], faces: Sequence[bool]) -> list[str]:
         """As :class:`Writer`."""
@@ -79,14 +81,17 @@ class WordChooser:
         feature = self._clip.image_features(pixels[None])[0]
         medium = self._surest(feature, {medium: template(noun, medium) for medium in MEDIA})
         caption = template(noun, medium or MEDIA[0])
-        clothes = [f"in {_article(colour)} {colour} shirt" for colour in COLOURS] if face else []
-        said = [self._surest(feature, {more: f"{caption} {more}" for more in some}) for some in (clothes, PLACES)]
+        clothes = [f"in {_article(colour)} {colour} shirt" for colour in COLOURS]
+        # Of an expression and of glasses there may be none, of clothes and places there is always some.
+        of_people = [("", *EXPRESSIONS), ("", *GLASSES), clothes] if face else []
+        said = [
+            self._surest(feature, {more: f"{caption}, {more}".strip(", ") for more in kind})
+            for kind in (*of_people, PLACES)
+        ]
         return ", ".join([caption, *filter(None, said)]) if medium or any(said) else ""
 
     def _surest(self, feature: Tensor, captions: dict[str, str]) -> str | None:
         """The key whose caption is likely enough to be right."""
-        if not captions:
-            return None
         texts, _ = self._clip.text_features(list(captions.values()))
         odds = (texts @ feature * self._clip.model.logit_scale.exp()).softmax(dim=0)
         best = int(odds.argmax())

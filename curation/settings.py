@@ -30,7 +30,7 @@ class CurationSettings:
         references: Photos of each test and validation subject that a method may see; the others are held out.
         seed: Of the split and of the clusters.
         clip: CLIP folder whose features of the backgrounds are clustered; without it backgrounds stay unknown. It also
-            chooses the words of captions that are not given: medium, colour of the clothes, place.
+            chooses the words of captions that are not given: medium, expression, glasses, colour of the clothes, place.
         backgrounds: Number of background classes; chosen by how well clusters are apart unless given.
         masks: `grabcut` makes a mask where there is no alpha, no file beside the photo and no segmenter; `given` takes
             those alone; `none` takes none.

@@ -60,6 +60,8 @@ class Running:
         self._name = f"{command}.py"
         self._limit = 2 * LIMIT if fresh else LIMIT
         self._out, self._err = folder / "stdout", folder / "stderr"
+        for file in (self._out, self._err):  # a fork may be killed before it opens them
+            file.touch()
         self._started = time.monotonic()
         self._resident = 0 if fresh else _resident()
         sys.stdout.flush()

@@ -73,7 +73,11 @@ def test_words_that_clip_is_sure_of_are_right(chooser: WordChooser) -> None:
     shirts = [f"in an {s.cloth_colour} " if s.cloth_colour[0] == "o" else f"in a {s.cloth_colour} " for s in shots]
     dressed = [(caption, shirt) for caption, shirt in zip(captions, shirts, strict=True) if " shirt" in caption]
     assert len(dressed) > 0.6 * len(shots)
-    assert np.mean([shirt in caption for caption, shirt in dressed]) > 0.9
+    assert np.mean([shirt in caption for caption, shirt in dressed]) > 0.85  # sketches have little colour
+    smiles = [
+        ("smiling" in caption, shot.expression == "smiling") for caption, shot in zip(captions, shots, strict=True)
+    ]
+    assert np.mean([said == true for said, true in smiles]) > 0.85
     placed = [(caption, shot.background) for caption, shot in zip(captions, shots, strict=True) if said(caption)]
     assert len(placed) > 0.4 * len(shots)
     assert np.mean([place in said(caption) for caption, place in placed]) > 0.9
@@ -96,7 +100,9 @@ def test_a_thing_wears_nothing(chooser: WordChooser) -> None:
 
 
 def test_a_clip_that_is_sure_of_nothing_says_nothing(tiny_world: TinyWorld) -> None:
-    unsure = WordChooser(ClipJudge(str(tiny_world.clip)))
+    clip = ClipJudge(str(tiny_world.clip))
+    clip.model.logit_scale.data.zero_()
+    unsure = WordChooser(clip)
     assert unsure.captions([encoded(photo("q0", 0))], ["person"], [True]) == [""]
 
 
