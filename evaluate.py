@@ -56,7 +56,15 @@ def make_parser(configured: bool = True) -> ArgumentParser:
     )
     if configured:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
-        parser.add_class_arguments(EvaluationSettings)
+        parser.add_class_arguments(EvaluationSettings, skip={"compile"})
+        parser.add_argument(
+            "--compile",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="compile the UNet's repeated blocks",
+        )
     parser.add_argument(
         "--runs",
         type=str,
@@ -202,7 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_methods(methods_of(arguments))
         settings = None
         if configured:
-            settings = EvaluationSettings(given.protocol, given.judges, given.trainer, given.batch_size, given.limit)
+            settings = EvaluationSettings(
+                given.protocol, given.judges, given.trainer, given.batch_size, given.limit, given.compile
+            )
         return run(given, settings)
     except (ArgumentError, LikenessError) as error:
         if is_first_process():

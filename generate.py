@@ -48,7 +48,10 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--output", type=str, required=True, help="folder for the images; what is there stays")
     parser.add_argument("--methods", action=MethodsOption)
-    parser.add_class_arguments(GenerationSettings)
+    parser.add_class_arguments(GenerationSettings, skip={"compile"})
+    parser.add_argument(
+        "--compile", type=bool, nargs="?", const=True, default=False, help="compile the base model's repeated blocks"
+    )
     return parser
 
 

@@ -4,6 +4,7 @@
 # mypy: disable-error-code="override"
 
 import hashlib
+from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
@@ -13,9 +14,7 @@ from torch import Tensor, nn
 
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
-from networks.precision import bfloat16_units, hold_frozen, release_frozen
-
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+from networks.precision import AUTOCAST, bfloat16_units, hold_frozen, release_frozen, tf32
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -28,13 +27,14 @@ def weights_digest(module: nn.Module) -> str:
 
 
 class FrozenPrecision(L.Callback):
-    """While anything is trained, the frozen UNet's weights lie in the precision that autocast computes in.
+    """While anything is trained, the frozen base model's weights lie in the precision that autocast computes in.
 
     No step casts them, and they take half the memory. What is computed is the same to the last bit. Afterwards the
-    weights are what they were; until then they wait in the host's memory.
+    weights are what they were; until then they wait in the host's memory. TF32 is allowed or not as it is asked for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, allow_tf32: bool = False) -> None:
+        self._allow_tf32, self._flags = allow_tf32, ExitStack()
         self._before: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
@@ -42,8 +42,9 @@ class FrozenPrecision(L.Callback):
             rank_zero_info(
                 "this processor has no bfloat16 units: --trainer.precision 32-true is about ten times faster here"
             )
-        if (dtype := _AUTOCAST.get(str(trainer.precision))) is not None:
-            self._before = hold_frozen(pl_module.backbone.unet, dtype)
+        if (dtype := AUTOCAST.get(str(trainer.precision))) is not None:
+            self._before = hold_frozen(pl_module.backbone, dtype)
+        self._flags.enter_context(tf32(self._allow_tf32))
 
     def teardown(self, trainer: L.Trainer, pl_module: PersonalisationModule, stage: str) -> None:
         self._release(pl_module)
@@ -52,8 +53,9 @@ class FrozenPrecision(L.Callback):
         self._release(pl_module)
 
     def _release(self, pl_module: PersonalisationModule) -> None:
-        release_frozen(pl_module.backbone.unet, self._before)
+        release_frozen(pl_module.backbone, self._before)
         self._before = {}
+        self._flags.close()
 
 
 class FrozenGuard(L.Callback):

@@ -87,8 +87,9 @@ class JudgeSettings:
         return {key: source for key, source in vars(self).items() if key != "det_size" and source}
 
 
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
-"""What methods generate in. Weights stay in float32, so none of Lightning's other choices fits them."""
+PRECISIONS = ("auto", "32-true", "tf32", "16-mixed", "bf16-mixed")
+"""What methods generate in. What was trained stays in float32 where nothing rounds it, so none of Lightning's other
+choices fits."""
 
 
 @dataclass
@@ -100,7 +101,8 @@ class ProcessSettings:
         accelerator: Kind of device.
         strategy: How processes start; ``auto`` forks on a CPU.
         num_nodes: Machines.
-        precision: Numbers that the networks compute in, one of ``PRECISIONS``.
+        precision: Numbers that images are generated in, one of ``PRECISIONS``: ``auto`` is bf16-mixed on GPUs that
+            have it and 32-true elsewhere. Judges compute in float32 whatever it is.
         timeout: Seconds after which a process that does not answer ends the others.
     """
 
@@ -108,7 +110,7 @@ class ProcessSettings:
     accelerator: str = "auto"
     strategy: str = "auto"
     num_nodes: int = 1
-    precision: str = "32-true"
+    precision: str = "auto"
     timeout: int = 1800
 
 
@@ -134,6 +136,7 @@ class EvaluationSettings:
     Args:
         limit: Quick look: generate only so many images per entry. The protocol gets a hash of its own, and every table
             says so.
+        compile: Compile the base model's repeated blocks, see ``networks.compiling``.
     """
 
     protocol: ProtocolSettings
@@ -141,6 +144,7 @@ class EvaluationSettings:
     trainer: ProcessSettings = field(default_factory=ProcessSettings)
     batch_size: int = 16
     limit: int | None = None
+    compile: bool = False
 
 
 @dataclass
@@ -159,7 +163,9 @@ class GenerationSettings:
         backbone: Folder or hub name of the base model, where it is not the one that the run names.
         batch_size: Images per batch.
         device: Kind of device: auto, cpu, cuda or mps.
-        precision: Numbers that the networks compute in.
+        precision: Numbers that images are generated in, one of ``PRECISIONS``: ``auto`` is bf16-mixed on GPUs that
+            have it and 32-true elsewhere.
+        compile: Compile the base model's repeated blocks, see ``networks.compiling``.
     """
 
     samples: int = 4
@@ -173,10 +179,13 @@ class GenerationSettings:
     backbone: str | None = None
     batch_size: int = 16
     device: str = "auto"
-    precision: str = "32-true"
+    precision: str = "auto"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_size", "enrol_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LikenessError(f"--{name} is {value}, it must be at least 1")
+        if self.precision not in PRECISIONS:
+            raise LikenessError(f"--precision is {self.precision!r}, it must be one of {', '.join(PRECISIONS)}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 
 from lightning.fabric import Fabric
@@ -31,6 +32,7 @@ from leaderboard.score.scoring import load_judges, score
 from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
 from networks.backbone import load_backbone
+from networks.precision import generating_precision
 
 
 def generate_and_score(
@@ -47,9 +49,10 @@ def generate_and_score(
     if stages == ("score",) and not results.entries():
         raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
     entrants = find_entrants(settings, given)
-    return launch(
-        settings.trainer, partial(_work, settings=settings, results=results, entrants=entrants, stages=stages)
-    )
+    trainer = settings.trainer
+    trainer = replace(trainer, precision=generating_precision(trainer.precision, trainer.accelerator))
+    settings = replace(settings, trainer=trainer)
+    return launch(trainer, partial(_work, settings=settings, results=results, entrants=entrants, stages=stages))
 
 
 def _work(
@@ -75,7 +78,14 @@ def _generate_all(
     for entry, make_generator in _generators(fabric, settings, results, entrants):
         with _set_aside(fabric, entry.label, entry.kind, failed):
             generated = generate(
-                fabric, protocol, entry, results.entry(entry.label), make_generator, settings.batch_size
+                fabric,
+                protocol,
+                entry,
+                results.entry(entry.label),
+                make_generator,
+                settings.batch_size,
+                settings.trainer.precision,
+                settings.compile,
             )
             _say(
                 fabric, f"{entry.label}: {generated} images generated, {len(protocol.requests) - generated} were there"
@@ -133,7 +143,7 @@ def _generators(
     fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants
 ) -> list[tuple[Entry, Callable[[], Generator]]]:
     """Every entry to generate, with what makes its generator when images are missing."""
-    protocol, wanted = results.protocol(), settings.protocol
+    protocol, wanted, precision = results.protocol(), settings.protocol, settings.trainer.precision
     backbone = wanted.backbone
 
     def real() -> RealPhotoGenerator:
@@ -145,13 +155,15 @@ def _generators(
         return [ceiling]
 
     def reconstruction() -> Generator:
-        return ReconstructionGenerator(fabric, real(), load_backbone(backbone))
+        return ReconstructionGenerator(fabric, real(), load_backbone(backbone), precision)
 
     def model(
         make_module: Callable[[], PersonalisationModule], features: Settings, nouns: Mapping[str, str] | None = None
     ) -> Generator:
         photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
-        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features, nouns)
+        return ModelGenerator(
+            fabric, protocol, photos, backbone, make_module, features, precision, nouns, settings.compile
+        )
 
     methods = [
         (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs

@@ -19,6 +19,7 @@ from contracts.method_modules import import_methods, named_methods
 from contracts.roll_call import SilentRank, names_the_silent, say_who_i_am
 from contracts.settings import ProcessSettings
 from datamodules import processes
+from networks.precision import TF32
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T], option: str =
             devices=devices,
             strategy=_strategy(settings),
             num_nodes=nodes,
-            precision=settings.precision,  # type: ignore[arg-type]
+            precision="32-true" if settings.precision == TF32 else settings.precision,  # type: ignore[arg-type]
         )
     except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise LikenessError(f"{option}: {' '.join(str(error).split())}") from error

@@ -37,6 +37,8 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
 
     needs: tuple[str, ...] = ()
     enrols: bool = False
+    trains_in_parts: bool = True
+    """Whether a step may leave some of what is trained without a gradient: several processes must look for it then."""
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ class ImagePrompt(PersonalisationModule[PairBatch]):
     It is trained on single images: the image that is generated is its own prompt.
     """
 
+    trains_in_parts = False
     encoder: ClassVar[str]
     """What gives the feature, in words."""
     project: nn.Module

@@ -42,6 +42,7 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
     """
 
     enrols = True
+    trains_in_parts = False
     subjects: SubjectTensors
     slots: SubjectSlots
     seed: int

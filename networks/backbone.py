@@ -14,6 +14,9 @@ from networks.backbone_kind import check_kind
 from networks.fingerprints import folder_fingerprint, resolve_source
 from networks.pretrained import UNREADABLE, first_line, load_model, load_tokenizer
 
+DECODED_CELLS = 4 * 64**2
+"""Cells of latents that are decoded at once: four images of 512 pixels."""
+
 
 class Backbone(nn.Module):
     """VAE, text encoder, tokenizer, UNet and noise schedule of one Stable-Diffusion-shaped model, frozen.
@@ -68,7 +71,12 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, h, w) as the UNet knows them to images (B, H, W, 3) uint8."""
+        """Latents (B, C, h, w) as the UNet knows them to images (B, H, W, 3) uint8; of large ones a few at a time, as
+        the autoencoder takes many times the memory of its images."""
+        at_once = max(1, DECODED_CELLS // latents[0, 0].numel())
+        return torch.cat([self._decode(few) for few in latents.split(at_once)])
+
+    def _decode(self, latents: Tensor) -> Tensor:
         pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 

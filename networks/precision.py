@@ -1,4 +1,5 @@
-"""In which numbers networks compute: full float32 where they judge, 16 bits for frozen weights under autocast."""
+"""In which numbers networks compute: full float32 where they judge, TF32 where it is asked for, 16 bits for frozen
+weights under autocast."""
 
 import platform
 from collections.abc import Iterator
@@ -6,6 +7,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from contracts.errors import LikenessError
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""What autocast computes in, by Lightning's name."""
+TF32 = "tf32"
+"""float32 whose matrix products and convolutions round their factors to 10 bits, as some GPUs do them fast."""
 
 _CAST_BY_AUTOCAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -16,14 +24,40 @@ def full_precision() -> Iterator[None]:
 
     Rounding there would move cosines in the third decimal, more than many claimed gains.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    # What is not named here is switched off, cuDNN itself too.
+    with (
+        tf32(False),
+        torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether float32 matrix products and convolutions may use TF32; afterwards all is as it was. Of itself, torch
+    allows it in convolutions and not in matrix products."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
     try:
-        # What is not named here is switched off, cuDNN itself too.
-        with torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, deterministic=True, allow_tf32=False):
-            yield
+        yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def generating_precision(asked: str, accelerator: str) -> str:
+    """What images are generated in on that kind of device, for ``auto``: bfloat16 on GPUs that have it, else float32.
+
+    Raises:
+        LikenessError: TF32 is asked for and there is no GPU that has it.
+    """
+    device = torch.device("cuda" if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available() else "cpu")
+    if asked == TF32 and device.type != "cuda":
+        raise LikenessError("precision tf32 is for NVIDIA GPUs only: give 32-true here")
+    if asked != "auto":
+        return asked
+    return "bf16-mixed" if device.type == "cuda" and bfloat16_units(device) else "32-true"
 
 
 @torch.no_grad()

@@ -389,3 +389,26 @@ def test_every_pocket_configuration_runs(
     found = scalars(tmp_path / "run")
     assert {"val/identity_misses_zero", "val/clip_t", "val/images"} <= set(found)
     assert Run(tmp_path / "run").load()
+
+
+def test_accumulated_batches_train_as_the_whole_batch_does(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    few = {"trainer.max_steps": 3, "trainer.num_sanity_val_steps": 0}
+    whole, parts, other = (tmp_path / name for name in ("whole", "parts", "other"))
+    assert train.main(tiny_world.ip_adapter(whole, **few, **{"data.batch_size": 4})) == 0
+    halves = {"data.batch_size": 2, "trainer.accumulate_grad_batches": 2}
+    assert train.main(tiny_world.ip_adapter(parts, **few, **halves)) == 0
+    assert train.main(tiny_world.ip_adapter(other, **few, **{"data.batch_size": 2})) == 0
+    expected, found, without = (adapter(run) for run in (whole, parts, other))
+    moved = max(float((expected[name] - without[name]).abs().max()) for name in expected)
+    apart = max(float((expected[name] - found[name]).abs().max()) for name in expected)
+    assert apart < 0.01 * moved, "up to the order of additions"
+
+
+def test_a_method_without_idle_parts_needs_no_search_for_them(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    few = {"trainer.max_steps": 2, "trainer.num_sanity_val_steps": 0}
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train.main(tiny_world.ip_adapter(one, **few)) == 0
+    both = {"trainer.devices": 2, "trainer.strategy": "ddp_fork"}
+    assert train.main(tiny_world.ip_adapter(two, **few, **both)) == 0
+    expected, found = adapter(one), adapter(two)
+    assert all(torch.allclose(expected[name], value, atol=1e-6) for name, value in found.items())

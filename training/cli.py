@@ -58,6 +58,15 @@ class TrainCLI(LightningCLI):
             help="seconds after which a process that does not answer ends the others",
         )
         parser.add_argument(
+            "--compile", type=bool, nargs="?", const=True, default=False, help="compile the UNet's repeated blocks"
+        )
+        parser.add_argument(
+            "--tf32",
+            type=bool,
+            default=False,
+            help="whether float32 products and convolutions may use TF32 on GPUs that have it, which rounds to 10 bits",
+        )
+        parser.add_argument(
             "--judges", type=JudgeSettings | None, default=None, help="folders of the networks that judge validation"
         )
 
@@ -72,7 +81,9 @@ class TrainCLI(LightningCLI):
         trainer_settings = honoured(settings.trainer, output)
         checkpoints = Checkpoints(run, settings.checkpoint_every, settings.keep_adapters, self._best_metric())
         config = self.parser.dump(self.config, skip_none=False)
-        ours = callbacks_of_every_run(run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"])
+        ours = callbacks_of_every_run(
+            run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"], settings.tf32
+        )
         if settings.judges is not None:
             ours.append(ValidationScores(settings.judges))
         if trainer_settings["logger"] is not False:
@@ -112,9 +123,9 @@ class TrainCLI(LightningCLI):
         if not isinstance(trainer.strategy, DDPStrategy):
             return
         trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
-        if self.config_init.trainer.strategy == "auto" and not self.model.enrols:
-            # A stage trains some of the parts only, and plain DDP would wait for gradients of the others. An
-            # enrolment trains all of its tensors in every step.
+        trainer.strategy._ddp_kwargs.setdefault("gradient_as_bucket_view", True)  # one copy of each gradient, not two
+        if self.config_init.trainer.strategy == "auto" and self.model.trains_in_parts:
+            # A stage trains some of the parts only, and plain DDP would wait for gradients of the others.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
 
     def check_same_base(self) -> None:

@@ -20,6 +20,7 @@ MAY_DIFFER = (
     "keep_adapters",
     "rank_timeout",
     "judges",
+    "compile",
     "data.validation",
     # Where networks and data lie. What they hold is compared by fingerprint when the checkpoint is loaded.
     "model.init_args.backbone",

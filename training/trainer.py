@@ -27,6 +27,7 @@ def callbacks_of_every_run(
     checkpoints: Checkpoints,
     rank_timeout: int = 1800,
     max_time: str | timedelta | dict[str, int] | None = None,
+    tf32: bool = False,
 ) -> list[Callback]:
     """What every run is trained under: guards, the files of ``run``, its ``checkpoints``, and an ear for signals.
 
@@ -34,12 +35,13 @@ def callbacks_of_every_run(
         config: The resolved configuration as YAML text.
         rank_timeout: Seconds after which a process that does not answer ends the others.
         max_time: When a start ends, see :class:`callbacks.interruption.Interruption`.
+        tf32: Whether float32 products and convolutions may use TF32.
     """
     return [
         SilentRanks(rank_timeout),
         Interruption(max_time),
         FiniteLoss(),
-        FrozenPrecision(),
+        FrozenPrecision(tf32),
         FrozenGuard(),
         Telemetry(),
         RunFolder(run, config, checkpoints),

@@ -8,6 +8,7 @@ written.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol as Interface
 
 import numpy as np
@@ -37,9 +38,13 @@ from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
+from networks.compiling import compile_blocks
+from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 from networks.sampler import SamplingSettings
 
 Batch = Sequence[Request]
+WRITERS = 4
+"""Threads that write images: to compress one of 512 pixels takes 50 ms, and a batch of 16 almost a second."""
 
 
 class Generator(Interface):
@@ -76,7 +81,8 @@ class ModelGenerator:
     """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos.
 
     ``photos`` holds the file of each subject's reference photo, ``features`` how the module's features are made of it.
-    ``nouns`` says what prompts call each subject, where that is more than the class noun.
+    ``nouns`` says what prompts call each subject, where that is more than the class noun. In 16 bits, ``precision``,
+    weights lie in them: none is cast in any step.
     """
 
     def __init__(
@@ -87,9 +93,11 @@ class ModelGenerator:
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
         features: Settings,
+        precision: str,
         nouns: Mapping[str, str] | None = None,
+        compiled: bool = False,
     ) -> None:
-        self._fabric, self._protocol = fabric, protocol
+        self._fabric, self._protocol, self._precision = fabric, protocol, precision
 
         def load() -> PersonalisationModule:
             module = make_module()
@@ -104,7 +112,11 @@ class ModelGenerator:
         self._nouns = nouns or protocol.subjects
         negative = protocol.negative_prompt or ""
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance, negative)
-        self._module = module.to(fabric.device).eval()
+        self._module = module.to(fabric.device).eval().requires_grad_(False)
+        if (dtype := AUTOCAST.get(precision)) is not None:
+            hold_frozen(self._module, dtype)
+        if compiled:
+            compile_blocks(self._module.backbone.unet)
         keys = {subject: content_key(data) for subject, data in photos.items()}
         self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
         context = EncoderContext(backbone, protocol.resolution, fabric.device)
@@ -114,6 +126,7 @@ class ModelGenerator:
         self._features.fill_texts([spoken(r.prompt, r.subject, self._nouns) for r in protocol.requests])
         files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
         self._features.fill_files(module.needs, files)
+        context.release()  # a second base model among them
 
     def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3)."""
@@ -126,14 +139,16 @@ class ModelGenerator:
             self._protocol.seed,
             len(batch),
         )
-        with self._fabric.autocast(), torch.inference_mode():
+        with self._fabric.autocast(), tf32(self._precision == TF32), torch.inference_mode():
             images = [self._module.predict_step(b.to(self._fabric.device), i) for i, b in enumerate(loader)]
         return torch.cat(images).cpu().numpy()
 
     def enrol_seconds(self) -> float | None:
         """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
         needs = self._module.needs
-        return seconds_to_encode(self._features, needs, self._photos) if needs else None
+        seconds = seconds_to_encode(self._features, needs, self._photos) if needs else None
+        self._features.context.release()
+        return seconds
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model generated the image, and how; and what stood for the subject, if not the class noun."""
@@ -193,6 +208,8 @@ def generate(
     folder: EntryFolder,
     make_generator: Callable[[], Generator],
     batch_size: int,
+    precision: str,
+    compiled: bool,
 ) -> int:
     """Generate what is missing; every process must call this, also one that will have nothing to generate.
 
@@ -201,7 +218,7 @@ def generate(
 
     Raises:
         LikenessError: images are of another size than the protocol says, or of other weights or another precision than
-            those in the folder.
+            those in the folder, or another precision than the other entries.
     """
     on_first(fabric, lambda: folder.claim(entry))
     batches = cut_into_batches(protocol.requests, batch_size)
@@ -209,8 +226,8 @@ def generate(
     missing = together(fabric, lambda: {r.id for r in protocol.requests if not folder.image(r.id).is_file()})
     if missing:
         begun = len(missing) < len(protocol.requests)
-        precision, device = str(fabric.strategy.precision.precision), fabric.device.type
-        on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun))
+        device = fabric.device.type
+        on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun, compiled))
         generator = make_generator()
         on_first(fabric, lambda: note_enrolment(folder, entry, generator.enrol_seconds))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]
@@ -253,15 +270,26 @@ def _write_share(
     generator: Generator,
     batches: Sequence[Batch],
 ) -> None:
-    with LineLog(folder.timing_log(fabric.global_rank)) as log:
+    """Files are written in threads while the next batch is generated; a batch is logged once they are there."""
+    with LineLog(folder.timing_log(fabric.global_rank)) as log, ThreadPoolExecutor(WRITERS) as pool:
+        writes, line = list[Future[None]](), None
         share = images_of(generator, batches, entry.label, protocol.resolution, quiet=fabric.global_rank > 0)
         for batch, images, seconds in share:
+            _log_written(log, writes, line)
+            writes, line = [], {"images": len(batch), "seconds": round(seconds, 4)}
             for request, image in zip(batch, images, strict=True):
                 path = folder.image(request.id)
                 if not path.is_file():
                     origin = {"protocol": protocol.hash, "entry": entry.label, "request": request.id}
-                    write_image(path, image, {**origin, **generator.provenance(request)})
-            log.append([{"images": len(batch), "seconds": round(seconds, 4)}])
+                    writes.append(pool.submit(write_image, path, image, {**origin, **generator.provenance(request)}))
+        _log_written(log, writes, line)
+
+
+def _log_written(log: LineLog, writes: Sequence[Future[None]], line: dict | None) -> None:
+    for write in writes:
+        write.result()
+    if line is not None:
+        log.append([line])
 
 
 def _check_ids(protocol: Protocol, folder: EntryFolder) -> None:

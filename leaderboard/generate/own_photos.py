@@ -11,7 +11,7 @@ contact_sheet.png            those of the last call, the reference photos first
 """
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from leaderboard.plan.prompts import given_prompts
 from leaderboard.processes import launch
 from leaderboard.results.image_files import read_provenance, write_image
 from leaderboard.results.lines import json_line
+from networks.precision import generating_precision
 
 NO_SETTINGS = GenerationSettings()
 _OURS = {"images", "images.jsonl", "contact_sheet.png"}
@@ -75,6 +76,7 @@ def generate_images(
     """
     output = guard(output)
     _check_output(output)
+    settings = replace(settings, precision=generating_precision(settings.precision, settings.device))
     found = find_runs(runs, option="--run")
     given = _subjects(photos, subjects, dataset)
     asked = given_prompts(prompts)
@@ -131,7 +133,16 @@ def _enrol_and_generate(
 
 def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, batch_size: int) -> None:
     photos = {subject: photo.data for subject, photo in plan.photos.items()}
-    generator = ModelGenerator(fabric, plan.protocol, photos, plan.backbone, plan.module, plan.features)
+    generator = ModelGenerator(
+        fabric,
+        plan.protocol,
+        photos,
+        plan.backbone,
+        plan.module,
+        plan.features,
+        plan.precision,
+        compiled=plan.compiled,
+    )
     # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
     every = cut_into_batches(plan.protocol.requests, batch_size)
     batches = [batch for batch in every if any(request.id in missing for request in batch)]

@@ -41,6 +41,7 @@ class RunPlan:
     enrolments: Mapping[str, SubjectRun]
     """By subject, of those who are optimised for this command."""
     precision: str
+    compiled: bool
     notes: tuple[str, ...]
 
     def enrol(self, device: str) -> None:
@@ -72,6 +73,7 @@ class RunPlan:
             who["reference"] = content_key(self.photos[request.subject].data)
         who["noun"] = self.protocol.subjects[request.subject]
         who |= {"settings": self.run.settings_hash, "precision": self.precision}
+        who |= {"compiled": True} if self.compiled else {}
         return {**who, **how_generated(self.protocol, request)}
 
     def file(self, output: Path, request: Request) -> Path:
@@ -149,6 +151,7 @@ def plan_run(
         features=features,
         enrolments=enrolments,
         precision=settings.precision,
+        compiled=settings.compile,
         notes=tuple(notes),
     )
 

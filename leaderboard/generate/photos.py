@@ -11,6 +11,7 @@ from contracts.protocol import Protocol
 from contracts.records import Request
 from metrics.gallery import Gallery, SubjectPhotos, left_out_photo
 from networks.backbone import Backbone
+from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 
 
 class RealPhotoGenerator:
@@ -38,13 +39,16 @@ class ReconstructionGenerator:
     What they lose on the way no method on this base model can keep.
     """
 
-    def __init__(self, fabric: Fabric, photos: RealPhotoGenerator, backbone: Backbone) -> None:
-        self._fabric, self._photos, self._backbone = fabric, photos, backbone.to(fabric.device).eval()
+    def __init__(self, fabric: Fabric, photos: RealPhotoGenerator, backbone: Backbone, precision: str) -> None:
+        self._fabric, self._photos, self._precision = fabric, photos, precision
+        self._backbone = backbone.to(fabric.device).eval()
+        if (dtype := AUTOCAST.get(precision)) is not None:
+            hold_frozen(self._backbone, dtype)
 
     def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """Reconstructed photos (B, H, W, 3)."""
         backbone = self._backbone
-        with self._fabric.autocast(), torch.inference_mode():
+        with self._fabric.autocast(), tf32(self._precision == TF32), torch.inference_mode():
             moments = backbone.encode_moments(self._photos.generate(batch))
             return backbone.decode(backbone.posterior_mean(moments)).cpu().numpy()
 

@@ -20,7 +20,7 @@ from leaderboard.results.anchors import CEILING, FLOOR, METHOD, on_absent, shows
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.lines import read_json
-from leaderboard.results.provenance import enrol_seconds, stages_of
+from leaderboard.results.provenance import check_precision, enrol_seconds, precisions, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
 from metrics.derived import DERIVED, all_cards
@@ -147,7 +147,8 @@ def read_scored(results: Results) -> ScoredEntries:
     """Read every entry's records.
 
     Raises:
-        LikenessError: an entry was generated under another protocol, or scored by other metrics than the protocol's.
+        LikenessError: an entry was generated under another protocol or in other numbers than another, or scored by
+            other metrics than the protocol's.
     """
     protocol, photos = results.protocol(), load_photo_features(results.galleries)
     scored: list[Scored] = []
@@ -170,6 +171,8 @@ def read_scored(results: Results) -> ScoredEntries:
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
+    made_in = precisions(results)
+    check_precision({s.entry.label: made_in[s.entry.label] for s in scored if s.entry.label in made_in})
     return ScoredEntries(scored, notes)
 
 

@@ -166,7 +166,7 @@ class EntryFolder:
     """Images and records of one entry of ``results``."""
 
     def __init__(self, results: Results, label: str) -> None:
-        self._results = results
+        self.results = results
         self.root = results.root / "entries" / label
         self.entry_file = self.root / "entry.json"
 
@@ -182,7 +182,7 @@ class EntryFolder:
         """
         settings = entry.settings
         if found := self.known():
-            self._results.check_entry(found)
+            self.results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
             same = entry.images is None and Run.named(entry.folder).is_adapter(found.weights)
             if found.weights != entry.weights and not same:
@@ -197,7 +197,7 @@ class EntryFolder:
                     f"{self.root} holds images generated with other model settings than those in "
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
-        claimed = replace(entry, protocol=self._results.protocol().hash, settings=settings)
+        claimed = replace(entry, protocol=self.results.protocol().hash, settings=settings)
         write_json(self.entry_file, claimed.to_json())
 
     def image(self, request_id: str) -> Path:
@@ -227,7 +227,7 @@ class EntryFolder:
         Raises:
             LikenessError: a line is no record of the plan, or holds what is no score; file, line and reason are named.
         """
-        reader = RecordReader(self._results.protocol().requests)
+        reader = RecordReader(self.results.protocol().requests)
         found: dict[str, Record] = {}
         for path in self._record_files():
             for number, _, line in numbered_lines(path):

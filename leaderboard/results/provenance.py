@@ -4,13 +4,13 @@
 batch size or other packages there are two. ``timings/enrolment.json`` holds the seconds of one enrolment.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
 from leaderboard.results.anchors import CEILING
-from leaderboard.results.folder import Entry, EntryFolder
+from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.lines import read_json
 
 PACKAGES = (
@@ -38,7 +38,7 @@ def note_stage(folder: EntryFolder, stage: str, batch_size: int) -> None:
 
 
 def note_generation(
-    folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool
+    folder: EntryFolder, entry: Entry, batch_size: int, precision: str, device: str, begun: bool, compiled: bool = False
 ) -> None:
     """Write down that the entry is generated in batches of ``batch_size``, and with what.
 
@@ -46,9 +46,11 @@ def note_generation(
         precision: Lightning's name for the numbers that the networks compute in.
         device: Kind of device.
         begun: Whether some of its images are there already.
+        compiled: Whether the base model's repeated blocks are compiled.
 
     Raises:
-        LikenessError: those were generated with another precision. Photos are copied, whatever it is.
+        LikenessError: those, or another entry's images, were generated with another precision. Photos are copied,
+            whatever it is.
     """
     known = stages_of(folder)
     if not begun:  # what was noted before generated nothing that is still there
@@ -59,8 +61,34 @@ def note_generation(
             f"{folder.root} holds images generated with precision {before[0]}, trainer.precision is {precision} now: "
             f"go on with --trainer.precision {before[0]}, or remove the folder to generate them all again"
         )
-    how = {"precision": precision, "device": device, "packages": _versions()}
+    if entry.kind != CEILING.kind:
+        check_precision({**precisions(folder.results, leave_out=entry.label), entry.label: {precision}})
+    how: dict[str, object] = {"precision": precision, "device": device, "packages": _versions()}
+    how |= {"compiled": True} if compiled else {}
     _note(folder, known, {"stage": GENERATED, "batch_size": batch_size, **how})
+
+
+def precisions(results: Results, leave_out: str = "") -> dict[str, set[str]]:
+    """What the images of each entry were generated in, by label, where it was written down; photos are copied."""
+    entries = [entry for entry in results.entries() if entry.kind != CEILING.kind and entry.label != leave_out]
+    noted = {e.label: {facts.get("precision") for facts in stages_of(results.entry(e.label))} for e in entries}
+    return {label: known for label, found in noted.items() if (known := {p for p in found if p is not None})}
+
+
+def check_precision(found: Mapping[str, set[str]]) -> None:
+    """Raise ``LikenessError`` where entries were generated in different numbers, which moves what they are ranked by.
+
+    Args:
+        found: Precisions by label.
+    """
+    (first, expected), *others = found.items() or [("", set())]
+    for label, other in others:
+        if other != expected:
+            a, b = (" and ".join(sorted(names)) for names in (expected, other))
+            raise LikenessError(
+                f"{first} was generated with precision {a} and {label} with {b}, which share no board: give "
+                f"--trainer.precision {a}, or another --output"
+            )
 
 
 def _note(folder: EntryFolder, known: list[dict], facts: dict) -> None:

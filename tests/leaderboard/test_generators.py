@@ -30,7 +30,7 @@ def test_a_model_that_one_process_cannot_load_stops_all_of_them(world: World) ->
         fabric = SimpleNamespace(global_rank=rank, world_size=2)
         protocol = SimpleNamespace(backbone=PromptOnly(base).backbone.fingerprint)
         with pytest.raises(LikenessError) as error:
-            ModelGenerator(fabric, protocol, {}, base, load, {})  # type: ignore[arg-type]
+            ModelGenerator(fabric, protocol, {}, base, load, {}, "32-true")  # type: ignore[arg-type]
         return str(error.value)
 
     assert run_ranks(work) == ["not on this machine"] * 2

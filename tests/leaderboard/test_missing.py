@@ -42,7 +42,7 @@ def test_everything_that_is_missing_is_told_at_once(
     lines = errors(capsys)
     words = [
         "protocol.samples is 0",
-        "trainer.precision is 'bf16-true', it must be one of 32-true, 16-mixed, bf16-mixed",
+        "trainer.precision is 'bf16-true', it must be one of auto, 32-true, tf32, 16-mixed, bf16-mixed",
         "no prompts in no/prompts.yaml",
         "protocol.dataset: dataset 'no/data' is neither a folder",
         "protocol.backbone: no model folder at './no/base'",
@@ -65,7 +65,9 @@ def test_a_precision_that_no_method_generates_in_is_refused(
 ) -> None:
     arguments = ["--config", str(world.config), "--output", str(tmp_path / "x"), "--trainer.precision", precision]
     assert main(arguments) == 2
-    assert errors(capsys) == [f"trainer.precision is '{precision}', it must be one of 32-true, 16-mixed, bf16-mixed"]
+    assert errors(capsys) == [
+        f"trainer.precision is '{precision}', it must be one of auto, 32-true, tf32, 16-mixed, bf16-mixed"
+    ]
 
 
 def test_a_resolution_that_the_base_model_does_not_generate_is_refused_before_photos_are_judged(

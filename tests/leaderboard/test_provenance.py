@@ -97,9 +97,29 @@ def test_one_entry_is_never_generated_with_two_precisions(
 
     old = {name: facts[name] for name in ("stage", "batch_size", "packages")}  # as earlier versions wrote it
     write_json(folder.root / "stages.json", [old])
+    assert main([*given, "--trainer.precision", "bf16-mixed"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "with precision 32-true and spotdiff with bf16-mixed, which share no board: give --trainer.prec" in line
+    assert not image.exists()
+    for label in LABELS:
+        write_json(Results(output).entry(label).root / "stages.json", [old])
     assert main([*given, "--trainer.precision", "bf16-mixed"]) == 0
     assert image.exists()
     assert [facts.get("precision") for facts in stages_of(folder)] == [None, "bf16-mixed"]
+
+
+def test_a_board_of_entries_in_different_precisions_is_refused(
+    generated: Path, world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = Path(shutil.copytree(generated, tmp_path / "results"))
+    evaluate(world, output, "--stage", "score")
+    folder = Results(output).entry("spotdiff")
+    generation, scoring = stages_of(folder)
+    assert generation["precision"] == "32-true", "what auto is on a CPU"
+    write_json(folder.root / "stages.json", [{**generation, "precision": "tf32"}, scoring])  # a copied entry
+    assert main(["--stage", "report", "--output", str(output)]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "which share no board" in line and "tf32" in line
 
 
 def test_another_precision_is_free_where_nothing_was_generated_and_for_photos(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from callbacks.frozen import FrozenPrecision
+from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
 from networks.backbone import Backbone
-from networks.precision import bfloat16_units, hold_frozen, release_frozen
-from tests.helpers.batches import METHODS, build, training_batch
+from networks.precision import bfloat16_units, generating_precision, hold_frozen, release_frozen, tf32
+from networks.sampler import SamplingSettings
+from tests.helpers.batches import METHODS, build, request_batch, training_batch
 
 
 class Casts(TorchDispatchMode):
@@ -25,7 +27,9 @@ class Casts(TorchDispatchMode):
         self.counted = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func is torch.ops.aten._to_copy.default:
+        aten = torch.ops.aten
+        # Without autograd the outer operator is seen, which is there also where nothing is cast.
+        if func is aten._to_copy.default or (func is aten.to.dtype and args[0].dtype != args[1]):
             self.counted += args[0].untyped_storage().data_ptr() in self.storages
         return func(*args, **(kwargs or {}))
 
@@ -35,26 +39,26 @@ def test_weights_held_in_16_bits_are_never_cast_and_change_nothing(
     method: type[PersonalisationModule], backbone: Backbone
 ) -> None:
     module = build(method, backbone).train()
-    unet = module.backbone.unet
+    frozen = module.backbone
 
     def one_step() -> tuple[list[torch.Tensor], int]:
         torch.manual_seed(0)
         module.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16), Casts(unet.parameters()) as casts:
+        with torch.autocast("cpu", torch.bfloat16), Casts(frozen.parameters()) as casts:
             terms = module.loss_terms(training_batch(method))
         torch.stack(list(terms.values())).sum().backward()
         gradients = [p.grad.clone() for p in module.adapter().parameters() if p.grad is not None]
         return [*terms.values(), *gradients], casts.counted
 
-    original = {name: weight.clone() for name, weight in unet.named_parameters()}
+    original = {name: weight.clone() for name, weight in frozen.named_parameters()}
     expected, casts = one_step()
     assert casts > 50
-    before = hold_frozen(unet, torch.bfloat16)
+    before = hold_frozen(frozen, torch.bfloat16)
     held, casts_of_held = one_step()
-    release_frozen(unet, before)
+    release_frozen(frozen, before)
     assert casts_of_held == 0 and len(held) > 1
     assert all(torch.equal(a, b) for a, b in zip(expected, held, strict=True))
-    assert all(torch.equal(weight, original[name]) for name, weight in unet.named_parameters())
+    assert all(torch.equal(weight, original[name]) for name, weight in frozen.named_parameters())
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -75,3 +79,33 @@ def test_a_run_in_mixed_precision_holds_the_frozen_weights_and_gives_them_back(
     else:
         precision.teardown(trainer, module, "fit")
     assert all(torch.equal(weight, original[name]) for name, weight in module.backbone.named_parameters())
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_no_weight_is_cast_while_images_are_generated_and_the_images_are_the_same(
+    method: type[PersonalisationModule], backbone: Backbone
+) -> None:
+    module = build(method, backbone).eval().requires_grad_(False)
+    module.sampling = SamplingSettings("ddim", steps=2, guidance=3.0)
+
+    def images() -> tuple[torch.Tensor, int]:
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode(), Casts(module.parameters()) as casts:
+            return module.generate(request_batch()), casts.counted
+
+    expected, casts = images()
+    assert casts > 50
+    hold_frozen(module, torch.bfloat16)
+    held, casts_of_held = images()
+    assert casts_of_held == 0 and torch.equal(held, expected)
+
+
+def test_precision_by_device_and_tf32_only_where_it_is_asked_for() -> None:
+    assert generating_precision("auto", "cpu") == generating_precision("32-true", "cpu") == "32-true"
+    assert generating_precision("bf16-mixed", "cpu") == "bf16-mixed"
+    with pytest.raises(LikenessError, match="precision tf32 is for NVIDIA GPUs only"):
+        generating_precision("tf32", "cpu")
+    for allowed in (True, False):
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        with tf32(allowed):
+            assert torch.backends.cudnn.allow_tf32 == torch.backends.cuda.matmul.allow_tf32 == allowed
+        assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
