@@ -19,7 +19,7 @@ from contracts.method_modules import import_methods, named_methods
 from contracts.roll_call import SilentRank, names_the_silent, say_who_i_am
 from contracts.settings import ProcessSettings
 from datamodules import processes
-from networks.precision import TF32
+from networks.precision import TF32, generating_precision
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T], option: str =
         LikenessError: some process raised it; its message is that of the first one.
     """
     group = launched_group()
+    precision = generating_precision(settings.precision, settings.accelerator)
     devices, nodes = (settings.devices, settings.num_nodes) if group is None else (group.devices, group.nodes)
     try:
         fabric = Fabric(
@@ -45,7 +46,7 @@ def launch(settings: ProcessSettings, work: Callable[[Fabric], T], option: str =
             devices=devices,
             strategy=_strategy(settings),
             num_nodes=nodes,
-            precision="32-true" if settings.precision == TF32 else settings.precision,  # type: ignore[arg-type]
+            precision="32-true" if precision == TF32 else precision,  # type: ignore[arg-type]
         )
     except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
         raise LikenessError(f"{option}: {' '.join(str(error).split())}") from error

@@ -7,8 +7,8 @@ identity branch: without identity the layer is the base model's. Their strength 
 release, whose scale is that of the tokens only.
 """
 
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -36,6 +36,16 @@ class LowRank(nn.Module):
         return self.up(self.down(states))
 
 
+class _Beside(NamedTuple):
+    """What processors read of an attention layer."""
+
+    heads: int
+    to_q: Callable[[Tensor], Tensor]
+    to_k: Callable[[Tensor], Tensor]
+    to_v: Callable[[Tensor], Tensor]
+    to_out: list[Callable[[Tensor], Tensor]]
+
+
 class LayerUpdates(nn.Module):
     """The updates of one attention layer's four projections."""
 
@@ -53,7 +63,7 @@ class LayerUpdates(nn.Module):
             return lambda states: own(states) + update(states)
 
         query, key, value, out = map(updated, PROJECTIONS)
-        return SimpleNamespace(heads=attn.heads, to_q=query, to_k=key, to_v=value, to_out=[out, attn.to_out[1]])
+        return _Beside(attn.heads, query, key, value, [out, attn.to_out[1]])
 
 
 def projection(attn: Attention, name: str) -> nn.Linear:

@@ -71,7 +71,7 @@ def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
     given = [f"--config={world.change(subjects=1, samples=1)}", f"--runs={editing.run}", f"--output={output}"]
     twice = SimpleNamespace(analyse=lambda photos: [FacePack(editing.faces).analyse(photos)[0] * 2])
     with monkeypatch.context() as patch:
-        patch.setattr(portraits, "_find", lambda photo, _: portraits.only_face(photo.pixels, photo.name, twice))
+        patch.setattr(portraits, "landmarks_of", lambda photo, _: portraits.only_face(photo.pixels, photo.name, twice))
         assert evaluate.main(given) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert line.startswith(
@@ -80,5 +80,5 @@ def test_a_reference_that_the_runs_detector_cannot_align_stops_the_plan(
         assert "shows 2 faces: give a photo with exactly one" in line
         assert not output.exists()
     assert evaluate.main([*given, "--stage=generate"]) == 0
-    monkeypatch.setattr(portraits, "_find", lambda *_: pytest.fail("aligned again"))
+    monkeypatch.setattr(portraits, "landmarks_of", lambda *_: pytest.fail("aligned again"))
     assert evaluate.main([*given, "--stage=score"]) == 0

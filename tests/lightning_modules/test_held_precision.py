@@ -47,7 +47,7 @@ def test_weights_held_in_16_bits_are_never_cast_and_change_nothing(
         with torch.autocast("cpu", torch.bfloat16), Casts(frozen.parameters()) as casts:
             terms = module.loss_terms(training_batch(method))
         torch.stack(list(terms.values())).sum().backward()
-        gradients = [p.grad.clone() for p in module.adapter().parameters() if p.grad is not None]
+        gradients = [p.grad.clone() for p in module.parameters() if p.grad is not None]
         return [*terms.values(), *gradients], casts.counted
 
     original = {name: weight.clone() for name, weight in frozen.named_parameters()}
