@@ -383,6 +383,8 @@ def test_every_pocket_configuration_runs(
         "trainer.val_check_interval": 4,
         "trainer.log_every_n_steps": 1,
     }
+    if config.stem == "dreambooth_lora":
+        small["model.class_images"] = 4
     if not bfloat16_units(torch.device("cpu")):  # what the configurations ask for takes a minute each there
         small["trainer.precision"] = "32-true"
     assert train.main([f"--config={config}", *(f"--{key}={value}" for key, value in small.items())]) == 0
