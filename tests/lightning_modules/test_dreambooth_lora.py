@@ -62,7 +62,9 @@ def test_a_fresh_subject_is_the_base_model_told_the_identifier(backbone: Backbon
     module.collect()
     batch = request_batch(2)
     conditioning = module.conditioning(batch)
-    torch.testing.assert_close(conditioning.text_keys[:, 0], backbone.encode_text(["a photo of a sks person"] * 2))
+    torch.testing.assert_close(
+        conditioning.text_keys[:, 0], backbone.encode_text(["a photo of a sks person"] * 2).states
+    )
     t = torch.tensor([7, 800])
     with torch.no_grad():
         found = module.denoise(batch.noise, t, conditioning)

@@ -8,6 +8,7 @@ import yaml
 from torch import Tensor, nn
 
 from contracts.batch import FaceBatch, PairBatch, RequestBatch
+from contracts.text import Text
 from lightning_modules.pidiff import PIDiff
 from networks.backbone import empty_backbone
 from networks.decoupled_attention import IdentityProjections
@@ -55,7 +56,7 @@ def shared(size: int) -> dict:
         "latent_noise": empty(size, *LATENT),
         "noise": empty(size, *LATENT),
         "timestep": empty(size, dtype=torch.int64),
-        "text_states": empty(size, *TEXT),
+        "text_states": Text(empty(size, *TEXT)),
         "drop_identity": empty(size, dtype=torch.bool),
         "reference": {"wplus": empty(size, *CODE)},
     }
