@@ -6,17 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import CLIPTokenizer
 
+import lightning_modules
 from contracts.batch import PairBatch, RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
-from contracts.errors import LikenessError
 from leaderboard.generate.generation import PromptOnly
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 from networks.attention import cross_attention_layers
 from networks.backbone import Backbone, empty_backbone
 from networks.sampler import SamplingSettings
-from tests.helpers.batches import METHODS, build, normal, request_batch, training_batch
+from pocket.tiny.components import tiny_tokenizer
+from tests.helpers.batches import METHODS, build, request_batch, training_batch
 from tests.lightning_modules.test_methods import save_run
 
 FEW = SamplingSettings("ddim", steps=2, guidance=3.0)
@@ -80,9 +82,7 @@ def test_it_learns_and_nothing_else_does(method: Method, sdxl: Backbone) -> None
 
 
 @all_methods
-def test_training_reads_pooled_text_and_the_photos_sizes(
-    method: Method, sdxl: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_reads_pooled_text_and_the_photos_sizes(method: Method, sdxl: Backbone) -> None:
     """The photos' sizes reach every call of the UNet but those for class images, which are whole."""
     module, batch = build(method, sdxl), training(method, sdxl)
     read: list[dict[str, torch.Tensor]] = []
@@ -99,9 +99,7 @@ def test_training_reads_pooled_text_and_the_photos_sizes(
 
 
 def test_stages_have_pooled_text_of_their_own(sdxl: Backbone) -> None:
-    from lightning_modules import SefiIDE
-
-    module = build(SefiIDE, sdxl)
+    module = build(lightning_modules.SefiIDE, sdxl)
     conditioning = module.conditioning(requests(sdxl, 2))
     assert conditioning.pooled is not None and conditioning.pooled.shape == (2, 5, 20)
     steps = [conditioning.at(torch.tensor([t, t])).pooled for t in (0, 199, 200, 999)]
@@ -142,28 +140,36 @@ def test_the_base_model_is_sdxl(full: Backbone) -> None:
 
 
 KEYS_AND_VALUES = 10 * 2 * 2048 * 640 + 60 * 2 * 2048 * 1280
+QUERIES = 10 * 640**2 + 60 * 1280**2
 TRAINED = {
     "spotdiff": {"attention": KEYS_AND_VALUES},
-    "pidiff": {"attention": KEYS_AND_VALUES + 10 * 640**2 + 60 * 1280**2},
-    "ip_adapter": {"attention": KEYS_AND_VALUES, "project": 1280 * 4 * 2048 + 4 * 2048 + 2 * 2048},
-    "ip_adapter_plus": {"attention": KEYS_AND_VALUES},
-    "ip_adapter_faceid": {"attention": KEYS_AND_VALUES},
-    "wplus_adapter": {"attention": KEYS_AND_VALUES + 10 * 640**2 + 60 * 1280**2},
+    "pidiff": {"attention": KEYS_AND_VALUES + QUERIES},
+    "wplus_adapter": {"attention": KEYS_AND_VALUES + QUERIES},
+    "ip_adapter": {"attention": KEYS_AND_VALUES, "project": 8_400_896},
+    "ip_adapter_plus": {"attention": KEYS_AND_VALUES, "project": 82_961_664},
+    "ip_adapter_faceid": {"attention": KEYS_AND_VALUES, "project": 8_926_208, "updates": 185_794_560},
 }
+A_SUBJECT = {"sefi_ide": 115_396_608, "textual_inversion": 2048, "dreambooth_lora": 5_806_080}
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
-def test_every_configuration_builds_its_method_at_full_size(name: str, full: Backbone) -> None:
+@pytest.mark.parametrize("name", [*TRAINED, *A_SUBJECT])
+def test_every_configuration_builds_its_method_at_full_size(name: str, tmp_path: Path) -> None:
     config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
-    method = Run.method_of(config) if hasattr(Run, "method_of") else None
-    import lightning_modules
-
-    method = getattr(lightning_modules, config["model"]["class_path"].rpartition(".")[2])
     arguments = {k: v for k, v in config["model"]["init_args"].items() if k != "backbone"}
+    tiny_tokenizer(tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path, model_max_length=77)
     with torch.device("meta"):
         base = empty_backbone(FULL)
-        base.text.tokenizers = _words(config)
-        module = method(base, **arguments)
+        base.text.tokenizers = (tokenizer, tokenizer)
+        module = getattr(lightning_modules, config["model"]["class_path"].rpartition(".")[2])(base, **arguments)
     assert config["data"]["resolution"] == base.resolution
     for part, expected in TRAINED.get(name, {}).items():
         assert count(getattr(module, part)) == expected
+    if name in A_SUBJECT:
+        module.prepare({"a": "person"}, 1, seed=0)
+        assert module.run_facts()["trainable_parameters"] == A_SUBJECT[name]
+
+
+def test_there_is_a_configuration_for_every_one_of_sd15() -> None:
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == {path.stem for path in CONFIGS.parent.glob("*.yaml")}
+    assert {*TRAINED, *A_SUBJECT} == {path.stem for path in CONFIGS.glob("*.yaml")}
