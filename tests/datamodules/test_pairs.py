@@ -7,6 +7,7 @@ import torch
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
+from contracts.text import Text
 from datamodules.batches.experts import FactorStream
 from datamodules.batches.pairs import Drops, PairStream
 from datamodules.features.cache import content_key
@@ -202,5 +203,7 @@ def _assert_equal(a: PairBatch | FactorBatch, b: PairBatch | FactorBatch) -> Non
             assert all(torch.equal(value[key], other[key]) for key in value)
         elif isinstance(value, torch.Tensor):
             assert torch.equal(value, other), name
+        elif isinstance(value, Text):
+            assert torch.equal(value.states, other.states), name
         else:
             assert value == other, name

@@ -46,7 +46,8 @@ def build(method: type[PersonalisationModule], backbone: Backbone | str, **argum
     known = inspect.signature(method).parameters
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = method(backbone, **{k: v for k, v in _SMALL.items() if k in known}, **arguments)  # type: ignore[arg-type]
+        small = {k: v for k, v in _SMALL.items() if k in known}
+        module = method(backbone, **small | arguments)  # type: ignore[arg-type]
         if isinstance(module, PerSubjectModule):
             enrol_at_random(module)
         for parameter in module.adapter().parameters():
