@@ -1,6 +1,7 @@
 """SeFi-IDE's exact checks: what it reduces to, which denoising stage is used when, what may differ, what is kept."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ def _inverted(base: Backbone, vector: Tensor) -> Conditioning:
     Only copies of the tokenizer and of the text encoder are used, nothing of the method.
     """
     tokenizer = deepcopy(base.tokenizer)
-    encoder = deepcopy(base.text.encoders[0])
+    encoder: Any = deepcopy(base.text.encoders[0])
     tokenizer.add_tokens("<learnt>")
     encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     encoder.get_input_embeddings().weight[-1] = vector

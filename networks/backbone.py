@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         if text.pooled is None:
             return text
         side = float(self.resolution)
-        sizes = text.pooled.new_tensor([side, side, 0.0, 0.0, side, side])
+        sizes = torch.tensor([side, side, 0.0, 0.0, side, side], device=text.device)
         return replace(text, sizes=sizes.expand(len(text), -1))
 
     @torch.no_grad()
@@ -94,15 +94,20 @@ class Backbone(nn.Module):
         return torch.cat([self._decode(few) for few in latents.split(at_once)])
 
     def _decode(self, latents: Tensor) -> Tensor:
+        latents = (latents.float() if self._needs_range() else latents) / self.vae.config.scaling_factor
         with self._enough_range():
-            pixels = self.vae.decode(latents.float() / self.vae.config.scaling_factor).sample
+            pixels = self.vae.decode(latents).sample
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
-    def _enough_range(self) -> AbstractContextManager:
-        """No float16 where the autoencoder says that it overflows in it, as SDXL's does: its images would be NaN."""
+    def _needs_range(self) -> bool:
+        """Whether float16 is asked for and the autoencoder says that it overflows in it, as SDXL's does: its images
+        would be NaN."""
         kind = self.vae.device.type
         narrow = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
-        return torch.autocast(kind, enabled=False) if narrow and self.vae.config.force_upcast else nullcontext()
+        return narrow and self.vae.config.force_upcast
+
+    def _enough_range(self) -> AbstractContextManager:
+        return torch.autocast(self.vae.device.type, enabled=False) if self._needs_range() else nullcontext()
 
     def posterior_mean(self, moments: Tensor) -> Tensor:
         """The mean of the posterior, scaled: what the autoencoder makes of an image without any noise."""

@@ -69,9 +69,9 @@ def hold_frozen(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     :func:`release_frozen` takes them.
     """
     before = {}
-    upcast = [f"{name}." for name, part in module.named_modules() if _overflows(part, dtype)]
+    upcast = tuple(f"{name}." if name else "" for name, part in module.named_modules() if _overflows(part, dtype))
     for prefix, layer in module.named_modules():
-        if not isinstance(layer, _CAST_BY_AUTOCAST) or prefix.startswith(tuple(upcast)):
+        if not isinstance(layer, _CAST_BY_AUTOCAST) or prefix.startswith(upcast):
             continue
         for name, weight in layer.named_parameters(prefix, recurse=False):
             if not weight.requires_grad and weight.dtype != dtype:

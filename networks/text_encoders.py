@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from contracts.text import Text
 from networks.pretrained import load_model, load_tokenizer
 
-Encoder = CLIPTextModel | CLIPTextModelWithProjection
+Encoder: TypeAlias = CLIPTextModel | CLIPTextModelWithProjection
 
 
 class TextEncoders(nn.Module):
