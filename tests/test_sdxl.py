@@ -41,7 +41,7 @@ def world(tiny_world: TinyWorld, sdxl_folder: Path, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(scope="module")
 def runs(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A short training of every method; W+ Adapter is PIDiff with other settings."""
+    """A short training of every method, of some in bfloat16; W+ Adapter is PIDiff with other settings."""
     root, found = tmp_path_factory.mktemp("runs"), {}
     for name, arguments in TRAINED.items():
         found[name] = root / name.lower().replace(" ", "_").replace("+", "plus")
@@ -50,7 +50,7 @@ def runs(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         assert train.main(arguments(world, found[name], **FEW, **features)) == 0
     for name in ENROLLED:
         found[name] = root / name.lower()
-        assert train.main(world.enrolment(name, found[name], None, data__enrolment__steps=2)) == 0
+        assert train.main(world.enrolment(name, found[name], None, data__enrolment__steps=2, trainer__precision="bf16-mixed")) == 0
     return found
 
 
