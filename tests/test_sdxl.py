@@ -50,7 +50,12 @@ def runs(world: TinyWorld, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         assert train.main(arguments(world, found[name], **FEW, **features)) == 0
     for name in ENROLLED:
         found[name] = root / name.lower()
-        assert train.main(world.enrolment(name, found[name], None, data__enrolment__steps=2, trainer__precision="bf16-mixed")) == 0
+        assert (
+            train.main(
+                world.enrolment(name, found[name], None, data__enrolment__steps=2, trainer__precision="bf16-mixed")
+            )
+            == 0
+        )
     return found
 
 

@@ -33,7 +33,7 @@ def test_the_prior_is_the_error_on_class_images_under_the_class_prompt(backbone:
     )
     z, noise, timestep = module._class_batch(batch, ["a photo of a person"] * 4)
     pairs = module.slots(torch.arange(4))
-    states = backbone.encode_text(["a photo of a person"] * 4)
+    states = backbone.encode_text(["a photo of a person"] * 4).states
     conditioning = replace(module.train_conditioning(batch), text_keys=states[:, None], text_values=states[:, None])
     assert pairs.keys() == conditioning.pairs.keys()
     noisy, target = module.noised(z, noise, timestep)

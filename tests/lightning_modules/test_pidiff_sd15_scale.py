@@ -80,7 +80,7 @@ def test_one_step_of_each_stage(stage: int) -> None:
 def test_requests_condition_on_one_token_per_level() -> None:
     model = pidiff()
     batch = RequestBatch(
-        ("r0",), ("s0",), ("a <subject>",), empty(1, *LATENT), empty(1, *TEXT), {"wplus": empty(1, *CODE)}
+        ("r0",), ("s0",), ("a <subject>",), empty(1, *LATENT), Text(empty(1, *TEXT)), {"wplus": empty(1, *CODE)}
     )
     conditioning = model.conditioning(batch)
     assert conditioning.identity is not None and conditioning.identity.shape == (1, 3, 768)
