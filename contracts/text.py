@@ -37,6 +37,14 @@ class Text:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         return self._each(lambda value: value.to(device, non_blocking=non_blocking))
 
+    def of_whole_images(self, side: int) -> Self:
+        """The same texts, of images that are generated: whole ones of ``side`` pixels. Without pooled text the base
+        model reads no sizes."""
+        if self.pooled is None:
+            return self
+        whole = [float(side), float(side), 0.0, 0.0, float(side), float(side)]
+        return replace(self, sizes=torch.tensor(whole, device=self.device).expand(len(self), -1))
+
     def of_photos(self, sizes: Tensor | None) -> Self:
         """The same texts, of photos with these ``sizes`` (B, 6); a base model that reads none has none of them."""
         return self if self.sizes is None or sizes is None else replace(self, sizes=sizes)

@@ -103,7 +103,7 @@ class TokenVectorModule(PerSubjectModule):
 
     def encode_placed(self, ids: Tensor, positions: Tensor, vectors: Tensor) -> Text:
         """Texts of tokens (B, L) with ``vectors`` (B, P, D) at ``positions`` (B, P)."""
-        return self.backbone.of_whole_images(self.backbone.text.encode_placed(ids, positions, vectors))
+        return self.backbone.text.encode_placed(ids, positions, vectors).of_whole_images(self.backbone.resolution)
 
     def value_states(self, ids: Tensor, positions: Tensor, learnt: Tensor) -> Tensor:
         """What values are made of (B, L, D), from tokens (B, L) and the states ``learnt`` of the same prompts with the

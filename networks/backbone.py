@@ -1,7 +1,6 @@
 """The frozen latent diffusion model that every method adapts."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,15 +68,7 @@ class Backbone(nn.Module):
 
         The empty text is zeros where the base model was trained so.
         """
-        return self.of_whole_images(self.text.encode(prompts))
-
-    def of_whole_images(self, text: Text) -> Text:
-        """The same texts with the sizes of whole images, as they are generated, where the base model reads any."""
-        if text.pooled is None:
-            return text
-        side = float(self.resolution)
-        sizes = torch.tensor([side, side, 0.0, 0.0, side, side], device=text.device)
-        return replace(text, sizes=sizes.expand(len(text), -1))
+        return self.text.encode(prompts).of_whole_images(self.resolution)
 
     @torch.no_grad()
     def encode_moments(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
@@ -161,7 +152,7 @@ def reads_added(source: str) -> bool:
 
 def text_fingerprint(source: str) -> str:
     """Names the weights of the text side, and how it takes an empty text, without loading them."""
-    folder = resolve_source(source, pipeline=True)
+    folder = _folder(source)
     two = reads_sizes(folder)
     parts = [part for _, *names in text_parts(two) for part in names]
     silent = ["silent"] if is_silent(folder) else []

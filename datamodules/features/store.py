@@ -94,12 +94,8 @@ class Features:
     def of_texts(self, texts: Sequence[str]) -> Text:
         """Texts of images to generate, or of photos of the base model's own size."""
         keys = [content_key(text) for text in texts]
-        states = self._caches["text"].rows(keys)
-        if not self.context.reads_added:
-            return Text(states)
-        side = float(self.context.resolution)
-        sizes = torch.tensor([side, side, 0.0, 0.0, side, side]).expand(len(texts), -1)
-        return Text(states, self._caches["pooled_text"].rows(keys), sizes)
+        pooled = self._caches["pooled_text"].rows(keys) if self.context.reads_added else None
+        return Text(self._caches["text"].rows(keys), pooled).of_whole_images(self.context.resolution)
 
     def sizes(self, photos: Sequence[Photo]) -> Tensor | None:
         """Sizes (number of photos, 6) of a dataset's photos, see :class:`contracts.text.Text`; ``None`` where the base

@@ -13,13 +13,11 @@ from contracts.batch import PairBatch, RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from leaderboard.generate.generation import PromptOnly
 from lightning_modules.base import PersonalisationModule
-from lightning_modules.run import Run
 from networks.attention import cross_attention_layers
 from networks.backbone import Backbone, empty_backbone
 from networks.sampler import SamplingSettings
 from pocket.tiny.components import tiny_tokenizer
 from tests.helpers.batches import METHODS, build, request_batch, training_batch
-from tests.lightning_modules.test_methods import save_run
 
 FEW = SamplingSettings("ddim", steps=2, guidance=3.0)
 FULL = Path(__file__).parent / "sdxl"
@@ -59,19 +57,11 @@ def test_scale_zero_generates_the_base_models_images_bit_for_bit(
 
 
 @all_methods
-def test_a_run_folder_gives_the_method_back(method: Method, sdxl_folder: Path, sdxl: Backbone, tmp_path: Path) -> None:
-    module = build(method, str(sdxl_folder)).eval()
-    again = Run(save_run(module, tmp_path / "run")).load()
-    module.sampling = again.sampling = FEW
-    assert torch.equal(again.generate(requests(sdxl, 2)), module.generate(requests(sdxl, 2)))
-
-
-@all_methods
 def test_it_learns_and_nothing_else_does(method: Method, sdxl: Backbone) -> None:
     module, batch = build(method, sdxl).train(), training(method, sdxl)
     optimiser = torch.optim.Adam(module.parameter_groups(), lr=3e-3)
     totals = []
-    for _ in range(8):
+    for _ in range(5):
         total = torch.stack(list(module.loss_terms(batch).values())).sum()
         optimiser.zero_grad()
         total.backward()
