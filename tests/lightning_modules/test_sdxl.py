@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from torch._dynamo.utils import counters
 from transformers import CLIPTokenizer
 
 import lightning_modules
@@ -15,6 +16,7 @@ from leaderboard.generate.generation import PromptOnly
 from lightning_modules.base import PersonalisationModule
 from networks.attention import cross_attention_layers
 from networks.backbone import Backbone, empty_backbone
+from networks.compiling import compile_blocks
 from networks.sampler import SamplingSettings
 from pocket.tiny.components import tiny_tokenizer
 from tests.helpers.batches import METHODS, build, request_batch, training_batch
@@ -102,6 +104,21 @@ def test_a_conditioning_without_pooled_text_does_not_join_one_that_has_it(sdxl: 
     whole, part = Conditioning.from_text(text), Conditioning.from_text(dataclasses.replace(text, pooled=None))
     with pytest.raises(ValueError, match="must share stages, identity, pooled text"):
         whole + part
+
+
+@pytest.mark.parametrize("name", ["IPAdapterFaceID", pytest.param("SefiIDE", marks=pytest.mark.slow)])
+def test_compiled_blocks_have_no_breaks(name: str, sdxl: Backbone) -> None:
+    method = getattr(lightning_modules, name)
+    module, batch = build(method, sdxl).train(), training(method, sdxl)
+    module.sampling = FEW
+    terms, images = module.loss_terms(batch), module.generate(requests(sdxl))  # type: ignore[arg-type]
+    torch._dynamo.reset()
+    counters.clear()
+    compile_blocks(sdxl.unet, backend="eager")
+    compiled = module.loss_terms(batch)  # type: ignore[arg-type]
+    assert all(torch.equal(compiled[name], value) for name, value in terms.items())
+    assert torch.equal(module.generate(requests(sdxl)), images)
+    assert counters["stats"]["unique_graphs"] >= 2 and not counters["graph_break"]
 
 
 # --- the full size, without memory ---------------------------------------------------------------------------
