@@ -44,15 +44,7 @@ class ComparedConditioning(Conditioning):
 
     def at(self, timestep: Tensor) -> ComparedStep:
         step = super().at(timestep)
-        return ComparedStep(
-            text_keys=step.text_keys,
-            text_values=step.text_values,
-            identity=step.identity,
-            scale=step.scale,
-            reference=self.reference,
-            side=self.side,
-            maps=self.maps,
-        )
+        return ComparedStep(**vars(step), reference=self.reference, side=self.side, maps=self.maps)
 
 
 class StageCrossAttention(CrossAttention):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from claims import enrolled, sefi_ide, stage_reductions
 from claims.checks import line
 from claims.enrolled import RunMeasurements
 from claims.sefi_ide import Sweep
 from contracts.conditioning import Conditioning
+from contracts.text import Text
 from lightning_modules.sefi_ide import SefiIDE
-from networks.placeholders import encode_placed
+from networks.text_encoders import TextEncoders
 from pocket.tiny.components import tiny_base
 
 SPREAD = np.array([-0.01, -0.005, 0.0, 0.005, 0.01])
@@ -131,10 +131,12 @@ def test_a_wrong_stage_is_noticed(base: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_vectors_beside_their_place_are_no_textual_inversion(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the method is at odds with itself in no way."""
 
-    def beside(encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
-        return encode_placed(encoder, ids, positions + 1, vectors)
+    right = TextEncoders.encode_placed
 
-    monkeypatch.setattr("lightning_modules.token_vectors.encode_placed", beside)
+    def beside(self: TextEncoders, ids: Tensor, positions: Tensor, vectors: Tensor) -> Text:
+        return right(self, ids, positions + 1, vectors)
+
+    monkeypatch.setattr(TextEncoders, "encode_placed", beside)
     wrong = [check.claim[:2] for check in stage_reductions.exact_checks(base) if not check.holds]
     assert "F2" in wrong
 
