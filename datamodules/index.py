@@ -156,24 +156,53 @@ def reference_of(photos: Iterable[Photo]) -> Photo:
     return min(allowed, key=_frontal)
 
 
-def references_of(photos: Sequence[Photo]) -> list[Photo]:
-    """The photos of a subject that a method may see: all that the dataset calls references, :func:`reference_of` first,
-    and that one alone where it calls none so."""
+def references_of(photos: Sequence[Photo], count: int | None = None, key: str = "references") -> list[Photo]:
+    """The photos of a subject that a method may see, :func:`reference_of` first.
+
+    Without ``count`` all that the dataset calls references, and that first one alone where it calls none so. With it so
+    many: those that it calls references, then others that it does not hold out, unless all of them are held out because
+    it names references alone. Each is the one that shares the fewest classes of pose and background with those before
+    it, and of these the most frontal one; so the first of four are the two of two.
+
+    Args:
+        key: The setting that asks for ``count``, for errors.
+
+    Raises:
+        LikenessError: there are fewer.
+    """
     first = reference_of(photos)
-    return [first, *(photo for photo in photos if photo.role == "reference" and photo is not first)]
+    if count is None:
+        return [first, *(photo for photo in photos if photo.role == "reference" and photo is not first)]
+    roles = {photo.role for photo in photos}
+    open_ones = [photo for photo in photos if photo.role is None] if roles != {"reference", None} else []
+    chosen, left = [first], [[p for p in photos if p.role == "reference" and p is not first], open_ones]
+    left[1] = [photo for photo in left[1] if photo is not first]
+    while len(chosen) < count and any(left):
+        pool = left[0] or left[1]
+        chosen.append(min(pool, key=lambda photo: (_shared(photo, chosen), *_frontal(photo))))
+        pool.remove(chosen[-1])
+    if len(chosen) < count:
+        have = "1 photo" if len(chosen) == 1 else f"{len(chosen)} photos"
+        raise LikenessError(
+            f"subject {first.subject_id!r} has {have} that a method may see, {key} asks for {count}: add photos, ask "
+            "for fewer, or leave the subject out"
+        )
+    return chosen
 
 
-def held_out_of(photos: Sequence[Photo]) -> list[Photo]:
+def held_out_of(photos: Sequence[Photo], references: int | None = None) -> list[Photo]:
     """The photos of a subject that identity is judged against, and that no method sees.
 
-    Those that the dataset holds out; where it holds out none, all but the references.
+    Those that the dataset holds out; where it holds out none, all but the references, of which there are so many as
+    :func:`references_of` says.
 
     Raises:
         LikenessError: the subject has no such photo.
     """
     reference = reference_of(photos)
+    seen = {photo.photo_id for photo in references_of(photos, references)}
     held_out = [p for p in photos if p.role == "held_out"] or [
-        p for p in photos if p is not reference and p.role != "reference"
+        p for p in photos if p.photo_id not in seen and p.role != "reference"
     ]
     if not held_out:
         raise LikenessError(
@@ -259,6 +288,12 @@ def _groups(row: Row) -> list[tuple[str, str]]:
 def _differ(one: int | None, other: int | None) -> bool | None:
     """Whether two classes differ; ``None`` where one is not known."""
     return None if one is None or other is None else one != other
+
+
+def _shared(photo: Photo, others: Sequence[Photo]) -> int:
+    """How many known classes of pose and background a photo has in common with ``others``."""
+    pairs = [pair for p in others for pair in ((photo.pose_id, p.pose_id), (photo.background_id, p.background_id))]
+    return sum(_differ(one, other) is False for one, other in pairs)
 
 
 def _frontal(photo: Photo) -> tuple:

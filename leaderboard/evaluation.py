@@ -147,7 +147,7 @@ def _generators(
     backbone = wanted.backbone
 
     def real() -> RealPhotoGenerator:
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless, wanted.references)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     ceiling = (Entry(CEILING.label, CEILING.kind), partial(together, fabric, real))
@@ -160,7 +160,7 @@ def _generators(
     def model(
         make_module: Callable[[], PersonalisationModule], features: Settings, nouns: Mapping[str, str] | None = None
     ) -> Generator:
-        photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
+        photos = {s: list(map(image_bytes, results.references(s))) for s in protocol.subjects}
         return ModelGenerator(
             fabric, protocol, photos, backbone, make_module, features, precision, nouns, settings.compile
         )

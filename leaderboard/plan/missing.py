@@ -80,6 +80,8 @@ def _wrong_numbers(settings: EvaluationSettings, given: Contestants) -> Iterator
     for name, most in (("resolution", 2**14), ("samples", 10_000), ("steps", 10_000)):
         if not 1 <= (found := getattr(wanted, name)) <= most:
             yield f"protocol.{name} is {found}, it must be at least 1 and at most {most}"
+    if wanted.references < 1:
+        yield f"protocol.references is {wanted.references}, it must be at least 1"
     if settings.batch_size < 1:
         yield f"batch_size is {settings.batch_size}, it must be at least 1"
     if settings.limit is not None and settings.limit < 1:

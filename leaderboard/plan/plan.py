@@ -21,6 +21,7 @@ from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
 from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
+from leaderboard.plan.trained_photos import check_run_photos, notes_on_photos_seen, photos_of
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.score.scoring import load_judges
@@ -46,7 +47,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     """
     wanted = settings.protocol
     judges = load_judges(settings.judges)
-    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
+    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless, wanted.references)
     nouns = {subject.id: subject.noun for subject in subjects}
     protocol = Protocol(
         subjects=nouns,
@@ -62,6 +63,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         metrics={},
         negative_prompt=wanted.negative_prompt or None,
         limit=settings.limit,
+        references=wanted.references if wanted.references > 1 else None,
+        reference_tokens=wanted.reference_tokens if wanted.references > 1 else None,
     )
     kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
     given = NEEDS - unknown_factors(subjects)
@@ -81,10 +84,11 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe_photos(subject) for subject in subjects}
         check_photos(subjects, seen)
-        galleries = make_galleries(subjects, seen)
+        galleries = make_galleries(subjects, seen, {s.id: judges.observe_further(s) for s in subjects if s.further})
         results.write_protocol(protocol)
         for s in subjects:
-            write_image(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
+            for number, cut_out in enumerate((s.cut_out, *s.further)):
+                write_image(results.reference(s.id, number), cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
@@ -92,6 +96,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         write_requests(results.root, protocol)
     if wanted.backbone is not None:
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
+    for one in entrants.runs:
+        notes += notes_on_photos_seen(one.entry.label, photos_of(one.run), subjects)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
 
 
@@ -111,6 +117,7 @@ def _check_generated(
     for one in runs:
         folder = results.entry(one.entry.label)
         problems.attempt(partial(check_run, one.run, protocol, wanted, tokenizer))
+        problems.attempt(partial(check_run_photos, one.run, subjects))
         if not all(folder.image(request.id).is_file() for request in protocol.requests):
             problems.attempt(partial(check_references, one.run, subjects, wanted.backbone))
     problems.tell()

@@ -5,7 +5,7 @@ requests.jsonl           what another program must know to make the images, a li
 metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
 descriptions.json        what the row `described` is told of each subject, where the dataset says it
-references/SUBJECT.png   the photo that methods see
+references/SUBJECT.png   the photo that methods see; SUBJECT.2.png and on where they see several
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
                          stages.json and timings/, which may differ from run to run
 sources.json             where base model and judges lay, and their fingerprints
@@ -98,9 +98,13 @@ class Results:
         self.sources = self.root / "sources.json"
         self.descriptions = self.root / "descriptions.json"
 
-    def reference(self, subject: str) -> Path:
-        """Where a subject's reference photo lies."""
-        return self.root / "references" / f"{subject}.png"
+    def reference(self, subject: str, number: int = 0) -> Path:
+        """Where a subject's reference photo of that ``number`` lies; a subject's id has no dots."""
+        return self.root / "references" / (f"{subject}.png" if number == 0 else f"{subject}.{number + 1}.png")
+
+    def references(self, subject: str) -> list[Path]:
+        """Where all of a subject's references lie."""
+        return [self.reference(subject, number) for number in range(self.protocol().references or 1)]
 
     def protocol(self) -> Protocol:
         """The folder's protocol; raises ``LikenessError`` if the folder has none."""
