@@ -131,11 +131,13 @@ class Contestants:
         runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
         images: Folders of images that another program made, likewise.
         allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
+        loras: Folders of LoRAs that another program trained, likewise.
     """
 
     runs: Sequence[str] = ()
     images: Sequence[str] = ()
     allow_missing: float = 0.0
+    loras: Sequence[str] = ()
 
 
 @dataclass

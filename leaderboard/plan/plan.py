@@ -32,7 +32,8 @@ from metrics.derived import all_cards
 from metrics.gallery import SubjectPhotos, load_galleries, save_galleries, unknown_factors
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
-from networks.backbone import backbone_fingerprint
+from networks.backbone import backbone_fingerprint, empty_backbone
+from networks.fingerprints import resolve_source
 
 
 def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants) -> list[str]:
@@ -74,7 +75,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     described = {} if wanted.backbone is None else described_nouns(subjects)
     check_described(results, described)
     problems = Problems()
-    problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants.runs))
+    problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants))
     notes = [
         note
         for one in entrants.images
@@ -98,6 +99,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
     for one in entrants.runs:
         notes += notes_on_photos_seen(one.entry.label, photos_of(one.run), subjects)
+    for lora in entrants.loras:
+        notes += lora.notes(protocol, subjects, results)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
 
 
@@ -106,20 +109,25 @@ def _check_generated(
     results: Results,
     protocol: Protocol,
     subjects: Sequence[SubjectPhotos],
-    runs: Sequence[RunEntry],
+    entrants: Entrants,
 ) -> None:
-    """The prompts must be fit for the base model, and each run for the protocol; what is wrong is told in one list."""
+    """The prompts must be fit for the base model, and each run and LoRA for the protocol; what is wrong is told in one
+    list."""
     tokenizer = None if wanted.backbone is None else load_base_tokenizer(wanted.backbone)
     check_prompts(protocol, wanted, tokenizer)
     if wanted.backbone is None or tokenizer is None:
         return
     problems = Problems()
-    for one in runs:
+    for one in entrants.runs:
         folder = results.entry(one.entry.label)
         problems.attempt(partial(check_run, one.run, protocol, wanted, tokenizer))
         problems.attempt(partial(check_run_photos, one.run, subjects))
         if not all(folder.image(request.id).is_file() for request in protocol.requests):
             problems.attempt(partial(check_references, one.run, subjects, wanted.backbone))
+    if entrants.loras:
+        base = empty_backbone(resolve_source(wanted.backbone, pipeline=True))
+        for lora in entrants.loras:
+            problems.attempt(partial(lora.check, protocol, subjects, base, tokenizer))
     problems.tell()
 
 

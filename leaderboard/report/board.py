@@ -12,7 +12,7 @@ from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
-from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
+from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects, on_training_photos
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
@@ -168,6 +168,7 @@ def read_scored(results: Results) -> ScoredEntries:
         if twin:
             what = "images" if entry.images else "weights"
             notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
+        notes += on_training_photos(entry.label, entry.unsaid, len(protocol.subjects))
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
@@ -214,6 +215,7 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "weights": entry.weights,
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
+        **({"unsaid": entry.unsaid} if entry.lora else {}),
         "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == METHOD else [],
         "images": entry.images and entry.images.to_json(),
         "records_sha256": scored.folder.records_hash(),

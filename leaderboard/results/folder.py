@@ -54,9 +54,22 @@ class Entry:
     """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
     images: ImageFacts | None = None
     """What is known of images that were made elsewhere; ``None`` for those that were generated here."""
+    lora: bool = False
+    """Whether the weights are a folder of LoRAs that were trained elsewhere, and no run's."""
+
+    @property
+    def unsaid(self) -> list[str]:
+        """Subjects of whom nobody says which photos these LoRAs were trained on."""
+        trained = (self.manifest or {}).get("trained_on") if self.lora else None
+        return [subject for subject, photos in (trained or {}).items() if photos is None]
 
     def to_json(self) -> dict:
-        return {**vars(self), "images": self.images and self.images.to_json()}
+        lora = {"lora": True} if self.lora else {}
+        return {
+            **{n: v for n, v in vars(self).items() if n != "lora"},
+            **lora,
+            "images": self.images and self.images.to_json(),
+        }
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
@@ -188,9 +201,10 @@ class EntryFolder:
         if found := self.known():
             self.results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
-            same = entry.images is None and Run.named(entry.folder).is_adapter(found.weights)
+            same = entry.images is None and not entry.lora and Run.named(entry.folder).is_adapter(found.weights)
             if found.weights != entry.weights and not same:
-                those = "other weights" if entry.images is None else f"other files than {entry.folder} holds now"
+                given = entry.images is not None or entry.lora
+                those = f"other files than {entry.folder} holds now" if given else "other weights"
                 raise LikenessError(
                     f"{self.root} holds images of {those} ({found.weights[:12]}, now {entry.weights[:12]}): {instead}, "
                     "or remove that folder"

@@ -76,6 +76,7 @@ def entry_name(entry: Mapping) -> str:
     images, says so."""
     missing = entry["counts"]["missing"]
     what = [note] if (note := anchor_note(entry["kind"])) else []
+    what += ["training photos not said"] * bool(entry.get("unsaid"))
     what += ["copies"] * bool(entry["copies"]) + [f"lacks {missing} images"] * bool(missing)
     return f"{entry['label']} ({', '.join(what)})" if what else entry["label"]
 
