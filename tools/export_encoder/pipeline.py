@@ -83,8 +83,8 @@ class IdentityPipeline(StableDiffusionPipeline):
                 weights.setdefault(number, {})[rest[0]] = value
         processors: dict[str, Any] = dict(self.unet.attn_processors)
         self._before = dict(processors)
-        for number, path in enumerate(processors):
-            if own := weights.get(str(number)):
+        for count, path in enumerate(processors):
+            if own := weights.get(str(count)):
                 processors[path] = IdentityAttention(own)
                 processors[path].scale = about["scale"] if scale is None else scale
         layers = [one for one in processors.values() if isinstance(one, IdentityAttention)]
