@@ -114,6 +114,8 @@ def test_layouts_are_told_apart_and_who_says_nothing_is_marked(
     assert all(np.abs(first - other).max() <= 1 for other in others)
     table = capsys.readouterr().out
     assert "kohya (training photos not said)" in table
+    page = (tmp_path / "results" / "leaderboard.html").read_text()
+    assert page.count('<span class="kind">training photos not said</span>') == len(LAYOUTS)
     assert "note: kohya does not say which photos of 2 of 2 subjects it was trained on: held-out photos may" in table
 
 

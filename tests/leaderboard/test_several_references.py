@@ -49,7 +49,11 @@ def boards(world: World, tmp_path_factory: pytest.TempPathFactory) -> Mapping[st
     """One evaluation with one reference, and two with three: their mean, and all."""
     root = tmp_path_factory.mktemp("boards")
     three = "--protocol.references=3"
-    for name, more in (("one", []), ("average", [three]), ("all", [three, "--protocol.reference_tokens=all"])):
+    for name, more in (
+        ("one", []),
+        ("average", [three, "--stage=generate"]),
+        ("all", [three, "--protocol.reference_tokens=all"]),
+    ):
         assert evaluated(world, root / name, f"--runs={world.run}", *more) == 0
     return {name: root / name for name in ("one", "average", "all")}
 
