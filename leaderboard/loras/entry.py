@@ -75,7 +75,7 @@ class LoraEntry:
     def notes(self, protocol: Protocol, subjects: Sequence[SubjectPhotos], results: Results) -> Iterator[str]:
         """What a reader should know of what they were trained on."""
         trained = self._trained(protocol)
-        yield from notes_on_photos_seen(self.label, trained, subjects)
+        yield from notes_on_photos_seen(self.label, trained, protocol)
         strange = []
         for subject in subjects:
             known = {*subject.hashes.references, *map(file_sha256, _there(results.references(subject.id)))}

@@ -98,7 +98,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     if wanted.backbone is not None:
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
     for one in entrants.runs:
-        notes += notes_on_photos_seen(one.entry.label, photos_of(one.run), subjects)
+        notes += notes_on_photos_seen(one.entry.label, photos_of(one.run), protocol)
     for lora in entrants.loras:
         notes += lora.notes(protocol, subjects, results)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from contracts.errors import LikenessError
+from contracts.protocol import Protocol
 from leaderboard.images.folder import some
 from lightning_modules.run import Run
 from metrics.gallery import SubjectPhotos
@@ -37,10 +38,9 @@ def check_run_photos(run: Run, subjects: Sequence[SubjectPhotos]) -> None:
     )
 
 
-def notes_on_photos_seen(label: str, trained: Trained, subjects: Sequence[SubjectPhotos]) -> Iterator[str]:
+def notes_on_photos_seen(label: str, trained: Trained, protocol: Protocol) -> Iterator[str]:
     """That an entry learnt from more or fewer photos of a subject than the protocol gives to everybody."""
-    given = {subject.id: 1 + len(subject.further) for subject in subjects}
-    odd = {len(trained[name]) for name in given if name in trained and len(trained[name]) != given[name]}
-    if odd:
+    given = protocol.references or 1
+    if odd := {len(trained[name]) for name in protocol.subjects if name in trained} - {given}:
         counts = " or ".join(map(str, sorted(odd)))
-        yield f"{label} learnt from {counts} photos of a subject, protocol.references is {next(iter(given.values()))}"
+        yield f"{label} learnt from {counts} photos of a subject, protocol.references is {given}"

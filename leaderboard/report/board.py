@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
+from leaderboard.plan.trained_photos import notes_on_photos_seen
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
 from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects, on_training_photos
 from leaderboard.report.presets import PRESETS, preset_values
@@ -169,6 +170,8 @@ def read_scored(results: Results) -> ScoredEntries:
             what = "images" if entry.images else "weights"
             notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
         notes += on_training_photos(entry.label, entry.unsaid, len(protocol.subjects))
+        said = {subject: photos for subject, photos in entry.trained_on.items() if photos is not None}
+        notes += notes_on_photos_seen(entry.label, said, protocol)
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))

@@ -86,7 +86,13 @@ def test_exported_files_answer_as_the_run_does(
     board = json.loads((results / "leaderboard.json").read_text())
     rows = {row["label"]: row for row in board["entries"]}
     assert rows["files"]["costs"]["trainable_parameters"] == rows["run"]["costs"]["trainable_parameters"]
-    assert not [note for note in board["notes"] if "files" in note]
+    assert not [note for note in board["notes"] if "files" in note or "learnt from" in note]
+    row = results / "entries" / "run" / "entry.json"
+    about = json.loads(row.read_text())
+    about["manifest"]["photos"]["s0018"] *= 2
+    row.write_text(json.dumps(about))
+    assert evaluate.main(["--stage=report", f"--output={results}"]) == 0
+    assert "note: run learnt from 2 photos of a subject, protocol.references is 1" in capsys.readouterr().out
     assert evaluate.main(["--verify", str(results)]) == 0
     capsys.readouterr()
     # Again: nothing is generated. With another file under the label it is refused.

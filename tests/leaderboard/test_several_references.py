@@ -75,6 +75,9 @@ def test_encoders_read_all_references(boards: Mapping[str, Path], world: World) 
         line = json.loads((boards[name] / "requests.jsonl").read_text().splitlines()[0])
         assert line["reference"] == "references/s0018.png" and line.get("further_references") == further
     assert evaluate.main(["--verify", str(boards["all"])]) == 0
+    seen = "Methods see 3 photos of each subject, encoders use all of their tokens."
+    assert seen in (boards["all"] / "leaderboard.md").read_text()
+    assert "photos of each subject" not in (boards["one"] / "leaderboard.md").read_text()
 
 
 def test_copying_any_of_them_is_copying(boards: Mapping[str, Path], world: World) -> None:
