@@ -160,9 +160,9 @@ def references_of(photos: Sequence[Photo], count: int | None = None, key: str = 
     """The photos of a subject that a method may see, :func:`reference_of` first.
 
     Without ``count`` all that the dataset calls references, and that first one alone where it calls none so. With it so
-    many: those that it calls references, then others that it does not hold out, unless all of them are held out because
-    it names references alone. Each is the one that shares the fewest classes of pose and background with those before
-    it, and of these the most frontal one; so the first of four are the two of two.
+    many: those that it calls references, then those without a role, unless all of these are held out because it names
+    references alone. Each shares the fewest classes of pose and background with those before it, and is the most
+    frontal one of such; so the first of four are the two of two.
 
     Args:
         key: The setting that asks for ``count``, for errors.
@@ -171,42 +171,37 @@ def references_of(photos: Sequence[Photo], count: int | None = None, key: str = 
         LikenessError: there are fewer.
     """
     first = reference_of(photos)
+    others = [photo for photo in photos if photo is not first]
+    named = [photo for photo in others if photo.role == "reference"]
     if count is None:
-        return [first, *(photo for photo in photos if photo.role == "reference" and photo is not first)]
-    roles = {photo.role for photo in photos}
-    open_ones = [photo for photo in photos if photo.role is None] if roles != {"reference", None} else []
-    chosen, left = [first], [[p for p in photos if p.role == "reference" and p is not first], open_ones]
-    left[1] = [photo for photo in left[1] if photo is not first]
-    while len(chosen) < count and any(left):
-        pool = left[0] or left[1]
+        return [first, *named]
+    names_alone = {photo.role for photo in photos} == {"reference", None}
+    chosen, left = [first], [] if names_alone else [photo for photo in others if photo.role is None]
+    while len(chosen) < count and (pool := named or left):
         chosen.append(min(pool, key=lambda photo: (_shared(photo, chosen), *_frontal(photo))))
         pool.remove(chosen[-1])
     if len(chosen) < count:
-        have = "1 photo" if len(chosen) == 1 else f"{len(chosen)} photos"
         raise LikenessError(
-            f"subject {first.subject_id!r} has {have} that a method may see, {key} asks for {count}: add photos, ask "
-            "for fewer, or leave the subject out"
+            f"subject {first.subject_id!r} has {len(chosen)} photo{'s' * (len(chosen) > 1)} that a method may see, "
+            f"{key} asks for {count}: add photos, ask for fewer, or leave the subject out"
         )
     return chosen
 
 
 def held_out_of(photos: Sequence[Photo], references: int | None = None) -> list[Photo]:
-    """The photos of a subject that identity is judged against, and that no method sees.
-
-    Those that the dataset holds out; where it holds out none, all but the references, of which there are so many as
-    :func:`references_of` says.
+    """The photos of a subject that identity is judged against, and that no method sees: those that the dataset holds
+    out; where it holds out none, all but the ``references`` (:func:`references_of`).
 
     Raises:
         LikenessError: the subject has no such photo.
     """
-    reference = reference_of(photos)
-    seen = {photo.photo_id for photo in references_of(photos, references)}
+    seen = references_of(photos, references)
     held_out = [p for p in photos if p.role == "held_out"] or [
-        p for p in photos if p.photo_id not in seen and p.role != "reference"
+        p for p in photos if p not in seen and p.role != "reference"
     ]
     if not held_out:
         raise LikenessError(
-            f"subject {reference.subject_id!r} has no photo besides its reference ({_rows(reference)}) to be judged "
+            f"subject {seen[0].subject_id!r} has no photo besides its reference ({_rows(seen[0])}) to be judged "
             "against: add one, or leave the subject out"
         )
     return held_out

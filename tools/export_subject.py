@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from leaderboard.plan.trained_photos import photos_of
+from leaderboard.results.trained_photos import trained_on
 from lightning_modules.dreambooth_lora import DreamBoothLoRA, called
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
@@ -42,7 +42,7 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     if isinstance(module, TokenVectorModule):
         return _export_vectors(module, subject, Path(output))
     if isinstance(module, DreamBoothLoRA):
-        return _export_lora(module, subject, Path(output), photos_of(found).get(subject))
+        return _export_lora(module, subject, Path(output), trained_on(found.manifest, found.manifest_file).get(subject))
     raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which keeps nothing per subject to export")
 
 

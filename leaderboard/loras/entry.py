@@ -12,9 +12,9 @@ from contracts.files import file_sha256
 from contracts.protocol import Protocol
 from leaderboard.images.folder import some
 from leaderboard.loras.folder import GivenLora, LoraFolder
-from leaderboard.plan.trained_photos import Trained, check_held_out, notes_on_photos_seen
 from leaderboard.results.anchors import METHOD
 from leaderboard.results.folder import Entry, Results
+from leaderboard.results.trained_photos import TRAINED_ON, Trained, check_held_out, notes_on_photos_seen
 from metrics.gallery import SubjectPhotos
 from networks.backbone import Backbone
 from networks.lora_file import check_fit, numbers_in, read_lora
@@ -44,7 +44,7 @@ class LoraEntry:
             "trainable_parameters": max(numbers_in(lora.place) for lora in loras.values()),
             **self.folder.manifest,
             "told": self.words(protocol),
-            "trained_on": {subject: lora.photos and list(lora.photos) for subject, lora in loras.items()},
+            TRAINED_ON: {subject: lora.photos and list(lora.photos) for subject, lora in loras.items()},
         }
         weights = self.folder.weights(list(loras), protocol.subjects)
         return Entry(self.label, METHOD, weights, manifest, str(self.folder.folder), lora=True)

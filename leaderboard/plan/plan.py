@@ -21,9 +21,9 @@ from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
 from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
-from leaderboard.plan.trained_photos import check_run_photos, notes_on_photos_seen, photos_of
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
+from leaderboard.results.trained_photos import check_held_out, notes_on_photos_seen, trained_on
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from metrics.base import NEEDS, Kind
@@ -98,7 +98,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     if wanted.backbone is not None:
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
     for one in entrants.runs:
-        notes += notes_on_photos_seen(one.entry.label, photos_of(one.run), protocol)
+        notes += notes_on_photos_seen(one.entry.label, trained_on(one.run.manifest, one.run.manifest_file), protocol)
     for lora in entrants.loras:
         notes += lora.notes(protocol, subjects, results)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
@@ -121,7 +121,8 @@ def _check_generated(
     for one in entrants.runs:
         folder = results.entry(one.entry.label)
         problems.attempt(partial(check_run, one.run, protocol, wanted, tokenizer))
-        problems.attempt(partial(check_run_photos, one.run, subjects))
+        learnt, way_out = trained_on(one.run.manifest, one.run.manifest_file), "enrol with the protocol's references"
+        problems.attempt(partial(check_held_out, learnt, subjects, f"--runs: {one.run}", way_out))
         if not all(folder.image(request.id).is_file() for request in protocol.requests):
             problems.attempt(partial(check_references, one.run, subjects, wanted.backbone))
     if entrants.loras:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
-from leaderboard.plan.trained_photos import notes_on_photos_seen
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
-from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects, on_training_photos
+from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
@@ -22,6 +21,7 @@ from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.lines import read_json
 from leaderboard.results.provenance import check_precision, enrol_seconds, precisions, stages_of
+from leaderboard.results.trained_photos import notes_on_photos_seen, notes_on_unsaid, trained_on, unsaid
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
 from metrics.derived import DERIVED, all_cards
@@ -169,9 +169,8 @@ def read_scored(results: Results) -> ScoredEntries:
         if twin:
             what = "images" if entry.images else "weights"
             notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
-        notes += on_training_photos(entry.label, entry.unsaid, len(protocol.subjects))
-        said = {subject: photos for subject, photos in entry.trained_on.items() if photos is not None}
-        notes += notes_on_photos_seen(entry.label, said, protocol)
+        notes += notes_on_unsaid(entry.label, unsaid(entry.manifest, folder.entry_file), protocol)
+        notes += notes_on_photos_seen(entry.label, trained_on(entry.manifest, folder.entry_file), protocol)
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
@@ -218,7 +217,7 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "weights": entry.weights,
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
-        **({"unsaid": entry.unsaid} if entry.lora else {}),
+        **({"unsaid": unsaid(entry.manifest, scored.folder.entry_file)} if entry.lora else {}),
         "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == METHOD else [],
         "images": entry.images and entry.images.to_json(),
         "records_sha256": scored.folder.records_hash(),

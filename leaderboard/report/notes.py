@@ -76,15 +76,6 @@ def on_copying(rows: Sequence[Mapping], cards: Mapping[str, MetricCard], limit: 
             )
 
 
-def on_training_photos(label: str, unsaid: Sequence[str], subjects: int) -> Iterator[str]:
-    """That nobody says which photos an entry was trained on."""
-    if unsaid:
-        yield (
-            f"{label} does not say which photos of {len(unsaid)} of {subjects} subjects it was trained on: held-out "
-            "photos may be among them"
-        )
-
-
 def _interval(found: Mapping) -> str:
     text = f"{found['value']:.3f}"
     return text if found["low"] is None else f"{text} [{found['low']:.3f}, {found['high']:.3f}]"

@@ -29,6 +29,7 @@ from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
+from leaderboard.results.trained_photos import trained_on
 from lightning_modules.run import Run
 
 
@@ -57,24 +58,9 @@ class Entry:
     lora: bool = False
     """Whether the weights are a folder of LoRAs that were trained elsewhere, and no run's."""
 
-    @property
-    def trained_on(self) -> dict[str, list[str] | None]:
-        """Hashes of the photos that a run or a LoRA learnt each subject from, as far as the manifest has them; ``None``
-        for a LoRA of which nobody says it."""
-        return dict((self.manifest or {}).get("trained_on" if self.lora else "photos") or {})
-
-    @property
-    def unsaid(self) -> list[str]:
-        """Subjects of whom nobody says which photos these LoRAs were trained on."""
-        return [subject for subject, photos in self.trained_on.items() if photos is None]
-
     def to_json(self) -> dict:
-        lora = {"lora": True} if self.lora else {}
-        return {
-            **{n: v for n, v in vars(self).items() if n != "lora"},
-            **lora,
-            "images": self.images and self.images.to_json(),
-        }
+        fields = {name: value for name, value in vars(self).items() if name != "lora" or value}
+        return {**fields, "images": self.images and self.images.to_json()}
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
@@ -93,10 +79,7 @@ class Entry:
         for name in ("manifest", "own_judges"):
             if not isinstance(getattr(entry, name) or {}, Mapping):
                 raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}")
-        for name in ("photos", "trained_on"):
-            found = (entry.manifest or {}).get(name) or {}
-            if not isinstance(found, Mapping) or not all(isinstance(p, list | None) for p in found.values()):
-                raise LikenessError(f"{path}: {name} is {found!r}, no list of hashes by subject")
+        trained_on(entry.manifest, path)
         if entry.kind not in KINDS:
             raise LikenessError(f"{path}: kind {entry.kind!r} is none of {', '.join(KINDS)}")
         if entry.label != path.parent.name:

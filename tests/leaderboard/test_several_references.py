@@ -164,7 +164,7 @@ def test_optimisers_learn_from_all_and_never_from_what_judges_them(
     learnt["s0019"].append(held_out_of(photos["s0019"])[1].sha256)
     write_json(Run(run).manifest_file, {**Run(run).manifest, "photos": learnt})
     assert evaluated(world, tmp_path / "wrong", f"--runs={run}", "--protocol.references=3", "--stage=plan") == 2
-    assert "was trained on held-out photos of s0019: enrol with as many data.enrolment.references" in error(capsys)
+    assert "was trained on held-out photos of s0019: enrol with the protocol's references" in error(capsys)
 
 
 def test_photos_of_ones_own(world: World, tmp_path: Path) -> None:
