@@ -58,6 +58,9 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         parser.add_argument("--config", action="config", help="YAML file with what follows")
         parser.add_class_arguments(EvaluationSettings, skip={"compile"})
         parser.add_argument(
+            "--subjects", type=str, nargs="+", default=[], help="test subjects by name, in place of protocol.subjects"
+        )
+        parser.add_argument(
             "--compile",
             type=bool,
             nargs="?",
@@ -78,6 +81,13 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         nargs="+",
         default=[],
         help="folders of images named by request, each as FOLDER or LABEL=FOLDER; prompt-only=FOLDER is the floor",
+    )
+    parser.add_argument(
+        "--lora",
+        type=str,
+        nargs="+",
+        default=[],
+        help="folders of LoRAs that another program trained, one for each subject, each as FOLDER or LABEL=FOLDER",
     )
     parser.add_argument(
         "--allow_missing",
@@ -152,7 +162,8 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
         print(compare_entries(Results(given.output), *given.compare))
         return 0
-    evaluate(settings, Contestants(given.runs, given.images, given.allow_missing), given.output, STAGES[given.stage])
+    entrants = Contestants(given.runs, given.images, given.allow_missing, given.lora)
+    evaluate(settings, entrants, given.output, STAGES[given.stage])
     return 0
 
 
@@ -210,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_methods(methods_of(arguments))
         settings = None
         if configured:
+            given.protocol.subjects = given.subjects or given.protocol.subjects
             settings = EvaluationSettings(
                 given.protocol, given.judges, given.trainer, given.batch_size, given.limit, given.compile
             )

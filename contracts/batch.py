@@ -145,3 +145,11 @@ class RequestBatch(_Movable):
     """Of the prompt with the placeholder replaced by the class noun."""
     reference: dict[str, Tensor]
     """Frozen features of the subject's reference photo by encoder name; empty for the floor."""
+    further: dict[str, Tensor] = field(default_factory=dict)
+    """(B, R - 1, ...): the same of its further references, where there are R of them; empty where there is one."""
+
+    def by_reference(self) -> "list[RequestBatch]":
+        """R batches of the same requests, each with one of the references."""
+        count = 1 + max((value.shape[1] for value in self.further.values()), default=0)
+        others = [{name: value[:, i] for name, value in self.further.items()} for i in range(count - 1)]
+        return [replace(self, reference=one, further={}) for one in (self.reference, *others)]

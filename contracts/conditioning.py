@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from contracts.text import Text
+from contracts.settings import ReferenceTokens
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,15 @@ class Conditioning:
             if isinstance(a, Tensor):
                 joined[field.name] = torch.cat([a, b])
         return replace(self, **joined)
+
+    @classmethod
+    def of_references(cls, each: Sequence[Self], tokens: ReferenceTokens) -> Self:
+        """One conditioning of those of several photos of the same subjects, which differ in their identity alone."""
+        identities = [one.identity for one in each if one.identity is not None]
+        if len(identities) < 2:
+            return each[0]
+        merged = torch.stack(identities).mean(dim=0) if tokens == "average" else torch.cat(identities, dim=1)
+        return replace(each[0], identity=merged)
 
     def _kind(self) -> tuple:
         """What a batch has once: (stages, what is not there, scale, identity_until)."""

@@ -10,9 +10,12 @@ from functools import cached_property
 from contracts.errors import LikenessError
 from contracts.prompts import further_subjects
 from contracts.records import Request
+from contracts.settings import ReferenceTokens
 
 MAX_REQUESTS = 10_000_000
 """More than anybody evaluates, and few enough to be held in memory."""
+_SEVERAL = {"references", "reference_tokens"}
+"""Fields that are left out where methods see one photo."""
 _NAME = re.compile(r"[a-z0-9_-]+")
 COPY_LIMIT = 0.5
 """Half-way from a picture as near to the reference as to other photos (0) to a copy of the reference (1)."""
@@ -71,6 +74,10 @@ class Protocol:
     """What guidance leads away from; ``None`` is the empty text."""
     limit: int | None = None
     """Generate only so many images per entry, for a quick look; such a protocol has a hash of its own."""
+    references: int | None = None
+    """Photos of each subject that a method sees; ``None`` is one."""
+    reference_tokens: ReferenceTokens | None = None
+    """What encoders do with the tokens of several references; ``None`` where there is one."""
     copy_limit: float = COPY_LIMIT
     """An entry whose copy-paste lies above it copies its reference. One number for all boards: no setting changes it,
     and the hash covers it."""
@@ -116,14 +123,15 @@ class Protocol:
         return {"hash": self.hash, **self._fields()}
 
     def _fields(self) -> dict:
-        return {**asdict(self), "prompts": [prompt.to_json() for prompt in self.prompts]}
+        fields = {**asdict(self), "prompts": [prompt.to_json() for prompt in self.prompts]}
+        return {name: value for name, value in fields.items() if name not in _SEVERAL or value is not None}
 
     @classmethod
     def from_json(cls, data: Mapping) -> "Protocol":
         """The inverse of :meth:`to_json`; raises ``LikenessError`` if the hash does not fit the rest."""
         try:
             found = {name: value for name, value in data.items() if name != "hash"}
-            if absent := {field.name for field in fields(cls)} - found.keys():
+            if absent := {field.name for field in fields(cls)} - found.keys() - _SEVERAL:
                 raise KeyError(f"there is no {min(absent)}")
             protocol = cls(**{**found, "prompts": tuple(map(Prompt.from_json, found["prompts"]))})
         except (AttributeError, KeyError, TypeError) as error:

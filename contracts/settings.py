@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from contracts.errors import LikenessError
+
+ReferenceTokens = Literal["average", "all"]
+"""What becomes of the identity tokens of several photos: their mean, or all of them side by side."""
 
 DETECTION_SIDES = (128, 640)
 """Sides of the square that an image is fitted into for face detection, in pixels: insightface's own two."""
@@ -37,6 +41,9 @@ class ProtocolSettings:
         guidance: Classifier-free guidance scale.
         seed: Start of every noise key.
         negative_prompt: What guidance leads away from, instead of the empty text.
+        references: Photos of each subject that a method sees.
+        reference_tokens: What encoders do with the tokens of several references: ``average`` is their mean, ``all`` is
+            all of them side by side.
     """
 
     prompts: str
@@ -52,6 +59,8 @@ class ProtocolSettings:
     guidance: float = 3.0
     seed: int = 0
     negative_prompt: str | None = None
+    references: int = 1
+    reference_tokens: ReferenceTokens = "average"
 
 
 @dataclass
@@ -122,11 +131,13 @@ class Contestants:
         runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
         images: Folders of images that another program made, likewise.
         allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
+        loras: Folders of LoRAs that another program trained, likewise.
     """
 
     runs: Sequence[str] = ()
     images: Sequence[str] = ()
     allow_missing: float = 0.0
+    loras: Sequence[str] = ()
 
 
 @dataclass
@@ -166,6 +177,10 @@ class GenerationSettings:
         precision: Numbers that images are generated in, one of ``PRECISIONS``: ``auto`` is bf16-mixed on GPUs that
             have it and 32-true elsewhere.
         compile: Compile the base model's repeated blocks, see ``networks.compiling``.
+        references: Photos of each subject that every run sees. Where it is not said, an encoder reads one, and a method
+            that optimises per subject learns from all that are given.
+        reference_tokens: What encoders do with the tokens of several photos: ``average`` is their mean, ``all`` is all
+            of them side by side.
     """
 
     samples: int = 4
@@ -181,9 +196,11 @@ class GenerationSettings:
     device: str = "auto"
     precision: str = "auto"
     compile: bool = False
+    references: int | None = None
+    reference_tokens: ReferenceTokens = "average"
 
     def __post_init__(self) -> None:
-        for name in ("samples", "batch_size", "enrol_steps"):
+        for name in ("samples", "batch_size", "enrol_steps", "references"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise LikenessError(f"--{name} is {value}, it must be at least 1")

@@ -156,28 +156,52 @@ def reference_of(photos: Iterable[Photo]) -> Photo:
     return min(allowed, key=_frontal)
 
 
-def references_of(photos: Sequence[Photo]) -> list[Photo]:
-    """The photos of a subject that a method may see: all that the dataset calls references, :func:`reference_of` first,
-    and that one alone where it calls none so."""
+def references_of(photos: Sequence[Photo], count: int | None = None, key: str = "references") -> list[Photo]:
+    """The photos of a subject that a method may see, :func:`reference_of` first.
+
+    Without ``count`` all that the dataset calls references, and that first one alone where it calls none so. With it so
+    many: those that it calls references, then those without a role, unless all of these are held out because it names
+    references alone. Each shares the fewest classes of pose and background with those before it, and is the most
+    frontal one of such; so the first of four are the two of two.
+
+    Args:
+        key: The setting that asks for ``count``, for errors.
+
+    Raises:
+        LikenessError: there are fewer.
+    """
     first = reference_of(photos)
-    return [first, *(photo for photo in photos if photo.role == "reference" and photo is not first)]
+    others = [photo for photo in photos if photo is not first]
+    named = [photo for photo in others if photo.role == "reference"]
+    if count is None:
+        return [first, *named]
+    names_alone = {photo.role for photo in photos} == {"reference", None}
+    chosen, left = [first], [] if names_alone else [photo for photo in others if photo.role is None]
+    while len(chosen) < count and (pool := named or left):
+        chosen.append(min(pool, key=lambda photo: (_shared(photo, chosen), *_frontal(photo))))
+        pool.remove(chosen[-1])
+    if len(chosen) < count:
+        raise LikenessError(
+            f"subject {first.subject_id!r} has {len(chosen)} photo{'s' * (len(chosen) > 1)} that a method may see, "
+            f"{key} asks for {count}: add photos, ask for fewer, or leave the subject out"
+        )
+    return chosen
 
 
-def held_out_of(photos: Sequence[Photo]) -> list[Photo]:
-    """The photos of a subject that identity is judged against, and that no method sees.
-
-    Those that the dataset holds out; where it holds out none, all but the references.
+def held_out_of(photos: Sequence[Photo], references: int | None = None) -> list[Photo]:
+    """The photos of a subject that identity is judged against, and that no method sees: those that the dataset holds
+    out; where it holds out none, all but the ``references`` (:func:`references_of`).
 
     Raises:
         LikenessError: the subject has no such photo.
     """
-    reference = reference_of(photos)
+    seen = references_of(photos, references)
     held_out = [p for p in photos if p.role == "held_out"] or [
-        p for p in photos if p is not reference and p.role != "reference"
+        p for p in photos if p not in seen and p.role != "reference"
     ]
     if not held_out:
         raise LikenessError(
-            f"subject {reference.subject_id!r} has no photo besides its reference ({_rows(reference)}) to be judged "
+            f"subject {seen[0].subject_id!r} has no photo besides its reference ({_rows(seen[0])}) to be judged "
             "against: add one, or leave the subject out"
         )
     return held_out
@@ -259,6 +283,12 @@ def _groups(row: Row) -> list[tuple[str, str]]:
 def _differ(one: int | None, other: int | None) -> bool | None:
     """Whether two classes differ; ``None`` where one is not known."""
     return None if one is None or other is None else one != other
+
+
+def _shared(photo: Photo, others: Sequence[Photo]) -> int:
+    """How many known classes of pose and background a photo has in common with ``others``."""
+    pairs = [pair for p in others for pair in ((photo.pose_id, p.pose_id), (photo.background_id, p.background_id))]
+    return sum(_differ(one, other) is False for one, other in pairs)
 
 
 def _frontal(photo: Photo) -> tuple:

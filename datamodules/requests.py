@@ -26,7 +26,7 @@ def noise_key(seed: int, request_id: str) -> tuple[object, ...]:
 
 class RequestLoader:
     """Request batches, in the order of the requests given; ``reference_keys`` are those of each subject's reference
-    photo by feature.
+    photos, of which all have equally many, by feature.
 
     ``largest`` is the number of requests of the process that has the most. It is the length that is told, for Lightning
     leaves out a loop whose loader is empty, and the other processes would wait for it.
@@ -36,7 +36,7 @@ class RequestLoader:
         self,
         requests: Sequence[Request],
         features: Features,
-        reference_keys: Mapping[str, Mapping[str, str]],
+        reference_keys: Mapping[str, Sequence[Mapping[str, str]]],
         class_nouns: Mapping[str, str],
         needs: Sequence[str],
         seed: int,
@@ -61,6 +61,11 @@ class RequestLoader:
 
     def _batch(self, requests: list[Request]) -> RequestBatch:
         texts = [spoken(request.prompt, request.subject, self._class_nouns) for request in requests]
+        keys = [self._reference_keys[request.subject] for request in requests] if self._needs else [[{}]]
+        every = [
+            {name: self._features[name].rows([own[i][name] for own in keys]) for name in self._needs}
+            for i in range(len(keys[0]))
+        ]
         return request_batch(
             request_ids=[request.id for request in requests],
             subjects=[request.subject for request in requests],
@@ -68,10 +73,8 @@ class RequestLoader:
             noise_keys=[noise_key(self._seed, request.id) for request in requests],
             latent_shape=self._features.context.latent_shape,
             text_states=self._features.of_texts(texts),
-            reference={
-                name: self._features[name].rows([self._reference_keys[request.subject][name] for request in requests])
-                for name in self._needs
-            },
+            reference=every[0],
+            further={name: torch.stack([one[name] for one in every[1:]], dim=1) for name in self._needs if every[1:]},
         )
 
 
@@ -83,11 +86,13 @@ def request_batch(
     latent_shape: tuple[int, int, int],
     text_states: Text,
     reference: Mapping[str, Tensor] | None = None,
+    further: Mapping[str, Tensor] | None = None,
 ) -> RequestBatch:
     """B requests as a batch, on the device of the texts.
 
     Each of the B ``noise_keys`` names the noise of its image, see :func:`networks.keyed_noise.keyed_normal`.
-    ``reference`` holds features (B, ...) by encoder name; without it the batch has none.
+    ``reference`` holds features (B, ...) by encoder name, ``further`` those of further references (B, R - 1, ...);
+    without them the batch has none.
     """
     noise = torch.stack([keyed_normal(latent_shape, *key) for key in noise_keys])
     return RequestBatch(
@@ -97,19 +102,22 @@ def request_batch(
         noise=noise.to(text_states.device),
         text_states=text_states,
         reference=dict(reference or {}),
+        further=dict(further or {}),
     )
 
 
-def seconds_to_encode(features: Features, needs: Sequence[str], photos: Mapping[str, bytes]) -> float:
-    """Median seconds in which a reference photo becomes the features ``needs``: read, found, aligned and encoded.
+def seconds_to_encode(features: Features, needs: Sequence[str], photos: Mapping[str, Sequence[bytes]]) -> float:
+    """Median seconds in which a subject's reference photos become the features ``needs``: read, found, aligned and
+    encoded.
 
-    Each photo, given as {subject: bytes}, is encoded by itself, with the networks loaded and without the cache. That is
-    the time that a new subject takes.
+    The photos, given as {subject: [bytes]}, are encoded one by one, with the networks loaded and without the cache.
+    That is the time that a new subject takes.
     """
 
     def encode(subject: str) -> float:
         start = time.perf_counter()
-        features.encode_file(needs, reference_name(subject), photos[subject])
+        for data in photos[subject]:
+            features.encode_file(needs, reference_name(subject), data)
         return time.perf_counter() - start
 
     encode(next(iter(photos)))  # loads the networks

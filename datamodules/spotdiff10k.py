@@ -216,7 +216,7 @@ class SpotDiff10kDataModule(LightningDataModule):
         return RequestLoader(
             share(requests, rank, count),
             self.features,
-            {subject: self.features.keys(self._names, photo) for subject, photo in references},
+            {subject: [self.features.keys(self._names, photo)] for subject, photo in references},
             self.class_nouns,
             self._names,
             self._seed,

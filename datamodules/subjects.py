@@ -11,14 +11,18 @@ from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from contracts.protocol import check_name
 from datamodules.image_io import image_size, in_square, read_square
-from datamodules.index import Photo, PhotoFiles, by_subject, held_out_of, load_photos, read_photos, reference_of
+from datamodules.index import Photo, PhotoFiles, by_subject, held_out_of, load_photos, read_photos, references_of
 from datamodules.masks import square_person_mask
 from datamodules.sources import find_shards
-from metrics.gallery import UNKNOWN, SubjectPhotos
+from metrics.gallery import UNKNOWN, PhotoHashes, SubjectPhotos
 
 
 def load_subjects(
-    dataset: str, wanted: int | Sequence[str] | None, resolution: int, faceless: Collection[str] = ()
+    dataset: str,
+    wanted: int | Sequence[str] | None,
+    resolution: int,
+    faceless: Collection[str] = (),
+    references: int = 1,
 ) -> list[SubjectPhotos]:
     """Test subjects of a dataset, in sorted order.
 
@@ -26,31 +30,48 @@ def load_subjects(
         wanted: How many to take, or their names; ``None`` for all.
         resolution: Side of the photos in pixels.
         faceless: Class nouns of subjects that have no face, whatever the dataset says.
+        references: Photos of each that a method may see.
 
     Raises:
-        LikenessError: the dataset lacks a subject or a class that is asked for, or a subject has no held-out photo.
+        LikenessError: the dataset lacks a subject or a class that is asked for, or a subject has no held-out photo or
+            too few others.
     """
     photos = load_photos(find_shards(dataset), cache_folder())
     groups = by_subject(photo for photo in photos if photo.split == "test")
     nouns = sorted({photo.subject_class for own in groups.values() for photo in own})
     if unknown := sorted(set(faceless) - set(nouns)):
         raise LikenessError(f"protocol.faceless: no test subject is a {unknown[0]}; there are {', '.join(nouns)}")
-    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution)
+    chosen = subject_photos({name: groups[name] for name in _choose(groups, wanted)}, resolution, references)
     return [replace(subject, has_face=False) if subject.noun in faceless else subject for subject in chosen]
 
 
-def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int) -> list[SubjectPhotos]:
+def subject_photos(groups: Mapping[str, Sequence[Photo]], resolution: int, references: int = 1) -> list[SubjectPhotos]:
     """The subjects whose photos are given by name, in the order given.
 
     Args:
         resolution: Side of the photos in pixels.
+        references: Photos of each that a method may see.
 
     Raises:
-        LikenessError: a subject has no held-out photo, or a photo cannot be read.
+        LikenessError: a subject has no held-out photo or too few others, or a photo cannot be read.
     """
-    rows = {name: [reference_of(photos), *held_out_of(photos)] for name, photos in groups.items()}
-    files = {p.photo.id: p for p in read_photos(photo for photos in rows.values() for photo in photos)}
-    return [_subject(name, [files[photo.id] for photo in photos], resolution) for name, photos in rows.items()]
+    seen = {name: references_of(photos, references, "protocol.references") for name, photos in groups.items()}
+    rows = {name: [seen[name][0], *held_out_of(photos, references)] for name, photos in groups.items()}
+    wanted = {photo.id: photo for name in groups for photo in (*seen[name], *rows[name])}
+    files = {p.photo.id: p for p in read_photos(wanted.values())}
+    return [
+        replace(
+            _subject(name, [files[photo.id] for photo in photos], resolution),
+            further=tuple(_cut_out(files[photo.id], resolution) for photo in seen[name][1:]),
+            hashes=PhotoHashes(tuple(p.sha256 for p in seen[name]), tuple(p.sha256 for p in photos[1:])),
+        )
+        for name, photos in rows.items()
+    ]
+
+
+def _cut_out(files: PhotoFiles, resolution: int) -> NDArray[np.uint8]:
+    """A photo as methods see it."""
+    return _subject("", [files], resolution).cut_out
 
 
 def _subject(name: str, files: Sequence[PhotoFiles], resolution: int) -> SubjectPhotos:
@@ -83,15 +104,15 @@ def _boxes(files: Sequence[PhotoFiles], resolution: int) -> NDArray[np.float32] 
     return None if np.isnan(boxes).all() else boxes
 
 
-def reference_cut_out(photos: Sequence[Photo], resolution: int) -> NDArray[np.uint8]:
-    """A subject's reference photo as methods see it: (side, side, 4) with the mask as alpha where that is known, else
-    (side, side, 3).
+def reference_cut_outs(photos: Sequence[Photo], resolution: int) -> list[NDArray[np.uint8]]:
+    """A subject's reference ``photos`` as methods see them: (side, side, 4) with the mask as alpha where that is known,
+    else (side, side, 3).
 
     Raises:
-        LikenessError: the photo cannot be read.
+        LikenessError: one cannot be read.
     """
-    (files,) = read_photos([reference_of(photos)])
-    return _subject("", [files], resolution).cut_out
+    files = {one.photo.id: one for one in read_photos(photos)}
+    return [_cut_out(files[photo.id], resolution) for photo in photos]
 
 
 def _choose(groups: Mapping[str, object], wanted: int | Sequence[str] | None) -> list[str]:
@@ -120,7 +141,9 @@ def photos_hash(subjects: Sequence[SubjectPhotos]) -> str:
             digest.update(f"{subject.id} has no face".encode())
         digest.update("\0".join(subject.background_texts).encode())
         boxes = np.zeros(0, np.float32) if subject.boxes is None else subject.boxes
-        for array in (subject.cut_out, subject.held_out, subject.poses, subject.backgrounds, boxes):
+        pixels = (subject.cut_out, *subject.further, subject.held_out)
+        arrays: tuple[NDArray, ...] = (*pixels, subject.poses, subject.backgrounds, boxes)
+        for array in arrays:
             digest.update(f"{subject.id}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
         if subject.clothes is not None and (subject.clothes != UNKNOWN).any():

@@ -21,6 +21,7 @@ from leaderboard.generate.generation import (
 )
 from leaderboard.generate.photos import RealPhotoGenerator, ReconstructionGenerator
 from leaderboard.images.requests_file import NAME as REQUESTS
+from leaderboard.loras.module import LorasOn
 from leaderboard.plan.described import described_entry, read_described
 from leaderboard.plan.missing import Entrants, find_entrants
 from leaderboard.plan.plan import make_plan
@@ -85,7 +86,7 @@ def _generate_all(
                 make_generator,
                 settings.batch_size,
                 settings.trainer.precision,
-                settings.compile,
+                settings.compile and not entry.lora,
             )
             _say(
                 fabric, f"{entry.label}: {generated} images generated, {len(protocol.requests) - generated} were there"
@@ -147,7 +148,7 @@ def _generators(
     backbone = wanted.backbone
 
     def real() -> RealPhotoGenerator:
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless, wanted.references)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     ceiling = (Entry(CEILING.label, CEILING.kind), partial(together, fabric, real))
@@ -158,15 +159,24 @@ def _generators(
         return ReconstructionGenerator(fabric, real(), load_backbone(backbone), precision)
 
     def model(
-        make_module: Callable[[], PersonalisationModule], features: Settings, nouns: Mapping[str, str] | None = None
+        make_module: Callable[[], PersonalisationModule],
+        features: Settings,
+        nouns: Mapping[str, str] | None = None,
+        compiled: bool = settings.compile,
     ) -> Generator:
-        photos = {subject: image_bytes(results.reference(subject)) for subject in protocol.subjects}
-        return ModelGenerator(
-            fabric, protocol, photos, backbone, make_module, features, precision, nouns, settings.compile
-        )
+        photos = {s: list(map(image_bytes, results.references(s))) for s in protocol.subjects}
+        return ModelGenerator(fabric, protocol, photos, backbone, make_module, features, precision, nouns, compiled)
 
     methods = [
         (one.entry, partial(model, partial(one.run.load, backbone), trained_features(one.run))) for one in entrants.runs
+    ]
+    loras = [
+        # peft changes the layers for every subject: what is compiled would be compiled again each time.
+        (
+            one.entry(protocol),
+            partial(model, partial(LorasOn, backbone, one.folder, one.words(protocol)), {}, compiled=False),
+        )
+        for one in entrants.loras
     ]
     base_model, told = partial(PromptOnly, backbone), read_described(results)
     described = [(described_entry(told), partial(model, base_model, {}, told))] if told else []
@@ -176,6 +186,7 @@ def _generators(
         (Entry(RECONSTRUCTION.label, RECONSTRUCTION.kind), partial(together, fabric, reconstruction)),
         *described,
         *methods,
+        *loras,
     ]
 
 

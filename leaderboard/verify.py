@@ -13,6 +13,7 @@ from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings
 from leaderboard.images.folder import open_folder
 from leaderboard.images.taking import ImagesEntry
+from leaderboard.loras import folder as loras
 from leaderboard.report.board import make_leaderboard, read_scored
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.lines import read_json
@@ -114,6 +115,8 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
     for entry in results.entries():
         if entry.images:
             known[f"images of {entry.label}"] = (partial(_images_hash, entry, protocol), entry.folder, entry.weights)
+        elif entry.lora:
+            known[f"LoRAs of {entry.label}"] = (partial(_loras_hash, entry, protocol), entry.folder, entry.weights)
         elif entry.weights:
             adapter_hash = partial(_adapter_hash, noted=entry.weights)
             known[f"weights of {entry.label}"] = (
@@ -189,6 +192,15 @@ def _adapter_hash(source: str, noted: str) -> str:
         return noted if run.is_adapter(noted) else run.adapter_sha256
     except LikenessError:  # it is there, but damaged
         return file_hash
+
+
+def _loras_hash(entry: Entry, protocol: Protocol, source: str) -> str:
+    """The hash over the LoRAs that are in the folder now; empty where they cover the subjects no more."""
+    if not Path(source).is_dir():
+        raise LikenessError(f"there is no folder {source}")
+    with suppress(LikenessError, KeyError):
+        return loras.open_folder(entry.label, Path(source)).weights(list(protocol.subjects), protocol.subjects)
+    return ""
 
 
 def _images_hash(entry: Entry, protocol: Protocol, source: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from contracts.batch import FaceBatch, PairBatch, RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.settings import ReferenceTokens
 from losses.diffusion import diffusion_loss
 from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.backbone import Backbone, load_backbone
@@ -54,6 +55,7 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         self.noising = DDPMScheduler.from_config(self.backbone.scheduler.config)
         self.learning_rate, self.weight_decay, self.warmup_steps = learning_rate, weight_decay, warmup_steps
         self.sampling = SamplingSettings()
+        self.reference_tokens: ReferenceTokens = "average"
 
     # --- what a method answers -------------------------------------------------------------------------------
 
@@ -154,10 +156,12 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     def generate(self, batch: RequestBatch) -> Tensor:
         """Images (B, H, W, 3) uint8 for the requests, by ``sampling``."""
         scheduler = build_sampler(self.sampling, self.backbone.scheduler)
-        latents = sample(
-            self.denoise, scheduler, batch.noise, self.conditioning(batch), self._null(batch), self.sampling
+        each = batch.by_reference()
+        told, null = (
+            Conditioning.of_references([conditioning(one) for one in each], self.reference_tokens)
+            for conditioning in (self.conditioning, self._null)
         )
-        return self.backbone.decode(latents)
+        return self.backbone.decode(sample(self.denoise, scheduler, batch.noise, told, null, self.sampling))
 
     def _null(self, batch: RequestBatch) -> Conditioning:
         """:meth:`null_conditioning`, whose empty text gives way to a negative prompt."""

@@ -50,6 +50,7 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
     _group: tuple[str, ...] = ()
     _ends_group: bool = False
     _measured_until: float | None = None
+    _photos: dict[str, list[str]] = {}  # noqa: RUF012 - replaced, never changed
 
     # --- what a method answers -------------------------------------------------------------------------------
 
@@ -131,6 +132,7 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
         self._steps = enrolment.settings.steps
         check_trainer(self.trainer, self._steps, len(groups))
         nouns = {subject: photos[0].subject_class for subject, photos in enrolment.photos.items()}
+        self._photos = {subject: [photo.sha256 for photo in photos] for subject, photos in enrolment.photos.items()}
         self.prepare(nouns, max(map(len, groups)), enrolment.seed)
         self._check_training(
             {
@@ -241,6 +243,7 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
     def run_facts(self) -> dict[str, Any]:
         """``enrolment`` has the time of each subject's group: ``seconds`` from the first step to the last, without
         validation, and the number of subjects ``at_once``. ``enrol_seconds`` is a subject's share of that, on average.
+        ``photos`` has the hashes of the photos that each was learnt from.
         """
         timings = self.subjects.timings
         shares = [timing["seconds"] / timing["at_once"] for timing in timings.values()]
@@ -250,6 +253,7 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
             "enrol_seconds": round(sum(shares) / max(1, len(shares)), 2),
             "enrolment": {n: {**timing, "seconds": round(timing["seconds"], 2)} for n, timing in timings.items()},
             "trainable_parameters": sum(p[0].numel() for p in self.slots.stacked.values()),
+            "photos": {name: self._photos[name] for name in self.subjects.known if name in self._photos},
         }
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,13 @@ UNKNOWN = -1
 """The class of a background, or of clothes, that is not known."""
 _OWN = ("pose", "other_backgrounds", "boxes", "counts")
 _GLOBAL = ("background_means", "pose_reader")
+
+
+class PhotoHashes(NamedTuple):
+    """SHA-256 in hex of the files of a subject's photos, which tell what somebody else trained on."""
+
+    references: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,10 @@ class SubjectPhotos:
     """(1 + K,): class of the clothes in each photo, ``UNKNOWN`` where it is not known; ``None`` where none is."""
     clothes_text: str = ""
     """Words for the clothes in the reference; may be empty."""
+    further: tuple[NDArray[np.uint8], ...] = ()
+    """Further references as methods see them, each (H, W, 4) with its mask as alpha where that is known, else
+    (H, W, 3)."""
+    hashes: PhotoHashes = field(default_factory=PhotoHashes)
 
     @property
     def cut_out(self) -> NDArray[np.uint8]:
@@ -120,6 +131,8 @@ class Gallery:
     """Words for them; may be empty."""
     clothes_means: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 3), np.float32))
     """(C, 3): mean colour in CIELAB of each known class of clothes."""
+    further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Vectors (R - 1, D) of further references; empty where there is one."""
 
     @property
     def usable(self) -> NDArray[np.intp]:
@@ -150,6 +163,7 @@ def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: 
     for subject, gallery in galleries.items():
         tensors |= {f"{subject}/reference/{name}": vector for name, vector in gallery.reference.items()}
         tensors |= {f"{subject}/held_out/{name}": rows for name, rows in gallery.held_out.items()}
+        tensors |= {f"{subject}/further/{name}": rows for name, rows in gallery.further.items()}
         tensors |= {f"{subject}/{name}": getattr(gallery, name) for name in _OWN}
         tensors |= {name: getattr(gallery, name) for name in _GLOBAL}
     backgrounds = {subject: [gallery.background, gallery.background_text] for subject, gallery in galleries.items()}
@@ -191,6 +205,7 @@ def _gallery(
     return Gallery(
         reference=part("reference"),
         held_out=part("held_out"),
+        further=part("further"),
         background=background,
         background_text=background_text,
         has_face=has_face,

@@ -7,6 +7,7 @@ score them by: what the networks see in them, prompts, and galleries.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -104,6 +105,13 @@ class Judges:
             return self._look_at(photos, JudgedFaces.none(len(photos), self.faces.recogniser.width))
         return self._look_at(photos, self.faces.judge_subject(photos, subject.boxes))
 
+    def observe_further(self, subject: SubjectPhotos) -> Mapping[str, Vectors]:
+        """Features (R - 1, D) of a subject's further references, by the names of ``Observation.features``."""
+        photos = np.stack([cut_out[..., :3] for cut_out in subject.further])
+        if subject.has_face:
+            return self.observe(photos).features
+        return self._look_at(photos, JudgedFaces.none(len(photos), self.faces.recogniser.width)).features
+
     def _look_at(self, images: NDArray[np.uint8], judged: JudgedFaces) -> Observation:
         features = {"faces": judged.embeddings}
         if self.second:
@@ -144,8 +152,13 @@ def _look(
     return features
 
 
-def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> dict[str, Gallery]:
-    """Galleries by subject, of what :meth:`Judges.observe_photos` gives of each (``seen``, by subject)."""
+def make_galleries(
+    subjects: Sequence[SubjectPhotos],
+    seen: Mapping[str, Observation],
+    further: Mapping[str, Mapping[str, Vectors]] = MappingProxyType({}),
+) -> dict[str, Gallery]:
+    """Galleries by subject, of what :meth:`Judges.observe_photos` gives of each (``seen``, by subject), and
+    :meth:`Judges.observe_further` of subjects with several references (``further``)."""
     pose_reader = _pose_reader(subjects, seen)
     classes, means = _background_classes(subjects, seen)
     worn, colours = _clothes_classes(subjects, seen)
@@ -169,6 +182,7 @@ def make_galleries(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observa
             clothes=_place(worn, subject.clothes, subject.has_face),
             clothes_text=subject.clothes_text,
             clothes_means=colours,
+            further=further.get(subject.id, {}),
         )
     return galleries
 
@@ -294,8 +308,16 @@ class JudgedImages:
         return torch.from_numpy(self.seen.features[name])
 
     def references(self, name: str) -> Tensor:
-        """The same view of each subject's reference photo (B, D)."""
-        return torch.from_numpy(np.stack([gallery.reference[name] for gallery in self.galleries]))
+        """The same view of each subject's reference photo (B, D); of several that which the image is nearest to."""
+        return torch.from_numpy(np.stack([self._nearest(i, name) for i in range(len(self.galleries))]))
+
+    def _nearest(self, image: int, name: str) -> Vectors:
+        gallery = self.galleries[image]
+        if name not in gallery.further:
+            return gallery.reference[name]
+        every = np.concatenate([gallery.reference[name][None], gallery.further[name]])
+        known = every[np.any(every != 0, axis=1)]
+        return known[np.argmax(known @ self.seen.features[name][image])] if len(known) else every[0]
 
     def to_photos(self, name: str) -> Tensor:
         """Mean cosine (B,) of a view to the held-out photos' of the subject."""

@@ -7,11 +7,13 @@ Vectors with one stage whose key is its value become a textual-inversion embeddi
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from leaderboard.results.trained_photos import trained_on
 from lightning_modules.dreambooth_lora import DreamBoothLoRA, called
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
@@ -28,7 +30,8 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     Raises :class:`LikenessError` when the run is of a method that keeps nothing per subject, lacks the subject, or has
     values of the plain prompt.
     """
-    module = Run(run).load()
+    found = Run(run)
+    module = found.load()
     if isinstance(module, PerSubjectModule) and subject not in module.subjects.known:
         raise LikenessError(missing_subjects([subject], module.subjects.known, str(run)))
     if isinstance(module, SefiIDE) and module.values_behind == "plain":
@@ -39,7 +42,7 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
     if isinstance(module, TokenVectorModule):
         return _export_vectors(module, subject, Path(output))
     if isinstance(module, DreamBoothLoRA):
-        return _export_lora(module, subject, Path(output))
+        return _export_lora(module, subject, Path(output), trained_on(found.manifest, found.manifest_file).get(subject))
     raise LikenessError(f"{str(run)!r} is a run of {type(module).__name__}, which keeps nothing per subject to export")
 
 
@@ -59,9 +62,11 @@ def _export_vectors(module: TokenVectorModule, subject: str, output: Path) -> st
     return f'with networks.stage_pipeline.stage_prompt(pipe, "a photo of a <subject>", {{"subject": "{output}"}})'
 
 
-def _export_lora(module: DreamBoothLoRA, subject: str, output: Path) -> str:
+def _export_lora(module: DreamBoothLoRA, subject: str, output: Path, photos: Sequence[str] | None) -> str:
+    """``photos`` are the hashes of what it was learnt from, where the run says it."""
     noun = module.subjects.nouns[subject]
     about = {"subject": subject, "noun": noun, "identifier": module.identifier}
+    about |= {"photos": json.dumps(list(photos))} if photos else {}
     strength = module.scaling * module.scale
     save_lora(output, module.subjects[subject], strength, {**about, "backbone": module.backbone.fingerprint})
     return f'pipe.load_lora_weights("{output}"), then write "{called(module.identifier, noun)}" in a prompt'

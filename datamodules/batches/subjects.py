@@ -33,6 +33,8 @@ class EnrolmentSettings:
         face_classes: Class nouns whose photos must show a face.
         faces: Folder of the face pack that looks for it.
         det_size: Sides in pixels at which it looks.
+        references: Photos of each subject to learn from; ``None`` for all that the dataset calls references, or the one
+            that a method sees.
     """
 
     steps: int = 1000
@@ -41,11 +43,13 @@ class EnrolmentSettings:
     face_classes: list[str] = field(default_factory=list)
     faces: str | None = None
     det_size: int | list[int] = field(default_factory=lambda: list(DETECTION_SIDES))
+    references: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "at_once"):
-            if getattr(self, name) < 1:
-                raise LikenessError(f"data.enrolment.{name} is {getattr(self, name)}, it must be at least 1")
+        for name in ("steps", "at_once", "references"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise LikenessError(f"data.enrolment.{name} is {value}, it must be at least 1")
         detection_sides(self.det_size, "data.enrolment.det_size")
         if not self.prompts:
             raise LikenessError("data.enrolment.prompts is empty: name at least one, null is each photo's own caption")
@@ -86,7 +90,7 @@ class Enrolment:
             LikenessError: a subject has no photo, or its photo no face where its class needs one, or a caption does
                 not say the class noun; or there is no test split to take subjects from.
         """
-        plan = cls(choose_references(photos, subjects, source), settings, seed)
+        plan = cls(choose_references(photos, subjects, source, settings.references), settings, seed)
         for photo in plan.every_photo:
             plan.prompts(photo)
         check_faces(plan.every_photo, settings, resolution)
@@ -122,7 +126,10 @@ class Enrolment:
 
     def to_json(self) -> dict:
         """What decides the batches besides the seed."""
-        return {"subjects": list(self.photos), **asdict(self.settings)}
+        settings = asdict(self.settings)
+        if self.settings.references is None:  # as checkpoints were written before there was the setting
+            del settings["references"]
+        return {"subjects": list(self.photos), **settings}
 
 
 class EnrolmentStream:
@@ -171,11 +178,16 @@ def _noise(what: str, seed: int, subjects: Sequence[str], step: int, shape: tupl
     return torch.stack(drawn) if drawn else torch.empty(0, *shape)
 
 
-def choose_references(photos: Sequence[Photo], subjects: Sequence[str] | None, source: str) -> dict[str, list[Photo]]:
+def choose_references(
+    photos: Sequence[Photo], subjects: Sequence[str] | None, source: str, count: int | None = None
+) -> dict[str, list[Photo]]:
     """The reference photos of each subject: of those named, or of all in the test split, in sorted order.
 
+    Args:
+        count: So many of each, see :func:`datamodules.index.references_of`.
+
     Raises:
-        LikenessError: a subject has no photo, or there is no test split to take subjects from.
+        LikenessError: a subject has no photo, or fewer than ``count``, or there is no test split to take subjects from.
     """
     groups = by_subject(photos if subjects is not None else [p for p in photos if p.split == "test"])
     if not groups:
@@ -184,7 +196,8 @@ def choose_references(photos: Sequence[Photo], subjects: Sequence[str] | None, s
         if subject not in groups:
             raise LikenessError(f"subject {subject!r} has no reference photo in {source!r}: add one or leave it out")
     return {
-        subject: references_of(groups[subject]) for subject in sorted(groups if subjects is None else set(subjects))
+        subject: references_of(groups[subject], count, "data.enrolment.references")
+        for subject in sorted(groups if subjects is None else set(subjects))
     }
 
 

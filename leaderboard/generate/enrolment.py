@@ -23,7 +23,7 @@ from datamodules.batches.subjects import EnrolmentSettings
 from datamodules.features.registry import run_features
 from datamodules.image_io import read_square
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject
+from leaderboard.generate.given_subjects import DatasetSubject, GivenPhoto, GivenSubject, first_of
 from lightning_modules.run import Run
 from networks.backbone import backbone_fingerprint, backbone_resolution
 from networks.face_analysis import FacePack
@@ -42,12 +42,16 @@ class SubjectRun:
         subject: Whom to enrol.
         backbone: Folder or hub name of the base model.
         steps: Steps, instead of those of the run.
+        references: Photos to learn from, instead of all that are given.
     """
 
-    def __init__(self, run: Run, subject: GivenSubject, backbone: str, steps: int | None) -> None:
+    def __init__(
+        self, run: Run, subject: GivenSubject, backbone: str, steps: int | None, references: int | None = None
+    ) -> None:
         self.subject = subject
-        self._run, self._backbone = run, backbone
+        self._run, self._backbone, self._references = run, backbone, references
         self._settings = self._enrolment(steps)
+        self._references = references or self._settings.references
         self._seed = run.data.get("seed", 0)
         trainer = run.config.get("trainer") or {}
         self._trainer: dict[str, Any] = {name: trainer.get(name) for name in ("precision", "gradient_clip_val")}
@@ -68,7 +72,8 @@ class SubjectRun:
             "prompts": self._settings.prompts,
             "seed": self._seed,
             "trainer": self._trainer,
-            "subject": [self.subject.id, self.subject.noun, *self.subject.photo_keys],
+            "subject": [self.subject.id, self.subject.noun, *self.subject.photo_keys(self._references)],
+            **({"references": self._references} if self._references else {}),
         }
         return hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -87,10 +92,14 @@ class SubjectRun:
         """What is trained on: where the class needs a face, the photos that show one.
 
         Raises:
-            LikenessError: none does.
+            LikenessError: none does, or fewer than are asked for.
         """
+        fitting = self._fitting()
+        return tuple(first_of(fitting, self._references, self.subject.id))
+
+    def _fitting(self) -> tuple[GivenPhoto, ...]:
         side = backbone_resolution(self._backbone)
-        given = tuple(self.subject.references(side))
+        given = tuple(self.subject.references(side, self._references))
         if self._settings.faces is None or self.subject.noun not in self._settings.face_classes:
             return given
         pack = FacePack(self._settings.faces, self._settings.det_size)
@@ -162,7 +171,12 @@ class SubjectRun:
         given = self._run.data.get("enrolment")
         if not isinstance(given, Mapping):
             raise LikenessError(f"{self._run.config_file} has no data.enrolment: {self._run} enrolled nobody")
-        own = {} if steps is None else {"steps": steps}
+        own: dict[str, int | None] = {} if steps is None else {"steps": steps}
+        # A user's photos are all given as references, of which those to learn from were chosen.
+        if not isinstance(self.subject, DatasetSubject):
+            own["references"] = None
+        elif self._references is not None:
+            own["references"] = self._references
         try:
             return EnrolmentSettings(**{**given, **own, "at_once": 1})
         except TypeError as error:

@@ -80,7 +80,8 @@ class PromptOnly(PersonalisationModule):
 class ModelGenerator:
     """Generates requests with a module. Making one is collective: processes share the encoding of texts and photos.
 
-    ``photos`` holds the file of each subject's reference photo, ``features`` how the module's features are made of it.
+    ``photos`` holds the files of each subject's reference photos, of which all have equally many, ``features`` how the
+    module's features are made of them.
     ``nouns`` says what prompts call each subject, where that is more than the class noun. In 16 bits, ``precision``,
     weights lie in them: none is cast in any step.
     """
@@ -89,7 +90,7 @@ class ModelGenerator:
         self,
         fabric: Fabric,
         protocol: Protocol,
-        photos: Mapping[str, bytes],
+        photos: Mapping[str, Sequence[bytes]],
         backbone: str,
         make_module: Callable[[], PersonalisationModule],
         features: Settings,
@@ -117,14 +118,16 @@ class ModelGenerator:
             hold_frozen(self._module, dtype)
         if compiled:
             compile_blocks(self._module.backbone.unet)
-        keys = {subject: content_key(data) for subject, data in photos.items()}
-        self._keys = {subject: dict.fromkeys(module.needs, key) for subject, key in keys.items()}
+        module.reference_tokens = protocol.reference_tokens or "average"
+        files = {content_key(data): (reference_name(s), data) for s, own in photos.items() for data in own}
+        self._keys = {
+            subject: [dict.fromkeys(module.needs, content_key(data)) for data in own] for subject, own in photos.items()
+        }
         context = EncoderContext(backbone, protocol.resolution, fabric.device)
         folder, names = cache_folder() / "features", ["text", *module.needs]
         self._photos = photos
         self._features = Features(names, features, context, folder, _processes(fabric))
         self._features.fill_texts([spoken(r.prompt, r.subject, self._nouns) for r in protocol.requests])
-        files = {keys[subject]: (reference_name(subject), data) for subject, data in photos.items()}
         self._features.fill_files(module.needs, files)
         context.release()  # a second base model among them
 

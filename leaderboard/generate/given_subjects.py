@@ -12,11 +12,11 @@ from contracts.files import atomic_path, cache_folder
 from contracts.protocol import check_name
 from datamodules.features.cache import content_key
 from datamodules.image_io import open_image
-from datamodules.index import Photo, by_subject, load_photos, reference_of
+from datamodules.index import Photo, by_subject, load_photos, references_of
 from datamodules.requests import reference_name
 from datamodules.schema import COLUMNS
 from datamodules.sources import find_shards
-from datamodules.subjects import reference_cut_out
+from datamodules.subjects import reference_cut_outs
 from leaderboard.images.folder import some
 from leaderboard.results.image_files import encode_image
 
@@ -48,13 +48,12 @@ class OwnSubject:
     notes: tuple[str, ...] = ()
     """What the user should know of the photos, one line each."""
 
-    @property
-    def photo_keys(self) -> list[str]:
-        """The hash of each photo."""
+    def photo_keys(self, count: int | None = None) -> list[str]:
+        """The hash of each photo, whatever ``count`` of them are read."""
         return [content_key(photo.data) for photo in self.photos]
 
-    def references(self, side: int) -> Sequence[GivenPhoto]:
-        """The files that a method may read of it, the first one best."""
+    def references(self, side: int, count: int | None = None) -> Sequence[GivenPhoto]:
+        """The files that a method may read of it, the first one best, of which it is to read ``count``."""
         return self.photos
 
     def data_source(self, photos: Sequence[GivenPhoto], folder: Path) -> str:
@@ -94,17 +93,23 @@ class DatasetSubject:
     def noun(self) -> str:
         return self.photos[0].subject_class
 
-    @property
-    def photo_keys(self) -> list[str]:
-        """The hash and the caption of the reference photo."""
-        reference = reference_of(self.photos)
-        return [reference.sha256, reference.caption]
+    def _references(self, count: int | None) -> list[Photo]:
+        return references_of(self.photos, count or 1, "--references")
 
-    def references(self, side: int) -> Sequence[GivenPhoto]:
-        """The reference photo as an evaluation has it: a square of ``side`` pixels, its mask as alpha."""
-        cut_out = reference_cut_out(self.photos, side)
-        data = encode_image(cut_out, {"photo": "reference", "subject": self.id})
-        return [GivenPhoto(reference_name(self.id), data)]
+    def photo_keys(self, count: int | None = None) -> list[str]:
+        """The hash and the caption of each reference photo."""
+        return [text for photo in self._references(count) for text in (photo.sha256, photo.caption)]
+
+    def references(self, side: int, count: int | None = None) -> Sequence[GivenPhoto]:
+        """The reference photos, ``count`` or one, as an evaluation has them: squares of ``side`` pixels with masks as
+        alpha.
+
+        Raises:
+            LikenessError: there are fewer.
+        """
+        about = {"photo": "reference", "subject": self.id}
+        cut_outs = reference_cut_outs(self._references(count), side)
+        return [GivenPhoto(reference_name(self.id), encode_image(cut_out, about)) for cut_out in cut_outs]
 
     def data_source(self, photos: Sequence[GivenPhoto], folder: Path) -> str:
         """The data set itself."""
@@ -168,6 +173,20 @@ def _files(path: Path) -> list[Path]:
             f"--photo {path} holds {len(files)} photos: a folder is one subject, with {MAX_PHOTOS} photos at most"
         )
     return files
+
+
+def first_of(photos: Sequence[GivenPhoto], count: int | None, subject: str) -> Sequence[GivenPhoto]:
+    """The first ``count`` of a subject's photos that can be used, or all of them.
+
+    Raises:
+        LikenessError: there are fewer.
+    """
+    if count is not None and len(photos) < count:
+        have = "1 photo" if len(photos) == 1 else f"{len(photos)} photos"
+        raise LikenessError(
+            f"{subject} has {have} that can be used, --references asks for {count}: give more photos, or ask for fewer"
+        )
+    return photos[:count]
 
 
 def subjects_of_dataset(dataset: str, names: Sequence[str]) -> list[DatasetSubject]:

@@ -132,7 +132,7 @@ def _enrol_and_generate(
 
 
 def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, batch_size: int) -> None:
-    photos = {subject: photo.data for subject, photo in plan.photos.items()}
+    photos = {subject: [photo.data for photo in photos] for subject, photos in plan.photos.items()}
     generator = ModelGenerator(
         fabric,
         plan.protocol,
@@ -168,6 +168,6 @@ def _blocks(plans: Sequence[RunPlan], output: Path) -> list[Block]:
             for prompt in plan.protocol.prompts:
                 asked = [r for r in plan.protocol.requests if (r.subject, r.prompt_id) == (subject, prompt.id)]
                 rows.append(Row(prompt.text, [plan.file(output, request) for request in asked]))
-            photo = plan.photos[subject]
+            photo = plan.photos[subject][0]
             blocks.append(Block(f"{subject} ({noun}), by {plan.label}", photo.name, photo.data, rows))
     return blocks

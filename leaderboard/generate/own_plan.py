@@ -13,7 +13,7 @@ from datamodules.features.cache import content_key
 from datamodules.features.registry import Settings, make_features
 from leaderboard.generate.enrolment import SubjectRun
 from leaderboard.generate.generation import how_generated, trained_features
-from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject
+from leaderboard.generate.given_subjects import GivenPhoto, GivenSubject, first_of
 from leaderboard.plan.checks import check_prompts, check_run, load_base_tokenizer
 from leaderboard.plan.entries import RunEntry
 from leaderboard.results.image_files import read_provenance
@@ -34,8 +34,8 @@ class RunPlan:
     backbone: str
     """Folder or hub name of the base model."""
     protocol: Protocol
-    photos: Mapping[str, GivenPhoto]
-    """The photo of each subject that the method reads, or, where it is optimised per subject, the first of them."""
+    photos: Mapping[str, Sequence[GivenPhoto]]
+    """The photos of each subject that the method reads, or, where it is optimised per subject, the first of them."""
     features: Settings
     """How the features that the method reads are made."""
     enrolments: Mapping[str, SubjectRun]
@@ -70,7 +70,10 @@ class RunPlan:
         else:
             who["adapter"] = self.run.adapter_sha256
         if self.run.method.needs:
-            who["reference"] = content_key(self.photos[request.subject].data)
+            keys = [content_key(photo.data) for photo in self.photos[request.subject]]
+            who |= {"reference": keys[0]} if len(keys) == 1 else {"references": keys}
+        if self.protocol.reference_tokens:
+            who["reference_tokens"] = self.protocol.reference_tokens
         who["noun"] = self.protocol.subjects[request.subject]
         who |= {"settings": self.run.settings_hash, "precision": self.precision}
         who |= {"compiled": True} if self.compiled else {}
@@ -110,7 +113,7 @@ def plan_run(
     if not isinstance(backbone, str):
         raise LikenessError(f"--run: {run} names no base model: give --backbone")
     SamplingSettings(settings.sampler, settings.steps, settings.guidance, settings.negative_prompt or "")
-    side = backbone_resolution(backbone)
+    side, several = backbone_resolution(backbone), (settings.references or 1) > 1
     protocol = Protocol(
         subjects={subject.id: subject.noun for subject in subjects},
         prompts=tuple(prompts),
@@ -121,9 +124,11 @@ def plan_run(
         resolution=side,
         seed=settings.seed,
         backbone=backbone_fingerprint(backbone, run.arguments.get("revision")),
-        photos=content_key("".join(key for subject in subjects for key in subject.photo_keys)),
+        photos=content_key("".join(key for subject in subjects for key in subject.photo_keys(settings.references))),
         metrics={},
         negative_prompt=settings.negative_prompt or None,
+        references=settings.references if several else None,
+        reference_tokens=settings.reference_tokens if several and run.method.needs else None,
     )
     wanted = ProtocolSettings(prompts="--prompts", backbone=backbone, resolution=side)
     tokenizer = load_base_tokenizer(backbone)
@@ -132,15 +137,18 @@ def plan_run(
     if issubclass(run.method, PerSubjectModule):
         known = subjects_of(run.adapter()[1]) or {}
         strangers = [subject for subject in subjects if subject.id not in known]
-        enrolments = {s.id: SubjectRun(run, s, backbone, settings.enrol_steps) for s in strangers}
+        enrolments = {s.id: SubjectRun(run, s, backbone, settings.enrol_steps, settings.references) for s in strangers}
     new = {subject: protocol.subjects[subject] for subject in enrolments}
     check_run(run, protocol, wanted, tokenizer, new, "--run")
     features = trained_features(run) if run.method.needs else {}
-    photos, notes = _choose_photos(one.entry.label, run, features, subjects, EncoderContext(backbone, side))
+    photos, notes = _choose_photos(
+        one.entry.label, run, features, subjects, EncoderContext(backbone, side), settings.references
+    )
     for enrolment in enrolments.values():
         if not enrolment.done:
             used = enrolment.photos
-            unused = [photo for photo in enrolment.subject.references(side) if photo not in used]
+            given = enrolment.subject.references(side, settings.references)
+            unused = [photo for photo in given if photo not in used] if settings.references is None else []
             notes += [f"{one.entry.label} leaves out {photo.name}, which shows no face" for photo in unused]
     return RunPlan(
         label=one.entry.label,
@@ -157,13 +165,19 @@ def plan_run(
 
 
 def _choose_photos(
-    label: str, run: Run, settings: Settings, subjects: Sequence[GivenSubject], context: EncoderContext
-) -> tuple[dict[str, GivenPhoto], list[str]]:
-    """Of each subject the first photo that the method's features can be made of, and a note where others are unused."""
+    label: str,
+    run: Run,
+    settings: Settings,
+    subjects: Sequence[GivenSubject],
+    context: EncoderContext,
+    count: int | None,
+) -> tuple[dict[str, Sequence[GivenPhoto]], list[str]]:
+    """Of each subject the first photos that the method's features can be made of, ``count`` or one of them, and a note
+    where others are unused."""
     features = make_features(run.method.needs, settings, context).values()
-    chosen, notes = {}, []
+    chosen, notes = dict[str, Sequence[GivenPhoto]](), []
     for subject in subjects:
-        candidates, wrong = subject.references(context.resolution), list[str]()
+        candidates, wrong, fitting = subject.references(context.resolution, count), list[str](), list[GivenPhoto]()
         for photo in candidates:
             try:
                 for feature in features:
@@ -171,13 +185,18 @@ def _choose_photos(
             except LikenessError as error:
                 wrong.append(str(error))
             else:
-                chosen[subject.id] = photo
-                break
-        else:
+                fitting.append(photo)
+                if len(fitting) == (count or 1):
+                    break
+        if not fitting:
             others = f" ({len(wrong) - 1} more of its photos cannot be used either)" if len(wrong) > 1 else ""
             raise LikenessError(f"--run: {run} cannot generate {subject.id}: {wrong[0]}{others}")
-        if len(candidates) > 1 and features:
-            notes.append(f"{label} reads one photo of a subject: {chosen[subject.id].name}")
+        chosen[subject.id] = first_of(fitting, count if features else None, subject.id)
+        if len(candidates) > len(fitting) and features:
+            read = f"one photo of a subject: {fitting[0].name}"
+            if len(fitting) > 1:
+                read = f"{len(fitting)} of {len(candidates)} photos of a subject: {', '.join(p.name for p in fitting)}"
+            notes.append(f"{label} reads {read}")
     return chosen, notes
 
 

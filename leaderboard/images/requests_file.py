@@ -16,7 +16,9 @@ NAME = "requests.jsonl"
 
 def request_rows(protocol: Protocol) -> Iterator[dict]:
     """A row for each request, in the order of the plan."""
+    numbers = range(2, 1 + (protocol.references or 1))
     for request in protocol.requests:
+        further = [f"references/{request.subject}.{number}.png" for number in numbers]
         yield {
             "id": request.id,
             "file": f"{request.id}.png",
@@ -26,6 +28,7 @@ def request_rows(protocol: Protocol) -> Iterator[dict]:
             "seed": key_seed(*noise_key(protocol.seed, request.id)),
             "size": [protocol.resolution, protocol.resolution],
             "reference": f"references/{request.subject}.png",
+            **({"further_references": further} if further else {}),
             "subject": request.subject,
             "class": protocol.subjects[request.subject],
         }

@@ -3,6 +3,7 @@ was made with one of its judges."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 
@@ -115,9 +116,12 @@ def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str)
     context = EncoderContext(backbone, len(subjects[0].reference))
     features = make_features(run.method.needs, trained_features(run), context).values()
     for subject in subjects:
-        data, name = encode_image(subject.cut_out, {}), reference_name(subject.id)
+        files, name = (
+            [encode_image(photo, {}) for photo in (subject.cut_out, *subject.further)],
+            reference_name(subject.id),
+        )
         try:
-            for feature in features:
+            for feature, data in product(features, files):
                 feature.check(feature.crop.of_file(data, name, context.resolution))
         except LikenessError as error:
             raise LikenessError(f"--runs: {run.folder} cannot generate all subjects: {error}") from None

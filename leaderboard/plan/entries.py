@@ -7,6 +7,8 @@ from contracts.entries import NamedFolder, parse_named_folder
 from contracts.errors import LikenessError
 from leaderboard.images.folder import open_folder
 from leaderboard.images.taking import ImagesEntry
+from leaderboard.loras import folder as loras
+from leaderboard.loras.entry import LoraEntry
 from leaderboard.results.anchors import LABELS, METHOD, kind_of
 from leaderboard.results.costs import check_costs
 from leaderboard.results.folder import Entry
@@ -71,6 +73,16 @@ def find_images(named: NamedFolder, labels: set[str], allow_missing: float) -> I
     """
     _take_label(named, labels, "--images")
     return ImagesEntry(open_folder(named.label, named.path), kind_of(named.label), allow_missing)
+
+
+def find_lora(named: NamedFolder, labels: set[str]) -> LoraEntry:
+    """A folder of LoRAs, whose label joins those that are taken.
+
+    Raises:
+        LikenessError: the folder cannot be read or holds no LoRA that says what it is, or the label is taken.
+    """
+    _take_label(named, labels, "--lora")
+    return LoraEntry(loras.open_folder(named.label, named.path))
 
 
 def _take_label(named: NamedFolder, labels: set[str], option: str) -> None:

@@ -12,8 +12,9 @@ from contracts.errors import LikenessError, Problems
 from contracts.settings import PRECISIONS, Contestants, EvaluationSettings, JudgeSettings, ProtocolSettings
 from datamodules.sources import find_shards
 from leaderboard.images.taking import ImagesEntry
+from leaderboard.loras.entry import LoraEntry
 from leaderboard.plan.checks import own_judges
-from leaderboard.plan.entries import RunEntry, find_images, find_run
+from leaderboard.plan.entries import RunEntry, find_images, find_lora, find_run
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.anchors import GIVEN, LABELS
 from metrics.card import judge_networks
@@ -28,11 +29,13 @@ class Entrants:
 
     runs: list[RunEntry]
     images: list[ImagesEntry]
+    loras: list[LoraEntry]
 
     @property
     def labels(self) -> set[str]:
         """Their labels."""
-        return {one.entry.label for one in self.runs} | {one.label for one in self.images}
+        given = {one.label for one in self.images} | {one.label for one in self.loras}
+        return given | {one.entry.label for one in self.runs}
 
 
 def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
@@ -50,15 +53,22 @@ def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
     problems.lines += _missing_judges(settings.judges)
     labels = set(LABELS)
     runs = [problems.attempt(partial(_find_run, argument, labels, settings.judges)) for argument in given.runs]
+    loras = [problems.attempt(partial(_find_lora, argument, labels, wanted)) for argument in given.loras]
     labels -= GIVEN
     images = [problems.attempt(partial(_find_images, argument, labels, given, wanted)) for argument in given.images]
     problems.tell()
-    return Entrants([run for run in runs if run], [one for one in images if one])
+    return Entrants([run for run in runs if run], [one for one in images if one], [one for one in loras if one])
 
 
 def _find_run(argument: str, labels: set[str], judges: JudgeSettings) -> RunEntry:
     one = find_run(argument, labels)
     return replace(one, entry=replace(one.entry, own_judges=own_judges(one.run, judges)))
+
+
+def _find_lora(argument: str, labels: set[str], wanted: ProtocolSettings) -> LoraEntry:
+    if wanted.backbone is None:
+        raise LikenessError("--lora: a LoRA needs its base model, and protocol.backbone is null: name it there")
+    return find_lora(parse_named_folder(argument, "--lora"), labels)
 
 
 def _find_images(argument: str, labels: set[str], given: Contestants, wanted: ProtocolSettings) -> ImagesEntry:
@@ -80,6 +90,8 @@ def _wrong_numbers(settings: EvaluationSettings, given: Contestants) -> Iterator
     for name, most in (("resolution", 2**14), ("samples", 10_000), ("steps", 10_000)):
         if not 1 <= (found := getattr(wanted, name)) <= most:
             yield f"protocol.{name} is {found}, it must be at least 1 and at most {most}"
+    if wanted.references < 1:
+        yield f"protocol.references is {wanted.references}, it must be at least 1"
     if settings.batch_size < 1:
         yield f"batch_size is {settings.batch_size}, it must be at least 1"
     if settings.limit is not None and settings.limit < 1:

@@ -23,6 +23,7 @@ from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
+from leaderboard.results.trained_photos import check_held_out, notes_on_photos_seen, trained_on
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from metrics.base import NEEDS, Kind
@@ -31,7 +32,8 @@ from metrics.derived import all_cards
 from metrics.gallery import SubjectPhotos, load_galleries, save_galleries, unknown_factors
 from metrics.judges import Judges, make_galleries
 from metrics.registry import list_cards
-from networks.backbone import backbone_fingerprint
+from networks.backbone import backbone_fingerprint, empty_backbone
+from networks.fingerprints import resolve_source
 
 
 def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants) -> list[str]:
@@ -46,7 +48,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     """
     wanted = settings.protocol
     judges = load_judges(settings.judges)
-    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless)
+    subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless, wanted.references)
     nouns = {subject.id: subject.noun for subject in subjects}
     protocol = Protocol(
         subjects=nouns,
@@ -62,6 +64,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         metrics={},
         negative_prompt=wanted.negative_prompt or None,
         limit=settings.limit,
+        references=wanted.references if wanted.references > 1 else None,
+        reference_tokens=wanted.reference_tokens if wanted.references > 1 else None,
     )
     kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
     given = NEEDS - unknown_factors(subjects)
@@ -71,7 +75,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     described = {} if wanted.backbone is None else described_nouns(subjects)
     check_described(results, described)
     problems = Problems()
-    problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants.runs))
+    problems.attempt(partial(_check_generated, wanted, results, protocol, subjects, entrants))
     notes = [
         note
         for one in entrants.images
@@ -81,10 +85,11 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
     if not results.cards.is_file():  # written last
         seen = {subject.id: judges.observe_photos(subject) for subject in subjects}
         check_photos(subjects, seen)
-        galleries = make_galleries(subjects, seen)
+        galleries = make_galleries(subjects, seen, {s.id: judges.observe_further(s) for s in subjects if s.further})
         results.write_protocol(protocol)
         for s in subjects:
-            write_image(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
+            for number, cut_out in enumerate((s.cut_out, *s.further)):
+                write_image(results.reference(s.id, number), cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
@@ -92,6 +97,10 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         write_requests(results.root, protocol)
     if wanted.backbone is not None:
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
+    for one in entrants.runs:
+        notes += notes_on_photos_seen(one.entry.label, trained_on(one.run.manifest, one.run.manifest_file), protocol)
+    for lora in entrants.loras:
+        notes += lora.notes(protocol, subjects, results)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
 
 
@@ -100,19 +109,26 @@ def _check_generated(
     results: Results,
     protocol: Protocol,
     subjects: Sequence[SubjectPhotos],
-    runs: Sequence[RunEntry],
+    entrants: Entrants,
 ) -> None:
-    """The prompts must be fit for the base model, and each run for the protocol; what is wrong is told in one list."""
+    """The prompts must be fit for the base model, and each run and LoRA for the protocol; what is wrong is told in one
+    list."""
     tokenizer = None if wanted.backbone is None else load_base_tokenizer(wanted.backbone)
     check_prompts(protocol, wanted, tokenizer)
     if wanted.backbone is None or tokenizer is None:
         return
     problems = Problems()
-    for one in runs:
+    for one in entrants.runs:
         folder = results.entry(one.entry.label)
         problems.attempt(partial(check_run, one.run, protocol, wanted, tokenizer))
+        learnt, way_out = trained_on(one.run.manifest, one.run.manifest_file), "enrol with the protocol's references"
+        problems.attempt(partial(check_held_out, learnt, subjects, f"--runs: {one.run}", way_out))
         if not all(folder.image(request.id).is_file() for request in protocol.requests):
             problems.attempt(partial(check_references, one.run, subjects, wanted.backbone))
+    if entrants.loras:
+        base = empty_backbone(resolve_source(wanted.backbone, pipeline=True))
+        for lora in entrants.loras:
+            problems.attempt(partial(lora.check, protocol, subjects, base, tokenizer))
     problems.tell()
 
 

@@ -21,6 +21,7 @@ from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.lines import read_json
 from leaderboard.results.provenance import check_precision, enrol_seconds, precisions, stages_of
+from leaderboard.results.trained_photos import notes_on_photos_seen, notes_on_unsaid, trained_on, unsaid
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
 from metrics.derived import DERIVED, all_cards
@@ -171,6 +172,8 @@ def read_scored(results: Results) -> ScoredEntries:
         if twin:
             what = "images" if entry.images else "weights"
             notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
+        notes += notes_on_unsaid(entry.label, unsaid(entry.manifest, folder.entry_file), protocol)
+        notes += notes_on_photos_seen(entry.label, trained_on(entry.manifest, folder.entry_file), protocol)
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
@@ -217,6 +220,7 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "weights": entry.weights,
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
+        **({"unsaid": unsaid(entry.manifest, scored.folder.entry_file)} if entry.lora else {}),
         "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == METHOD else [],
         "images": entry.images and entry.images.to_json(),
         "records_sha256": scored.folder.records_hash(),

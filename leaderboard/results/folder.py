@@ -5,7 +5,7 @@ requests.jsonl           what another program must know to make the images, a li
 metrics.json             the card of every column
 galleries.safetensors    face embeddings of every subject's reference and held-out photos
 descriptions.json        what the row `described` is told of each subject, where the dataset says it
-references/SUBJECT.png   the photo that methods see
+references/SUBJECT.png   the photo that methods see; SUBJECT.2.png and on where they see several
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
                          stages.json and timings/, which may differ from run to run
 sources.json             where base model and judges lay, and their fingerprints
@@ -29,6 +29,7 @@ from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.record_reader import RecordReader
+from leaderboard.results.trained_photos import trained_on
 from lightning_modules.run import Run
 
 
@@ -54,9 +55,12 @@ class Entry:
     """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
     images: ImageFacts | None = None
     """What is known of images that were made elsewhere; ``None`` for those that were generated here."""
+    lora: bool = False
+    """Whether the weights are a folder of LoRAs that were trained elsewhere, and no run's."""
 
     def to_json(self) -> dict:
-        return {**vars(self), "images": self.images and self.images.to_json()}
+        fields = {name: value for name, value in vars(self).items() if name != "lora" or value}
+        return {**fields, "images": self.images and self.images.to_json()}
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
@@ -75,6 +79,7 @@ class Entry:
         for name in ("manifest", "own_judges"):
             if not isinstance(getattr(entry, name) or {}, Mapping):
                 raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}")
+        trained_on(entry.manifest, path)
         if entry.kind not in KINDS:
             raise LikenessError(f"{path}: kind {entry.kind!r} is none of {', '.join(KINDS)}")
         if entry.label != path.parent.name:
@@ -98,9 +103,13 @@ class Results:
         self.sources = self.root / "sources.json"
         self.descriptions = self.root / "descriptions.json"
 
-    def reference(self, subject: str) -> Path:
-        """Where a subject's reference photo lies."""
-        return self.root / "references" / f"{subject}.png"
+    def reference(self, subject: str, number: int = 0) -> Path:
+        """Where a subject's reference photo of that ``number`` lies; a subject's id has no dots."""
+        return self.root / "references" / (f"{subject}.png" if number == 0 else f"{subject}.{number + 1}.png")
+
+    def references(self, subject: str) -> list[Path]:
+        """Where all of a subject's references lie."""
+        return [self.reference(subject, number) for number in range(self.protocol().references or 1)]
 
     def protocol(self) -> Protocol:
         """The folder's protocol; raises ``LikenessError`` if the folder has none."""
@@ -184,9 +193,10 @@ class EntryFolder:
         if found := self.known():
             self.results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
-            same = entry.images is None and Run.named(entry.folder).is_adapter(found.weights)
+            same = entry.images is None and not entry.lora and Run.named(entry.folder).is_adapter(found.weights)
             if found.weights != entry.weights and not same:
-                those = "other weights" if entry.images is None else f"other files than {entry.folder} holds now"
+                given = entry.images is not None or entry.lora
+                those = f"other files than {entry.folder} holds now" if given else "other weights"
                 raise LikenessError(
                     f"{self.root} holds images of {those} ({found.weights[:12]}, now {entry.weights[:12]}): {instead}, "
                     "or remove that folder"

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from contracts.errors import LikenessError
 from datamodules.batches.subjects import EnrolmentSettings, caption_with_placeholder
-from datamodules.index import Photo, load_photos, reference_of
+from datamodules.index import Photo, load_photos, reference_of, references_of
 from datamodules.schema import features
 from datamodules.sources import find_shards
 from datamodules.spotdiff10k import SpotDiff10kDataModule
@@ -62,6 +62,22 @@ def test_photos_that_the_data_set_calls_references_take_turns(tiny_world: TinyWo
         batch = module.batches[step]
         assert batch.prompts == (prompt,) and torch.equal(batch.moments[0], moments)
     assert sorted(module.batches[0].group) == [NAMES[0]]
+
+
+def test_so_many_photos_as_are_asked_for_take_turns(tiny_world: TinyWorld) -> None:
+    """The data set calls one photo a reference and leaves some open."""
+    own = {name: [p for p in photos(tiny_world) if p.subject_id == name] for name in NAMES}
+    module = data(tiny_world, references=3, steps=3)
+    assert module.enrolment is not None
+    assert module.enrolment.photos == {name: references_of(own[name], 3) for name in NAMES}
+    seen = [module.batches[step].moments[0] for step in range(3)]
+    assert len({moments.numpy().tobytes() for moments in seen}) == 3
+    assert "references" not in data(tiny_world).state_dict()["enrolment"], "checkpoints are as they were"
+    few = len([p for p in own[NAMES[0]] if p.role != "held_out"])
+    with pytest.raises(LikenessError, match=f"has {few} photos .*, data.enrolment.references asks for {few + 1}: add"):
+        data(tiny_world, references=few + 1)
+    with pytest.raises(LikenessError, match=r"data.enrolment.references is 0, it must be at least 1"):
+        EnrolmentSettings(references=0)
 
 
 def test_subjects_of_any_split_can_be_named(tiny_world: TinyWorld) -> None:

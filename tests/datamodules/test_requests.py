@@ -66,7 +66,7 @@ def _loader(
     features = _features(world, world.cache / "features", processes)
     features.fill_texts([request.prompt.replace("<subject>", "person") for request in requests])
     features.fill_files(needs, _files(REFERENCES))
-    keys = {subject: dict.fromkeys(needs, content_key(data)) for subject, data in REFERENCES.items()}
+    keys = {subject: [dict.fromkeys(needs, content_key(data))] for subject, data in REFERENCES.items()}
     mine = share(requests, processes.rank, processes.count) if processes else requests
     return RequestLoader(mine, features, keys, NOUNS, needs, 7, batch_size)
 

@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from contracts.errors import LikenessError
 from datamodules.image_io import read_square
-from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_photos, reference_of
+from datamodules.index import Photo, by_subject, held_out_of, load_photos, read_photos, reference_of, references_of
 from datamodules.schema import features
 from datamodules.subjects import load_subjects, photos_hash
 from pocket.render.dataset import Grid, rows_of
@@ -50,6 +50,30 @@ def test_all_but_the_references_are_held_out(photos: list[Photo]) -> None:
     assert reference_of(two) in two[4:] and held_out_of(two) == two[:4]
     some = [replace(p, role="held_out") if p == front else p for p in photos]
     assert reference_of(some) != front and [p.id for p in held_out_of(some)] == [front.id]
+
+
+def test_several_references_differ_from_one_another_and_are_never_held_out(photos: list[Photo]) -> None:
+    """Six photos: two poses before three backgrounds."""
+    two, four = references_of(photos, 2), references_of(photos, 4)
+    assert two[0] == references_of(photos, 1)[0] == reference_of(photos) and four[:2] == two
+    assert two[1].pose_id != two[0].pose_id and two[1].background_id != two[0].background_id
+    assert held_out_of(photos, 4) == [p for p in photos if p not in four]
+    first = reference_of(photos)
+    roles = {p.id: "reference" if p == first else "held_out" if i % 2 else None for i, p in enumerate(photos)}
+    said = [replace(p, role=roles[p.id]) for p in photos]
+    open_ones = sum(p.role is None for p in said)
+    every = references_of(said, 1 + open_ones)
+    assert [p.role for p in every] == ["reference"] + [None] * open_ones, "what the dataset leaves open comes behind"
+    assert held_out_of(said, 1 + open_ones) == held_out_of(said) == [p for p in said if p.role == "held_out"]
+    with pytest.raises(LikenessError, match=rf"has {1 + open_ones} photos that a method may see, x asks for 6: add"):
+        references_of(said, 6, "x")
+    named = [replace(p, role="reference" if i > 3 else None) for i, p in enumerate(photos)]
+    assert {p.id for p in references_of(named, 2)} == {p.id for p in named[4:]}
+    with pytest.raises(LikenessError, match="has 2 photos"):
+        references_of(named, 3)
+    assert held_out_of(named, 1) == held_out_of(named, 2) == named[:4], "a reference is not held out, seen or not"
+    with pytest.raises(LikenessError, match="has 1 photo that a method may see, references asks for 4"):
+        references_of(photos[:1], 4)
 
 
 def test_the_reference_is_frontal_by_pose_then_by_class_then_by_name(photos: list[Photo]) -> None:

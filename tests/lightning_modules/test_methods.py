@@ -17,7 +17,7 @@ from lightning_modules.run import Run
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings
 from pocket.tiny.components import tiny_base
-from tests.helpers.batches import METHODS, build, request_batch, training_batch
+from tests.helpers.batches import METHODS, build, features, request_batch, training_batch
 
 pytestmark = pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 Method = type[PersonalisationModule]
@@ -218,3 +218,24 @@ def test_images_do_not_depend_on_their_batch(method: Method, backbone: Backbone)
             reference={name: value[one] for name, value in batch.reference.items()},
         )
         assert (module.generate(part).int() - together[one].int()).abs().max() <= 1
+
+
+def test_several_photos_are_averaged_or_all_read(method: Method, backbone: Backbone) -> None:
+    """The same photo three times is that photo. The order of different ones does not matter."""
+    module, batch = build(method, backbone), request_batch(2)
+    module.sampling = FEW
+    one = module.generate(batch)
+    others = [features(2, key) for key in ("second photo", "third photo")]
+    for tokens in ("average", "all"):
+        module.reference_tokens = tokens  # type: ignore[assignment]
+        same = {name: value[:, None].expand(-1, 2, *value.shape[1:]) for name, value in batch.reference.items()}
+        again = module.generate(dataclasses.replace(batch, further=same))
+        assert (again.int() - one.int()).abs().max() <= 1
+        if not module.needs:
+            continue
+        images = []
+        for first, *rest in ([batch.reference, *others], [*others, batch.reference]):
+            further = {name: torch.stack([photo[name] for photo in rest], dim=1) for name in first}
+            images.append(module.generate(dataclasses.replace(batch, reference=first, further=further)))
+        assert (images[0].int() - images[1].int()).abs().max() <= 1
+        assert (images[0].int() - one.int()).abs().max() > 1

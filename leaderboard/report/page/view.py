@@ -48,7 +48,7 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """An entry of the main table; ``colour`` numbers it through the whole page, ``copies`` says that it copies its
-    reference, ``missing`` how many images it lacks."""
+    reference, ``missing`` how many images it lacks, ``unsaid`` that nobody says which photos it was trained on."""
 
     label: str
     kind: str
@@ -56,6 +56,7 @@ class Row:
     cells: Sequence[Cell]
     copies: bool
     missing: int
+    unsaid: bool
 
 
 def columns(board: Mapping) -> list[Column]:
@@ -97,6 +98,7 @@ def rows(board: Mapping) -> list[Row]:
             ],
             bool(entry["copies"]),
             entry["counts"]["missing"],
+            bool(entry.get("unsaid")),
         )
         for entry, colour in zip(board["entries"], colours(board).values(), strict=True)
     ]

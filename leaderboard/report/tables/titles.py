@@ -76,6 +76,7 @@ def entry_name(entry: Mapping) -> str:
     images, says so."""
     missing = entry["counts"]["missing"]
     what = [note] if (note := anchor_note(entry["kind"])) else []
+    what += ["training photos not said"] * bool(entry.get("unsaid"))
     what += ["copies"] * bool(entry["copies"]) + [f"lacks {missing} images"] * bool(missing)
     return f"{entry['label']} ({', '.join(what)})" if what else entry["label"]
 
@@ -96,9 +97,13 @@ def about(board: Mapping) -> str:
     size = f"{grid} = {p['images']} images per entry"
     if p.get("limit") is not None:
         size = f"QUICK LOOK, {p['images']} images per entry out of {grid}: not comparable with a full result"
+    several = ""
+    if p.get("references"):
+        tokens = {"average": "the mean of their tokens", "all": "all of their tokens"}[p["reference_tokens"]]
+        several = f" Methods see {p['references']} photos of each subject, encoders use {tokens}."
     return (
         f"Protocol {p['hash']}: {size}; {p['sampler']}, {p['steps']} steps, guidance {p['guidance']:g}, "
-        f"{p['resolution']} pixels, seed {p['seed']}." + "".join(f" {text}." for text in warnings(board))
+        f"{p['resolution']} pixels, seed {p['seed']}.{several}" + "".join(f" {text}." for text in warnings(board))
     )
 
 
