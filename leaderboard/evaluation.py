@@ -48,7 +48,7 @@ def generate_and_score(
     """
     if stages == ("score",) and not results.entries():
         raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
-    entrants = find_entrants(settings, given)
+    entrants = find_entrants(settings, given, results)
     trainer = settings.trainer
     trainer = replace(trainer, precision=generating_precision(trainer.precision, trainer.accelerator))
     settings = replace(settings, trainer=trainer)

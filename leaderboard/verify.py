@@ -13,7 +13,8 @@ from contracts.protocol import Protocol
 from contracts.settings import EvaluationSettings
 from leaderboard.images.folder import open_folder
 from leaderboard.images.taking import ImagesEntry
-from leaderboard.report.board import make_leaderboard, read_scored
+from leaderboard.report.board import make_leaderboard
+from leaderboard.report.scored import read_scored
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.lines import read_json
 from lightning_modules.run import Run

@@ -10,6 +10,7 @@ from leaderboard.images.taking import ImagesEntry
 from leaderboard.results.anchors import LABELS, METHOD, kind_of
 from leaderboard.results.costs import check_costs
 from leaderboard.results.folder import Entry
+from leaderboard.results.names import training_name
 from lightning_modules.run import Run
 
 
@@ -35,17 +36,21 @@ def find_runs(arguments: Sequence[str], option: str = "--runs") -> list[RunEntry
     return [find_run(argument, labels, option) for argument in arguments]
 
 
-def find_run(argument: str, labels: set[str], option: str = "--runs") -> RunEntry:
-    """One such run, whose label joins those that are taken. Raises as :func:`find_runs` does."""
+def find_run(argument: str, labels: set[str], option: str = "--runs", several: bool = False) -> RunEntry:
+    """One such run, whose label joins those that are taken. Raises as :func:`find_runs` does.
+
+    With ``several`` a label of another run may be given again: this is a further training of that method then, and the
+    entry is called so.
+    """
     named = parse_named_folder(argument, option, steps=True)
-    _take_label(named, labels, option)
+    label = _take_label(named, labels, option, several)
     run = Run(named.path, named.step)
     if not run.adapter_file.is_file():
         raise LikenessError(f"{option}: {_no_adapter(run, named.step)}")
     check_costs(run.manifest, run.manifest_file)
     manifest = run.manifest if named.step is None else {**run.manifest, "kept": {"step": named.step}}
     place = str(named.path) if named.step is None else f"{named.path}@{named.step}"
-    entry = Entry(named.label, METHOD, run.adapter_sha256, manifest, place, settings=run.settings_hash)
+    entry = Entry(label, METHOD, run.adapter_sha256, manifest, place, settings=run.settings_hash)
     return RunEntry(entry, run)
 
 
@@ -73,8 +78,14 @@ def find_images(named: NamedFolder, labels: set[str], allow_missing: float) -> I
     return ImagesEntry(open_folder(named.label, named.path), kind_of(named.label), allow_missing)
 
 
-def _take_label(named: NamedFolder, labels: set[str], option: str) -> None:
-    """Add the folder's label to those that are taken; raises ``LikenessError`` where it is among them."""
-    if named.label in labels:
+def _take_label(named: NamedFolder, labels: set[str], option: str, several: bool = False) -> str:
+    """Add the folder's label to those that are taken, and return it; with ``several`` it is the name of the next
+    training where the label is taken. Raises ``LikenessError`` where that cannot be."""
+    label, number = named.label, 1
+    while several and label in labels - LABELS:
+        number += 1
+        label = training_name(named.label, number)
+    if label in labels:
         raise LikenessError(f"{option}: label {named.label!r} is taken: give it another one with LABEL={named.path}")
-    labels.add(named.label)
+    labels.add(label)
+    return label

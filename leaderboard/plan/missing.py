@@ -15,7 +15,9 @@ from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import own_judges
 from leaderboard.plan.entries import RunEntry, find_images, find_run
 from leaderboard.plan.prompts import prompts_of
+from leaderboard.plan.trainings import by_label, check_trainings, in_their_folders
 from leaderboard.results.anchors import GIVEN, LABELS
+from leaderboard.results.folder import Results
 from metrics.card import judge_networks
 from networks.backbone import backbone_resolution
 from networks.pretrained import UNREADABLE, first_line
@@ -35,8 +37,8 @@ class Entrants:
         return {one.entry.label for one in self.runs} | {one.label for one in self.images}
 
 
-def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
-    """Look for everything that the settings and the command name.
+def find_entrants(settings: EvaluationSettings, given: Contestants, results: Results) -> Entrants:
+    """Look for everything that the settings and the command name, and how it is called in ``results``.
 
     Raises:
         LikenessError: with a line for each thing that is missing or cannot be used.
@@ -49,15 +51,19 @@ def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
     problems.attempt(lambda: _check_backbone(wanted, bool(given.runs)))
     problems.lines += _missing_judges(settings.judges)
     labels = set(LABELS)
-    runs = [problems.attempt(partial(_find_run, argument, labels, settings.judges)) for argument in given.runs]
+    found = [problems.attempt(partial(_find_run, argument, labels, settings.judges)) for argument in given.runs]
+    runs = [run for run in found if run]
+    for label, trainings in by_label(runs).items():
+        problems.attempt(partial(check_trainings, label, trainings))
+    runs = in_their_folders(runs, results.entries())
     labels -= GIVEN
     images = [problems.attempt(partial(_find_images, argument, labels, given, wanted)) for argument in given.images]
     problems.tell()
-    return Entrants([run for run in runs if run], [one for one in images if one])
+    return Entrants(runs, [one for one in images if one])
 
 
 def _find_run(argument: str, labels: set[str], judges: JudgeSettings) -> RunEntry:
-    one = find_run(argument, labels)
+    one = find_run(argument, labels, several=True)
     return replace(one, entry=replace(one.entry, own_judges=own_judges(one.run, judges)))
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from leaderboard.report.board import read_scored
 from leaderboard.report.report import write_report
+from leaderboard.report.scored import read_scored
 from leaderboard.report.tables.head_to_head import compare_entries
 from leaderboard.report.tables.significance import mark
 from leaderboard.results.folder import Entry

@@ -14,7 +14,7 @@ from contracts.records import Record
 from leaderboard.report.page import view
 from leaderboard.report.page.contact_sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.report.statistics import FEW
-from leaderboard.report.tables.titles import anchor_note, count_title, range_text, title_of, warnings
+from leaderboard.report.tables.titles import anchor_note, count_title, of_several, range_text, title_of, warnings
 from leaderboard.results.folder import Results
 
 _HERE = Path(__file__).parent
@@ -71,6 +71,7 @@ def render_page(
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
         few=FEW,
+        of_several=of_several(board),
         count_title=count_title,
         titles={name: title_of(board, name) for name in board["metrics"]},
         ranges={name: range_text(card["low"], card["high"]) for name, card in board["metrics"].items()},

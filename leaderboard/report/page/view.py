@@ -8,7 +8,7 @@ from functools import partial
 from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
-from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of
+from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of, trainings
 from leaderboard.results.anchors import METHOD, shows_photo
 from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
 
@@ -48,7 +48,7 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """An entry of the main table; ``colour`` numbers it through the whole page, ``copies`` says that it copies its
-    reference, ``missing`` how many images it lacks."""
+    reference, ``missing`` how many images it lacks, ``trainings`` how many times it was trained."""
 
     label: str
     kind: str
@@ -56,6 +56,7 @@ class Row:
     cells: Sequence[Cell]
     copies: bool
     missing: int
+    trainings: int
 
 
 def columns(board: Mapping) -> list[Column]:
@@ -97,6 +98,7 @@ def rows(board: Mapping) -> list[Row]:
             ],
             bool(entry["copies"]),
             entry["counts"]["missing"],
+            trainings(entry),
         )
         for entry, colour in zip(board["entries"], colours(board).values(), strict=True)
     ]

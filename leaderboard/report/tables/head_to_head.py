@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from contracts.errors import LikenessError
-from leaderboard.report.board import anchors, pair_json, read_cards, read_scored
+from leaderboard.report.board import anchors, pair_json, read_cards
 from leaderboard.report.comparisons import head_to_head, units_of
+from leaderboard.report.scored import read_scored
 from leaderboard.report.standing import copied
 from leaderboard.report.statistics import FEW, SIGNIFICANT
 from leaderboard.report.tables.markdown import table
@@ -23,7 +24,7 @@ def compare_entries(results: Results, a: str, b: str) -> str:
     """
     cards = read_cards(results)
     scored = read_scored(results)
-    entries = {s.entry.label: s for s in scored.entries}
+    entries = {s.entry.label: s for s in scored.rows}
     for label in (a, b):
         if label not in entries:
             raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")

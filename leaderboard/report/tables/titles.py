@@ -71,11 +71,23 @@ def anchor_note(kind: str) -> str:
     return ANCHORS[kind].note if kind in ANCHORS else ""
 
 
+def trainings(entry: Mapping) -> int:
+    """How many trainings an entry is of."""
+    return len(entry.get("trainings", [entry]))
+
+
+def of_several(board: Mapping) -> str:
+    """What is to be said of intervals besides that they are of subjects; empty where every entry is one training."""
+    several = any(trainings(entry) > 1 for entry in board["entries"])
+    return "; of several trainings a t interval over subjects and trainings" if several else ""
+
+
 def entry_name(entry: Mapping) -> str:
-    """An entry's label; anchors say what they are, and a method that copies its reference, or that lacks
-    images, says so."""
+    """An entry's label; anchors say what they are, and a method that was trained several times, that copies its
+    reference, or that lacks images, says so."""
     missing = entry["counts"]["missing"]
     what = [note] if (note := anchor_note(entry["kind"])) else []
+    what += [f"{trainings(entry)} trainings"] * (trainings(entry) > 1)
     what += ["copies"] * bool(entry["copies"]) + [f"lacks {missing} images"] * bool(missing)
     return f"{entry['label']} ({', '.join(what)})" if what else entry["label"]
 
