@@ -70,7 +70,8 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         type=str,
         nargs="+",
         default=[],
-        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept",
+        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept; trainings "
+        "with other seeds under one LABEL are one entry",
     )
     parser.add_argument(
         "--images",

@@ -119,7 +119,7 @@ class Contestants:
     """Who takes part in an evaluation, beside floor and ceiling.
 
     Args:
-        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
+        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``; those of one label are trainings of one method.
         images: Folders of images that another program made, likewise.
         allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
     """

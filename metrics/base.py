@@ -36,8 +36,8 @@ DECIMALS = 7
 
 @dataclass(frozen=True)
 class Ratio:
-    """A column by subject: ``numerator`` (S,) over ``denominator`` (S,), in the plan's order of subjects. Of K trainings
-    each is (K, S).
+    """A column by subject: ``numerator`` (S,) over ``denominator`` (S,), in the plan's order of subjects. Of K
+    trainings each is (K, S).
 
     The column's value is the sum of the one over the sum of the other. A subject whose denominator is 0 says nothing.
     """
