@@ -3,6 +3,7 @@
 python evaluate.py --config configs/evaluation/pocket.yaml --runs runs/spotdiff --output results/pocket
 python evaluate.py --config configs/evaluation/pocket.yaml --stage plan --output results/pocket
 python evaluate.py --config configs/evaluation/pocket.yaml --images theirs=FOLDER --output results/pocket
+python evaluate.py --config configs/evaluation/pocket.yaml --runs runs/spotdiff --sweep 0.2,0.4 --output results/pocket
 python evaluate.py --stage report --output results/pocket
 python evaluate.py --compare spotdiff pidiff --output results/pocket
 python evaluate.py --verify results/pocket
@@ -70,8 +71,8 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         type=str,
         nargs="+",
         default=[],
-        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept; trainings "
-        "with other seeds under one LABEL are one entry",
+        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept; "
+        "trainings with other seeds under one LABEL are one entry",
     )
     parser.add_argument(
         "--images",
@@ -79,6 +80,13 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         nargs="+",
         default=[],
         help="folders of images named by request, each as FOLDER or LABEL=FOLDER; prompt-only=FOLDER is the floor",
+    )
+    parser.add_argument(
+        "--sweep",
+        type=str,
+        default="",
+        metavar="VALUES",
+        help="draw each run's curve: generate also at these values of what its method turns, such as 0.2,0.4,0.8",
     )
     parser.add_argument(
         "--allow_missing",
@@ -153,7 +161,12 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
         print(compare_entries(Results(given.output), *given.compare))
         return 0
-    evaluate(settings, Contestants(given.runs, given.images, given.allow_missing), given.output, STAGES[given.stage])
+    evaluate(
+        settings,
+        Contestants(given.runs, given.images, given.allow_missing, given.sweep),
+        given.output,
+        STAGES[given.stage],
+    )
     return 0
 
 

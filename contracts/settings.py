@@ -122,11 +122,13 @@ class Contestants:
         runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``; those of one label are trainings of one method.
         images: Folders of images that another program made, likewise.
         allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
+        sweep: Values, such as ``0.2,0.4``, at which every run generates besides its own.
     """
 
     runs: Sequence[str] = ()
     images: Sequence[str] = ()
     allow_missing: float = 0.0
+    sweep: str = ""
 
 
 @dataclass

@@ -116,12 +116,9 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
         if entry.images:
             known[f"images of {entry.label}"] = (partial(_images_hash, entry, protocol), entry.folder, entry.weights)
         elif entry.weights:
-            adapter_hash = partial(_adapter_hash, noted=entry.weights)
-            known[f"weights of {entry.label}"] = (
-                adapter_hash,
-                str(Run.named(entry.folder).adapter_file),
-                entry.weights,
-            )
+            run = Run.named(entry.folder)
+            adapter_hash = partial(_adapter_hash, run, entry.weights)
+            known[f"weights of {entry.label}"] = (adapter_hash, str(run.adapter_file), entry.weights)
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -140,7 +137,7 @@ def _check_settings(entry: Entry) -> Iterator[str]:
     run = Run.named(entry.folder)
     if entry.settings and run.config_file.is_file():
         try:
-            found = run.settings_hash
+            found = entry.run().settings_hash
         except LikenessError as error:
             yield str(error)
             return
@@ -183,9 +180,9 @@ def _fingerprint(source: str) -> str:
     return folder_fingerprint(path if path.is_dir() else resolve_source(source))
 
 
-def _adapter_hash(source: str, noted: str) -> str:
+def _adapter_hash(run: Run, noted: str, source: str) -> str:
     """``noted`` where it is a hash of what is there now, else the hash of that."""
-    run, file_hash = Run(Path(source).parent), file_sha256(Path(source))
+    file_hash = file_sha256(Path(source))
     try:
         return noted if run.is_adapter(noted) else run.adapter_sha256
     except LikenessError:  # it is there, but damaged

@@ -10,6 +10,7 @@ from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.prompts import ANY_PLACEHOLDER, OWN
+from lightning_modules.base import STEPS
 from lightning_modules.per_subject import PerSubjectModule
 from networks.placeholders import PlacedPrompt, encode_placed, place_subjects, single_token
 from networks.subject_tensors import VECTORS, AdapterLayout, Nouns, missing_subjects
@@ -25,6 +26,7 @@ class TokenVectorModule(PerSubjectModule):
     the base model) to the learnt one (1). A constructor sets ``shape`` and ``scale`` before ``self.prepare``.
     """
 
+    knob = STEPS
     shape: tuple[int, int, int, int]
     scale: float
 

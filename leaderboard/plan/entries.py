@@ -1,7 +1,7 @@
 """Who takes part in an evaluation beside the anchors: runs and folders of images, each under a label of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from contracts.entries import NamedFolder, parse_named_folder
 from contracts.errors import LikenessError
@@ -10,7 +10,7 @@ from leaderboard.images.taking import ImagesEntry
 from leaderboard.results.anchors import LABELS, METHOD, kind_of
 from leaderboard.results.costs import check_costs
 from leaderboard.results.folder import Entry
-from leaderboard.results.names import training_name
+from leaderboard.results.names import point_name, training_name
 from lightning_modules.run import Run
 
 
@@ -48,10 +48,30 @@ def find_run(argument: str, labels: set[str], option: str = "--runs", several: b
     if not run.adapter_file.is_file():
         raise LikenessError(f"{option}: {_no_adapter(run, named.step)}")
     check_costs(run.manifest, run.manifest_file)
-    manifest = run.manifest if named.step is None else {**run.manifest, "kept": {"step": named.step}}
-    place = str(named.path) if named.step is None else f"{named.path}@{named.step}"
-    entry = Entry(label, METHOD, run.adapter_sha256, manifest, place, settings=run.settings_hash)
-    return RunEntry(entry, run)
+    return RunEntry(_entry(label, run), run)
+
+
+def find_points(one: RunEntry, values: Sequence[float]) -> list[RunEntry]:
+    """The run as a point of a sweep, and its other points: an entry for each of the values but its own.
+
+    Raises:
+        LikenessError: the run's method does not have one of the values.
+    """
+    name, own = one.run.method.knob, one.run.own_value
+    found = [replace(one, entry=replace(one.entry, knob={"name": name, "value": own}))]
+    for value in values:
+        if value != own:
+            run = one.run.turned(value)
+            entry = _entry(point_name(one.entry.label, value), run)
+            entry = replace(entry, own_judges=one.entry.own_judges, knob={"name": name, "value": value})
+            found.append(RunEntry(entry, run))
+    return found
+
+
+def _entry(label: str, run: Run) -> Entry:
+    manifest = run.manifest if run.step is None else {**run.manifest, "kept": {"step": run.step}}
+    place = str(run.folder) if run.step is None else f"{run.folder}@{run.step}"
+    return Entry(label, METHOD, run.adapter_sha256, manifest, place, settings=run.settings_hash)
 
 
 def _no_adapter(run: Run, step: int | None) -> str:

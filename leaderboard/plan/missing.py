@@ -3,17 +3,17 @@
 What takes reading photos or running networks to find is found by the plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from contracts.entries import parse_named_folder
+from contracts.entries import parse_named_folder, sweep_values
 from contracts.errors import LikenessError, Problems
 from contracts.settings import PRECISIONS, Contestants, EvaluationSettings, JudgeSettings, ProtocolSettings
 from datamodules.sources import find_shards
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import own_judges
-from leaderboard.plan.entries import RunEntry, find_images, find_run
+from leaderboard.plan.entries import RunEntry, find_images, find_points, find_run
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.plan.trainings import by_label, check_trainings, in_their_folders
 from leaderboard.results.anchors import GIVEN, LABELS
@@ -56,6 +56,8 @@ def find_entrants(settings: EvaluationSettings, given: Contestants, results: Res
     for label, trainings in by_label(runs).items():
         problems.attempt(partial(check_trainings, label, trainings))
     runs = in_their_folders(runs, results.entries())
+    if values := problems.attempt(lambda: sweep_values(given.sweep)):
+        runs = [point for run in runs for point in problems.attempt(partial(_find_points, run, values)) or []]
     labels -= GIVEN
     images = [problems.attempt(partial(_find_images, argument, labels, given, wanted)) for argument in given.images]
     problems.tell()
@@ -65,6 +67,13 @@ def find_entrants(settings: EvaluationSettings, given: Contestants, results: Res
 def _find_run(argument: str, labels: set[str], judges: JudgeSettings) -> RunEntry:
     one = find_run(argument, labels, several=True)
     return replace(one, entry=replace(one.entry, own_judges=own_judges(one.run, judges)))
+
+
+def _find_points(run: RunEntry, values: Sequence[float]) -> list[RunEntry]:
+    try:
+        return find_points(run, values)
+    except LikenessError as error:
+        raise LikenessError(f"--sweep: {error}") from error
 
 
 def _find_images(argument: str, labels: set[str], given: Contestants, wanted: ProtocolSettings) -> ImagesEntry:

@@ -10,6 +10,7 @@ from contracts.errors import LikenessError
 from contracts.protocol import prompts_hash
 from contracts.records import Interval
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
+from leaderboard.report.curves import curve_intervals, curve_values, sweep
 from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.scored import Columns, Row, Scored, ScoredEntries
@@ -22,6 +23,7 @@ from leaderboard.results.lines import read_json
 from leaderboard.results.provenance import enrol_seconds, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
+from metrics.curve import CURVES, curve_cards
 from metrics.derived import DERIVED, all_cards
 from metrics.registry import METRICS
 
@@ -38,12 +40,18 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     cards = read_cards(results)
     floor, ceiling = anchors(results, scored)
     protocol = ceiling.protocol
+    cards |= swept_cards(cards, scored)
     rows = sorted((_row(s, floor, ceiling, cards) for s in scored.rows), key=place)
     methods = {s.entry.label: s.columns for s in scored.rows if s.entry.kind == METHOD}
     copies = {row["label"]: row["copies"] for row in rows}
     incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
     pairs, ties = head_to_head(
-        methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies, incomplete
+        methods,
+        cards,
+        units_of(floor.columns if floor else {}, ceiling.columns),
+        copies,
+        incomplete,
+        curve_values(scored.rows, floor, CURVES.keys() & cards.keys()),
     )
     return {
         "protocol": {
@@ -112,6 +120,7 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
 def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCard]) -> dict:
     entry, protocol = row.entry, row.protocol
     overall = row.intervals() | _derived(row.columns, floor.columns if floor else None, ceiling.columns)
+    overall |= curve_intervals(row, floor, CURVES.keys() & cards.keys())
     by_class = {
         name: {n: ratio_interval(column) for n, column in columns.items()}
         | _derived(columns, floor.by_class[name] if floor else None, ceiling.by_class[name])
@@ -140,8 +149,21 @@ def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCa
         "presets": _presets(row),
         "stages": stages_of(row.trainings[0].folder),
         "manifest": entry.manifest,
+        **({"sweep": _sweep(row, floor, ceiling)} if row.points else {}),
         **({"trainings": [_training(one) for one in row.trainings]} if len(row.trainings) > 1 else {}),
     }
+
+
+def swept_cards(cards: Mapping[str, MetricCard], scored: ScoredEntries) -> dict[str, MetricCard]:
+    """The cards of the columns of curves, where some entry has one."""
+    return curve_cards(cards) if any(row.points for row in scored.rows) else {}
+
+
+def _sweep(row: Row, floor: Row | None, ceiling: Row) -> dict:
+    found = sweep(row, floor, ceiling)
+    for point in found["points"]:
+        point["metrics"] = {name: _rounded(interval) for name, interval in point["metrics"].items()}
+    return found
 
 
 def _costs(one: Scored) -> dict[str, float | int | None]:

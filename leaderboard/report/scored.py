@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,7 @@ from contracts.records import Interval, Record
 from leaderboard.report.statistics import RecordTable, ratio_interval
 from leaderboard.results.anchors import shows_photo
 from leaderboard.results.folder import Entry, EntryFolder, Results
-from leaderboard.results.names import label_of
+from leaderboard.results.names import label_of, training_of
 from leaderboard.results.provenance import check_precision, precisions
 from metrics.base import Ratio
 from metrics.gallery import load_photo_features
@@ -67,6 +67,8 @@ class Row:
 
     trainings: Sequence[Scored]
     """The first has the row's label, and its images are those that are shown."""
+    points: Mapping[float, "Row"] = field(default_factory=dict)
+    """The points of its sweep by value, in ascending order, itself among them; empty without a sweep."""
 
     @property
     def entry(self) -> Entry:
@@ -174,6 +176,19 @@ def read_scored(results: Results) -> ScoredEntries:
 def _rows(scored: Sequence[Scored]) -> list[Row]:
     """The rows. A row whose first training is not complete has no images to show, and is left out with the others."""
     rows: dict[str, list[Scored]] = {}
-    for one in sorted(scored, key=lambda one: (len(one.entry.label), one.entry.label)):
+    for one in sorted(scored, key=lambda one: (len(training_of(one.entry.label)), one.entry.label)):
         rows.setdefault(label_of(one.entry.label), []).append(one)
-    return [Row(trainings) for label, trainings in sorted(rows.items()) if trainings[0].entry.label == label]
+    return [row for label, found in sorted(rows.items()) for row in _row(label, found)]
+
+
+def _row(label: str, found: Sequence[Scored]) -> list[Row]:
+    """The row of all that is under a label; a point of a sweep counts where every training has it."""
+    trainings = [one for one in found if one.entry.label == training_of(one.entry.label)]
+    if not trainings or trainings[0].entry.label != label:
+        return []
+    points: dict[float, list[Scored]] = {}
+    for one in found:
+        if one.entry.knob:
+            points.setdefault(one.entry.knob["value"], []).append(one)
+    whole = {value: Row(points[value]) for value in sorted(points) if len(points[value]) == len(trainings)}
+    return [Row(trainings, whole if len(whole) > 1 else {})]

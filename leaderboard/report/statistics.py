@@ -147,6 +147,16 @@ def interval_of(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
     )
 
 
+def values_of(statistic: Callable[..., Floats], *ratios: Ratio) -> Floats:
+    """What each training and subject says of a function of columns (K, S), see
+    :func:`leaderboard.report.components.influence`; NaN for a subject that some column lacks."""
+    kept = np.all([ratio.pooled.denominator != 0 for ratio in ratios], axis=0)
+    found = influence(statistic, [ratio.of(kept) for ratio in ratios]) if kept.any() else np.zeros((1, 0))
+    values = np.full((len(found), len(kept)), np.nan)
+    values[:, kept] = found
+    return values
+
+
 def _crossed(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
     """The interval over subjects and trainings. There is one from ``FEW`` subjects on."""
     n = ratios[0].numerator.shape[-1]

@@ -28,6 +28,7 @@ from leaderboard.results.anchors import KINDS
 from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
+from leaderboard.results.names import training_of
 from leaderboard.results.record_reader import RecordReader
 from lightning_modules.run import Run
 
@@ -54,9 +55,13 @@ class Entry:
     """SHA-256 of the method's settings, which say how its weights are used; empty where it was not noted."""
     images: ImageFacts | None = None
     """What is known of images that were made elsewhere; ``None`` for those that were generated here."""
+    knob: Mapping | None = None
+    """``name`` and ``value`` of what a sweep turns, where the entry is a point of one."""
 
     def to_json(self) -> dict:
-        return {**vars(self), "images": self.images and self.images.to_json()}
+        """All fields, but no knob for an entry that is no point of a sweep."""
+        found = {**vars(self), "images": self.images and self.images.to_json()}
+        return {name: value for name, value in found.items() if name != "knob" or value is not None}
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
@@ -75,6 +80,8 @@ class Entry:
         for name in ("manifest", "own_judges"):
             if not isinstance(getattr(entry, name) or {}, Mapping):
                 raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}")
+        if entry.knob is not None and not _is_knob(entry.knob):
+            raise LikenessError(f"{path}: knob is {entry.knob!r}, no name with a value")
         if entry.kind not in KINDS:
             raise LikenessError(f"{path}: kind {entry.kind!r} is none of {', '.join(KINDS)}")
         if entry.label != path.parent.name:
@@ -82,10 +89,19 @@ class Entry:
         check_costs(entry.manifest or {}, path)
         return entry
 
+    def run(self) -> Run:
+        """The run that its images come from, turned as it was for them."""
+        run = Run.named(self.folder)
+        return run.turned(self.knob["value"]) if self.knob and training_of(self.label) != self.label else run
+
     def requests(self, protocol: Protocol) -> tuple[Request, ...]:
         """The requests that it has an image of: all of them, but for images that were made elsewhere."""
         missing = set(self.images.missing) if self.images else set()
         return tuple(request for request in protocol.requests if request.id not in missing)
+
+
+def _is_knob(found: object) -> bool:
+    return isinstance(found, Mapping) and [type(found.get(name)) for name in ("name", "value")] == [str, float]
 
 
 class Results:
@@ -180,8 +196,9 @@ class EntryFolder:
         Raises:
             LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
-        settings = entry.settings
+        settings, knob = entry.settings, entry.knob
         if found := self.known():
+            knob = knob or found.knob  # a point of a sweep stays one
             self.results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
             same = entry.images is None and Run.named(entry.folder).is_adapter(found.weights)
@@ -197,7 +214,7 @@ class EntryFolder:
                     f"{self.root} holds images generated with other model settings than those in "
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
-        claimed = replace(entry, protocol=self.results.protocol().hash, settings=settings)
+        claimed = replace(entry, protocol=self.results.protocol().hash, settings=settings, knob=knob)
         write_json(self.entry_file, claimed.to_json())
 
     def image(self, request_id: str) -> Path:

@@ -68,6 +68,7 @@ def render_page(
         columns=view.columns(board),
         rows=view.rows(board),
         trade_offs=view.trade_offs(board),
+        sweeps=view.sweeps(board),
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
         few=FEW,

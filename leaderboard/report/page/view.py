@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from leaderboard.report.page.curves import CurvePlot, Swept, make_curves
 from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
@@ -148,6 +149,38 @@ def trade_offs(board: Mapping) -> list[TradeOff]:
     """Likeness against prompt fit; anchors that show photos are lines, as a photo answers no prompt."""
     x = Measure(f"{title_of(board, PROMPT)} →", True)
     return _plots(board, x, lambda entry: _triple(entry["metrics"][PROMPT]))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The curves of likeness (``of``) against the share of the prompt that is kept."""
+
+    of: str
+    plot: CurvePlot
+
+
+def sweeps(board: Mapping) -> list[Sweep]:
+    """The curves of the methods that were swept, for people and for objects."""
+    found = []
+    for name, of in LIKENESS.items():
+        curves = {e["label"]: _points(e["sweep"], name) for e in board["entries"] if "sweep" in e}
+        if curves := {label: points for label, points in curves.items() if len(points) > 1}:
+            x, y = (Measure(f"{title_of(board, measure)} →", True) for measure in (PROMPT_KEPT.name, name))
+            found.append(Sweep(of, make_curves(x, y, curves, colours(board))))
+    return found
+
+
+def _points(sweep: Mapping, name: str) -> list[Swept]:
+    """The points that have both measures."""
+    points = []
+    for point in sweep["points"]:
+        kept, likeness = (_triple(point["metrics"].get(n, {"value": None})) for n in (PROMPT_KEPT.name, name))
+        if kept is not None and likeness is not None:
+            value, low, high = likeness
+            bounds = value, value if low is None else low, value if high is None else high
+            words = f"{sweep['knob']} {point['value']:g}"
+            points.append(Swept(words, kept[0], bounds, point["value"] == sweep["own"]))
+    return points
 
 
 def costs(board: Mapping) -> list[TradeOff]:
