@@ -20,7 +20,7 @@ from leaderboard.results.anchors import CEILING, FLOOR, METHOD, on_absent, shows
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Results
 from leaderboard.results.lines import read_json
-from leaderboard.results.provenance import enrol_seconds, stages_of
+from leaderboard.results.provenance import costs_of, enrol_seconds, stages_of
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
 from metrics.curve import CURVES, curve_cards
@@ -168,7 +168,9 @@ def _sweep(row: Row, floor: Row | None, ceiling: Row) -> dict:
 
 def _costs(one: Scored) -> dict[str, float | int | None]:
     return {
-        **all_costs(one.entry.manifest, [] if shows_photo(one.entry.kind) else one.folder.timings()),
+        **all_costs(
+            one.entry.manifest, [] if shows_photo(one.entry.kind) else one.folder.timings(), costs_of(one.folder)
+        ),
         "enrol_seconds": enrol_seconds(one.folder, one.entry),
     }
 

@@ -69,6 +69,8 @@ def render_page(
         rows=view.rows(board),
         trade_offs=view.trade_offs(board),
         sweeps=view.sweeps(board),
+        new_subject=view.new_subject(board),
+        entry_costs={entry["label"]: view.cost_texts(board, entry) for entry in board["entries"]},
         costs=view.costs(board),
         breakdowns=view.breakdowns(board),
         few=FEW,

@@ -9,7 +9,7 @@ from leaderboard.report.page.curves import CurvePlot, Swept, make_curves
 from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
-from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of, trainings
+from leaderboard.report.tables.titles import cost_text, headline, known_costs, narrow_costs, title_of, trainings
 from leaderboard.results.anchors import METHOD, shows_photo
 from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
 
@@ -20,6 +20,8 @@ BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
 MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
 Triple = tuple[float, float | None, float | None]
+FIRST = 10
+"""Images that somebody wants of a new subject."""
 COST_HEADLINE = ("enrol_seconds", "seconds_per_image")
 
 
@@ -186,10 +188,26 @@ def _points(sweep: Mapping, name: str) -> list[Swept]:
 def costs(board: Mapping) -> list[TradeOff]:
     """Likeness against each known cost."""
     found: list[TradeOff] = []
-    for name in known_costs(board):
+    for name in narrow_costs(board):
         x = Measure(f"← {title_of(board, name)}", False, logarithmic=True)
         found += _plots(board, x, partial(_cost, name))
     return found
+
+
+def new_subject(board: Mapping) -> list[TradeOff]:
+    """Likeness against what a new subject costs: the seconds until the first ``FIRST`` images of it are there."""
+    return _plots(board, Measure(f"← Seconds to enrol and for {FIRST} images", False, logarithmic=True), _until_first)
+
+
+def _until_first(entry: Mapping) -> Triple | None:
+    per_image, enrol = entry["costs"]["seconds_per_image"], entry["costs"]["enrol_seconds"]
+    return (float(FIRST * per_image + (enrol or 0.0)), None, None) if per_image else None
+
+
+def cost_texts(board: Mapping, entry: Mapping) -> str:
+    """Every known cost of an entry, in words."""
+    known = {name: entry["costs"][name] for name in known_costs(board)}
+    return "; ".join(f"{title_of(board, name)} {cost_text(name, cost)}" for name, cost in known.items() if cost)
 
 
 def _cost(name: str, entry: Mapping) -> Triple | None:

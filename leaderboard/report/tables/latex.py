@@ -6,7 +6,7 @@ from itertools import groupby
 
 from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
-from leaderboard.report.tables.titles import about, cost_text, entry_name, headline, known_costs, of_several, title_of
+from leaderboard.report.tables.titles import about, cost_text, entry_name, headline, narrow_costs, of_several, title_of
 from leaderboard.results.anchors import KINDS, METHOD
 
 _SPECIAL = {
@@ -27,7 +27,7 @@ def escape(text: str) -> str:
 
 def to_latex(board: Mapping) -> str:
     """A ``table`` with the headline metrics and the costs; anchors stand apart from the methods."""
-    names, costs = headline(board), known_costs(board)
+    names, costs = headline(board), narrow_costs(board)
     marks = {name: mark(board, name) for name in names}
     directions = {name: _ARROWS[board["metrics"][name]["higher_is_better"]] for name in names}
     head = ["Method", *(f"{escape(title_of(board, n))} {directions[n]}" for n in names)]

@@ -12,7 +12,7 @@ from leaderboard.report.tables.titles import (
     cost_text,
     entry_name,
     headline,
-    known_costs,
+    narrow_costs,
     of_several,
     title_of,
 )
@@ -35,7 +35,7 @@ def to_markdown(board: Mapping) -> str:
 def summary(board: Mapping) -> str:
     """The protocol in one line, and the table of the headline metrics and the costs."""
     told, board = escape(about(board)), _escaped(board)
-    names, costs = headline(board), known_costs(board)
+    names, costs = headline(board), narrow_costs(board)
     marks = {name: mark(board, name) for name in names}
     head = ["entry", *(f"{title_of(board, name)} {arrow(board, name)}" for name in (*names, *costs))]
     rows = [

@@ -12,7 +12,13 @@ _COSTS = {
     "enrol_seconds": "Seconds to enrol",
     "peak_memory_bytes": "Peak memory",
     "trainable_parameters": "Trained parameters",
+    "train_seconds": "Seconds to train",
+    "enrol_peak_memory_bytes": "Peak memory to enrol",
+    "generate_peak_memory_bytes": "Peak memory to generate",
+    "kept_bytes": "Kept of a subject",
 }
+NARROW = tuple(_COSTS)[:4]
+"""The costs of a narrow table."""
 _COUNTS = {
     "images": "Images",
     "missing": "Missing images",
@@ -32,6 +38,11 @@ def known_costs(board: Mapping) -> list[str]:
     """The costs that at least one entry knows."""
     names = board["entries"][0]["costs"] if board["entries"] else {}
     return [name for name in names if any(entry["costs"][name] is not None for entry in board["entries"])]
+
+
+def narrow_costs(board: Mapping) -> list[str]:
+    """Those of them that a narrow table shows."""
+    return [name for name in known_costs(board) if name in NARROW]
 
 
 def title_of(board: Mapping, name: str) -> str:
@@ -61,8 +72,10 @@ def cost_text(name: str, value: float | None) -> str:
     """A cost with its unit; ``n/a`` where it is not known."""
     if value is None:
         return "n/a"
-    if name == "peak_memory_bytes":
+    if name.endswith("memory_bytes"):
         return f"{value / 1e9:.2f} GB"
+    if name == "kept_bytes":
+        return f"{value / 1e3:,.1f} kB"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
