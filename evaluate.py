@@ -163,7 +163,7 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
         return 0
     evaluate(
         settings,
-        Contestants(given.runs, given.images, given.allow_missing, given.sweep),
+        Contestants(given.runs, given.images, given.allow_missing, sweep=given.sweep),
         given.output,
         STAGES[given.stage],
     )

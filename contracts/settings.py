@@ -37,6 +37,7 @@ class ProtocolSettings:
         guidance: Classifier-free guidance scale.
         seed: Start of every noise key.
         negative_prompt: What guidance leads away from, instead of the empty text.
+        nobody: YAML file with prompts that name nobody, for the columns of drift; null for none.
     """
 
     prompts: str
@@ -52,6 +53,7 @@ class ProtocolSettings:
     guidance: float = 3.0
     seed: int = 0
     negative_prompt: str | None = None
+    nobody: str | None = None
 
 
 @dataclass

@@ -68,14 +68,20 @@ def verify(results: Results) -> Verdict:
     """
     verdict = Verdict()
     protocol = results.protocol()
-    for entry in results.entries():
-        verdict.entries += 1
-        verdict.images += len(entry.requests(protocol))
-        verdict.problems += _check_images(results, entry, protocol)
+    verdict.problems += _check_entries(results, protocol, verdict)
+    if results.nobody.cards.is_file():
+        verdict.problems += _check_entries(results.nobody, results.nobody.protocol(), verdict)
     _check_weights(results, protocol, verdict)
     verdict.problems += _check_board(results)
     verdict.problems = list(dict.fromkeys(verdict.problems))  # the board is made of the records that were read before
     return verdict
+
+
+def _check_entries(results: Results, protocol: Protocol, verdict: Verdict) -> Iterator[str]:
+    for entry in results.entries():
+        verdict.entries += 1
+        verdict.images += len(entry.requests(protocol))
+        yield from _check_images(results, entry, protocol)
 
 
 def _check_images(results: Results, entry: Entry, protocol: Protocol) -> Iterator[str]:

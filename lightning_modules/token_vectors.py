@@ -73,11 +73,15 @@ class TokenVectorModule(PerSubjectModule):
 
     @torch.no_grad()
     def encode_prompt(self, prompt: str, subject: str) -> tuple[Tensor, Tensor]:
-        """Text states for keys and for values, each (stages, L, D), of a prompt with ``<subject>`` in it.
+        """Text states for keys and for values, each (stages, L, D), of a prompt with ``<subject>`` in it; one without a
+        placeholder names nobody, and is plain text.
 
         ``<ID>`` stands for a further subject of the run; each has its own vectors at every stage. The text encoder runs
         once for every stage and side, and not again for the same prompt.
         """
+        if not ANY_PLACEHOLDER.search(prompt):
+            states = self.backbone.encode_text([prompt]).expand(self.shape[0], -1, -1)
+            return states, states
         wanted = (prompt, subject, self.scale)
         if wanted not in self._encoded:
             names = {name: subject if name == OWN else name for name in ANY_PLACEHOLDER.findall(prompt)}

@@ -14,7 +14,7 @@ from datamodules.sources import find_shards
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.plan.checks import own_judges
 from leaderboard.plan.entries import RunEntry, find_images, find_points, find_run
-from leaderboard.plan.prompts import prompts_of
+from leaderboard.plan.prompts import prompts_of, read_prompts
 from leaderboard.plan.trainings import by_label, check_trainings, in_their_folders
 from leaderboard.results.anchors import GIVEN, LABELS
 from leaderboard.results.folder import Results
@@ -46,6 +46,8 @@ def find_entrants(settings: EvaluationSettings, given: Contestants, results: Res
     problems = Problems(_wrong_numbers(settings, given))
     wanted = settings.protocol
     problems.attempt(lambda: prompts_of(wanted))
+    if (nobody := wanted.nobody) is not None:
+        problems.attempt(lambda: read_prompts(nobody, named=False))
     if wanted.dataset != "pocket10k":  # which is rendered where it is missing
         problems.attempt(lambda: _check_dataset(wanted.dataset))
     problems.attempt(lambda: _check_backbone(wanted, bool(given.runs)))

@@ -10,7 +10,8 @@ from contracts.errors import LikenessError
 from contracts.protocol import prompts_hash
 from contracts.records import Interval
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
-from leaderboard.report.curves import curve_intervals, curve_values, sweep
+from leaderboard.report.curves import UNKNOWN, curve_intervals, curve_values, sweep
+from leaderboard.report.drift import read_drift
 from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.scored import Columns, Row, Scored, ScoredEntries
@@ -40,9 +41,10 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     cards = read_cards(results)
     floor, ceiling = anchors(results, scored)
     protocol = ceiling.protocol
-    cards |= swept_cards(cards, scored)
-    rows = sorted((_row(s, floor, ceiling, cards) for s in scored.rows), key=place)
-    methods = {s.entry.label: s.columns for s in scored.rows if s.entry.kind == METHOD}
+    drift = read_drift(results, cards)
+    cards |= {**swept_cards(cards, scored), **drift.cards}
+    rows = sorted((_row(s, floor, ceiling, cards, drift.columns.get(s.label, {})) for s in scored.rows), key=place)
+    methods = {s.label: {**s.columns, **drift.columns.get(s.label, {})} for s in scored.rows if s.entry.kind == METHOD}
     copies = {row["label"]: row["copies"] for row in rows}
     incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
     pairs, ties = head_to_head(
@@ -71,6 +73,7 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "absent": list(on_absent({entry.kind for entry in results.entries()})),
         "notes": [
             *scored.notes,
+            *drift.notes,
             *on_subjects(ceiling.records),
             *on_cards(cards.values()),
             *(on_floor(floor.columns, ceiling.columns, floor.entry.label, cards) if floor else [on_no_floor(cards)]),
@@ -117,10 +120,11 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
     return all_cards(measured)
 
 
-def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCard]) -> dict:
+def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCard], further: Columns) -> dict:
     entry, protocol = row.entry, row.protocol
     overall = row.intervals() | _derived(row.columns, floor.columns if floor else None, ceiling.columns)
     overall |= curve_intervals(row, floor, CURVES.keys() & cards.keys())
+    overall |= {name: ratio_interval(column) for name, column in further.items()}
     by_class = {
         name: {n: ratio_interval(column) for n, column in columns.items()}
         | _derived(columns, floor.by_class[name] if floor else None, ceiling.by_class[name])
@@ -136,13 +140,13 @@ def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCa
         "images": entry.images and entry.images.to_json(),
         "records_sha256": row.records_hash(),
         "counts": counts(row.records),
-        "metrics": {name: _rounded(overall[name]) for name in cards},
+        "metrics": {name: _rounded(overall.get(name, UNKNOWN)) for name in cards},
         "by_class": {
             prompt_class: {name: _rounded(intervals[name]) for name in cards if name in intervals}
             for prompt_class, intervals in by_class.items()
         },
         "by_subject": {
-            subject: {name: _of_subject(column.pooled, i) for name, column in row.columns.items()}
+            subject: {name: _of_subject(column.pooled, i) for name, column in {**row.columns, **further}.items()}
             for i, subject in enumerate(protocol.subjects)
         },
         "costs": _mean_of([_costs(one) for one in row.trainings]),

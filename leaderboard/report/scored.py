@@ -91,12 +91,12 @@ class Row:
     def by_class(self) -> dict[str, Columns]:
         """Sums by subject, for each class of prompts; of K trainings (K, S)."""
         first = self.trainings[0].by_class
-        return {name: _stacked([one.by_class[name] for one in self.trainings]) for name in first}
+        return {name: stacked([one.by_class[name] for one in self.trainings]) for name in first}
 
     @cached_property
     def columns(self) -> Columns:
         """Sums by subject over all records; of K trainings (K, S)."""
-        return _stacked([one.columns for one in self.trainings])
+        return stacked([one.columns for one in self.trainings])
 
     def intervals(self) -> dict[str, Interval]:
         """The value and interval of every measured metric. One of a whole entry has its mean over the trainings."""
@@ -110,7 +110,8 @@ class Row:
         return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _stacked(trainings: Sequence[Columns]) -> Columns:
+def stacked(trainings: Sequence[Columns]) -> Columns:
+    """The same columns of K trainings as one, with sums (K, S); of one training they stay as they are."""
     if len(trainings) == 1:
         return trainings[0]
     parts = ("numerator", "denominator")

@@ -9,6 +9,7 @@ references/SUBJECT.png   the photo that methods see
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
                          stages.json and timings/, which may differ from run to run
 sources.json             where base model and judges lay, and their fingerprints
+nobody/                  a results folder of prompts that name nobody, for drift, where it is asked for
 leaderboard.*, grid.png  the report, a function of all of the above
 """
 
@@ -113,6 +114,11 @@ class Results:
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
         self.descriptions = self.root / "descriptions.json"
+
+    @property
+    def nobody(self) -> "Results":
+        """The results of prompts that name nobody; the folder need not be there."""
+        return Results(self.root / "nobody")
 
     def reference(self, subject: str) -> Path:
         """Where a subject's reference photo lies."""

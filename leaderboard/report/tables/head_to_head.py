@@ -6,6 +6,7 @@ from contracts.errors import LikenessError
 from leaderboard.report.board import anchors, pair_json, read_cards, swept_cards
 from leaderboard.report.comparisons import head_to_head, units_of
 from leaderboard.report.curves import curve_values
+from leaderboard.report.drift import read_drift
 from leaderboard.report.scored import read_scored
 from leaderboard.report.standing import copied
 from leaderboard.report.statistics import FEW, SIGNIFICANT
@@ -32,9 +33,14 @@ def compare_entries(results: Results, a: str, b: str) -> str:
             raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")
     if a == b:
         raise LikenessError(f"--compare: {a!r} is given twice")
-    taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == METHOD or label in (a, b)}
+    drift = read_drift(results, cards)
+    taking_part = {
+        label: {**s.columns, **drift.columns.get(label, {})}
+        for label, s in entries.items()
+        if s.entry.kind == METHOD or label in (a, b)
+    }
     floor, ceiling = anchors(results, scored)
-    cards |= swept_cards(cards, scored)
+    cards |= {**swept_cards(cards, scored), **drift.cards}
     curves = curve_values(scored.rows, floor, CURVES.keys() & cards.keys())
     units = units_of(floor.columns if floor else {}, ceiling.columns)
     pairs, _ = head_to_head(taking_part, cards, units, {}, curves=curves)
