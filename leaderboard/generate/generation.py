@@ -160,10 +160,10 @@ class ModelGenerator:
     def kept_bytes(self) -> int | None:
         """What was learnt of a subject, or the features of its photo; float32."""
         if isinstance(self._module, PerSubjectModule):
-            shapes = [tensor.shape for tensor in self._module.subjects[next(iter(self._photos))].values()]
+            sizes = [tensor.numel() for tensor in self._module.subjects[next(iter(self._photos))].values()]
         else:
-            shapes = [self._features.shape(name) for name in self._module.needs]
-        return 4 * sum(math.prod(shape) for shape in shapes) or None
+            sizes = [math.prod(self._features.shape(name)) for name in self._module.needs]
+        return 4 * sum(sizes) or None
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model generated the image, and how; and what stood for the subject, if not the class noun."""

@@ -187,11 +187,11 @@ def _presets(row: Row) -> dict[str, dict[str, float | None]]:
     }
 
 
-def _mean_of(trainings: Sequence[Mapping[str, T]]) -> dict[str, T | float | None]:
+def _mean_of(trainings: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
     """Numbers by name: their mean over the trainings that know them."""
     if len(trainings) == 1:
         return dict(trainings[0])
-    known = {name: [one[name] for one in trainings if one[name] is not None] for name in trainings[0]}
+    known = {name: [v for one in trainings if (v := one[name]) is not None] for name in trainings[0]}
     return {
         name: values[0] if len(set(values)) == 1 else float(np.mean(values)) if values else None
         for name, values in known.items()

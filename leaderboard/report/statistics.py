@@ -164,7 +164,8 @@ def _crossed(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
     value = float(values.mean())
     if not np.isfinite(value):
         return Interval(None, None, None, n)
-    return Interval(value, *(estimate(values).interval if n >= FEW else (None, None)), n)
+    low, high = estimate(values).interval if n >= FEW else (None, None)
+    return Interval(value, low, high, n)
 
 
 def _bootstrap(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from contracts.records import Record
-from leaderboard.report.page import view
+from leaderboard.report.page import drawings, view
 from leaderboard.report.page.contact_sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.titles import anchor_note, count_title, of_several, range_text, title_of, warnings
@@ -67,11 +67,11 @@ def render_page(
         script=Asset.read("page.js"),
         columns=view.columns(board),
         rows=view.rows(board),
-        trade_offs=view.trade_offs(board),
-        sweeps=view.sweeps(board),
-        new_subject=view.new_subject(board),
-        entry_costs={entry["label"]: view.cost_texts(board, entry) for entry in board["entries"]},
-        costs=view.costs(board),
+        trade_offs=drawings.trade_offs(board),
+        sweeps=drawings.sweeps(board),
+        new_subject=drawings.new_subject(board),
+        entry_costs={entry["label"]: drawings.cost_texts(board, entry) for entry in board["entries"]},
+        costs=drawings.costs(board),
         breakdowns=view.breakdowns(board),
         few=FEW,
         of_several=of_several(board),
