@@ -174,6 +174,7 @@ def test_the_page_draws_the_curves(swept: Results) -> None:
     assert page.count('class="curve c') == 2 and page.count('class="band"') == 2 and page.count('class="matched"') == 1
     assert "ours, scale 0.2: " in page and page.count("<title>theirs, scale ") == 3
     assert 'data-entry="ours@0.2"' not in page
+    assert "Identity at prompt 0.95, head to head" in page and "Identity at prompt 0.95 by subject" not in page
 
 
 def test_from_the_command_to_the_curve(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
