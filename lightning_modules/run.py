@@ -138,8 +138,10 @@ class Run:
         """Where the run itself stands in a sweep of its method's knob."""
         if (name := self.method.knob) == STEPS:
             return 1.0 if self.step is None else self.step / self._steps
-        default = inspect.signature(self.method).parameters[name].default
-        return float(self.arguments.get(name, default))
+        argument = inspect.signature(self.method).parameters.get(name)
+        if argument is None:
+            raise LikenessError(f"{self}: {self.method.__name__} has no {name!r} to turn: its `knob` names another one")
+        return float(self.arguments.get(name, argument.default))
 
     def turned(self, value: float) -> "Run":
         """The same run with its method's knob at another value.

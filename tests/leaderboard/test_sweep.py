@@ -45,6 +45,13 @@ def test_an_encoder_turns_its_scale(world: World) -> None:
         find_points(run, [-1.0])
 
 
+def test_a_knob_that_a_method_does_not_have_is_one_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = find_runs([f"a={world.run}"])
+    monkeypatch.setattr(run.run.method, "knob", "loudness")
+    with pytest.raises(LikenessError, match=r"SpotDiff has no 'loudness' to turn: its `knob` names another one"):
+        find_points(run, [0.5])
+
+
 def test_token_vectors_turn_their_steps(world: World, tmp_path: Path) -> None:
     write_json(tmp_path / "config.yaml", {"model": {"class_path": "lightning_modules.SefiIDE", "init_args": {}}})
     write_json(tmp_path / "manifest.json", {"steps": 40})
