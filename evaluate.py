@@ -198,10 +198,13 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
     from leaderboard.report.tables.cards import list_of_cards
 
     if output is not None:
-        from leaderboard.report.board import read_cards
+        from leaderboard.report.board import board_cards
+        from leaderboard.report.drift import read_drift
+        from leaderboard.report.scored import read_scored
         from leaderboard.results.folder import Results
 
-        cards = list(read_cards(Results(output)).values())
+        results = Results(output)
+        cards = list(board_cards(results, read_scored(results), read_drift(results)).values())
     else:
         from leaderboard.plan.plan import planned_cards
 

@@ -11,7 +11,7 @@ from contracts.protocol import prompts_hash
 from contracts.records import Interval
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
 from leaderboard.report.curves import UNKNOWN, curve_intervals, curve_values, sweep
-from leaderboard.report.drift import read_drift
+from leaderboard.report.drift import Drift, read_drift
 from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.scored import Columns, Row, Scored, ScoredEntries
@@ -38,11 +38,10 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     Raises:
         LikenessError: the ceiling is not complete, nor is the floor of a base model, or the cards are of other metrics.
     """
-    cards = read_cards(results)
+    drift = read_drift(results)
+    cards = board_cards(results, scored, drift)
     floor, ceiling = anchors(results, scored)
     protocol = ceiling.protocol
-    drift = read_drift(results, cards)
-    cards |= {**swept_cards(cards, scored), **drift.cards}
     rows = sorted((_row(s, floor, ceiling, cards, drift.columns.get(s.label, {})) for s in scored.rows), key=place)
     methods = {s.label: {**s.columns, **drift.columns.get(s.label, {})} for s in scored.rows if s.entry.kind == METHOD}
     copies = {row["label"]: row["copies"] for row in rows}
@@ -94,6 +93,16 @@ def anchors(results: Results, scored: ScoredEntries) -> tuple[Row | None, Row]:
     if ceiling is None or (floor is None and ceiling.protocol.backbone is not None):
         raise LikenessError("; ".join(scored.notes) or f"{results.root} holds no results: run `--stage generate` first")
     return floor, ceiling
+
+
+def board_cards(results: Results, scored: ScoredEntries, drift: Drift) -> dict[str, MetricCard]:
+    """The card of every column of the board: of :func:`read_cards`, of curves where some entry has one, and of drift.
+
+    Raises as :func:`read_cards` does.
+    """
+    cards = read_cards(results)
+    curves = curve_cards(cards) if any(row.points for row in scored.rows) else {}
+    return {**cards, **curves, **drift.cards}
 
 
 def read_cards(results: Results) -> dict[str, MetricCard]:
@@ -156,11 +165,6 @@ def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCa
         **({"sweep": _sweep(row, floor, ceiling)} if row.points else {}),
         **({"trainings": [_training(one) for one in row.trainings]} if len(row.trainings) > 1 else {}),
     }
-
-
-def swept_cards(cards: Mapping[str, MetricCard], scored: ScoredEntries) -> dict[str, MetricCard]:
-    """The cards of the columns of curves, where some entry has one."""
-    return curve_cards(cards) if any(row.points for row in scored.rows) else {}
 
 
 def _sweep(row: Row, floor: Row | None, ceiling: Row) -> dict:

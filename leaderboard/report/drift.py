@@ -9,6 +9,7 @@ from contracts.protocol import prompts_hash
 from leaderboard.report.scored import Columns, Row, Scored, read_scored, stacked
 from leaderboard.results.anchors import FLOOR
 from leaderboard.results.folder import Results
+from leaderboard.results.lines import read_json
 from metrics.base import Ratio, sums_by_subject
 from metrics.card import MetricCard
 from metrics.clip_t import ClipT
@@ -26,13 +27,10 @@ class Drift:
     notes: tuple[str, ...] = ()
 
 
-def read_drift(results: Results, cards: Mapping[str, MetricCard]) -> Drift:
-    """What ``results`` know of drift; nothing where it was not asked for or the base model's images are not scored.
-
-    ``cards`` are those of the columns of ``results``.
-    """
+def read_drift(results: Results) -> Drift:
+    """What ``results`` know of drift; nothing where it was not asked for or the base model's images are not scored."""
     nobody = results.nobody
-    if not nobody.cards.is_file() or ClipT.name not in cards:
+    if not nobody.cards.is_file():
         return Drift()
     scored = read_scored(nobody)
     floor = next((row.trainings[0] for row in scored.rows if row.entry.kind == FLOOR.kind), None)
@@ -41,7 +39,8 @@ def read_drift(results: Results, cards: Mapping[str, MetricCard]) -> Drift:
     tag = prompts_hash(floor.protocol.prompts)[:12]
     columns = {row.label: _columns(row, floor) for row in scored.rows}
     notes = tuple(f"prompts that name nobody: {note}" for note in scored.notes)
-    return Drift(_cards(cards[ClipT.name], tag), columns, notes)
+    (fit,) = (MetricCard(**card) for card in read_json(nobody.cards) if card["name"] == ClipT.name)
+    return Drift(_cards(fit, tag), columns, notes)
 
 
 def _cards(fit: MetricCard, prompts: str) -> dict[str, MetricCard]:

@@ -110,6 +110,9 @@ def test_from_the_command_to_the_column(world: World, tmp_path: Path, capsys: py
     )
     assert main(["--verify", str(output)]) == 0
     capsys.readouterr()
+    assert main(["--stage", "cards", "--output", str(output)]) == 0
+    listed = capsys.readouterr().out
+    assert "(drift, drift; lower is better" in listed and "(identity_at_prompt_0.95, summary" in listed
     prompts.write_text(yaml.safe_dump({"prompts": [PROMPT | {"text": "a hat"}]}))
     assert main([*evaluate, "--protocol.nobody", str(prompts)]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from contracts.errors import LikenessError
-from leaderboard.report.board import anchors, pair_json, read_cards, swept_cards
+from leaderboard.report.board import anchors, board_cards, pair_json
 from leaderboard.report.comparisons import head_to_head, units_of
 from leaderboard.report.curves import curve_values
 from leaderboard.report.drift import read_drift
@@ -25,7 +25,6 @@ def compare_entries(results: Results, a: str, b: str) -> str:
     Raises:
         LikenessError: an entry, the floor or the ceiling is not there or not complete.
     """
-    cards = read_cards(results)
     scored = read_scored(results)
     entries = {s.entry.label: s for s in scored.rows}
     for label in (a, b):
@@ -33,14 +32,14 @@ def compare_entries(results: Results, a: str, b: str) -> str:
             raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")
     if a == b:
         raise LikenessError(f"--compare: {a!r} is given twice")
-    drift = read_drift(results, cards)
+    drift = read_drift(results)
+    cards = board_cards(results, scored, drift)
     taking_part = {
         label: {**s.columns, **drift.columns.get(label, {})}
         for label, s in entries.items()
         if s.entry.kind == METHOD or label in (a, b)
     }
     floor, ceiling = anchors(results, scored)
-    cards |= {**swept_cards(cards, scored), **drift.cards}
     curves = curve_values(scored.rows, floor, CURVES.keys() & cards.keys())
     units = units_of(floor.columns if floor else {}, ceiling.columns)
     pairs, _ = head_to_head(taking_part, cards, units, {}, curves=curves)
