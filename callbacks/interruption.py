@@ -14,8 +14,7 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-EXIT_CODE = 143
-"""What a command returns that was told to end and saved its state: the same command goes on."""
+from contracts.errors import SAVED
 
 
 class Interruption(L.Callback):
@@ -77,7 +76,7 @@ def ends_when_told(trainer: L.Trainer) -> Iterator[None]:
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
-            raise SIGTERMException(EXIT_CODE)
+            raise SIGTERMException(SAVED)
 
     if threading.current_thread() is not threading.main_thread():
         yield

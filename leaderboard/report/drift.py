@@ -76,4 +76,5 @@ def _distance(one: Scored, floor: Scored) -> Ratio:
     """Sums by subject of the distances between the images of the same requests."""
     ours, theirs = (scored.table(scored.records).rows(KernelDistance.name) for scored in (one, floor))
     cosines = np.sum(ours.values.astype(np.float64) * theirs.values, axis=1)
-    return sums_by_subject(1 - cosines, np.ones(len(cosines), bool), ours.subject, ours.subjects)
+    distances = np.maximum(0.0, 1 - cosines)  # below 0 by rounding alone
+    return sums_by_subject(distances, np.ones(len(distances), bool), ours.subject, ours.subjects)
