@@ -67,11 +67,12 @@ def check_trainings(label: str, trainings: Sequence[RunEntry]) -> None:
         return
     steps = {run.adapter_file.name for run in (one.run for one in trainings)}
     if len(steps) > 1:
-        raise LikenessError(f"--runs: {label} is given at several steps: take one step of every training")
+        raise LikenessError(f"--runs: label {label} is given at several steps: take one step of every training")
     try:
         check_seeds([one.run for one in trainings])
     except LikenessError as error:
-        raise LikenessError(f"--runs: {label} is given {len(trainings)} times, but {error}") from error
+        instead = "other entries take labels of their own"
+        raise LikenessError(f"--runs: label {label} is given {len(trainings)} times, but {error}; {instead}") from error
 
 
 def in_their_folders(runs: Sequence[RunEntry], known: Sequence[Entry]) -> list[RunEntry]:

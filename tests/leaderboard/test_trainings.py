@@ -59,7 +59,8 @@ def test_trainings_of_one_label_differ_in_their_seed_alone(train: Train) -> None
     with pytest.raises(LikenessError) as error:
         check_trainings("a", find(f"a={train(0)}", f"a={other}"))
     assert str(error.value) == (
-        f"--runs: a is given 2 times, but {other} differs from {train(0)} in trainer.max_steps, not in its seed alone"
+        f"--runs: label a is given 2 times, but {other} differs from {train(0)} in trainer.max_steps, not in its seed "
+        "alone; other entries take labels of their own"
     )
     with pytest.raises(LikenessError, match=r"two trainings have one seed, each must have its own"):
         check_trainings("a", find(f"a={train(0)}", f"a={train(0)}"))
@@ -147,4 +148,4 @@ def test_from_the_command_to_the_board(
     assert main(["--verify", results]) == 0
     assert main([*evaluate, f"b={train(0)}", f"b={train(3, trainer={'max_steps': 7})}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: --runs: b is given 2 times, but ") and "trainer.max_steps" in line
+    assert line.startswith("error: --runs: label b is given 2 times, but ") and "trainer.max_steps" in line
