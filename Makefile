@@ -26,9 +26,15 @@ DEMO_TRAIN_spotdiff ?= --data.first_stage.init_args.steps 20
 DEMO_TRAIN_pidiff ?= --data.first_stage null
 DEMO_EVALUATE ?=
 
+# The trainings of `make seeds METHOD=...`. One that was stopped goes on; a finished one is left as it is.
+SEEDS ?= 0 1 2
+SEEDS_CONFIG ?= configs/pocket/$(METHOD).yaml
+SEEDS_RUNS ?= runs/seeds
+SEEDS_TRAIN ?=
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format bench faults docs lock
+.PHONY: help setup demo seeds test lint format bench faults docs lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +57,12 @@ demo: $(READY) ## Train each method briefly, evaluate it, print the leaderboard
 		--start_from $(DEMO_START)/$(method) --output $(DEMO_RUNS)/$(method) $(DEMO_TRAIN) $(DEMO_TRAIN_$(method)) &&) true
 	$(RUN) evaluate.py --config configs/evaluation/pocket.yaml --runs $(DEMO_METHODS:%=$(DEMO_RUNS)/%) \
 		--output $(DEMO_OUTPUT) $(DEMO_EVALUATE)
+
+seeds: $(READY) ## Train a method several times with other seeds: make seeds METHOD=spotdiff
+	@test -n '$(METHOD)' || { echo 'error: METHOD is missing: make seeds METHOD=spotdiff'; exit 2; }
+	$(foreach seed,$(SEEDS),$(RUN) train.py --config $(SEEDS_CONFIG) --seed_everything $(seed) \
+		--output $(SEEDS_RUNS)/$(METHOD)-$(seed) $(SEEDS_TRAIN) &&) true
+	@echo 'As one entry: evaluate.py --runs $(foreach seed,$(SEEDS),$(METHOD)=$(SEEDS_RUNS)/$(METHOD)-$(seed))'
 
 test: $(READY) ## Run the whole test suite on CPU, two-process runs included
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal $(ARGS)

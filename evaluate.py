@@ -3,6 +3,7 @@
 python evaluate.py --config configs/evaluation/pocket.yaml --runs runs/spotdiff --output results/pocket
 python evaluate.py --config configs/evaluation/pocket.yaml --stage plan --output results/pocket
 python evaluate.py --config configs/evaluation/pocket.yaml --images theirs=FOLDER --output results/pocket
+python evaluate.py --config configs/evaluation/pocket.yaml --runs runs/spotdiff --sweep 0.2,0.4 --output results/pocket
 python evaluate.py --stage report --output results/pocket
 python evaluate.py --compare spotdiff pidiff --output results/pocket
 python evaluate.py --verify results/pocket
@@ -73,7 +74,8 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         type=str,
         nargs="+",
         default=[],
-        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept",
+        help="run folders, each as FOLDER or LABEL=FOLDER; with @STEP the adapter of a step that the run kept; "
+        "trainings with other seeds under one LABEL are one entry",
     )
     parser.add_argument(
         "--images",
@@ -88,6 +90,13 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         nargs="+",
         default=[],
         help="folders of LoRAs that another program trained, one for each subject, each as FOLDER or LABEL=FOLDER",
+    )
+    parser.add_argument(
+        "--sweep",
+        type=str,
+        default="",
+        metavar="VALUES",
+        help="draw each run's curve: generate also at these values of what its method turns, such as 0.2,0.4,0.8",
     )
     parser.add_argument(
         "--allow_missing",
@@ -162,7 +171,7 @@ def run(given: Namespace, settings: EvaluationSettings | None) -> int:
 
         print(compare_entries(Results(given.output), *given.compare))
         return 0
-    entrants = Contestants(given.runs, given.images, given.allow_missing, given.lora)
+    entrants = Contestants(given.runs, given.images, given.allow_missing, given.lora, given.sweep)
     evaluate(settings, entrants, given.output, STAGES[given.stage])
     return 0
 
@@ -195,10 +204,13 @@ def print_cards(output: str | None, settings: EvaluationSettings | None) -> int:
     from leaderboard.report.tables.cards import list_of_cards
 
     if output is not None:
-        from leaderboard.report.board import read_cards
+        from leaderboard.report.board import board_cards
+        from leaderboard.report.drift import read_drift
+        from leaderboard.report.scored import read_scored
         from leaderboard.results.folder import Results
 
-        cards = list(read_cards(Results(output)).values())
+        results = Results(output)
+        cards = list(board_cards(results, read_scored(results), read_drift(results)).values())
     else:
         from leaderboard.plan.plan import planned_cards
 

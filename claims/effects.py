@@ -12,7 +12,8 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
-from leaderboard.report.statistics import CONFIDENCE, FEW
+from leaderboard.report.components import estimate
+from leaderboard.report.statistics import FEW
 
 POWER = 0.8
 """How often a difference of the size called visible would be found."""
@@ -43,9 +44,8 @@ def paired_effect(left: NDArray[np.floating], right: NDArray[np.floating]) -> Ef
 
     Trainings are paired by their place, as their seeds give them the same order of the data. Subjects with a NaN
     anywhere are left out. Both samples are to stand for more: other subjects, and other seeds of the same method. So
-    the variance of the mean is that of a two-way random model without replication, and the interval is Student's with
-    the degrees of freedom of Satterthwaite (Searle, Casella and McCulloch, "Variance components", chapters 4 and 5).
-    With one training it is the paired t interval over subjects.
+    the interval is that of :func:`leaderboard.report.components.estimate`. With one training it is the paired t
+    interval over subjects.
 
     Raises:
         LikenessError: the arms have other numbers of subjects or trainings.
@@ -64,35 +64,9 @@ def paired_effect(left: NDArray[np.floating], right: NDArray[np.floating]) -> Ef
     difference = float(gaps.mean())
     if subjects < FEW:
         return Effect(difference, None, None, None, subjects, seeds)
-    error, freedom = _standard_error(gaps)
-    critical = float(scipy.stats.t.isf((1 - CONFIDENCE) / 2, freedom))
-    reach = error * critical
+    found = estimate(gaps)
     # The statistic of a true difference of d standard errors is noncentral t with the noncentrality d.
-    apart = scipy.optimize.brentq(lambda d: scipy.stats.nct.sf(critical, freedom, d) - POWER, 0.0, 10 * critical)
-    return Effect(difference, difference - reach, difference + reach, error * apart, subjects, seeds)
-
-
-def _standard_error(gaps: NDArray[np.float64]) -> tuple[float, float]:
-    """Standard error of the mean of differences (K, S), and its degrees of freedom.
-
-    A component of the variance that is estimated below 0 counts as 0.
-    """
-    seeds, subjects = gaps.shape
-    if seeds == 1:
-        return float(gaps.std(ddof=1) / np.sqrt(subjects)), subjects - 1
-    by_seed, by_subject = gaps.mean(axis=1), gaps.mean(axis=0)
-    rest = gaps - by_seed[:, None] - by_subject + gaps.mean()
-    squares = {
-        "seed": (subjects * by_seed.var(ddof=1), seeds - 1),
-        "subject": (seeds * by_subject.var(ddof=1), subjects - 1),
-        "rest": (np.square(rest).sum() / ((seeds - 1) * (subjects - 1)), (seeds - 1) * (subjects - 1)),
-    }
-    noise = squares["rest"][0]
-    above = [name for name in ("seed", "subject") if squares[name][0] > noise]
-    terms = [(squares[name], 1) for name in above] if above else [(squares["rest"], 1)]
-    terms += [(squares["rest"], -1)] if len(above) == 2 else []
-    total = sum(sign * mean for (mean, _), sign in terms)
-    spread = sum(mean**2 / freedom for (mean, freedom), _ in terms)
-    if spread == 0:
-        return 0.0, subjects - 1
-    return float(np.sqrt(total / gaps.size)), float(total**2 / spread)
+    apart = scipy.optimize.brentq(
+        lambda d: scipy.stats.nct.sf(found.critical, found.freedom, d) - POWER, 0.0, 10 * found.critical
+    )
+    return Effect(difference, *found.interval, found.error * apart, subjects, seeds)

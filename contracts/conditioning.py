@@ -7,8 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from contracts.text import Text
 from contracts.settings import ReferenceTokens
+from contracts.text import Text
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """How a command line names folders that take part: ``FOLDER`` or ``LABEL=FOLDER``, with ``@STEP`` where a folder holds
 several steps of one training."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,3 +57,20 @@ def split_step(text: str) -> tuple[Path, int | None]:
     if not whole.exists() and (found := _STEP.fullmatch(text)):
         return Path(found["folder"]).expanduser(), int(found["step"])
     return whole, None
+
+
+def sweep_values(text: str) -> list[float]:
+    """The values of ``--sweep 0.2,0.4``, in ascending order, each once; none for an empty text.
+
+    Raises:
+        LikenessError: one of them is no finite number.
+    """
+    values = set()
+    for word in text.split(",") if text else ():
+        try:
+            values.add(float(word))
+        except ValueError:
+            values.add(math.nan)
+        if not all(map(math.isfinite, values)):
+            raise LikenessError(f"--sweep: {word!r} is no number: give numbers such as 0.2,0.4,0.8")
+    return sorted(values)

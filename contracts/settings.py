@@ -44,6 +44,7 @@ class ProtocolSettings:
         references: Photos of each subject that a method sees.
         reference_tokens: What encoders do with the tokens of several references: ``average`` is their mean, ``all`` is
             all of them side by side.
+        nobody: YAML file with prompts that name nobody, for the columns of drift; null for none.
     """
 
     prompts: str
@@ -61,6 +62,7 @@ class ProtocolSettings:
     negative_prompt: str | None = None
     references: int = 1
     reference_tokens: ReferenceTokens = "average"
+    nobody: str | None = None
 
 
 @dataclass
@@ -128,16 +130,18 @@ class Contestants:
     """Who takes part in an evaluation, beside floor and ceiling.
 
     Args:
-        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
+        runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``; those of one label are trainings of one method.
         images: Folders of images that another program made, likewise.
         allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
         loras: Folders of LoRAs that another program trained, likewise.
+        sweep: Values, such as ``0.2,0.4``, at which every run generates besides its own.
     """
 
     runs: Sequence[str] = ()
     images: Sequence[str] = ()
     allow_missing: float = 0.0
     loras: Sequence[str] = ()
+    sweep: str = ""
 
 
 @dataclass

@@ -26,9 +26,10 @@ from leaderboard.plan.described import described_entry, read_described
 from leaderboard.plan.missing import Entrants, find_entrants
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
-from leaderboard.results.anchors import CEILING, FLOOR, RECONSTRUCTION, is_required
+from leaderboard.results.anchors import CEILING, FLOOR, RECONSTRUCTION, is_required, shows_photo
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import image_bytes
+from leaderboard.results.names import training_of
 from leaderboard.score.scoring import load_judges, score
 from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
@@ -49,7 +50,7 @@ def generate_and_score(
     """
     if stages == ("score",) and not results.entries():
         raise LikenessError(f"nothing to score in {results.root}: run `--stage generate` first")
-    entrants = find_entrants(settings, given)
+    entrants = find_entrants(settings, given, results)
     trainer = settings.trainer
     trainer = replace(trainer, precision=generating_precision(trainer.precision, trainer.accelerator))
     settings = replace(settings, trainer=trainer)
@@ -64,19 +65,28 @@ def _work(
         # All processes learn that the folder is in use: one that ended alone would leave the others waiting for it.
         on_first(fabric, lambda: held.enter_context(folder_lock(results.root)))
         on_first(fabric, partial(_plan, settings, results, entrants))
+        nobody = results.nobody if settings.protocol.nobody is not None else None
         if "generate" in stages:
-            _generate_all(fabric, settings, results, entrants, failed)
+            _generate_all(fabric, settings, results, _generators(fabric, settings, results, entrants), failed)
             _take_in_all(fabric, results, entrants, failed)
+            if nobody:
+                _generate_all(fabric, settings, nobody, _adapters(fabric, settings, nobody, entrants), failed)
         if "score" in stages:
-            _score_all(fabric, settings, results, entrants, failed)
+            _score_all(fabric, settings, results, entrants.labels, failed)
+            if nobody:
+                _score_all(fabric, settings, nobody, set(), failed)
     return [f"{label}: {message}" for label, message in failed.items()]
 
 
 def _generate_all(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants, failed: dict[str, str]
+    fabric: Fabric,
+    settings: EvaluationSettings,
+    results: Results,
+    generators: list[tuple[Entry, Callable[[], Generator]]],
+    failed: dict[str, str],
 ) -> None:
     protocol = results.protocol()
-    for entry, make_generator in _generators(fabric, settings, results, entrants):
+    for entry, make_generator in generators:
         with _set_aside(fabric, entry.label, entry.kind, failed):
             generated = generate(
                 fabric,
@@ -102,11 +112,12 @@ def _take_in_all(fabric: Fabric, results: Results, entrants: Entrants, failed: d
 
 
 def _score_all(
-    fabric: Fabric, settings: EvaluationSettings, results: Results, entrants: Entrants, failed: dict[str, str]
+    fabric: Fabric, settings: EvaluationSettings, results: Results, labels: set[str], failed: dict[str, str]
 ) -> None:
-    """Score what is generated. An entry that was not asked for now is left out where some of its images are missing."""
+    """Score what is generated. An entry that was not asked for now by ``labels`` is left out where some of its images
+    are missing."""
     protocol = results.protocol()
-    named = entrants.labels - failed.keys()
+    named = labels - failed.keys()
     entries = results.entries()
     if unknown := sorted(named - {entry.label for entry in entries}):
         raise LikenessError(f"nothing is generated of {', '.join(unknown)}: run `--stage generate` first")
@@ -188,6 +199,14 @@ def _generators(
         *methods,
         *loras,
     ]
+
+
+def _adapters(
+    fabric: Fabric, settings: EvaluationSettings, nobody: Results, entrants: Entrants
+) -> list[tuple[Entry, Callable[[], Generator]]]:
+    """Those of them that a prompt without a subject is for: the base model, and every training at its own setting."""
+    every = _generators(fabric, settings, nobody, entrants)
+    return [one for one in every if not shows_photo(one[0].kind) and training_of(one[0].label) == one[0].label]
 
 
 def _say(fabric: Fabric, text: str) -> None:

@@ -14,7 +14,8 @@ from contracts.settings import EvaluationSettings
 from leaderboard.images.folder import open_folder
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.loras import folder as loras
-from leaderboard.report.board import make_leaderboard, read_scored
+from leaderboard.report.board import make_leaderboard
+from leaderboard.report.scored import read_scored
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.lines import read_json
 from lightning_modules.run import Run
@@ -68,14 +69,20 @@ def verify(results: Results) -> Verdict:
     """
     verdict = Verdict()
     protocol = results.protocol()
-    for entry in results.entries():
-        verdict.entries += 1
-        verdict.images += len(entry.requests(protocol))
-        verdict.problems += _check_images(results, entry, protocol)
+    verdict.problems += _check_entries(results, protocol, verdict)
+    if results.nobody.cards.is_file():
+        verdict.problems += _check_entries(results.nobody, results.nobody.protocol(), verdict)
     _check_weights(results, protocol, verdict)
     verdict.problems += _check_board(results)
     verdict.problems = list(dict.fromkeys(verdict.problems))  # the board is made of the records that were read before
     return verdict
+
+
+def _check_entries(results: Results, protocol: Protocol, verdict: Verdict) -> Iterator[str]:
+    for entry in results.entries():
+        verdict.entries += 1
+        verdict.images += len(entry.requests(protocol))
+        yield from _check_images(results, entry, protocol)
 
 
 def _check_images(results: Results, entry: Entry, protocol: Protocol) -> Iterator[str]:
@@ -118,12 +125,9 @@ def _check_weights(results: Results, protocol: Protocol, verdict: Verdict) -> No
         elif entry.lora:
             known[f"LoRAs of {entry.label}"] = (partial(_loras_hash, entry, protocol), entry.folder, entry.weights)
         elif entry.weights:
-            adapter_hash = partial(_adapter_hash, noted=entry.weights)
-            known[f"weights of {entry.label}"] = (
-                adapter_hash,
-                str(Run.named(entry.folder).adapter_file),
-                entry.weights,
-            )
+            run = Run.named(entry.folder)
+            adapter_hash = partial(_adapter_hash, run, entry.weights)
+            known[f"weights of {entry.label}"] = (adapter_hash, str(run.adapter_file), entry.weights)
             verdict.problems += _check_settings(entry)
     for name, (fingerprint_of, source, fingerprint) in known.items():
         try:
@@ -142,7 +146,7 @@ def _check_settings(entry: Entry) -> Iterator[str]:
     run = Run.named(entry.folder)
     if entry.settings and run.config_file.is_file():
         try:
-            found = run.settings_hash
+            found = entry.run().settings_hash
         except LikenessError as error:
             yield str(error)
             return
@@ -185,9 +189,9 @@ def _fingerprint(source: str) -> str:
     return folder_fingerprint(path if path.is_dir() else resolve_source(source))
 
 
-def _adapter_hash(source: str, noted: str) -> str:
+def _adapter_hash(run: Run, noted: str, source: str) -> str:
     """``noted`` where it is a hash of what is there now, else the hash of that."""
-    run, file_hash = Run(Path(source).parent), file_sha256(Path(source))
+    file_hash = file_sha256(Path(source))
     try:
         return noted if run.is_adapter(noted) else run.adapter_sha256
     except LikenessError:  # it is there, but damaged

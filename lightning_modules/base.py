@@ -21,6 +21,7 @@ from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.backbone import Backbone, load_backbone
 from networks.sampler import SamplingSettings, build_sampler, sample
 
+STEPS = "steps"
 NOT_TRAINED_WITH = frozenset({"backbone", "revision", "scale", "delay"})
 """Arguments that decide no step of training: where the base model lies, and how a method generates."""
 
@@ -36,6 +37,9 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     (``data.enrolment``) and not on pairs.
     """
 
+    knob: str = "scale"
+    """What a sweep turns from little of the subject to all of it: a constructor argument, or ``STEPS``, the share of
+    the steps of enrolment."""
     needs: tuple[str, ...] = ()
     enrols: bool = False
     trains_in_parts: bool = True

@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
-from contracts.prompts import OWN, plain_text
+from contracts.prompts import ANY_PLACEHOLDER, OWN, plain_text
 from contracts.text import Text
 from lightning_modules.per_subject import PerSubjectModule
 from losses.diffusion import diffusion_loss
@@ -206,7 +206,8 @@ class DreamBoothLoRA(PerSubjectModule):
             return Conditioning.from_text(batch.text_states)
         for prompt, name in zip(batch.prompts, batch.subjects, strict=True):
             self.subjects[name]  # names whom the run lacks
-            self._check_own(prompt, {OWN: self.subjects.nouns[name]})
+            if ANY_PLACEHOLDER.search(prompt):  # else it names nobody
+                self._check_own(prompt, {OWN: self.subjects.nouns[name]})
         names = [called(self.identifier, self.subjects.nouns[name]) for name in batch.subjects]
         texts = [plain_text(p, {OWN: name}) for p, name in zip(batch.prompts, names, strict=True)]
         return self._stored(batch, self._read(texts))

@@ -19,7 +19,7 @@ from contracts.files import file_sha256, read_file
 from contracts.method_modules import is_named
 from contracts.strict_json import parse
 from contracts.strict_yaml import MAX_BYTES, parse_yaml
-from lightning_modules.base import NOT_TRAINED_WITH, PersonalisationModule
+from lightning_modules.base import NOT_TRAINED_WITH, STEPS, PersonalisationModule
 from networks.adapter_file import adapter_identity, read_adapter
 
 _MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
@@ -34,6 +34,7 @@ class Run:
     def __init__(self, folder: str | Path, step: int | None = None) -> None:
         """``step`` names one of the adapters that were kept while it trained; without it, it is the last."""
         self.folder = Path(folder)
+        self.step = step
         self.config_file = self.folder / "config.yaml"
         self.manifest_file = self.folder / "manifest.json"
         self.adapter_file = self.folder / "adapter.safetensors" if step is None else self.adapter_of(step)
@@ -127,10 +128,46 @@ class Run:
         known = inspect.signature(self.method).parameters
         if unknown := sorted(arguments.keys() - known.keys()):
             raise LikenessError(f"{self.method.__name__}, the method of {self}, has no argument {unknown[0]!r}")
-        other = Run(self.folder)
+        other = Run(self.folder, self.step)
         other.adapter_file = self.adapter_file
         other.config = {**self.config, "model": {**self._part("model"), "init_args": {**self.arguments, **arguments}}}
         return other
+
+    @property
+    def own_value(self) -> float:
+        """Where the run itself stands in a sweep of its method's knob."""
+        if (name := self.method.knob) == STEPS:
+            return 1.0 if self.step is None else self.step / self._steps
+        argument = inspect.signature(self.method).parameters.get(name)
+        if argument is None:
+            raise LikenessError(f"{self}: {self.method.__name__} has no {name!r} to turn: its `knob` names another one")
+        return float(self.arguments.get(name, argument.default))
+
+    def turned(self, value: float) -> "Run":
+        """The same run with its method's knob at another value.
+
+        Raises:
+            LikenessError: the method has no such value.
+        """
+        if (name := self.method.knob) != STEPS:
+            if value < 0:
+                raise LikenessError(f"{self}: {name} cannot be {value:g}: it is at least 0, the base model")
+            return self.with_arguments(**{name: value})
+        step, kept = round(value * self._steps), self.adapter_steps()
+        if step not in kept:
+            shares = ", ".join(f"{one / self._steps:.3g}" for one in kept) or "none"
+            raise LikenessError(
+                f"{self} has no adapter of {value:g} of its {self._steps} steps, it kept those of {shares}: train it "
+                "with --keep_adapters -1, and checkpoints at these steps"
+            )
+        return Run(self.folder, step)
+
+    @property
+    def _steps(self) -> int:
+        steps = self.manifest.get("steps")
+        if type(steps) is not int or steps < 1:
+            raise LikenessError(f"{self.manifest_file}: steps is {steps!r}, so nobody knows what a share of them is")
+        return steps
 
     @cached_property
     def method(self) -> type[PersonalisationModule]:

@@ -11,6 +11,7 @@ from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.prompts import ANY_PLACEHOLDER, OWN
 from contracts.text import Text
+from lightning_modules.base import STEPS
 from lightning_modules.per_subject import PerSubjectModule
 from networks.placeholders import PlacedPrompt, place_subjects, single_token
 from networks.subject_tensors import VECTORS, AdapterLayout, Nouns, missing_subjects
@@ -27,6 +28,7 @@ class TokenVectorModule(PerSubjectModule):
     sets ``shape`` and ``scale`` before ``self.prepare``.
     """
 
+    knob = STEPS
     shape: tuple[int, int, int, int]
     scale: float
 
@@ -74,12 +76,15 @@ class TokenVectorModule(PerSubjectModule):
     @torch.no_grad()
     def encode_prompt(self, prompt: str, subject: str) -> tuple[Text, Tensor]:
         """A prompt with ``<subject>`` in it at every stage: a text whose states keys are made of, and the states
-        (stages, L, D) that values are made of.
+        (stages, L, D) that values are made of. One without a placeholder names nobody, and is plain text.
 
         ``<ID>`` stands for a further subject of the run; each has its own vectors at every stage. The text encoders run
         once for every stage and side, and not again for the same prompt. Pooled text is that of the keys: it has no
         sides.
         """
+        if not ANY_PLACEHOLDER.search(prompt):
+            text = self.backbone.encode_text([prompt]).expand(self.shape[0])
+            return text, text.states
         wanted = (prompt, subject, self.scale)
         if wanted not in self._encoded:
             names = {name: subject if name == OWN else name for name in ANY_PLACEHOLDER.findall(prompt)}

@@ -36,7 +36,8 @@ DECIMALS = 7
 
 @dataclass(frozen=True)
 class Ratio:
-    """A column by subject: ``numerator`` (S,) over ``denominator`` (S,), in the plan's order of subjects.
+    """A column by subject: ``numerator`` (S,) over ``denominator`` (S,), in the plan's order of subjects. Of K
+    trainings each is (K, S).
 
     The column's value is the sum of the one over the sum of the other. A subject whose denominator is 0 says nothing.
     """
@@ -49,6 +50,20 @@ class Ratio:
         """The column's value; NaN where no subject says anything."""
         total = float(self.denominator.sum())
         return float(self.numerator.sum()) / total if total else float("nan")
+
+    @property
+    def several(self) -> bool:
+        """Whether it is of several trainings."""
+        return self.numerator.ndim > 1
+
+    @property
+    def pooled(self) -> "Ratio":
+        """The sums (S,) over all trainings."""
+        return Ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0)) if self.several else self
+
+    def of(self, subjects: NDArray[np.bool_]) -> "Ratio":
+        """The same of some of the subjects, given as (S,)."""
+        return Ratio(self.numerator[..., subjects], self.denominator[..., subjects])
 
 
 @dataclass(frozen=True)

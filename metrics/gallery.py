@@ -133,6 +133,8 @@ class Gallery:
     """(C, 3): mean colour in CIELAB of each known class of clothes."""
     further: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Vectors (R - 1, D) of further references; empty where there is one."""
+    company: tuple["Gallery", ...] = field(default=(), repr=False, compare=False)
+    """The galleries of all other subjects."""
 
     @property
     def usable(self) -> NDArray[np.intp]:
@@ -147,6 +149,13 @@ class Gallery:
         known = photos[np.any(photos != 0, axis=1)]
         return known.mean(axis=0) if len(known) else np.full(photos.shape[1], np.nan)
 
+    def strangers(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        """Vectors (M, D) of all other people's held-out photos, and a number (M,) for whose each is."""
+        people = [gallery.held_out[name] for gallery in self.company if gallery.has_face]
+        rows = [photos[np.any(photos != 0, axis=1)] for photos in people]
+        owners = np.repeat(np.arange(len(rows)), [len(photos) for photos in rows])
+        return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32), owners
+
     def without(self, photo: int) -> "Gallery":
         """The gallery for judging its own held-out photo of index ``photo``."""
         return replace(
@@ -155,6 +164,14 @@ class Gallery:
             boxes=np.delete(self.boxes, 1 + photo, axis=0),
             counts=np.delete(self.counts, 1 + photo),
         )
+
+
+def acquainted(galleries: Mapping[str, Gallery]) -> dict[str, Gallery]:
+    """The same galleries, each in the company of all others."""
+    return {
+        subject: replace(gallery, company=tuple(other for name, other in galleries.items() if name != subject))
+        for subject, gallery in galleries.items()
+    }
 
 
 def save_galleries(path: Path, galleries: Mapping[str, Gallery], protocol_hash: str) -> None:
@@ -188,9 +205,9 @@ def load_galleries(path: Path, subjects: Sequence[str]) -> dict[str, Gallery]:
         galleries = {
             subject: _gallery(tensors, subject, subject not in faceless, *backgrounds[subject]) for subject in subjects
         }
-        return {
-            subject: _dressed(gallery, tensors, *clothes.get(subject, ())) for subject, gallery in galleries.items()
-        }
+        return acquainted(
+            {subject: _dressed(gallery, tensors, *clothes.get(subject, ())) for subject, gallery in galleries.items()}
+        )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
 

@@ -19,7 +19,7 @@ from contracts.records import Request
 from contracts.settings import DETECTION_SIDES
 from metrics.functional.identity import gallery_similarity
 from metrics.functional.leakage import clothes_colour, fit_pose_reader
-from metrics.gallery import UNKNOWN, Gallery, SubjectPhotos
+from metrics.gallery import UNKNOWN, Gallery, SubjectPhotos, acquainted
 from metrics.regions import background_only, only, person_only
 from networks.clip_judge import ClipJudge
 from networks.face_analysis import FacePack, JudgedFaces
@@ -184,7 +184,7 @@ def make_galleries(
             clothes_means=colours,
             further=further.get(subject.id, {}),
         )
-    return galleries
+    return acquainted(galleries)
 
 
 def _place(classes: Sequence[int], of_photos: NDArray[np.int64] | None, has_face: bool) -> int:

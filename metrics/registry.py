@@ -9,6 +9,7 @@ from metrics.card import MetricCard, PlanSize, judge_networks
 
 FILES = (
     "identity",
+    "retrieval",
     "copy_paste",
     "subject",
     "clip_t",

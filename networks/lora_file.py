@@ -20,7 +20,7 @@ from diffusers.utils.state_dict_utils import (
 )
 from peft.utils.other import get_pattern_key
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from contracts import strict_json
 from contracts.errors import LikenessError
@@ -116,7 +116,7 @@ def check_fit(lora: Lora, base: Backbone, fingerprint: str, name: str) -> None:
     """
     if (theirs := lora.about.get("backbone")) not in (None, fingerprint):
         raise LikenessError(f"{name} was trained for base model {str(theirs)[:12]}, this one is {fingerprint[:12]}")
-    for part, model in (("unet", base.unet), ("text_encoder", base.text_encoder)):
+    for part, model in _models(base).items():
         layers = dict(model.named_modules())
         for key in getattr(lora, part):
             layer, side = key.rsplit(".lora_", 1)[0], key.endswith(_B)
@@ -137,7 +137,7 @@ def check_fit(lora: Lora, base: Backbone, fingerprint: str, name: str) -> None:
 @contextmanager
 def worn(backbone: Backbone, lora: Lora, strength: float = 1.0) -> Iterator[None]:
     """Inside of the block ``backbone`` is changed by ``strength`` times the LoRA."""
-    models = {part: getattr(backbone, part) for part in _PARTS if getattr(lora, part)}
+    models = {part: model for part, model in _models(backbone).items() if getattr(lora, part)}
     try:
         with quiet_loading():
             for part, model in models.items():
@@ -148,6 +148,11 @@ def worn(backbone: Backbone, lora: Lora, strength: float = 1.0) -> Iterator[None
     finally:
         for model in models.values():
             _take_off(model)
+
+
+def _models(backbone: Backbone) -> dict[str, nn.Module]:
+    """What each part of a LoRA changes."""
+    return dict(zip(_PARTS, (backbone.unet, backbone.text.encoders[0]), strict=True))
 
 
 def _take_off(model: Any) -> None:

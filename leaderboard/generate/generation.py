@@ -6,6 +6,7 @@ computed beside the same neighbours on 1, 2 or 8 processes and after an interrup
 written.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,12 +32,15 @@ from datamodules.features.registry import Settings, make_features, run_features
 from datamodules.features.store import Features
 from datamodules.processes import Processes
 from datamodules.requests import RequestLoader, reference_name, seconds_to_encode
+from leaderboard.generate.memory import peak_memory
 from leaderboard.processes import on_first, together
+from leaderboard.results.anchors import shows_photo
 from leaderboard.results.folder import Entry, EntryFolder
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import LineLog
-from leaderboard.results.provenance import note_enrolment, note_generation
+from leaderboard.results.provenance import note_costs, note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
 from networks.compiling import compile_blocks
 from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
@@ -55,6 +59,9 @@ class Generator(Interface):
 
     def enrol_seconds(self) -> float | None:
         """Seconds to make what it needs of a subject, measured now; ``None`` where it needs nothing."""
+
+    def kept_bytes(self) -> int | None:
+        """Size of what it keeps of a subject, in bytes; ``None`` where it keeps nothing."""
 
     def provenance(self, request: Request) -> dict[str, object]:
         """What the image's file says about how it was made."""
@@ -153,6 +160,14 @@ class ModelGenerator:
         self._features.context.release()
         return seconds
 
+    def kept_bytes(self) -> int | None:
+        """What was learnt of a subject, or the features of its photo; float32."""
+        if isinstance(self._module, PerSubjectModule):
+            sizes = [tensor.numel() for tensor in self._module.subjects[next(iter(self._photos))].values()]
+        else:
+            sizes = [math.prod(self._features.shape(name)) for name in self._module.needs]
+        return 4 * sum(sizes) or None
+
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that a model generated the image, and how; and what stood for the subject, if not the class noun."""
         noun = self._nouns[request.subject]
@@ -232,12 +247,23 @@ def generate(
         device = fabric.device.type
         on_first(fabric, lambda: note_generation(folder, entry, batch_size, precision, device, begun, compiled))
         generator = make_generator()
-        on_first(fabric, lambda: note_enrolment(folder, entry, generator.enrol_seconds))
+        on_first(fabric, lambda: _enrol(fabric, entry, folder, generator))
         unfinished = [batch for batch in batches if any(r.id in missing for r in batch)]
         mine = unfinished[fabric.global_rank :: fabric.world_size]
-        together(fabric, lambda: _write_share(fabric, protocol, entry, folder, generator, mine))
+        with peak_memory(fabric.device) as peak:
+            together(fabric, lambda: _write_share(fabric, protocol, entry, folder, generator, mine))
+            if not shows_photo(entry.kind):
+                on_first(fabric, lambda: note_costs(folder, generate_peak_memory_bytes=peak()))
     on_first(fabric, lambda: _check_ids(protocol, folder))
     return len(missing)
+
+
+def _enrol(fabric: Fabric, entry: Entry, folder: EntryFolder, generator: Generator) -> None:
+    """Note what it costs to enrol a subject."""
+    kept = generator.kept_bytes()
+    with peak_memory(fabric.device) as peak:
+        note_enrolment(folder, entry, generator.enrol_seconds)
+        note_costs(folder, kept_bytes=kept, enrol_peak_memory_bytes=peak() if kept else None)
 
 
 def images_of(

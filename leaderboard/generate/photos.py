@@ -28,6 +28,9 @@ class RealPhotoGenerator:
     def enrol_seconds(self) -> None:
         """A photo needs nothing."""
 
+    def kept_bytes(self) -> None:
+        """Of a photo nothing is kept."""
+
     def provenance(self, request: Request) -> dict[str, object]:
         """Says that the image is a photo, and which one."""
         return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
@@ -54,6 +57,9 @@ class ReconstructionGenerator:
 
     def enrol_seconds(self) -> None:
         """A photo needs nothing."""
+
+    def kept_bytes(self) -> None:
+        """Of a photo nothing is kept."""
 
     def provenance(self, request: Request) -> dict[str, object]:
         """Says which photo it is of, and what it went through."""

@@ -56,5 +56,5 @@ def _some(batch: RequestBatch, rows: list[int]) -> RequestBatch:
         subjects=tuple(batch.subjects[row] for row in rows),
         prompts=tuple(batch.prompts[row] for row in rows),
         noise=batch.noise[rows],
-        text_states=batch.text_states[rows],
+        text_states=batch.text_states[torch.tensor(rows)],
     )

@@ -3,20 +3,22 @@
 What takes reading photos or running networks to find is found by the plan.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from contracts.entries import parse_named_folder
+from contracts.entries import parse_named_folder, sweep_values
 from contracts.errors import LikenessError, Problems
 from contracts.settings import PRECISIONS, Contestants, EvaluationSettings, JudgeSettings, ProtocolSettings
 from datamodules.sources import find_shards
 from leaderboard.images.taking import ImagesEntry
 from leaderboard.loras.entry import LoraEntry
 from leaderboard.plan.checks import own_judges
-from leaderboard.plan.entries import RunEntry, find_images, find_lora, find_run
-from leaderboard.plan.prompts import prompts_of
+from leaderboard.plan.entries import RunEntry, find_images, find_lora, find_points, find_run
+from leaderboard.plan.prompts import prompts_of, read_prompts
+from leaderboard.plan.trainings import by_label, check_trainings, in_their_folders
 from leaderboard.results.anchors import GIVEN, LABELS
+from leaderboard.results.folder import Results
 from metrics.card import judge_networks
 from networks.backbone import backbone_resolution
 from networks.pretrained import UNREADABLE, first_line
@@ -38,8 +40,8 @@ class Entrants:
         return given | {one.entry.label for one in self.runs}
 
 
-def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
-    """Look for everything that the settings and the command name.
+def find_entrants(settings: EvaluationSettings, given: Contestants, results: Results) -> Entrants:
+    """Look for everything that the settings and the command name, and how it is called in ``results``.
 
     Raises:
         LikenessError: with a line for each thing that is missing or cannot be used.
@@ -47,21 +49,29 @@ def find_entrants(settings: EvaluationSettings, given: Contestants) -> Entrants:
     problems = Problems(_wrong_numbers(settings, given))
     wanted = settings.protocol
     problems.attempt(lambda: prompts_of(wanted))
+    if (nobody := wanted.nobody) is not None:
+        problems.attempt(lambda: read_prompts(nobody, named=False))
     if wanted.dataset != "pocket10k":  # which is rendered where it is missing
         problems.attempt(lambda: _check_dataset(wanted.dataset))
     problems.attempt(lambda: _check_backbone(wanted, bool(given.runs)))
     problems.lines += _missing_judges(settings.judges)
     labels = set(LABELS)
-    runs = [problems.attempt(partial(_find_run, argument, labels, settings.judges)) for argument in given.runs]
+    found = [problems.attempt(partial(_find_run, argument, labels, settings.judges)) for argument in given.runs]
+    runs = [run for run in found if run]
+    for label, trainings in by_label(runs).items():
+        problems.attempt(partial(check_trainings, label, trainings))
+    runs = in_their_folders(runs, results.entries())
+    if values := problems.attempt(lambda: sweep_values(given.sweep)):
+        runs = [point for run in runs for point in problems.attempt(partial(_find_points, run, values)) or []]
     loras = [problems.attempt(partial(_find_lora, argument, labels, wanted)) for argument in given.loras]
     labels -= GIVEN
     images = [problems.attempt(partial(_find_images, argument, labels, given, wanted)) for argument in given.images]
     problems.tell()
-    return Entrants([run for run in runs if run], [one for one in images if one], [one for one in loras if one])
+    return Entrants(runs, [one for one in images if one], [one for one in loras if one])
 
 
 def _find_run(argument: str, labels: set[str], judges: JudgeSettings) -> RunEntry:
-    one = find_run(argument, labels)
+    one = find_run(argument, labels, several=True)
     return replace(one, entry=replace(one.entry, own_judges=own_judges(one.run, judges)))
 
 
@@ -69,6 +79,13 @@ def _find_lora(argument: str, labels: set[str], wanted: ProtocolSettings) -> Lor
     if wanted.backbone is None:
         raise LikenessError("--lora: a LoRA needs its base model, and protocol.backbone is null: name it there")
     return find_lora(parse_named_folder(argument, "--lora"), labels)
+
+
+def _find_points(run: RunEntry, values: Sequence[float]) -> list[RunEntry]:
+    try:
+        return find_points(run, values)
+    except LikenessError as error:
+        raise LikenessError(f"--sweep: {error}") from error
 
 
 def _find_images(argument: str, labels: set[str], given: Contestants, wanted: ProtocolSettings) -> ImagesEntry:

@@ -19,6 +19,7 @@ from leaderboard.plan.checks import check_photos, check_prompts, check_reference
 from leaderboard.plan.described import check_described, described_nouns, plan_described
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
+from leaderboard.plan.nobody import plan_nobody
 from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.folder import Results
@@ -95,6 +96,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
     if not (results.root / REQUESTS).is_file():
         write_requests(results.root, protocol)
+    plan_nobody(settings, results, protocol)
     if wanted.backbone is not None:
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
     for one in entrants.runs:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from contracts.errors import LikenessError
-from contracts.prompts import PLACEHOLDER
+from contracts.prompts import ANY_PLACEHOLDER, PLACEHOLDER
 from contracts.protocol import Prompt, check_name, prompts_hash
 from contracts.settings import ProtocolSettings
 from contracts.strict_yaml import read_yaml
@@ -40,8 +40,8 @@ def prompts_of(wanted: ProtocolSettings, nouns: Collection[str] | None = None) -
     return chosen
 
 
-def read_prompts(path: str) -> tuple[Prompt, ...]:
-    """A prompt set from YAML.
+def read_prompts(path: str, named: bool = True) -> tuple[Prompt, ...]:
+    """A prompt set from YAML, whose texts name the subject once, or where they are not ``named`` nobody.
 
     Its keys: ``prompts``, a list of entries with ``id``, ``class`` and ``text``, and with ``nouns``, a list of class
     nouns, where a prompt is for some subjects only; ``placeholder``, what stands for the subject in the texts,
@@ -62,7 +62,7 @@ def read_prompts(path: str) -> tuple[Prompt, ...]:
     placeholder = data.get("placeholder", PLACEHOLDER)
     if not isinstance(placeholder, str) or not placeholder.strip():
         raise LikenessError(f"{path}: placeholder must be a text, such as {PLACEHOLDER}")
-    prompts = tuple(_prompt(path, i, entry, placeholder) for i, entry in enumerate(entries))
+    prompts = tuple(_prompt(path, i, entry, placeholder, named) for i, entry in enumerate(entries))
     repeated = {p.id for p in prompts if sum(p.id == other.id for other in prompts) > 1}
     if repeated:
         raise LikenessError(f"{path} names prompts twice: {', '.join(sorted(repeated))}")
@@ -98,7 +98,7 @@ def _own_prompt(text: str) -> Prompt:
     return Prompt(f"p{hashlib.sha256(text.encode()).hexdigest()[:8]}", OWN_PROMPT, text)
 
 
-def _prompt(path: str, index: int, entry: object, placeholder: str) -> Prompt:
+def _prompt(path: str, index: int, entry: object, placeholder: str, named: bool) -> Prompt:
     if not isinstance(entry, dict) or entry.keys() - {"nouns"} != _KEYS:
         raise LikenessError(f"{path}: prompt {index} must have exactly id, class and text, and may have nouns")
     nouns = entry.get("nouns", [])
@@ -108,7 +108,9 @@ def _prompt(path: str, index: int, entry: object, placeholder: str) -> Prompt:
     check_name("prompt", name)
     if prompt_class not in PROMPT_CLASSES:
         raise LikenessError(f"{path}: class {prompt_class!r} of {name} is none of {', '.join(PROMPT_CLASSES)}")
-    if text.count(placeholder) != 1:
+    if not named and ANY_PLACEHOLDER.search(text):
+        raise LikenessError(f"{path}: the text of {name} holds a placeholder, it must name nobody")
+    if named and text.count(placeholder) != 1:
         raise LikenessError(f"{path}: the text of {name} must hold {placeholder} once")
     if placeholder != PLACEHOLDER and PLACEHOLDER in text:
         raise LikenessError(f"{path}: the text of {name} holds {PLACEHOLDER} beside the placeholder {placeholder}")

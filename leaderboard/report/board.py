@@ -1,91 +1,36 @@
 """The content of ``leaderboard.json``: a pure function of protocol, cards and records. No model is loaded."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
-from contracts.protocol import Protocol, prompts_hash
-from contracts.records import Interval, Record
+from contracts.protocol import prompts_hash
+from contracts.records import Interval
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
+from leaderboard.report.curves import UNKNOWN, curve_intervals, curve_values, sweep
+from leaderboard.report.drift import Drift, read_drift
 from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects, on_tuning
 from leaderboard.report.presets import PRESETS, preset_values
+from leaderboard.report.scored import Columns, Row, Scored, ScoredEntries
 from leaderboard.report.standing import copied, place
-from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
+from leaderboard.report.statistics import counts, derived_interval, ratio_interval
 from leaderboard.results.anchors import CEILING, FLOOR, METHOD, on_absent, shows_photo
 from leaderboard.results.costs import all_costs
-from leaderboard.results.folder import Entry, EntryFolder, Results
+from leaderboard.results.folder import Results
 from leaderboard.results.lines import read_json
-from leaderboard.results.provenance import check_precision, enrol_seconds, precisions, stages_of
-from leaderboard.results.trained_photos import notes_on_photos_seen, notes_on_unsaid, trained_on, unsaid
+from leaderboard.results.provenance import costs_of, enrol_seconds, stages_of
+from leaderboard.results.trained_photos import unsaid
 from metrics.base import Ratio
 from metrics.card import MetricCard, versions
+from metrics.curve import CURVES, curve_cards
 from metrics.derived import DERIVED, all_cards
-from metrics.gallery import load_photo_features
 from metrics.registry import METRICS
 
 DECIMALS = 6
-Columns = Mapping[str, Ratio]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Scored:
-    """An entry with a record for every request, in the order of the plan."""
-
-    entry: Entry
-    folder: EntryFolder
-    protocol: Protocol
-    records: Sequence[Record]
-    photos: NDArray[np.float32] | None
-    """CLIP features (M, D) of the held-out photos; ``None`` for an anchor that shows them."""
-
-    def table(self, records: Sequence[Record]) -> RecordTable:
-        """Some of the records as rows of metrics."""
-        return RecordTable(records, tuple(self.protocol.subjects), self.protocol.samples)
-
-    @cached_property
-    def by_class(self) -> dict[str, Columns]:
-        """Sums by subject, for each class of prompts."""
-        classes: dict[str, list[Record]] = {prompt.prompt_class: [] for prompt in self.protocol.prompts}
-        for record in self.records:
-            classes[record.prompt_class].append(record)
-        return {name: self.table(records).columns(self.protocol.metrics) for name, records in classes.items()}
-
-    @cached_property
-    def columns(self) -> Columns:
-        """Sums by subject over all records: no image and no prompt is in two classes."""
-        classes = list(self.by_class.values())
-        parts = ("numerator", "denominator")
-        return {
-            name: Ratio(*(np.sum([getattr(columns[name], part) for columns in classes], axis=0) for part in parts))
-            for name in classes[0]
-        }
-
-    def intervals(self) -> dict[str, Interval]:
-        """The value and interval of every measured metric."""
-        table = self.table(self.records)
-        whole = {name: table.whole(name, self.photos) for name in self.protocol.metrics if name not in self.columns}
-        return whole | {name: ratio_interval(column) for name, column in self.columns.items()}
-
-
-@dataclass(frozen=True)
-class ScoredEntries:
-    """What the records of a results folder say, read once for everything that is made of it."""
-
-    entries: Sequence[Scored]
-    """The complete entries, by label."""
-    notes: Sequence[str]
-    """For the reader of the table: who was left out because images are not scored, who is there twice."""
-
-    @cached_property
-    def records(self) -> dict[str, dict[str, Record]]:
-        """By label and request."""
-        return {s.entry.label: {record.request_id: record for record in s.records} for s in self.entries}
 
 
 def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
@@ -94,15 +39,21 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
     Raises:
         LikenessError: the ceiling is not complete, nor is the floor of a base model, or the cards are of other metrics.
     """
-    cards = read_cards(results)
+    drift = read_drift(results)
+    cards = board_cards(results, scored, drift)
     floor, ceiling = anchors(results, scored)
     protocol = ceiling.protocol
-    rows = sorted((_row(s, floor, ceiling, cards) for s in scored.entries), key=place)
-    methods = {s.entry.label: s.columns for s in scored.entries if s.entry.kind == METHOD}
+    rows = sorted((_row(s, floor, ceiling, cards, drift.columns.get(s.label, {})) for s in scored.rows), key=place)
+    methods = {s.label: {**s.columns, **drift.columns.get(s.label, {})} for s in scored.rows if s.entry.kind == METHOD}
     copies = {row["label"]: row["copies"] for row in rows}
     incomplete = {row["label"] for row in rows if row["counts"]["missing"]}
     pairs, ties = head_to_head(
-        methods, cards, units_of(floor.columns if floor else {}, ceiling.columns), copies, incomplete
+        methods,
+        cards,
+        units_of(floor.columns if floor else {}, ceiling.columns),
+        copies,
+        incomplete,
+        curve_values(scored.rows, floor, CURVES.keys() & cards.keys()),
     )
     return {
         "protocol": {
@@ -122,64 +73,44 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
         "absent": list(on_absent({entry.kind for entry in results.entries()})),
         "notes": [
             *scored.notes,
+            *drift.notes,
             *on_subjects(ceiling.records),
             *on_cards(cards.values()),
             *(on_floor(floor.columns, ceiling.columns, floor.entry.label, cards) if floor else [on_no_floor(cards)]),
             *on_copying(rows, cards, protocol.copy_limit),
             *on_tuning(
-                {s.entry.label: s.entry.manifest for s in scored.entries if s.entry.manifest and not s.entry.images}
+                {
+                    row.label: row.entry.manifest
+                    for row in scored.rows
+                    if row.entry.manifest and not (row.entry.images or row.entry.lora)
+                }
             ),
         ],
     }
 
 
-def anchors(results: Results, scored: ScoredEntries) -> tuple[Scored | None, Scored]:
+def anchors(results: Results, scored: ScoredEntries) -> tuple[Row | None, Row]:
     """Floor and ceiling. A protocol without a base model may have no floor.
 
     Raises:
         LikenessError: one of them is not complete; the notes say why.
     """
     floor, ceiling = (
-        next((s for s in scored.entries if s.entry.kind == kind), None) for kind in (FLOOR.kind, CEILING.kind)
+        next((s for s in scored.rows if s.entry.kind == kind), None) for kind in (FLOOR.kind, CEILING.kind)
     )
     if ceiling is None or (floor is None and ceiling.protocol.backbone is not None):
         raise LikenessError("; ".join(scored.notes) or f"{results.root} holds no results: run `--stage generate` first")
     return floor, ceiling
 
 
-def read_scored(results: Results) -> ScoredEntries:
-    """Read every entry's records.
+def board_cards(results: Results, scored: ScoredEntries, drift: Drift) -> dict[str, MetricCard]:
+    """The card of every column of the board: of :func:`read_cards`, of curves where some entry has one, and of drift.
 
-    Raises:
-        LikenessError: an entry was generated under another protocol or in other numbers than another, or scored by
-            other metrics than the protocol's.
+    Raises as :func:`read_cards` does.
     """
-    protocol, photos = results.protocol(), load_photo_features(results.galleries)
-    scored: list[Scored] = []
-    notes = []
-    for entry in results.entries():
-        results.check_entry(entry)
-        folder = results.entry(entry.label)
-        records = folder.records()
-        done = [records[request.id] for request in protocol.requests if request.id in records]
-        if len(done) < len(protocol.requests):
-            notes.append(f"left out {entry.label}: {len(done)} of {len(protocol.requests)} images are scored")
-            continue
-        if any(record.metric_versions != protocol.metrics for record in done):
-            raise LikenessError(f"{entry.label} was scored by other metrics: run `--stage score` again")
-        drawn_by = {(s.entry.weights, s.entry.settings): s.entry.label for s in scored if s.entry.weights}
-        twin = drawn_by.get((entry.weights, entry.settings))
-        if twin:
-            what = "images" if entry.images else "weights"
-            notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
-        notes += notes_on_unsaid(entry.label, unsaid(entry.manifest, folder.entry_file), protocol)
-        notes += notes_on_photos_seen(entry.label, trained_on(entry.manifest, folder.entry_file), protocol)
-        if entry.images:
-            notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
-        scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
-    made_in = precisions(results)
-    check_precision({s.entry.label: made_in[s.entry.label] for s in scored if s.entry.label in made_in})
-    return ScoredEntries(scored, notes)
+    cards = read_cards(results)
+    curves = curve_cards(cards) if any(row.points for row in scored.rows) else {}
+    return {**cards, **curves, **drift.cards}
 
 
 def read_cards(results: Results) -> dict[str, MetricCard]:
@@ -206,13 +137,15 @@ def read_cards(results: Results) -> dict[str, MetricCard]:
     return all_cards(measured)
 
 
-def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[str, MetricCard]) -> dict:
-    entry, protocol = scored.entry, scored.protocol
-    overall = scored.intervals() | _derived(scored.columns, floor.columns if floor else None, ceiling.columns)
+def _row(row: Row, floor: Row | None, ceiling: Row, cards: Mapping[str, MetricCard], further: Columns) -> dict:
+    entry, protocol = row.entry, row.protocol
+    overall = row.intervals() | _derived(row.columns, floor.columns if floor else None, ceiling.columns)
+    overall |= curve_intervals(row, floor, CURVES.keys() & cards.keys())
+    overall |= {name: ratio_interval(column) for name, column in further.items()}
     by_class = {
         name: {n: ratio_interval(column) for n, column in columns.items()}
         | _derived(columns, floor.by_class[name] if floor else None, ceiling.by_class[name])
-        for name, columns in scored.by_class.items()
+        for name, columns in row.by_class.items()
     }
     return {
         "label": entry.label,
@@ -220,30 +153,74 @@ def _row(scored: Scored, floor: Scored | None, ceiling: Scored, cards: Mapping[s
         "weights": entry.weights,
         "settings": entry.settings,
         "own_judges": dict(entry.own_judges),
-        **({"unsaid": unsaid(entry.manifest, scored.folder.entry_file)} if entry.lora else {}),
+        **({"unsaid": unsaid(entry.manifest, row.trainings[0].folder.entry_file)} if entry.lora else {}),
         "copies": copied(overall, cards.values(), protocol.copy_limit) if entry.kind == METHOD else [],
         "images": entry.images and entry.images.to_json(),
-        "records_sha256": scored.folder.records_hash(),
-        "counts": counts(scored.records),
-        "metrics": {name: _rounded(overall[name]) for name in cards},
+        "records_sha256": row.records_hash(),
+        "counts": counts(row.records),
+        "metrics": {name: _rounded(overall.get(name, UNKNOWN)) for name in cards},
         "by_class": {
             prompt_class: {name: _rounded(intervals[name]) for name in cards if name in intervals}
             for prompt_class, intervals in by_class.items()
         },
         "by_subject": {
-            subject: {name: _of_subject(column, i) for name, column in scored.columns.items()}
+            subject: {name: _of_subject(column.pooled, i) for name, column in {**row.columns, **further}.items()}
             for i, subject in enumerate(protocol.subjects)
         },
-        "costs": {
-            **all_costs(entry.manifest, [] if shows_photo(entry.kind) else scored.folder.timings()),
-            "enrol_seconds": enrol_seconds(scored.folder, entry),
-        },
-        "presets": {
-            preset: {name: _round(value) for name, value in values.items()}
-            for preset, values in preset_values(scored.records).items()
-        },
-        "stages": stages_of(scored.folder),
+        "costs": _mean_of([_costs(one) for one in row.trainings]),
+        "presets": _presets(row),
+        "stages": stages_of(row.trainings[0].folder),
         "manifest": entry.manifest,
+        **({"sweep": _sweep(row, floor, ceiling)} if row.points else {}),
+        **({"trainings": [_training(one) for one in row.trainings]} if len(row.trainings) > 1 else {}),
+    }
+
+
+def _sweep(row: Row, floor: Row | None, ceiling: Row) -> dict:
+    found = sweep(row, floor, ceiling)
+    for point in found["points"]:
+        point["metrics"] = {name: _rounded(interval) for name, interval in point["metrics"].items()}
+    return found
+
+
+def _costs(one: Scored) -> dict[str, float | int | None]:
+    return {
+        **all_costs(
+            one.entry.manifest, [] if shows_photo(one.entry.kind) else one.folder.timings(), costs_of(one.folder)
+        ),
+        "enrol_seconds": enrol_seconds(one.folder, one.entry),
+    }
+
+
+def _presets(row: Row) -> dict[str, dict[str, float | None]]:
+    found = [preset_values(one.records) for one in row.trainings]
+    return {
+        preset: {name: _round(value) for name, value in _mean_of([values[preset] for values in found]).items()}
+        for preset in PRESETS
+    }
+
+
+def _mean_of(trainings: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Numbers by name: their mean over the trainings that know them."""
+    if len(trainings) == 1:
+        return dict(trainings[0])
+    known = {name: [v for one in trainings if (v := one[name]) is not None] for name in trainings[0]}
+    return {
+        name: values[0] if len(set(values)) == 1 else float(np.mean(values)) if values else None
+        for name, values in known.items()
+    }
+
+
+def _training(one: Scored) -> dict:
+    """One of several trainings: which weights, and its value in every column of images."""
+    return {
+        "folder": one.entry.label,
+        "weights": one.entry.weights,
+        "records_sha256": one.folder.records_hash(),
+        "metrics": {
+            name: _round(column.value) if column.denominator.any() else None for name, column in one.columns.items()
+        },
+        "manifest": one.entry.manifest,
     }
 
 

@@ -4,9 +4,10 @@ import io
 from collections.abc import Sequence
 
 from contracts.files import write_atomically, write_json
-from leaderboard.report.board import make_leaderboard, read_scored
+from leaderboard.report.board import make_leaderboard
 from leaderboard.report.grid import make_grid
 from leaderboard.report.page.render import render_page
+from leaderboard.report.scored import read_scored
 from leaderboard.report.tables.dataframe import to_csv
 from leaderboard.report.tables.latex import to_latex
 from leaderboard.report.tables.markdown import summary, to_markdown

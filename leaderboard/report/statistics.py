@@ -1,7 +1,7 @@
 """From the records of an entry to values by subject, and from these to means, intervals, tests and tie groups.
 
 The values by subject are the arithmetic of ``metrics/``. Intervals and tests respect how scores cluster: subjects are
-resampled and compared, never images.
+resampled and compared, never images. Where an entry has several trainings, so are these (``components.py``).
 
 Images of one subject share its difficulty, so an interval over images is several times too narrow, and a test over
 images raises far too many alarms. Every column is a ratio of two per-subject sums; a derived column is a function of
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from contracts.errors import LikenessError
 from contracts.records import Interval, Record
+from leaderboard.report.components import CONFIDENCE, estimate, influence
 from leaderboard.results.vectors import decode_vectors
 from metrics.base import Floats, Ratio, Rows
 from metrics.derived import DerivedMetric
@@ -25,7 +26,6 @@ from metrics.registry import METRICS
 
 FEW = 5
 """From so many subjects on there are intervals and tests. Fewer say too little about subjects that were not asked."""
-CONFIDENCE = 0.95
 SIGNIFICANT = 0.05  # adjusted p at or below it tells two entries apart
 RESAMPLES = 9_999
 SEED = 0  # of the resampling, so that a table is a function of its records
@@ -128,16 +128,48 @@ class Comparison:
 
 def ratio_interval(column: Ratio) -> Interval:
     """A column's value and interval; ``n`` counts the subjects that contribute to the denominator."""
-    return _bootstrap(lambda ours: ours, column)
+    return interval_of(lambda ours: ours, column)
 
 
 def derived_interval(metric: DerivedMetric, ours: Ratio, floor: Ratio, ceiling: Ratio) -> Interval:
     """The value and interval of a derived metric, over the subjects that all three have; they are resampled jointly."""
-    return _bootstrap(metric.statistic, ours, floor, ceiling)
+    return interval_of(metric.statistic, ours, floor, ceiling)
+
+
+def interval_of(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
+    """A function of columns, NaN where it is not defined, with its 95 % interval over the subjects that all have.
+
+    It is a bootstrap over subjects, and a t interval over subjects and trainings where a column is of several.
+    """
+    kept = np.all([ratio.pooled.denominator != 0 for ratio in ratios], axis=0)
+    return (_crossed if any(ratio.several for ratio in ratios) else _bootstrap)(
+        statistic, *(r.of(kept) for r in ratios)
+    )
+
+
+def values_of(statistic: Callable[..., Floats], *ratios: Ratio) -> Floats:
+    """What each training and subject says of a function of columns (K, S), see
+    :func:`leaderboard.report.components.influence`; NaN for a subject that some column lacks."""
+    kept = np.all([ratio.pooled.denominator != 0 for ratio in ratios], axis=0)
+    found = influence(statistic, [ratio.of(kept) for ratio in ratios]) if kept.any() else np.zeros((1, 0))
+    values = np.full((len(found), len(kept)), np.nan)
+    values[:, kept] = found
+    return values
+
+
+def _crossed(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
+    """The interval over subjects and trainings. There is one from ``FEW`` subjects on."""
+    n = ratios[0].numerator.shape[-1]
+    values = influence(statistic, ratios) if n else np.full((1, 1), np.nan)
+    value = float(values.mean())
+    if not np.isfinite(value):
+        return Interval(None, None, None, n)
+    low, high = estimate(values).interval if n >= FEW else (None, None)
+    return Interval(value, low, high, n)
 
 
 def _bootstrap(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
-    """A function of columns with its 95 % bootstrap interval over the subjects that all of them have.
+    """The 95 % bootstrap interval over subjects.
 
     Subjects are resampled jointly. Resamples are drawn as weights, so all columns of a table share one matrix and cost
     a product each; ``scipy.stats.bootstrap`` would gather anew for each.
@@ -146,9 +178,8 @@ def _bootstrap(statistic: Callable[..., Floats], *ratios: Ratio) -> Interval:
         The value is ``None`` where it is undefined (nothing was detected); the bounds are ``None`` for fewer than
         ``FEW`` subjects, or where some resample leaves the statistic undefined.
     """
-    kept = np.all([ratio.denominator != 0 for ratio in ratios], axis=0)
-    n = int(kept.sum())
-    columns = [(c.numerator[kept], c.denominator[kept]) for c in ratios]
+    n = len(ratios[0].numerator)
+    columns = [(c.numerator, c.denominator) for c in ratios]
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(statistic(*(np.asarray(top.sum() / bottom.sum()) for top, bottom in columns)))
         if not np.isfinite(value):
@@ -190,24 +221,32 @@ def _resampled_sum(column: bytes) -> Floats:
 
 
 def compare(a: Ratio, b: Ratio) -> Comparison:
-    """The paired test of ``a`` against ``b``: Student's t over the subjects' differences, subjects weighted equally.
+    """The paired test of ``a`` against ``b`` over the subjects that both have, each weighted equally."""
+    return compare_values(*(_of_subjects(column) for column in (a, b)))
 
-    Subjects that one of the two has no value for are left out.
+
+def compare_values(first: Floats, second: Floats) -> Comparison:
+    """The paired test of two entries: values (K, S) of K trainings of each and the same S subjects, NaN where there is
+    none.
+
+    It is Student's t over the subjects' differences, and over the trainings of an entry that has several. Subjects that
+    some training has no value for are left out.
     """
-    kept = (a.denominator != 0) & (b.denominator != 0)
+    kept = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
     n = int(kept.sum())
-    first, second = (c.numerator[kept] / c.denominator[kept] for c in (a, b))
     if n == 0:
         return Comparison(None, None, None, None, 0)
-    gaps = first - second
-    difference = float(gaps.mean())
+    first, second = first[:, kept], second[:, kept]
     if n < FEW:
-        return Comparison(difference, None, None, None, n)
-    if np.ptp(gaps) <= 1e-12 * max(1.0, abs(difference)):  # no spread, for which t is not defined
-        return Comparison(difference, difference, difference, float(abs(difference) <= 1e-12), n)
-    found = scipy.stats.ttest_rel(first, second)
-    low, high = found.confidence_interval(CONFIDENCE)
-    return Comparison(difference, float(low), float(high), float(found.pvalue), n)
+        return Comparison(float((first.mean(axis=0) - second.mean(axis=0)).mean()), None, None, None, n)
+    found = estimate(first, second)
+    return Comparison(found.value, *found.interval, found.p, n)
+
+
+def _of_subjects(column: Ratio) -> Floats:
+    """Values (K, S) of each training and subject, NaN where there is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.atleast_2d(column.numerator) / np.atleast_2d(column.denominator)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -9,6 +9,7 @@ references/SUBJECT.png   the photo that methods see; SUBJECT.2.png and on where 
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
                          stages.json and timings/, which may differ from run to run
 sources.json             where base model and judges lay, and their fingerprints
+nobody/                  a results folder of prompts that name nobody, for drift, where it is asked for
 leaderboard.*, grid.png  the report, a function of all of the above
 """
 
@@ -28,6 +29,7 @@ from leaderboard.results.anchors import KINDS
 from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
+from leaderboard.results.names import training_of
 from leaderboard.results.record_reader import RecordReader
 from leaderboard.results.trained_photos import trained_on
 from lightning_modules.run import Run
@@ -57,10 +59,13 @@ class Entry:
     """What is known of images that were made elsewhere; ``None`` for those that were generated here."""
     lora: bool = False
     """Whether the weights are a folder of LoRAs that were trained elsewhere, and no run's."""
+    knob: Mapping | None = None
+    """``name`` and ``value`` of what a sweep turns, where the entry is a point of one."""
 
     def to_json(self) -> dict:
-        fields = {name: value for name, value in vars(self).items() if name != "lora" or value}
-        return {**fields, "images": self.images and self.images.to_json()}
+        """All fields, but those that few entries have only where they do."""
+        found = {**vars(self), "images": self.images and self.images.to_json()}
+        return {name: value for name, value in found.items() if name not in ("lora", "knob") or value}
 
     @classmethod
     def read(cls, path: Path) -> "Entry":
@@ -80,6 +85,8 @@ class Entry:
             if not isinstance(getattr(entry, name) or {}, Mapping):
                 raise LikenessError(f"{path}: {name} is {getattr(entry, name)!r}")
         trained_on(entry.manifest, path)
+        if entry.knob is not None and not _is_knob(entry.knob):
+            raise LikenessError(f"{path}: knob is {entry.knob!r}, no name with a value")
         if entry.kind not in KINDS:
             raise LikenessError(f"{path}: kind {entry.kind!r} is none of {', '.join(KINDS)}")
         if entry.label != path.parent.name:
@@ -87,10 +94,19 @@ class Entry:
         check_costs(entry.manifest or {}, path)
         return entry
 
+    def run(self) -> Run:
+        """The run that its images come from, turned as it was for them."""
+        run = Run.named(self.folder)
+        return run.turned(self.knob["value"]) if self.knob and training_of(self.label) != self.label else run
+
     def requests(self, protocol: Protocol) -> tuple[Request, ...]:
         """The requests that it has an image of: all of them, but for images that were made elsewhere."""
         missing = set(self.images.missing) if self.images else set()
         return tuple(request for request in protocol.requests if request.id not in missing)
+
+
+def _is_knob(found: object) -> bool:
+    return isinstance(found, Mapping) and [type(found.get(name)) for name in ("name", "value")] == [str, float]
 
 
 class Results:
@@ -102,6 +118,11 @@ class Results:
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
         self.descriptions = self.root / "descriptions.json"
+
+    @property
+    def nobody(self) -> "Results":
+        """The results of prompts that name nobody; the folder need not be there."""
+        return Results(self.root / "nobody")
 
     def reference(self, subject: str, number: int = 0) -> Path:
         """Where a subject's reference photo of that ``number`` lies; a subject's id has no dots."""
@@ -189,8 +210,9 @@ class EntryFolder:
         Raises:
             LikenessError: its images come from other weights or settings, or were generated under another protocol.
         """
-        settings = entry.settings
+        settings, knob = entry.settings, entry.knob
         if found := self.known():
+            knob = knob or found.knob  # a point of a sweep stays one
             self.results.check_entry(found)
             instead = "give it another label with LABEL=FOLDER, or take another --output"
             same = entry.images is None and not entry.lora and Run.named(entry.folder).is_adapter(found.weights)
@@ -207,7 +229,7 @@ class EntryFolder:
                     f"{self.root} holds images generated with other model settings than those in "
                     f"{Path(entry.folder) / 'config.yaml'}: {instead}"
                 )
-        claimed = replace(entry, protocol=self.results.protocol().hash, settings=settings)
+        claimed = replace(entry, protocol=self.results.protocol().hash, settings=settings, knob=knob)
         write_json(self.entry_file, claimed.to_json())
 
     def image(self, request_id: str) -> Path:

@@ -1,7 +1,8 @@
 """What is true of one run of the stages and may differ in the next, kept beside an entry's images.
 
 ``stages.json`` lists how images were generated and scored, each distinct way once: after an interruption with another
-batch size or other packages there are two. ``timings/enrolment.json`` holds the seconds of one enrolment.
+batch size or other packages there are two. ``timings/enrolment.json`` holds the seconds of one enrolment,
+``timings/costs.json`` peak memory and the size of what is kept of a subject.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ PACKAGES = (
 )
 """What generates and judges images; those that are not installed are left out."""
 GENERATED = "generate"
+_COSTS = "timings/costs.json"
 _KINDS = {"stage": str, "batch_size": int, "packages": dict}
 
 
@@ -125,6 +127,24 @@ def note_enrolment(folder: EntryFolder, entry: Entry, measure: Callable[[], floa
         seconds = measure()
         if seconds is not None:
             write_json(path, {"seconds": round(seconds, 6)})
+
+
+def note_costs(folder: EntryFolder, **costs: int | None) -> None:
+    """Write down further costs of the entry that are known by now. Of what was noted before the larger one stays: a
+    process that goes on where another stopped has not seen its peak."""
+    noted = costs_of(folder)
+    new = {name: max(cost, noted.get(name, 0)) for name, cost in costs.items() if cost is not None}
+    if noted != (both := noted | new):
+        write_json(folder.root / _COSTS, both)
+
+
+def costs_of(folder: EntryFolder) -> dict[str, int]:
+    """What :func:`note_costs` wrote down. Raises ``LikenessError`` where the file is damaged."""
+    path = folder.root / _COSTS
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict) or any(type(cost) is not int or cost < 0 for cost in found.values()):
+        raise LikenessError(f"{path} is damaged: it holds no whole numbers of at least 0; remove it")
+    return found
 
 
 def enrol_seconds(folder: EntryFolder, entry: Entry) -> float | None:

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from leaderboard.results.costs import VARYING
+
 _RATES = ("images_per_second", "peak_memory_gb")
 _CLOCKS = (".seconds", "images_per_second")
 """What was measured with a clock, by the end of its name."""
-_COSTS = ("seconds_per_image", "enrol_seconds", "peak_memory_bytes")
+_COSTS = (*VARYING, "peak_memory_bytes", "train_seconds")
 
 
 def run_differences(run: Path, whole: Path, ids: Path | None = None, whole_ids: Path | None = None) -> list[str]:

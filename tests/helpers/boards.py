@@ -9,8 +9,9 @@ from safetensors.numpy import save_file
 
 from contracts.files import file_sha256, write_json
 from contracts.protocol import Protocol
-from leaderboard.report.board import make_leaderboard, read_scored
+from leaderboard.report.board import make_leaderboard
 from leaderboard.report.page.render import render_page
+from leaderboard.report.scored import read_scored
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import json_line

@@ -10,10 +10,11 @@ import pytest
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from leaderboard.report.board import read_scored
 from leaderboard.report.report import write_report
+from leaderboard.report.scored import read_scored
 from leaderboard.report.tables.head_to_head import compare_entries
 from leaderboard.report.tables.significance import mark
+from leaderboard.results.costs import COSTS
 from leaderboard.results.folder import Entry
 from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
@@ -39,7 +40,7 @@ def test_everything_behind_a_number_is_in_the_board(tmp_path: Path) -> None:
     assert ours["by_class"]["scene"]["detection_rate"]["value"] == 1.0
     assert ours["by_subject"]["s2"]["detection_rate"] == pytest.approx(3 / 4)
     assert ours["manifest"] == MANIFEST
-    assert ours["costs"] == {"seconds_per_image": None, **{k: v for k, v in MANIFEST.items() if k != "method"}}
+    assert ours["costs"] == dict.fromkeys(COSTS) | {k: v for k, v in MANIFEST.items() if k != "method"}
     assert ours["records_sha256"] == results.entry("ours").records_hash()
     assert {pair["a"] for pair in board["comparisons"]["clip_t"]} | {
         pair["b"] for pair in board["comparisons"]["clip_t"]

@@ -13,8 +13,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from contracts.errors import LikenessError
-from leaderboard.report.board import read_scored
 from leaderboard.report.grid import make_grid
+from leaderboard.report.scored import read_scored
 from leaderboard.report.tables.cards import list_of_cards
 from leaderboard.report.tables.dataframe import to_csv
 from leaderboard.report.tables.head_to_head import compare_entries

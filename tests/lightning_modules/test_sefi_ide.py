@@ -162,7 +162,6 @@ def test_two_subjects_in_one_prompt_keep_vectors_of_their_own(backbone: Backbone
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ("a photo", "no placeholder"),
         ("a <subject> and a <subject>", "2 placeholders"),
         ("a <subject> and a <s0000>", "two placeholders for s0000: one is allowed"),
         ("a <subject> and a <s9999>", "not enrolled in this run: s9999"),
@@ -171,6 +170,12 @@ def test_two_subjects_in_one_prompt_keep_vectors_of_their_own(backbone: Backbone
 def test_a_prompt_that_cannot_be_generated_is_one_line(backbone: Backbone, prompt: str, words: str) -> None:
     with pytest.raises(LikenessError, match=words):
         sefi(backbone).encode_prompt(prompt, "s0000")
+
+
+def test_a_prompt_that_names_nobody_is_plain_text(backbone: Backbone) -> None:
+    plain = backbone.encode_text(["a photo of a person"])
+    for states in sefi(backbone).encode_prompt("a photo of a person", "s0000"):
+        assert torch.equal(states, plain.expand_as(states))
 
 
 def test_scale_leads_from_the_class_noun_to_the_subject(backbone: Backbone) -> None:

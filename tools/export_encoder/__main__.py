@@ -22,6 +22,7 @@ from contracts.batch import RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.files import cache_folder, read_file, write_atomically
+from contracts.text import Text
 from datamodules.features.base import EncoderContext
 from datamodules.features.store import Features
 from datamodules.processes import Processes
@@ -100,7 +101,7 @@ def identity_of(run: Run, module: Encoder, subject: OwnSubject) -> Identity:
     context = EncoderContext(str(run.arguments.get("backbone")), backbone.resolution)
     features = Features(module.needs, trained_features(run), context, cache_folder() / "features", Processes())
     photos = [features.encode_file(module.needs, photo.name, photo.data) for photo in subject.photos]
-    text = torch.zeros(1, 1, backbone.unet.config.cross_attention_dim)
+    text = Text(torch.zeros(1, 1, backbone.unet.config.cross_attention_dim))
     each = [RequestBatch(("r",), (subject.id,), ("",), torch.zeros(1), text, values) for values in photos]
     told, null = (
         Conditioning.of_references([make(one) for one in each], "average")

@@ -103,9 +103,9 @@ def make_plot(x: Measure, y: Measure, readings: Sequence[Reading], levels: Mappi
     Args:
         levels: Values of ``y`` by name that are drawn as horizontal lines: of anchors that have no place on ``x``.
     """
-    to_x = _Axis.over(x, [v for r in readings for v in r.x if v is not None], LEFT, RIGHT)
+    to_x = Axis.over(x, [v for r in readings for v in r.x if v is not None], LEFT, RIGHT)
     heights = [v for r in readings for v in r.y if v is not None]
-    to_y = _Axis.over(y, [*heights, *levels.values()], BOTTOM, TOP)
+    to_y = Axis.over(y, [*heights, *levels.values()], BOTTOM, TOP)
     front = pareto_front([reading for reading in readings if reading.competes], x, y)
     label_ys = _spread([to_y.place(reading.y[0]) - 8 for reading in readings])
     points = tuple(
@@ -117,7 +117,7 @@ def make_plot(x: Measure, y: Measure, readings: Sequence[Reading], levels: Mappi
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """Maps values in ``low``..``high`` to SVG units in ``start``..``end``."""
 
     measure: Measure
@@ -127,7 +127,7 @@ class _Axis:
     end: float
 
     @classmethod
-    def over(cls, measure: Measure, values: Sequence[float], start: float, end: float) -> "_Axis":
+    def over(cls, measure: Measure, values: Sequence[float], start: float, end: float) -> "Axis":
         """An axis with some room around the values."""
         low, high = min(values), max(values)
         if measure.logarithmic:
@@ -150,7 +150,7 @@ class _Axis:
         return tuple(Tick(self.place(v), _short(v)) for v in values[:: max(1, len(values) // 4)])
 
 
-def _point(reading: Reading, to_x: _Axis, to_y: _Axis, label_y: float, on_front: bool) -> Point:
+def _point(reading: Reading, to_x: Axis, to_y: Axis, label_y: float, on_front: bool) -> Point:
     x, y = to_x.place(reading.x[0]), to_y.place(reading.y[0])
     on_left = x < 0.6 * RIGHT
     (x_low, x_high), (y_low, y_high) = (
@@ -195,7 +195,7 @@ def _spread(wanted: Sequence[float]) -> list[float]:
     return [round(height, 2) for height in heights]
 
 
-def _steps(front: Sequence[Reading], to_x: _Axis, to_y: _Axis) -> str:
+def _steps(front: Sequence[Reading], to_x: Axis, to_y: Axis) -> str:
     """The edge of what the front dominates: from one point to the next by the corner that both reach."""
     return "".join(
         f"M{to_x.place(a.x[0])} {to_y.place(a.y[0])}H{to_x.place(b.x[0])}V{to_y.place(b.y[0])}"

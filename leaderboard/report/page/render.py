@@ -11,10 +11,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from contracts.records import Record
-from leaderboard.report.page import view
+from leaderboard.report.page import drawings, view
 from leaderboard.report.page.contact_sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.report.statistics import FEW
-from leaderboard.report.tables.titles import anchor_note, count_title, range_text, title_of, warnings
+from leaderboard.report.tables.titles import anchor_note, count_title, of_several, range_text, title_of, warnings
 from leaderboard.results.folder import Results
 
 _HERE = Path(__file__).parent
@@ -67,10 +67,14 @@ def render_page(
         script=Asset.read("page.js"),
         columns=view.columns(board),
         rows=view.rows(board),
-        trade_offs=view.trade_offs(board),
-        costs=view.costs(board),
+        trade_offs=drawings.trade_offs(board),
+        sweeps=drawings.sweeps(board),
+        new_subject=drawings.new_subject(board),
+        entry_costs={entry["label"]: drawings.cost_texts(board, entry) for entry in board["entries"]},
+        costs=drawings.costs(board),
         breakdowns=view.breakdowns(board),
         few=FEW,
+        of_several=of_several(board),
         count_title=count_title,
         titles={name: title_of(board, name) for name in board["metrics"]},
         ranges={name: range_text(card["low"], card["high"]) for name, card in board["metrics"].items()},

@@ -1,24 +1,20 @@
 """From the content of ``leaderboard.json`` to what the page's template shows: cells, bars, plots, breakdowns."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from leaderboard.report.page.plots import Measure, Plot, Reading, make_plot
 from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
-from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of
-from leaderboard.results.anchors import METHOD, shows_photo
-from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
+from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of, trainings
+from leaderboard.results.anchors import METHOD
+from metrics.derived import IDENTITY_RECOVERED, SUBJECT_RECOVERED
 
-PROMPT = PROMPT_KEPT.base
 LIKENESS = {IDENTITY_RECOVERED.base: "Identity", SUBJECT_RECOVERED.base: "Likeness of objects"}
 """What plots are of, of people and of objects, and what they call it."""
 BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
 MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light
-Triple = tuple[float, float | None, float | None]
 COST_HEADLINE = ("enrol_seconds", "seconds_per_image")
 
 
@@ -48,7 +44,8 @@ class Column:
 @dataclass(frozen=True)
 class Row:
     """An entry of the main table; ``colour`` numbers it through the whole page, ``copies`` says that it copies its
-    reference, ``missing`` how many images it lacks, ``unsaid`` that nobody says which photos it was trained on."""
+    reference, ``missing`` how many images it lacks, ``unsaid`` that nobody says which photos it was trained on,
+    ``trainings`` how many times it was trained."""
 
     label: str
     kind: str
@@ -57,6 +54,7 @@ class Row:
     copies: bool
     missing: int
     unsaid: bool
+    trainings: int
 
 
 def columns(board: Mapping) -> list[Column]:
@@ -99,6 +97,7 @@ def rows(board: Mapping) -> list[Row]:
             bool(entry["copies"]),
             entry["counts"]["missing"],
             bool(entry.get("unsaid")),
+            trainings(entry),
         )
         for entry, colour in zip(board["entries"], colours(board).values(), strict=True)
     ]
@@ -137,64 +136,6 @@ def _numbers(found: Mapping) -> list[float]:
 
 
 @dataclass(frozen=True)
-class TradeOff:
-    """A plot of likeness (``of``) against something else: prompt fit, or a cost."""
-
-    of: str
-    plot: Plot
-
-
-def trade_offs(board: Mapping) -> list[TradeOff]:
-    """Likeness against prompt fit; anchors that show photos are lines, as a photo answers no prompt."""
-    x = Measure(f"{title_of(board, PROMPT)} →", True)
-    return _plots(board, x, lambda entry: _triple(entry["metrics"][PROMPT]))
-
-
-def costs(board: Mapping) -> list[TradeOff]:
-    """Likeness against each known cost."""
-    found: list[TradeOff] = []
-    for name in known_costs(board):
-        x = Measure(f"← {title_of(board, name)}", False, logarithmic=True)
-        found += _plots(board, x, partial(_cost, name))
-    return found
-
-
-def _cost(name: str, entry: Mapping) -> Triple | None:
-    value = entry["costs"][name]
-    return (float(value), None, None) if value else None
-
-
-def _triple(found: Mapping) -> Triple | None:
-    return None if found["value"] is None else (found["value"], found["low"], found["high"])
-
-
-def _plots(board: Mapping, x: Measure, place: Callable[[Mapping], Triple | None]) -> list[TradeOff]:
-    """A plot for people and one for objects, where the board has them."""
-    plots = {of: _plot(board, name, x, place) for name, of in LIKENESS.items() if name in board["metrics"]}
-    return [TradeOff(of, plot) for of, plot in plots.items() if plot is not None]
-
-
-def _plot(board: Mapping, name: str, x: Measure, place: Callable[[Mapping], Triple | None]) -> Plot | None:
-    numbers, readings, levels = colours(board), [], {}
-    for entry in board["entries"]:
-        y = _triple(entry["metrics"][name])
-        if y is None:
-            continue
-        at = place(entry)
-        if shows_photo(entry["kind"]) or (at is None and entry["kind"] != METHOD):
-            levels[entry["label"]] = y[0]
-        elif at is not None:
-            copies = set(board["metrics"][name]["guards"]) & set(entry["copies"])
-            competes = entry["kind"] == METHOD and not copies and not entry["counts"]["missing"]
-            readings.append(Reading(entry["label"], entry["kind"], numbers[entry["label"]], at, y, competes))
-    if not any(reading.kind == METHOD for reading in readings):
-        return None
-    if x.logarithmic and len({reading.x[0] for reading in readings}) < 2:
-        return None  # a cost that is the same for all separates nobody
-    return make_plot(x, Measure(f"{title_of(board, name)} →", True), readings, levels)
-
-
-@dataclass(frozen=True)
 class Duel:
     """Two methods in one metric: the texts of a row, and who is better, empty if they cannot be told apart."""
 
@@ -224,8 +165,9 @@ def breakdowns(board: Mapping) -> list[Breakdown]:
     for name in sorted(dict.fromkeys(names), key=lambda name: name not in LIKENESS):
         by_class = _by(board, "by_class", name)
         by_subject = _by(board, "by_subject", name)
-        if by_class or by_subject:
-            found.append(Breakdown(name, title_of(board, name), by_class, by_subject, _duels(board, name)))
+        duels = _duels(board, name)
+        if by_class or by_subject or duels:  # a column of curves has tests alone
+            found.append(Breakdown(name, title_of(board, name), by_class, by_subject, duels))
     return found
 
 

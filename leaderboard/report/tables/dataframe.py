@@ -5,15 +5,19 @@ from typing import Any
 
 import pandas as pd
 
+from leaderboard.report.tables.titles import trainings
+
 
 def to_frame(board: Mapping) -> pd.DataFrame:
     """One row per entry; a metric takes the columns NAME, NAME_low, NAME_high and NAME_n.
 
     ``protocol`` is its hash, ``limit`` the images per entry of a quick look, ``own_judges`` names the judges that a
     method was made with, each with the key of its configuration: ``clip: data.image_encoder``, ``copies`` the
-    columns of copy-paste by which an entry copies its reference, and ``missing`` how many images it lacks.
+    columns of copy-paste by which an entry copies its reference, and ``missing`` how many images it lacks. Where an
+    entry was trained several times, ``trainings`` says how often.
     """
     rows = []
+    several = any(trainings(entry) > 1 for entry in board["entries"])
     for entry in board["entries"]:
         row = {
             "label": entry["label"],
@@ -23,6 +27,7 @@ def to_frame(board: Mapping) -> pd.DataFrame:
             "own_judges": "; ".join(f"{judge}: {key}" for judge, key in entry["own_judges"].items()) or None,
             "copies": "; ".join(entry["copies"]) or None,
             "missing": entry["counts"]["missing"],
+            **({"trainings": trainings(entry)} if several else {}),
         }
         for name, found in entry["metrics"].items():
             row |= {

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 
 from contracts.errors import LikenessError
-from leaderboard.report.board import anchors, pair_json, read_cards, read_scored
+from leaderboard.report.board import anchors, board_cards, pair_json
 from leaderboard.report.comparisons import head_to_head, units_of
+from leaderboard.report.curves import curve_values
+from leaderboard.report.drift import read_drift
+from leaderboard.report.scored import read_scored
 from leaderboard.report.standing import copied
 from leaderboard.report.statistics import FEW, SIGNIFICANT
 from leaderboard.report.tables.markdown import table
 from leaderboard.results.anchors import METHOD
 from leaderboard.results.folder import Results
+from metrics.curve import CURVES
 
 
 def compare_entries(results: Results, a: str, b: str) -> str:
@@ -21,24 +25,33 @@ def compare_entries(results: Results, a: str, b: str) -> str:
     Raises:
         LikenessError: an entry, the floor or the ceiling is not there or not complete.
     """
-    cards = read_cards(results)
     scored = read_scored(results)
-    entries = {s.entry.label: s for s in scored.entries}
+    entries = {s.entry.label: s for s in scored.rows}
     for label in (a, b):
         if label not in entries:
             raise LikenessError(f"--compare: no complete entry {label!r}, there is {', '.join(entries) or 'none'}")
     if a == b:
         raise LikenessError(f"--compare: {a!r} is given twice")
-    taking_part = {label: s.columns for label, s in entries.items() if s.entry.kind == METHOD or label in (a, b)}
+    drift = read_drift(results)
+    cards = board_cards(results, scored, drift)
+    taking_part = {
+        label: {**s.columns, **drift.columns.get(label, {})}
+        for label, s in entries.items()
+        if s.entry.kind == METHOD or label in (a, b)
+    }
     floor, ceiling = anchors(results, scored)
-    pairs, _ = head_to_head(taking_part, cards, units_of(floor.columns if floor else {}, ceiling.columns), {})
+    curves = curve_values(scored.rows, floor, CURVES.keys() & cards.keys())
+    units = units_of(floor.columns if floor else {}, ceiling.columns)
+    pairs, _ = head_to_head(taking_part, cards, units, {}, curves=curves)
     limit = results.protocol().copy_limit
     methods = [label for label in (a, b) if entries[label].entry.kind == METHOD]
     copies = {label: copied(entries[label].intervals(), cards.values(), limit) for label in methods}
     rows = []
     for name, found in pairs.items():
         card = cards[name]
-        pair = next(pair_json(p) for p in found if {p.a, p.b} == {a, b})
+        pair = next((pair_json(p) for p in found if {p.a, p.b} == {a, b}), None)
+        if pair is None:  # a column of curves, and one of the two has none
+            continue
         sign = 1 if pair["a"] == a else -1
         names = [f"{label} (copies)" if set(card.guards) & set(copies.get(label, ())) else label for label in (a, b)]
         rows.append([f"{card.title} {card.arrow}", *_cells(pair, sign, card.higher_is_better, *names)])

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
-from leaderboard.report.tables.titles import about, cost_text, entry_name, headline, known_costs, title_of
+from leaderboard.report.tables.titles import about, cost_text, entry_name, headline, narrow_costs, of_several, title_of
 from leaderboard.results.anchors import KINDS, METHOD
 
 _SPECIAL = {
@@ -27,7 +27,7 @@ def escape(text: str) -> str:
 
 def to_latex(board: Mapping) -> str:
     """A ``table`` with the headline metrics and the costs; anchors stand apart from the methods."""
-    names, costs = headline(board), known_costs(board)
+    names, costs = headline(board), narrow_costs(board)
     marks = {name: mark(board, name) for name in names}
     directions = {name: _ARROWS[board["metrics"][name]["higher_is_better"]] for name in names}
     head = ["Method", *(f"{escape(title_of(board, n))} {directions[n]}" for n in names)]
@@ -50,8 +50,8 @@ def to_latex(board: Mapping) -> str:
         if rows:
             lines += [r"\midrule", *rows]
     caption = (
-        f"{escape(about(board))} Intervals: 95\\,\\% bootstrap over subjects, from {FEW} on. Best in bold, second "
-        r"underlined; $^\dagger$: cannot be told apart from the best (paired by subject, Holm)."
+        f"{escape(about(board))} Intervals: 95\\,\\% bootstrap over subjects, from {FEW} on{of_several(board)}. "
+        r"Best in bold, second underlined; $^\dagger$: cannot be told apart from the best (paired by subject, Holm)."
     )
     if any(entry["copies"] for entry in board["entries"]):
         limit = f"{board['protocol']['copy_limit']:g}"

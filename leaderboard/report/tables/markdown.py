@@ -6,12 +6,18 @@ from typing import Any
 
 from leaderboard.report.statistics import FEW
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
-from leaderboard.report.tables.titles import about, arrow, cost_text, entry_name, headline, known_costs, title_of
-
-LEGEND = (
-    f"In brackets: 95 % bootstrap interval over subjects, from {FEW} on. **Best**, _second_; † cannot be told apart "
-    "from the best."
+from leaderboard.report.tables.titles import (
+    about,
+    arrow,
+    cost_text,
+    entry_name,
+    headline,
+    narrow_costs,
+    of_several,
+    title_of,
 )
+
+LEGEND = "**Best**, _second_; † cannot be told apart from the best."
 _MARKUP = re.compile(r"[\\`*\[\]~#]|\b_|_\b|(?<=:)//|(?<=\bwww)\.")
 _ENTITY = re.compile(r"&(?=\\?#?\w+;)")
 
@@ -29,7 +35,7 @@ def to_markdown(board: Mapping) -> str:
 def summary(board: Mapping) -> str:
     """The protocol in one line, and the table of the headline metrics and the costs."""
     told, board = escape(about(board)), _escaped(board)
-    names, costs = headline(board), known_costs(board)
+    names, costs = headline(board), narrow_costs(board)
     marks = {name: mark(board, name) for name in names}
     head = ["entry", *(f"{title_of(board, name)} {arrow(board, name)}" for name in (*names, *costs))]
     rows = [
@@ -40,7 +46,8 @@ def summary(board: Mapping) -> str:
         ]
         for entry in board["entries"]
     ]
-    return "\n".join([f"{told} {LEGEND}", "", *table(head, rows)])
+    brackets = f"In brackets: 95 % bootstrap interval over subjects, from {FEW} on{of_several(board)}."
+    return "\n".join([f"{told} {brackets} {LEGEND}", "", *table(head, rows)])
 
 
 def escape(text: str) -> str:

@@ -12,7 +12,13 @@ _COSTS = {
     "enrol_seconds": "Seconds to enrol",
     "peak_memory_bytes": "Peak memory",
     "trainable_parameters": "Trained parameters",
+    "train_seconds": "Seconds to train",
+    "enrol_peak_memory_bytes": "Peak memory to enrol",
+    "generate_peak_memory_bytes": "Peak memory to generate",
+    "kept_bytes": "Kept of a subject",
 }
+NARROW = tuple(_COSTS)[:4]
+"""The costs of a narrow table."""
 _COUNTS = {
     "images": "Images",
     "missing": "Missing images",
@@ -32,6 +38,11 @@ def known_costs(board: Mapping) -> list[str]:
     """The costs that at least one entry knows."""
     names = board["entries"][0]["costs"] if board["entries"] else {}
     return [name for name in names if any(entry["costs"][name] is not None for entry in board["entries"])]
+
+
+def narrow_costs(board: Mapping) -> list[str]:
+    """Those of them that a narrow table shows."""
+    return [name for name in known_costs(board) if name in NARROW]
 
 
 def title_of(board: Mapping, name: str) -> str:
@@ -61,8 +72,10 @@ def cost_text(name: str, value: float | None) -> str:
     """A cost with its unit; ``n/a`` where it is not known."""
     if value is None:
         return "n/a"
-    if name == "peak_memory_bytes":
+    if name.endswith("memory_bytes"):
         return f"{value / 1e9:.2f} GB"
+    if name == "kept_bytes":
+        return f"{value / 1e3:,.1f} kB"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
@@ -71,12 +84,24 @@ def anchor_note(kind: str) -> str:
     return ANCHORS[kind].note if kind in ANCHORS else ""
 
 
+def trainings(entry: Mapping) -> int:
+    """How many trainings an entry is of."""
+    return len(entry.get("trainings", [entry]))
+
+
+def of_several(board: Mapping) -> str:
+    """What is to be said of intervals besides that they are of subjects; empty where every entry is one training."""
+    several = any(trainings(entry) > 1 for entry in board["entries"])
+    return "; of several trainings a t interval over subjects and trainings" if several else ""
+
+
 def entry_name(entry: Mapping) -> str:
-    """An entry's label; anchors say what they are, and a method that copies its reference, or that lacks
-    images, says so."""
+    """An entry's label; anchors say what they are, and a method that was trained several times, that copies its
+    reference, or that lacks images, says so."""
     missing = entry["counts"]["missing"]
     what = [note] if (note := anchor_note(entry["kind"])) else []
     what += ["training photos not said"] * bool(entry.get("unsaid"))
+    what += [f"{trainings(entry)} trainings"] * (trainings(entry) > 1)
     what += ["copies"] * bool(entry["copies"]) + [f"lacks {missing} images"] * bool(missing)
     return f"{entry['label']} ({', '.join(what)})" if what else entry["label"]
 
