@@ -22,7 +22,7 @@ from leaderboard.plan.missing import Entrants
 from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.folder import Results
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import ImageWriter
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
 from metrics.base import NEEDS, Kind
@@ -83,8 +83,9 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         check_photos(subjects, seen)
         galleries = make_galleries(subjects, seen)
         results.write_protocol(protocol)
-        for s in subjects:
-            write_image(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
+        with ImageWriter() as writer:
+            for s in subjects:
+                writer.write(results.reference(s.id), s.cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])
