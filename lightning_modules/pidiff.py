@@ -23,6 +23,7 @@ from losses.diffusion import diffusion_loss
 from losses.disentanglement import disentanglement_loss
 from losses.localisation import face_loss
 from losses.preservation import preservation_loss
+from networks.attention import taken_notes
 from networks.backbone import Backbone
 from networks.decoupled_attention import MeasuredConditioning, install_decoupled_attention
 from networks.residual_attention import freeze_queries, install_residual_attention
@@ -161,12 +162,13 @@ class PIDiff(PersonalisationModule[PairBatch]):
             tokens = self.identity_tokens(batch.reference["wplus"], batch.drop_identity)
         identity = MeasuredConditioning.from_text(batch.text_states, identity=tokens)
         prediction = self.denoise(noisy, t, identity)
+        lengths = taken_notes(self.backbone.unet)
         outside = 1.0 - face if self.localised else torch.ones_like(face)
         error = face_loss(prediction, target, face) if self.localised else diffusion_loss(prediction, target)
         terms = {
             "diffusion": error.mean(),
             "background": self.background_weight * preservation_loss(prediction, base, outside).mean(),
-            "attention": self.attention_weight * self._leak(identity.norms, face).mean(),
+            "attention": self.attention_weight * self._leak(lengths, face).mean(),
         }
         if other is not None:
             change = disentanglement_loss(prediction, other, face).mean()

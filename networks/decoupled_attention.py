@@ -7,7 +7,7 @@ this form in every cross-attention layer is our reconstruction.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -26,18 +26,13 @@ from networks.attention import (
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredStep(StepConditioning):
-    """What cross-attention reads where it shall note how strong identity is."""
-
-    norms: list[Tensor]
-    """Each layer, in the order of computation, appends the length (B, Q) of its identity branch's output per query,
-    with its gradient. It does so again where a backward pass computes the layer anew."""
+    """What cross-attention reads where each layer shall note how strong identity is: the length (B, Q) of its identity
+    branch's output per query, with its gradient."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredConditioning(Conditioning):
-    """Conditioning that also collects the lengths of :class:`MeasuredStep`."""
-
-    norms: list[Tensor] = field(default_factory=list)
+    """Conditioning under which layers note what :class:`MeasuredStep` says."""
 
     def at(self, timestep: Tensor) -> MeasuredStep:
         step = super().at(timestep)
@@ -46,7 +41,6 @@ class MeasuredConditioning(Conditioning):
             text_values=step.text_values,
             identity=step.identity,
             scale=step.scale,
-            norms=self.norms,
         )
 
 
@@ -84,7 +78,7 @@ class DecoupledCrossAttention(CrossAttention):
             split_heads(attn, self.projections.to_v(conditioning.identity)),
         )
         if isinstance(conditioning, MeasuredStep):
-            conditioning.norms.append(torch.linalg.vector_norm(identity.float(), dim=(1, 3)))
+            self.noted = torch.linalg.vector_norm(identity.float(), dim=(1, 3))
         return out + conditioning.scale.view(-1, 1, 1, 1).to(identity.dtype) * identity
 
     def identity_query(self, attn: Attention, query: Tensor, attended: Tensor) -> Tensor:

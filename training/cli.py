@@ -17,6 +17,7 @@ from contracts.method_modules import MethodsOption
 from contracts.settings import JudgeSettings
 from contracts.suggestions import nearest
 from networks.backbone import backbone_fingerprint
+from networks.checkpointing import checkpoint_blocks
 from networks.compiling import compile_blocks
 from networks.optimiser import check_8_bits
 from training.nulls import refuse_nulls
@@ -162,7 +163,7 @@ class TrainCLI(LightningCLI):
                 )
             self.model.optimiser_in_8_bits = True
         if settings.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
+            checkpoint_blocks(unet)
         if settings.compile:
             compile_blocks(unet)
 

@@ -12,6 +12,7 @@ from contracts.errors import LikenessError
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.run import Run
 from losses.attention_leak import attention_leak
+from networks.attention import taken_notes
 from networks.backbone import Backbone
 from networks.decoupled_attention import IdentityProjections, MeasuredConditioning
 from networks.residual_attention import ResidualProjections
@@ -87,7 +88,7 @@ def test_stage_two_is_the_sum_of_the_sheet(backbone: Backbone) -> None:
     with torch.no_grad():
         plain = module.train_conditioning(batch)
         measured = MeasuredConditioning.from_text(batch.text_states, identity=plain.identity)
-        own, own_norms = module.denoise(noisy, batch.timestep, measured), list(measured.norms)
+        own, own_norms = module.denoise(noisy, batch.timestep, measured), taken_notes(backbone.unet)
         stranger = dataclasses.replace(batch, reference=batch.other)
         other = module.denoise(noisy, batch.timestep, module.train_conditioning(stranger))
         text = dataclasses.replace(module.train_conditioning(batch), scale=0.0)

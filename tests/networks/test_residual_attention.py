@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from contracts.conditioning import StepConditioning
-from networks.attention import cross_attention_layers
+from networks.attention import cross_attention_layers, taken_notes
 from networks.backbone import Backbone
 from networks.decoupled_attention import MeasuredConditioning, install_decoupled_attention
 from networks.residual_attention import (
@@ -73,7 +73,7 @@ def predicted_norms(backbone: Backbone) -> list[Tensor]:
     measured = MeasuredConditioning.from_text(TEXT, identity=IDENTITY)
     given = {"encoder_hidden_states": TEXT, "cross_attention_kwargs": {"conditioning": measured.at(TIMESTEPS)}}
     backbone.unet(LATENTS, TIMESTEPS, **given)
-    return measured.norms
+    return taken_notes(backbone.unet)
 
 
 @pytest.mark.parametrize("install", [install_residual_attention, install_decoupled_attention])
