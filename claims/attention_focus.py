@@ -45,9 +45,12 @@ def attention_focus(module: SefiIDE, subjects: Sequence[str]) -> NDArray[np.floa
 
 def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tensor, t: int) -> float:
     """At one timestep; ``inside`` (B, cells) is the mask on the layers' grid."""
-    keys, values = (states.expand(len(images), -1, -1, -1) for states in module.encode_prompt(PROMPT, subject))
-    conditioning = ComparedConditioning(
-        text_keys=keys, text_values=values, reference=keys[:, 0], side=module.attention_side
+    text, values = module.encode_prompt(PROMPT, subject)
+    conditioning = ComparedConditioning.from_stages(
+        [text] * len(images),
+        values.expand(len(images), -1, -1, -1),
+        reference=text.states[:1].expand(len(images), -1, -1),
+        side=module.attention_side,
     )
     moments = module.backbone.encode_moments(images)
     noise = keyed_normal((len(images), *module.backbone.latent_shape), "focus", subject, t)

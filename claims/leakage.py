@@ -154,7 +154,7 @@ def _generate(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str,
         prompts=[PROMPT] * len(picks),
         noise_keys=[("leakage", name) for name in names],
         latent_shape=run.backbone.latent_shape,
-        text_states=run.backbone.encode_text([PROMPT]).expand(len(picks), -1, -1),
+        text_states=run.backbone.encode_text([PROMPT]).expand(len(picks)),
         reference={"clip": data.clip[[i for _, i, _ in picks]]},
     )
     before = run.scale

@@ -1,6 +1,7 @@
 """SeFi-IDE's exact checks: what it reduces to, which denoising stage is used when, what may differ, what is kept."""
 
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from claims.checks import Check
 from contracts.batch import SubjectBatch
 from contracts.conditioning import Conditioning
+from contracts.text import Text
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone, load_backbone
 from networks.keyed_noise import keyed_normal
@@ -61,7 +63,7 @@ def _furthest(module: SefiIDE, first: Conditioning, second: Conditioning) -> flo
 
 def _conditioning(module: SefiIDE) -> Conditioning:
     keys, values = module.encode_prompt(PROMPT, "s")
-    return Conditioning(keys[None], values[None])
+    return Conditioning.from_stages([keys], values[None])
 
 
 @torch.no_grad()
@@ -71,13 +73,13 @@ def _inverted(base: Backbone, vector: Tensor) -> Conditioning:
     Only copies of the tokenizer and of the text encoder are used, nothing of the method.
     """
     tokenizer = deepcopy(base.tokenizer)
-    encoder = deepcopy(base.text_encoder)
+    encoder: Any = deepcopy(base.text.encoders[0])
     tokenizer.add_tokens("<learnt>")
     encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     encoder.get_input_embeddings().weight[-1] = vector
     text = PROMPT.replace("<subject>", "<learnt>")
     ids = tokenizer(text, padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return Conditioning.from_text(encoder(ids).last_hidden_state)
+    return Conditioning.from_text(Text(encoder(ids).last_hidden_state))
 
 
 def _reductions(base: Backbone) -> list[Check]:
@@ -114,8 +116,8 @@ def _causality(base: Backbone) -> list[Check]:
     """F4: the text transformer is causal, so tokens before the subject's have the keys of the reference prompt."""
     module = _subject(base)
     module.subjects.store(["s"], {VECTORS: keyed_normal((1, *module.shape), "claims", "vectors")})
-    keys, _ = module.encode_prompt(PROMPT, "s")
-    plain = base.encode_text([PROMPT.replace("<subject>", NOUN)])
+    keys = module.encode_prompt(PROMPT, "s")[0].states
+    plain = base.encode_text([PROMPT.replace("<subject>", NOUN)]).states
     place = 1 + len(base.tokenizer(PROMPT.split("<")[0], add_special_tokens=False).input_ids)
     before = _distance(keys[:, :place], plain[:, :place])
     after = float((keys - plain)[:, place:].abs().amax(-1).min())

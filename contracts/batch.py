@@ -7,26 +7,28 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from contracts.text import Text
+
 
 @dataclass(frozen=True)
 class _Movable:
-    """Moves every tensor field; tuples of strings and ``None`` stay as they are.
+    """Moves every field of tensors; tuples of strings and ``None`` stay as they are.
 
     Lightning moves any batch that has ``to(device)``, torch's loader pins any that has ``pin_memory()``.
     """
 
     def to(self, device: torch.device | str) -> Self:
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._each(lambda value: value.to(device, non_blocking=True))
 
     def pin_memory(self) -> Self:
         """In memory from which a GPU copies without anybody waiting for it."""
-        return self._each(Tensor.pin_memory)
+        return self._each(lambda value: value.pin_memory())
 
-    def _each(self, move: Callable[[Tensor], Tensor]) -> Self:
+    def _each(self, move: Callable[[Any], Any]) -> Self:
         moved: dict[str, Any] = {}
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor | Text):
                 moved[entry.name] = move(value)
             elif isinstance(value, dict):
                 moved[entry.name] = {k: move(v) for k, v in value.items()}
@@ -50,8 +52,9 @@ class PairBatch(_Movable):
     """(B, C, h, w) standard normal: the diffusion noise."""
     timestep: Tensor
     """(B,) int64 in 0..999."""
-    text_states: Tensor
-    """(B, L, D): the frozen text encoder's states of the target's caption, or of the empty text where dropped."""
+    text_states: Text
+    """What the frozen text encoders make of the target's caption, or of the empty text where dropped, and the target's
+    sizes where the base model reads them."""
     drop_identity: Tensor
     """(B,) bool: train this sample without identity (for guidance)."""
     reference: dict[str, Tensor]
@@ -77,8 +80,8 @@ class FaceBatch(_Movable):
     latent_noise: Tensor
     noise: Tensor
     timestep: Tensor
-    text_states: Tensor
-    """(B, L, D): states of a sentence that says no more than that there is a face, or of the empty text."""
+    text_states: Text
+    """Of a sentence that says no more than that there is a face, or of the empty text."""
     drop_identity: Tensor
     reference: dict[str, Tensor]
     """``wplus``: codes (B, rows, width) of the same crops, background included."""
@@ -127,6 +130,8 @@ class SubjectBatch(_Movable):
     """(B, C, h, w) standard normal: the diffusion noise."""
     timestep: Tensor
     """(B,) int64 in 0..999."""
+    sizes: Tensor | None = None
+    """(B, 6): the photos' sizes, see :class:`contracts.text.Text`; ``None`` where the base model reads none."""
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
@@ -144,7 +149,7 @@ class RequestBatch(_Movable):
     """Prompts with the placeholder still in them."""
     noise: Tensor
     """(B, C, h, w) standard normal: the sampler's start."""
-    text_states: Tensor
-    """(B, L, D): states of the prompt with the placeholder replaced by the class noun."""
+    text_states: Text
+    """Of the prompt with the placeholder replaced by the class noun."""
     reference: dict[str, Tensor]
     """Frozen features of the subject's reference photo by encoder name; empty for the floor."""

@@ -137,6 +137,12 @@ def read_square(data: bytes, name: str, side: int) -> NDArray[np.uint8]:
     return np.asarray(_square(open_image(data, name, side), side, Image.Resampling.LANCZOS))
 
 
+def square_corner(height: int, width: int, side: int) -> tuple[int, int]:
+    """Top and left of :func:`read_square`'s square, in pixels of the whole image after its shorter edge is ``side``."""
+    (left, top), edge = _square_at((width, height))
+    return round(top * side / edge), round(left * side / edge)
+
+
 def square_mask(mask: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """The central square of a mask (H, W) as (side, side)."""
     return np.asarray(_square(Image.fromarray(mask), side, Image.Resampling.BOX))

@@ -11,6 +11,7 @@ from torch import Tensor
 from contracts.batch import RequestBatch
 from contracts.prompts import spoken
 from contracts.records import Request
+from contracts.text import Text
 from datamodules.features.store import Features
 from networks.keyed_noise import keyed_normal
 
@@ -80,10 +81,10 @@ def request_batch(
     prompts: Sequence[str],
     noise_keys: Sequence[Sequence[object]],
     latent_shape: tuple[int, int, int],
-    text_states: Tensor,
+    text_states: Text,
     reference: Mapping[str, Tensor] | None = None,
 ) -> RequestBatch:
-    """B requests as a batch, on the device of the text states (B, L, D).
+    """B requests as a batch, on the device of the texts.
 
     Each of the B ``noise_keys`` names the noise of its image, see :func:`networks.keyed_noise.keyed_normal`.
     ``reference`` holds features (B, ...) by encoder name; without it the batch has none.

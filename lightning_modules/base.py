@@ -109,7 +109,7 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         """The UNet's prediction (B, C, h, w) for noisy latents ``z`` at timesteps ``t`` (B,)."""
         step = conditioning.at(t)
         return self.backbone.unet(
-            z, t, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}, return_dict=False
+            z, t, **step.for_unet(), cross_attention_kwargs={"conditioning": step}, return_dict=False
         )[0]
 
     def noisy_and_target(self, batch: PairBatch | FaceBatch | SubjectBatch) -> tuple[Tensor, Tensor]:
@@ -167,8 +167,10 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         null = self.null_conditioning(batch)
         if not self.sampling.negative_prompt:
             return null
-        states = self.backbone.encode_text([self.sampling.negative_prompt])[:, None].expand_as(null.text_keys)
-        return replace(null, text_keys=states, text_values=states)
+        text = self.backbone.encode_text([self.sampling.negative_prompt])
+        states = text.states[:, None].expand_as(null.text_keys)
+        pooled = None if text.pooled is None else text.pooled[:, None].expand(null.batch, states.shape[1], -1)
+        return replace(null, text_keys=states, text_values=states, pooled=pooled)
 
     def validation_step(self, batch: RequestBatch, batch_idx: int) -> Tensor:
         """The images of the batch; a callback judges them."""

@@ -21,6 +21,7 @@ from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.prompts import OWN, plain_text
+from contracts.text import Text
 from lightning_modules.per_subject import PerSubjectModule
 from losses.diffusion import diffusion_loss
 from networks.adapter_file import check_adapter, read_adapter
@@ -145,7 +146,7 @@ class DreamBoothLoRA(PerSubjectModule):
 
     def _draw(self, text: str, noise: Tensor) -> Tensor:
         """The base model's latents (B, C, h, w) of a text."""
-        said, null = (Conditioning.from_text(self._states([words] * len(noise))) for words in (text, ""))
+        said, null = (Conditioning.from_text(self._read([words] * len(noise))) for words in (text, ""))
         scheduler = build_sampler(self._class_sampling, self.backbone.scheduler)
         return sample(self.denoise, scheduler, noise.to(self.device), said, null, self._class_sampling)
 
@@ -159,7 +160,8 @@ class DreamBoothLoRA(PerSubjectModule):
     def train_conditioning(self, batch: SubjectBatch) -> LoraConditioning:
         nouns = [self.subjects.nouns[name] for name in batch.subjects]
         both = zip(batch.prompts, nouns, strict=True)
-        return self._changed(batch, [plain_text(p, {OWN: called(self.identifier, noun)}) for p, noun in both])
+        texts = [plain_text(p, {OWN: called(self.identifier, noun)}) for p, noun in both]
+        return self._changed(batch, self._read(texts).of_photos(batch.sizes))
 
     def loss_terms(self, batch: SubjectBatch) -> dict[str, Tensor]:
         """The error on the photos, and the weighted one on the class images unless the weight is 0, in one call."""
@@ -169,7 +171,7 @@ class DreamBoothLoRA(PerSubjectModule):
         z, noise, timestep = self._class_batch(batch, texts)
         both = zip(self.noisy_and_target(batch), self.noised(z, noise, timestep), strict=True)
         noisy, target = (torch.cat(parts) for parts in both)
-        conditioning = self.train_conditioning(batch) + self._changed(batch, texts)
+        conditioning = self.train_conditioning(batch) + self._changed(batch, self._read(texts))
         prediction = self.denoise(noisy, torch.cat([batch.timestep, timestep]), conditioning)
         error, prior = diffusion_loss(prediction, target).chunk(2)
         return {"diffusion": error.mean(), "prior": self.prior_weight * prior.mean()}
@@ -184,16 +186,16 @@ class DreamBoothLoRA(PerSubjectModule):
         z, noise, timestep = (torch.stack(parts).to(batch.timestep.device) for parts in zip(*rows, strict=True))
         return z.to(batch.moments), noise.to(batch.moments), timestep
 
-    def _changed(self, batch: SubjectBatch, texts: Sequence[str]) -> LoraConditioning:
-        """The texts, with the weights that are trained now."""
-        rows = torch.arange(len(texts), device=batch.timestep.device)
-        return LoraConditioning.from_text(self._states(texts), rows=rows, pairs=self.slots(self.slots_of(batch)))
+    def _changed(self, batch: SubjectBatch, text: Text) -> LoraConditioning:
+        """B texts, with the weights that are trained now."""
+        rows = torch.arange(len(text), device=batch.timestep.device)
+        return LoraConditioning.from_text(text, rows=rows, pairs=self.slots(self.slots_of(batch)))
 
-    def _states(self, texts: Sequence[str]) -> Tensor:
-        """Text states (B, L, D); the text encoder runs once for each different text."""
+    def _read(self, texts: Sequence[str]) -> Text:
+        """B texts; the text encoders run once for each different one."""
         different = list(dict.fromkeys(texts))
-        states = self.backbone.encode_text(different)
-        return states[torch.tensor([different.index(text) for text in texts], device=states.device)]
+        encoded = self.backbone.encode_text(different)
+        return encoded[torch.tensor([different.index(text) for text in texts], device=encoded.device)]
 
     # --- requests --------------------------------------------------------------------------------------------
 
@@ -205,22 +207,20 @@ class DreamBoothLoRA(PerSubjectModule):
             self._check_own(prompt, {OWN: self.subjects.nouns[name]})
         names = [called(self.identifier, self.subjects.nouns[name]) for name in batch.subjects]
         texts = [plain_text(p, {OWN: name}) for p, name in zip(batch.prompts, names, strict=True)]
-        return self._stored(batch, self._states(texts))
+        return self._stored(batch, self._read(texts))
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         """The empty text, with the same weights."""
-        empty = self._states([""] * len(batch.request_ids))
+        empty = self._read([""] * len(batch.request_ids))
         return Conditioning.from_text(empty) if self.scale == 0 else self._stored(batch, empty)
 
-    def _stored(self, batch: RequestBatch, states: Tensor) -> LoraConditioning:
-        """Text states (B, L, D), with the weights that each request's subject has."""
+    def _stored(self, batch: RequestBatch, text: Text) -> LoraConditioning:
+        """B texts, with the weights that each request's subject has."""
         names = sorted(set(batch.subjects))
         known = [self.subjects[name] for name in names]
-        pairs = {
-            name: torch.stack([tensors[name] for tensors in known]).to(states.device) for name in self.slots.shapes
-        }
-        rows = torch.tensor([names.index(name) for name in batch.subjects], device=states.device)
-        return LoraConditioning.from_text(states, rows=rows, pairs=pairs, strength=self.scale)
+        pairs = {name: torch.stack([tensors[name] for tensors in known]).to(text.device) for name in self.slots.shapes}
+        rows = torch.tensor([names.index(name) for name in batch.subjects], device=text.device)
+        return LoraConditioning.from_text(text, rows=rows, pairs=pairs, strength=self.scale)
 
     # --- files -----------------------------------------------------------------------------------------------
 

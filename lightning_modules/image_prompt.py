@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from contracts.batch import PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.text import Text
 from lightning_modules.base import PersonalisationModule
 
 
@@ -59,8 +60,8 @@ class ImagePrompt(PersonalisationModule[PairBatch]):
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         """The empty text and the feature of no image."""
         values = batch.reference[self.needs[0]]
-        empty = self.backbone.encode_text([""]).expand(len(values), -1, -1)
+        empty = self.backbone.encode_text([""]).expand(len(values))
         return self._conditioning(empty, self.nobody(values))
 
-    def _conditioning(self, text: Tensor, values: Tensor) -> Conditioning:
+    def _conditioning(self, text: Text, values: Tensor) -> Conditioning:
         return Conditioning.from_text(text, identity=self.project(values), scale=self.scale)

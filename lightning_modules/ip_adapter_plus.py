@@ -2,8 +2,8 @@
 
 The penultimate hidden states of CLIP's image encoder are resampled to a few tokens by learned queries; the rest is
 IP-Adapter. As in the release, a dropped image is what the encoder makes of an image of zeros after its normalisation,
-the mean colour. That value is kept in the adapter. Sizes that the release ties to its base model follow the base
-model's token width here.
+the mean colour. That value is kept in the adapter. The resampler is as wide as the base model's tokens, as it is in the
+release for SD 1.5, or narrower, as in the one for SDXL.
 """
 
 import torch
@@ -19,7 +19,8 @@ class IPAdapterPlus(ImagePrompt):
     """Identity tokens from the patches of an image.
 
     ``image_tokens`` and ``image_width`` are the shape of the hidden states, ``tokens`` is the number of identity tokens
-    and ``depth`` that of the resampler's layers (16 and 4 in the release). ``scale`` is the strength of the identity
+    and ``depth`` that of the resampler's layers (16 and 4 in the release). ``resampler_width`` is that of its channels:
+    the base model's token width, or 1280 in the release for SDXL. ``scale`` is the strength of the identity
     branch when images are generated; 0 is the base model.
     """
 
@@ -36,6 +37,7 @@ class IPAdapterPlus(ImagePrompt):
         revision: str | None = None,
         tokens: int = 16,
         depth: int = 4,
+        resampler_width: int | None = None,
         scale: float = 1.0,
         learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
@@ -43,7 +45,8 @@ class IPAdapterPlus(ImagePrompt):
     ) -> None:
         super().__init__(backbone, revision, learning_rate, weight_decay, warmup_steps)
         self.scale, self.depth = scale, depth
-        self.project = Resampler(image_width, self.backbone.unet.config.cross_attention_dim, tokens, depth)
+        width = self.backbone.unet.config.cross_attention_dim
+        self.project = Resampler(image_width, width, tokens, depth, resampler_width or width)
         self.attention = install_decoupled_attention(self.backbone.unet)
         self.register_buffer("blank", torch.zeros(image_tokens, image_width))
 

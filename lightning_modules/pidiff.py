@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.text import Text
 from lightning_modules.base import PersonalisationModule
 from losses.attention_leak import attention_leak
 from losses.diffusion import diffusion_loss
@@ -128,10 +129,10 @@ class PIDiff(PersonalisationModule[PairBatch]):
         return self._generating(batch.text_states, self.identity_tokens(batch.reference["wplus"]))
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
-        empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), -1, -1)
+        empty = self.backbone.encode_text([""]).expand(len(batch.request_ids))
         return self._generating(empty, self.mapper.nobody(len(batch.request_ids)))
 
-    def _generating(self, text: Tensor, tokens: Tensor) -> Conditioning:
+    def _generating(self, text: Text, tokens: Tensor) -> Conditioning:
         until = round(1000 * (1 - self.delay))
         return Conditioning.from_text(text, identity=tokens, scale=self.scale, identity_until=until)
 

@@ -8,6 +8,7 @@ and how the tokens begin are not known: those are our reconstruction.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -20,7 +21,6 @@ from lightning_modules.token_vectors import TokenVectorModule
 from losses.attention_alignment import attention_alignment_loss
 from networks.attention import taken_notes
 from networks.backbone import Backbone
-from networks.placeholders import encode_placed
 from networks.stage_attention import ComparedConditioning, install_stage_attention
 from networks.stage_tokens import FreeVectors, StageTokens, TokenEmitter
 from networks.subject_tensors import VECTORS
@@ -67,7 +67,7 @@ class SefiIDE(TokenVectorModule):
         self.attention_side = attention_side
         self.values_behind = values_behind
         self.scale = scale
-        self.shape = (stages, self.sides, tokens_per_subject, self.backbone.unet.config.cross_attention_dim)
+        self.shape = (stages, self.sides, tokens_per_subject, sum(self.backbone.text.widths))
         self._kind = TokenEmitter if tokens == "module" else FreeVectors
         install_stage_attention(self.backbone.unet)
         self.prepare({}, 0, seed=0)
@@ -75,7 +75,7 @@ class SefiIDE(TokenVectorModule):
     # --- a subject -------------------------------------------------------------------------------------------
 
     def subject_module(self) -> StageTokens:
-        return StageTokens(self._kind, self.shape)
+        return StageTokens(self._kind, self.shape, self.backbone.text.widths)
 
     def begin_subject(self, noun: str, known: Mapping[str, Tensor] | None) -> StageTokens:
         """A module that emits the class noun's embedding everywhere, or the ``known`` vectors."""
@@ -91,13 +91,13 @@ class SefiIDE(TokenVectorModule):
         stage = (batch.timestep * self.stages).div(1000, rounding_mode="floor")
         pair = vectors[torch.arange(len(stage), device=stage.device), stage]
         ids, positions = self.places(batch)
-        encoder = self.backbone.text_encoder
-        states = [encode_placed(encoder, ids, positions, pair[:, side]) for side in range(self.sides)]
-        keys, values = states[0][:, None], self.value_states(ids, positions, states[-1])[:, None]
+        texts = [self.encode_placed(ids, positions, pair[:, side]) for side in range(self.sides)]
+        values = self.value_states(ids, positions, texts[-1].states)[:, None]
+        text = texts[0].of_photos(batch.sizes)
         if not self.attention_weight:
-            return Conditioning(keys, values)
-        reference = self._plain_states(ids)
-        return ComparedConditioning(text_keys=keys, text_values=values, reference=reference, side=self.attention_side)
+            return replace(Conditioning.from_text(text), text_values=values)
+        compared = ComparedConditioning.from_text(text, reference=self._plain_states(ids), side=self.attention_side)
+        return replace(compared, text_values=values)
 
     def loss_terms(self, batch: SubjectBatch) -> dict[str, Tensor]:
         """The denoising error, and the weighted attention loss unless its weight is 0."""
@@ -122,4 +122,4 @@ class SefiIDE(TokenVectorModule):
     @torch.no_grad()
     def _plain_states(self, ids: Tensor) -> Tensor:
         """Text states (B, L, D) of tokens (B, L) as they are, with the class nouns."""
-        return self.backbone.text_encoder(ids).last_hidden_state
+        return self.backbone.text(ids).states

@@ -133,7 +133,7 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         )
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
-        empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), -1, -1)
+        empty = self.backbone.encode_text([""]).expand(len(batch.request_ids))
         return Conditioning.from_text(empty, identity=self.null_tokens(batch.reference["clip"]), scale=self.scale)
 
     # --- losses ----------------------------------------------------------------------------------------------

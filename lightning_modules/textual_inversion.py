@@ -15,7 +15,6 @@ from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from lightning_modules.token_vectors import TokenVectorModule
 from networks.backbone import Backbone
-from networks.placeholders import encode_placed
 from networks.stage_attention import install_stage_attention
 from networks.stage_tokens import FreeVectors, StageTokens
 from networks.subject_tensors import VECTORS
@@ -42,12 +41,12 @@ class TextualInversion(TokenVectorModule):
         if vectors < 1:
             raise LikenessError(f"model.vectors is {vectors}, it must be at least 1")
         self.scale = scale
-        self.shape = (1, 1, vectors, self.backbone.unet.config.cross_attention_dim)
+        self.shape = (1, 1, vectors, sum(self.backbone.text.widths))
         install_stage_attention(self.backbone.unet)
         self.prepare({}, 0, seed=0)
 
     def subject_module(self) -> StageTokens:
-        return StageTokens(FreeVectors, self.shape)
+        return StageTokens(FreeVectors, self.shape, self.backbone.text.widths)
 
     def begin_subject(self, noun: str, known: Mapping[str, Tensor] | None) -> StageTokens:
         """Vectors at the class noun's embedding, or the ``known`` ones."""
@@ -58,4 +57,4 @@ class TextualInversion(TokenVectorModule):
     def train_conditioning(self, batch: SubjectBatch) -> Conditioning:
         ids, positions = self.places(batch)
         vectors = self.slots(self.slots_of(batch))[VECTORS][:, 0, 0]
-        return Conditioning.from_text(encode_placed(self.backbone.text_encoder, ids, positions, vectors))
+        return Conditioning.from_text(self.encode_placed(ids, positions, vectors).of_photos(batch.sizes))

@@ -10,8 +10,9 @@ from contracts.batch import RequestBatch, SubjectBatch
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.prompts import ANY_PLACEHOLDER, OWN
+from contracts.text import Text
 from lightning_modules.per_subject import PerSubjectModule
-from networks.placeholders import PlacedPrompt, encode_placed, place_subjects, single_token
+from networks.placeholders import PlacedPrompt, place_subjects, single_token
 from networks.subject_tensors import VECTORS, AdapterLayout, Nouns, missing_subjects
 
 CACHED_PROMPTS = 64
@@ -25,9 +26,10 @@ def _forget_oldest(cache: OrderedDict) -> None:
 class TokenVectorModule(PerSubjectModule):
     """Base of the methods that learn vectors (stages, sides, tokens, D) = ``shape`` for each subject.
 
-    A subject takes ``tokens`` places of a prompt. There is one set of vectors for each of the denoising ``stages``, and
-    two ``sides`` where keys and values have vectors of their own. ``scale`` leads from the class noun's embedding (0,
-    the base model) to the learnt one (1). A constructor sets ``shape`` and ``scale`` before ``self.prepare``.
+    D has the embedding widths of all text encoders, side by side. A subject takes ``tokens`` places of a prompt. There
+    is one set of vectors for each of the denoising ``stages``, and two ``sides`` where keys and values have vectors of
+    their own. ``scale`` leads from the class noun's embedding (0, the base model) to the learnt one (1). A constructor
+    sets ``shape`` and ``scale`` before ``self.prepare``.
     """
 
     shape: tuple[int, int, int, int]
@@ -35,7 +37,7 @@ class TokenVectorModule(PerSubjectModule):
 
     @property
     def width(self) -> int:
-        """D: the width of the text encoder's embeddings."""
+        """D: the widths of the text encoders' embeddings together."""
         return self.shape[-1]
 
     @classmethod
@@ -51,12 +53,12 @@ class TokenVectorModule(PerSubjectModule):
         super().allocate(nouns)
 
     def on_subjects_changed(self) -> None:
-        self._encoded: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
+        self._encoded: OrderedDict[tuple, tuple[Text, Tensor]] = OrderedDict()
         self._placed: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
 
     def noun_embedding(self, noun: str) -> Tensor:
         """The token embedding (D,) of a class noun."""
-        return self.backbone.text_encoder.get_input_embeddings().weight[single_token(self.backbone.tokenizer, noun)]
+        return self.backbone.text.embedding(single_token(self.backbone.tokenizer, noun))
 
     def place(self, prompt: str, nouns: Nouns) -> PlacedPrompt:
         """``prompt`` as tokens, with as many places for each subject as it has here."""
@@ -82,11 +84,13 @@ class TokenVectorModule(PerSubjectModule):
         return noun + self.scale * (learnt - noun)
 
     @torch.no_grad()
-    def encode_prompt(self, prompt: str, subject: str) -> tuple[Tensor, Tensor]:
-        """Text states for keys and for values, each (stages, L, D), of a prompt with ``<subject>`` in it.
+    def encode_prompt(self, prompt: str, subject: str) -> tuple[Text, Tensor]:
+        """A prompt with ``<subject>`` in it at every stage: a text whose states keys are made of, and the states
+        (stages, L, D) that values are made of.
 
-        ``<ID>`` stands for a further subject of the run; each has its own vectors at every stage. The text encoder runs
-        once for every stage and side, and not again for the same prompt.
+        ``<ID>`` stands for a further subject of the run; each has its own vectors at every stage. The text encoders run
+        once for every stage and side, and not again for the same prompt. Pooled text is that of the keys: it has no
+        sides.
         """
         wanted = (prompt, subject, self.scale)
         if wanted not in self._encoded:
@@ -102,12 +106,15 @@ class TokenVectorModule(PerSubjectModule):
             stages, sides = self.shape[:2]
             ids = placed.ids.to(device).expand(stages * sides, -1)
             positions = torch.tensor(placed.every_position, device=device).expand(len(ids), -1)
-            states = encode_placed(self.backbone.text_encoder, ids, positions, vectors.flatten(0, 1))
-            by_side = states.unflatten(0, (stages, sides))
-            values = self.value_states(ids[:stages], positions[:stages], by_side[:, -1])
-            self._encoded[wanted] = by_side[:, 0], values
+            text = self.encode_placed(ids, positions, vectors.flatten(0, 1))
+            values = self.value_states(ids[:stages], positions[:stages], text[sides - 1 :: sides].states)
+            self._encoded[wanted] = text[::sides], values
             _forget_oldest(self._encoded)
         return self._encoded[wanted]
+
+    def encode_placed(self, ids: Tensor, positions: Tensor, vectors: Tensor) -> Text:
+        """Texts of tokens (B, L) with ``vectors`` (B, P, D) at ``positions`` (B, P)."""
+        return self.backbone.of_whole_images(self.backbone.text.encode_placed(ids, positions, vectors))
 
     def value_states(self, ids: Tensor, positions: Tensor, learnt: Tensor) -> Tensor:
         """What values are made of (B, L, D), from tokens (B, L) and the states ``learnt`` of the same prompts with the
@@ -118,11 +125,11 @@ class TokenVectorModule(PerSubjectModule):
         if self.scale == 0:
             return Conditioning.from_text(batch.text_states)
         encoded = [self.encode_prompt(*both) for both in zip(batch.prompts, batch.subjects, strict=True)]
-        keys, values = (torch.stack(states) for states in zip(*encoded, strict=True))
-        return Conditioning(keys, values)
+        texts, values = zip(*encoded, strict=True)
+        return Conditioning.from_stages(texts, torch.stack(values))
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         """The plain empty prompt, for keys and values of every stage."""
         stages = 1 if self.scale == 0 else self.shape[0]
-        empty = self.backbone.encode_text([""]).expand(len(batch.request_ids), stages, -1, -1)
-        return Conditioning(empty, empty)
+        empty = self.backbone.encode_text([""]).expand(stages)
+        return Conditioning.from_stages([empty] * len(batch.request_ids))

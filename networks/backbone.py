@@ -1,5 +1,7 @@
 """The frozen latent diffusion model that every method adapts."""
 
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,19 +9,21 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from contracts.errors import LikenessError
-from networks.backbone_kind import check_kind
+from contracts.text import Text
+from networks.backbone_kind import check_kind, is_silent, reads_sizes
 from networks.fingerprints import folder_fingerprint, resolve_source
-from networks.pretrained import UNREADABLE, first_line, load_model, load_tokenizer
+from networks.pretrained import UNREADABLE, first_line, load_model
+from networks.text_encoders import TextEncoders, load_text_encoders, text_parts
 
 DECODED_CELLS = 4 * 64**2
 """Cells of latents that are decoded at once: four images of 512 pixels."""
 
 
 class Backbone(nn.Module):
-    """VAE, text encoder, tokenizer, UNet and noise schedule of one Stable-Diffusion-shaped model, frozen.
+    """VAE, text encoders, UNet and noise schedule of one Stable-Diffusion-shaped model, frozen.
 
     ``fingerprint`` names the weights; adapters and caches carry it.
     """
@@ -27,17 +31,15 @@ class Backbone(nn.Module):
     def __init__(
         self,
         vae: AutoencoderKL,
-        text_encoder: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
+        text: TextEncoders,
         unet: UNet2DConditionModel,
         scheduler: DDIMScheduler,
         fingerprint: str,
     ) -> None:
         super().__init__()
         self.vae = vae
-        self.text_encoder = text_encoder
+        self.text = text
         self.unet = unet
-        self.tokenizer = tokenizer
         self.scheduler = scheduler
         self.fingerprint = fingerprint
         self.requires_grad_(False).eval()
@@ -57,17 +59,32 @@ class Backbone(nn.Module):
         """Side of an image in pixels."""
         return self.latent_shape[1] * 2 ** (len(self.vae.config.block_out_channels) - 1)
 
-    @torch.no_grad()
-    def encode_text(self, prompts: list[str]) -> Tensor:
-        """Text states (B, L, D) of the last layer, as ``StableDiffusionPipeline`` uses them; longer prompts are cut."""
-        ids = self.tokenizer(prompts, padding="max_length", truncation=True, return_tensors="pt").input_ids
-        return self.text_encoder(ids.to(self.text_encoder.device)).last_hidden_state
+    @property
+    def tokenizer(self) -> CLIPTokenizer:
+        """How the text encoders cut a text into tokens."""
+        return self.text.tokenizer
+
+    def encode_text(self, prompts: list[str]) -> Text:
+        """The prompts as the stock pipeline encodes them, for images of the base model's size; longer ones are cut.
+
+        The empty text is zeros where the base model was trained so.
+        """
+        return self.of_whole_images(self.text.encode(prompts))
+
+    def of_whole_images(self, text: Text) -> Text:
+        """The same texts with the sizes of whole images, as they are generated, where the base model reads any."""
+        if text.pooled is None:
+            return text
+        sizes = torch.full((6,), float(self.resolution), device=text.device)  # made there: a copy would be waited for
+        sizes[2:4] = 0.0
+        return replace(text, sizes=sizes.expand(len(text), -1))
 
     @torch.no_grad()
     def encode_moments(self, images: Tensor | NDArray[np.uint8]) -> Tensor:
         """(B, H, W, 3) uint8 to mean and log-variance of the posterior, (B, 2C, h, w), unscaled."""
         pixels = torch.as_tensor(images).to(self.vae.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        return self.vae.encode(pixels).latent_dist.parameters
+        with self._enough_range():
+            return self.vae.encode(pixels).latent_dist.parameters
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -77,8 +94,20 @@ class Backbone(nn.Module):
         return torch.cat([self._decode(few) for few in latents.split(at_once)])
 
     def _decode(self, latents: Tensor) -> Tensor:
-        pixels = self.vae.decode(latents / self.vae.config.scaling_factor).sample
+        latents = (latents.float() if self._needs_range() else latents) / self.vae.config.scaling_factor
+        with self._enough_range():
+            pixels = self.vae.decode(latents).sample
         return ((pixels.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _needs_range(self) -> bool:
+        """Whether float16 is asked for and the autoencoder says that it overflows in it, as SDXL's does: its images
+        would be NaN."""
+        kind = self.vae.device.type
+        narrow = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+        return narrow and self.vae.config.force_upcast
+
+    def _enough_range(self) -> AbstractContextManager:
+        return torch.autocast(self.vae.device.type, enabled=False) if self._needs_range() else nullcontext()
 
     def posterior_mean(self, moments: Tensor) -> Tensor:
         """The mean of the posterior, scaled: what the autoencoder makes of an image without any noise."""
@@ -92,7 +121,8 @@ class Backbone(nn.Module):
 
 
 def load_backbone(source: str, revision: str | None = None) -> Backbone:
-    """Load a ``StableDiffusionPipeline`` folder or hub name in float32, safetensors only.
+    """Load a ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline`` folder or hub name in float32, safetensors
+    only.
 
     Raises :class:`LikenessError` when a part is missing or unreadable, or of a kind that does not work.
     """
@@ -100,8 +130,7 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
     try:
         return Backbone(
             vae=load_model(AutoencoderKL, folder, "vae"),
-            text_encoder=load_model(CLIPTextModel, folder, "text_encoder"),
-            tokenizer=load_tokenizer(folder, "tokenizer"),
+            text=load_text_encoders(folder, reads_sizes(folder), is_silent(folder)),
             unet=load_model(UNet2DConditionModel, folder, "unet"),
             scheduler=DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True),
             fingerprint=folder_fingerprint(folder),
@@ -133,6 +162,20 @@ def backbone_fingerprint(source: str, revision: str | None = None) -> str:
     return folder_fingerprint(resolve_source(source, revision, pipeline=True))
 
 
+def reads_added(source: str) -> bool:
+    """Whether the base model reads pooled text and sizes besides text states, from the configuration alone."""
+    return reads_sizes(_folder(source))
+
+
+def text_fingerprint(source: str) -> str:
+    """Names the weights of the text side, and how it takes an empty text, without loading them."""
+    folder = resolve_source(source, pipeline=True)
+    two = reads_sizes(folder)
+    parts = [part for _, *names in text_parts(two) for part in names]
+    silent = ["silent"] if is_silent(folder) else []
+    return "/".join([*(folder_fingerprint(folder / part) for part in parts), *silent])
+
+
 def truncated_tokens(tokenizer: CLIPTokenizer, text: str) -> int:
     """How many tokens of ``text`` do not fit, the start and end token included."""
     return max(0, len(tokenizer(text, truncation=False, verbose=False).input_ids) - tokenizer.model_max_length)
@@ -140,11 +183,13 @@ def truncated_tokens(tokenizer: CLIPTokenizer, text: str) -> int:
 
 def empty_backbone(folder: Path) -> Backbone:
     """The shapes of a backbone without weights or memory, on the meta device, from its configuration files."""
+    parts, silent = text_parts(reads_sizes(folder)), is_silent(folder)
     with torch.device("meta"):
         return Backbone(
             vae=AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae")),
-            text_encoder=CLIPTextModel(CLIPTextModel.config_class.from_pretrained(folder / "text_encoder")),
-            tokenizer=None,
+            text=TextEncoders(
+                [kind(kind.config_class.from_pretrained(folder / name)) for kind, name, _ in parts], [], silent
+            ),
             unet=UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(folder / "unet")),
             scheduler=DDIMScheduler.from_config(DDIMScheduler.load_config(folder / "scheduler")),
             fingerprint="meta",

@@ -36,12 +36,7 @@ class MeasuredConditioning(Conditioning):
 
     def at(self, timestep: Tensor) -> MeasuredStep:
         step = super().at(timestep)
-        return MeasuredStep(
-            text_keys=step.text_keys,
-            text_values=step.text_values,
-            identity=step.identity,
-            scale=step.scale,
-        )
+        return MeasuredStep(**vars(step))
 
 
 class IdentityProjections(nn.Module):

@@ -1,11 +1,10 @@
-"""Prompts with subjects in them: which tokens are a subject's, and text states with other vectors in those places."""
+"""Prompts with subjects in them: which tokens are a subject's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
 from contracts.errors import LikenessError
 from contracts.prompts import ANY_PLACEHOLDER, OWN, PLACEHOLDER, further_subjects, plain_text
@@ -99,21 +98,3 @@ def check_worded(tokenizer: CLIPTokenizer, prompt: str, words: str) -> None:
 def _glued(prompt: str, first: int, end: int) -> bool:
     """Whether a placeholder touches other letters."""
     return any(letter.isalnum() for letter in (prompt[:first][-1:], prompt[end:][:1]))
-
-
-def encode_placed(text_encoder: CLIPTextModel, ids: Tensor, positions: Tensor, vectors: Tensor) -> Tensor:
-    """Text states (B, L, D) of the last layer, with other token embeddings in some places.
-
-    ``vectors`` (B, P, D) replace the embeddings of the tokens ``ids`` (B, L) at ``positions`` (B, P). The gradient
-    reaches the vectors. With the tokens' own embeddings the states are those of ``Backbone.encode_text``, bit for bit.
-    """
-    rows = torch.arange(len(ids), device=ids.device)[:, None]
-
-    def replace(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output.index_put((rows, positions), vectors.to(output.dtype))
-
-    handle = text_encoder.get_input_embeddings().register_forward_hook(replace)
-    try:
-        return text_encoder(ids).last_hidden_state
-    finally:
-        handle.remove()

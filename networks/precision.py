@@ -65,13 +65,19 @@ def hold_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     """Put the frozen weights of linear layers and convolutions into ``dtype``, in which autocast computes with them.
 
     Autocast would cast them anew in every step, to the same values. Norms stay as they are, and so does what is
-    trained. The way back is to load the weights again.
+    trained, and an autoencoder that overflows in float16. The way back is to load the weights again.
     """
-    for layer in module.modules():
-        if isinstance(layer, _CAST_BY_AUTOCAST):
+    upcast = tuple(f"{name}." if name else "" for name, part in module.named_modules() if _overflows(part, dtype))
+    for name, layer in module.named_modules():
+        if isinstance(layer, _CAST_BY_AUTOCAST) and not name.startswith(upcast):
             for weight in layer.parameters(recurse=False):
                 if not weight.requires_grad:
                     weight.data = weight.data.to(dtype)
+
+
+def _overflows(part: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether diffusers says of a network that it must be in float32 where the rest is in float16."""
+    return dtype == torch.float16 and bool(getattr(getattr(part, "config", None), "force_upcast", False))
 
 
 def bfloat16_units(device: torch.device) -> bool:

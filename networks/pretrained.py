@@ -38,7 +38,17 @@ def load_model(kind: type[Model], folder: Path, subfolder: str = "") -> Model:
     """A diffusers or transformers model in float32, from safetensors.
 
     Raises one of :data:`UNREADABLE`, also where a weight is missing: the libraries would fill it with random numbers.
+    The message says ``subfolder``.
     """
+    try:
+        return _load(kind, folder, subfolder)
+    except UNREADABLE as error:
+        if not subfolder:
+            raise
+        raise ValueError(f"{subfolder}: {first_line(error)}") from error
+
+
+def _load(kind: type[Model], folder: Path, subfolder: str) -> Model:
     precision = {"torch_dtype" if issubclass(kind, ModelMixin) else "dtype": torch.float32}
     with quiet_loading():
         model, found = kind.from_pretrained(  # type: ignore[attr-defined]

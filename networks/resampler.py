@@ -14,15 +14,15 @@ HEAD = 64
 class Resampler(nn.Module):
     """Hidden states (B, T, ``image_width``) to identity tokens (B, ``tokens``, ``token_width``).
 
-    It works in the token width, in heads of 64 channels (one head where the width is smaller); ``depth`` layers.
+    It works in ``width`` channels, in heads of 64 (one head where the width is smaller); ``depth`` layers.
     """
 
-    def __init__(self, image_width: int, token_width: int, tokens: int, depth: int) -> None:
+    def __init__(self, image_width: int, token_width: int, tokens: int, depth: int, width: int) -> None:
         super().__init__()
-        self.latents = nn.Parameter(torch.randn(1, tokens, token_width) * token_width**-0.5)
-        self.proj_in = nn.Linear(image_width, token_width)
-        self.layers = nn.ModuleList(ResamplerLayer(token_width) for _ in range(depth))
-        self.proj_out = nn.Linear(token_width, token_width)
+        self.latents = nn.Parameter(torch.randn(1, tokens, width) * width**-0.5)
+        self.proj_in = nn.Linear(image_width, width)
+        self.layers = nn.ModuleList(ResamplerLayer(width) for _ in range(depth))
+        self.proj_out = nn.Linear(width, token_width)
         self.norm_out = nn.LayerNorm(token_width)
 
     def forward(self, states: Tensor) -> Tensor:

@@ -42,14 +42,7 @@ class ComparedConditioning(Conditioning):
 
     def at(self, timestep: Tensor) -> ComparedStep:
         step = super().at(timestep)
-        return ComparedStep(
-            text_keys=step.text_keys,
-            text_values=step.text_values,
-            identity=step.identity,
-            scale=step.scale,
-            reference=self.reference,
-            side=self.side,
-        )
+        return ComparedStep(**vars(step), reference=self.reference, side=self.side)
 
 
 class StageCrossAttention(CrossAttention):

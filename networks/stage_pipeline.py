@@ -1,4 +1,4 @@
-"""Vectors of denoising stages in a stock ``StableDiffusionPipeline``.
+"""Vectors of denoising stages in a stock ``StableDiffusionPipeline`` or ``StableDiffusionXLPipeline``.
 
     with stage_prompt(pipe, "a photo of a <subject> on a beach", {"subject": "s0225.safetensors"}) as prompt:
         images = pipe(**prompt, num_inference_steps=30).images
@@ -12,22 +12,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 from contracts.conditioning import Conditioning, StepConditioning
 from contracts.errors import LikenessError
-from networks.placeholders import encode_placed, place_subjects, single_token
+from networks.placeholders import place_subjects, single_token
 from networks.stage_attention import install_stage_attention
 from networks.subject_file import SubjectFile, read_subject_file, same_embedding
+from networks.text_encoders import TextEncoders
+
+Pipeline: TypeAlias = StableDiffusionPipeline | StableDiffusionXLPipeline
 
 
 @contextmanager
 def stage_prompt(
-    pipe: StableDiffusionPipeline, prompt: str, subjects: Mapping[str, str | Path], negative: str = ""
+    pipe: Pipeline, prompt: str, subjects: Mapping[str, str | Path], negative: str = ""
 ) -> Iterator[dict[str, Tensor]]:
     """Yields the arguments to call ``pipe`` with. Inside the block its UNet reads the subjects' own keys and values at
     every denoising stage.
@@ -45,8 +48,9 @@ def stage_prompt(
         raise LikenessError("stage_prompt got no subjects; give a file for each placeholder, as {'subject': FILE}")
     files = {placeholder: read_subject_file(Path(path)) for placeholder, path in subjects.items()}
     conditioning = _encode(pipe, prompt, files)
-    empty, _ = pipe.encode_prompt(negative, pipe.unet.device, 1, do_classifier_free_guidance=False)
-    given = {"prompt_embeds": conditioning.text_keys[:, 0], "negative_prompt_embeds": empty}
+    given = {"prompt_embeds": conditioning.text_keys[:, 0], **_negative(pipe, negative)}
+    if conditioning.pooled is not None:
+        given["pooled_prompt_embeds"] = conditioning.pooled[:, 0]
     ours = given["prompt_embeds"]
 
     def route(module: torch.nn.Module, arguments: tuple, more: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -64,6 +68,11 @@ def stage_prompt(
             for side in (step.text_keys, step.text_values)
         )
         read = {"conditioning": StepConditioning(keys, values, None, None)}
+        if step.pooled is not None:
+            added = more["added_cond_kwargs"]
+            pooled = step.pooled.to(states.dtype).expand(len(guided), -1)
+            text = torch.cat([added["text_embeds"][: len(unguided)], pooled])
+            more = {**more, "added_cond_kwargs": {**added, "text_embeds": text}}
         return arguments, {**more, "cross_attention_kwargs": read}
 
     before = dict(pipe.unet.attn_processors)
@@ -78,23 +87,39 @@ def stage_prompt(
 
 
 @torch.no_grad()
-def _encode(pipe: StableDiffusionPipeline, prompt: str, files: Mapping[str, SubjectFile]) -> Conditioning:
+def _negative(pipe: Pipeline, text: str) -> dict[str, Tensor]:
+    """What stands for the unguided branch, as the pipeline itself encodes it."""
+    if not isinstance(pipe, StableDiffusionXLPipeline):
+        states, _ = pipe.encode_prompt(text, pipe.unet.device, 1, do_classifier_free_guidance=False)
+        return {"negative_prompt_embeds": states}
+    _, states, _, pooled = pipe.encode_prompt("", device=pipe.unet.device, negative_prompt=text or None)
+    return {"negative_prompt_embeds": states, "negative_pooled_prompt_embeds": pooled}
+
+
+def _text_encoders(pipe: Pipeline) -> TextEncoders:
+    if not isinstance(pipe, StableDiffusionXLPipeline):
+        return TextEncoders([pipe.text_encoder], [pipe.tokenizer])
+    return TextEncoders([pipe.text_encoder, pipe.text_encoder_2], [pipe.tokenizer, pipe.tokenizer_2])
+
+
+@torch.no_grad()
+def _encode(pipe: Pipeline, prompt: str, files: Mapping[str, SubjectFile]) -> Conditioning:
     """Text states of every denoising stage, for one image."""
     for (first, one), (second, other) in combinations(files.items(), 2):
         if one.name == other.name and torch.equal(one.vectors, other.vectors):
             raise LikenessError(f"<{first}> and <{second}> are one subject, {one.name!r}: one placeholder is allowed")
-    embeddings = pipe.text_encoder.get_input_embeddings().weight
+    encoders = _text_encoders(pipe)
     for file in files.values():
-        token = single_token(pipe.tokenizer, file.noun)
-        if not same_embedding(embeddings[token].cpu(), file.noun_embedding):
+        embedding = encoders.embedding(single_token(encoders.tokenizer, file.noun))
+        if not same_embedding(embedding.cpu(), file.noun_embedding):
             raise LikenessError(f"subject {file.name!r} was learnt for another text encoder than this pipeline's")
     shapes = {tuple(file.vectors.shape) for file in files.values()}
     if len(shapes) > 1:
         raise LikenessError(f"the subjects of one prompt must have the same stages and tokens: {sorted(shapes)}")
     stages, sides, tokens, _ = shapes.pop()
-    placed = place_subjects(pipe.tokenizer, prompt, {name: file.noun for name, file in files.items()}, tokens)
-    vectors = torch.cat([files[name].vectors for name in placed.positions], dim=2).to(embeddings)
-    ids = placed.ids.to(embeddings.device).expand(stages * sides, -1)
+    placed = place_subjects(encoders.tokenizer, prompt, {name: file.noun for name, file in files.items()}, tokens)
+    vectors = torch.cat([files[name].vectors for name in placed.positions], dim=2).to(embedding)
+    ids = placed.ids.to(encoders.device).expand(stages * sides, -1)
     positions = torch.tensor(placed.every_position, device=ids.device).expand(len(ids), -1)
-    states = encode_placed(pipe.text_encoder, ids, positions, vectors.flatten(0, 1)).unflatten(0, (stages, sides))
-    return Conditioning(states[None, :, 0], states[None, :, -1])
+    text = encoders.encode_placed(ids, positions, vectors.flatten(0, 1))
+    return Conditioning.from_stages([text[::sides]], text[sides - 1 :: sides].states[None])

@@ -7,6 +7,7 @@ reconstruction.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -84,22 +85,31 @@ class FreeVectors(nn.Module):
 
 class StageTokens(nn.Module):
     """What SeFi-IDE trains for one subject: its token vectors (stages, sides, tokens, D) = ``shape``; a side is key or
-    value. ``kind`` is their parametrisation.
+    value. ``kind`` is their parametrisation, one for each text encoder: ``widths`` add up to D.
     """
 
     initial: Tensor
 
-    def __init__(self, kind: type[TokenEmitter] | type[FreeVectors], shape: tuple[int, int, int, int]) -> None:
+    def __init__(
+        self,
+        kind: type[TokenEmitter] | type[FreeVectors],
+        shape: tuple[int, int, int, int],
+        widths: Sequence[int],
+    ) -> None:
         super().__init__()
         *self.places, width = shape
-        self.tokens = kind(width, math.prod(self.places))
+        self.widths = tuple(widths)
+        self.tokens = nn.ModuleList(kind(own, math.prod(self.places)) for own in widths)
         self.register_buffer("initial", torch.zeros(width))
 
     @torch.no_grad()
     def start_at(self, vectors: Tensor, noun: Tensor) -> None:
         """Begin at ``vectors`` (stages, sides, tokens, D), with the embedding (D,) of the class ``noun`` as input."""
-        self.tokens.start_at(vectors.flatten(0, -2))
+        for tokens, own in zip(self.tokens, vectors.flatten(0, -2).split(self.widths, dim=-1), strict=True):
+            tokens.start_at(own)  # type: ignore[operator]
         self.initial.copy_(noun)
 
     def forward(self) -> dict[str, Tensor]:
-        return {VECTORS: self.tokens(self.initial).unflatten(0, self.places)}
+        parts = zip(self.tokens, self.initial.split(self.widths), strict=True)
+        vectors = torch.cat([tokens(own) for tokens, own in parts], dim=-1)
+        return {VECTORS: vectors.unflatten(0, self.places)}

@@ -2,8 +2,10 @@
 
 A subject with a single denoising stage whose key is its value is a textual-inversion embedding. The file is
 ``{"<NAME>": (tokens, D)}``, or ``{"<NAME>": (D,)}`` for a single token. Stock diffusers loads it with
-``pipe.load_textual_inversion(FILE)``. Every other subject is ``{"vectors": (stages, sides, tokens, D), "noun": (D,)}``,
-which :func:`networks.stage_pipeline.stage_prompt` puts into a ``StableDiffusionPipeline``.
+``pipe.load_textual_inversion(FILE)``. For a base model of two text encoders it is ``{"clip_l": (tokens, D1), "clip_g":
+(tokens, D2)}``, as other programs have it, and each part is loaded for its encoder. Every other subject is
+``{"vectors": (stages, sides, tokens, D), "noun": (D,)}``, which :func:`networks.stage_pipeline.stage_prompt` puts into
+a stock pipeline.
 """
 
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ from torch import Tensor
 from contracts.errors import LikenessError
 from contracts.files import write_atomically
 
+ENCODERS = ("clip_l", "clip_g")
+"""What other programs call SDXL's two text encoders."""
 _FORMAT = "likeness-subject-2"
 _MAKE_ONE = "make one from a run of SeFi-IDE with python -m tools.export_subject"
 
@@ -32,11 +36,21 @@ class SubjectFile:
     """(stages, sides, tokens, D): one vector for each denoising stage, for key and value or both in one, and token."""
     noun_embedding: Tensor
     """(D,): the class noun's embedding, by which another text encoder is noticed."""
+    widths: tuple[int, ...] = ()
+    """What of D belongs to each text encoder, where there are several."""
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether it is a textual-inversion embedding: one stage, whose key is its value."""
+        return self.vectors.shape[:2] == (1, 1)
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; raises :class:`LikenessError` when it cannot be written."""
         vectors = self.vectors.detach().cpu().float().contiguous()
-        if vectors.shape[:2] == (1, 1):
+        if self.is_embedding and len(self.widths) > 1:
+            parts = vectors[0, 0].split(self.widths, dim=-1)
+            tensors = {name: part.contiguous() for name, part in zip(ENCODERS, parts, strict=True)}
+        elif self.is_embedding:
             learnt = vectors[0, 0]
             tensors = {f"<{self.name}>": learnt.clone() if len(learnt) > 1 else learnt[0].clone()}
         else:

@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from contracts.batch import PairBatch
+from contracts.text import Text
 from datamodules.features.cache import FeatureCache
 from lightning_modules.spotdiff import SpotDiff
 from networks.backbone import Backbone
@@ -55,7 +56,7 @@ def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[F
     captions = [f"a photo of a person, number {number}" for number in range(STORED)]
     encoders = {
         "moments": lambda rows: backbone.encode_moments(pixels[rows]),
-        "text": lambda rows: backbone.encode_text([captions[row] for row in rows]),
+        "text": lambda rows: backbone.encode_text([captions[row] for row in rows]).states,
         "clip": lambda rows: images.encode(pixels[rows]),
     }
     caches = {name: FeatureCache(folder, name, "benchmark") for name in encoders}
@@ -69,7 +70,7 @@ def fills(backbone: Backbone, images: ClipImageEncoder, folder: Path) -> tuple[F
         return replace(
             batch,
             moments=read("moments", target),
-            text_states=read("text", target),
+            text_states=Text(read("text", target)),
             reference={"clip": read("clip", reference)},
             second_view={"clip": read("clip", target)},
         )

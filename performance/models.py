@@ -6,10 +6,12 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from contracts.batch import PairBatch, RequestBatch
+from contracts.text import Text
 from lightning_modules.spotdiff import SpotDiff
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import ClipImageEncoder, load_clip_image
 from networks.pretrained import load_tokenizer
+from networks.text_encoders import TextEncoders
 from pocket.models.paths import BASE, CLIP
 
 SMALL_WIDTH = 32
@@ -28,22 +30,20 @@ def small_backbone() -> Backbone:
     """
     tokenizer = load_tokenizer(BASE, "tokenizer")
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=SMALL_WIDTH,
+        intermediate_size=2 * SMALL_WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=tokenizer.model_max_length,
+        **ids,
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return Backbone(
             vae=AutoencoderKL(block_out_channels=(8,), norm_num_groups=4),
-            text_encoder=CLIPTextModel(
-                CLIPTextConfig(
-                    vocab_size=len(tokenizer),
-                    hidden_size=SMALL_WIDTH,
-                    intermediate_size=2 * SMALL_WIDTH,
-                    num_hidden_layers=1,
-                    num_attention_heads=2,
-                    max_position_embeddings=tokenizer.model_max_length,
-                    **ids,
-                )
-            ),
-            tokenizer=tokenizer,
+            text=TextEncoders([CLIPTextModel(config)], [tokenizer]),
             unet=UNet2DConditionModel(
                 sample_size=8,
                 layers_per_block=1,
@@ -80,7 +80,7 @@ def pair_batch(model: SpotDiff, size: int, image_width: int) -> PairBatch:
         latent_noise=normal(*latents),
         noise=normal(*latents),
         timestep=torch.randint(1000, (size,), generator=generator),
-        text_states=normal(size, *_text_shape(model.backbone)),
+        text_states=Text(normal(size, *_text_shape(model.backbone))),
         drop_identity=torch.arange(size) % 8 == 7,
         reference={"clip": normal(size, image_width)},
         second_view={"clip": normal(size, image_width)},
@@ -96,7 +96,7 @@ def request_batch(model: SpotDiff, size: int, image_width: int) -> RequestBatch:
         subjects=("s0000",) * size,
         prompts=("a photo of <subject>",) * size,
         noise=torch.randn((size, *model.backbone.latent_shape), generator=generator),
-        text_states=torch.randn((size, *_text_shape(model.backbone)), generator=generator),
+        text_states=Text(torch.randn((size, *_text_shape(model.backbone)), generator=generator)),
         reference={"clip": torch.randn((size, image_width), generator=generator)},
     )
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from contracts.batch import PairBatch
 from contracts.conditioning import Conditioning
+from contracts.text import Text
 from lightning_modules.pidiff import PIDiff
 from losses.localisation import face_loss
 from networks.backbone import load_backbone
@@ -81,7 +82,7 @@ def noise_batch(model: PIDiff, size: int = BATCH_SIZE) -> PairBatch:
         latent_noise=normal("latent", channels, height, width),
         noise=normal("noise", channels, height, width),
         timestep=torch.arange(size) * 999 // max(1, size - 1),
-        text_states=normal("text", *text),
+        text_states=Text(normal("text", *text)),
         drop_identity=torch.arange(size) % 8 == 7,
         reference={"wplus": normal("reference", *model.code_shape)},
         second_view={},

@@ -87,11 +87,11 @@ def hand_written(model: SpotDiff, batch: PairBatch) -> Callable[[], None]:
         subject = model.subject(f)
         nobody = model.align(torch.zeros_like(f))
         tokens = torch.where(batch.drop_identity[:, None, None], nobody, model.align(model.subject(f)))
-        text = StepConditioning(batch.text_states, batch.text_states, tokens, torch.ones(len(z)))
+        text = StepConditioning(batch.text_states.states, batch.text_states.states, tokens, torch.ones(len(z)))
         prediction = backbone.unet(
             signal * z + spread * batch.noise,
             batch.timestep,
-            encoder_hidden_states=batch.text_states,
+            encoder_hidden_states=batch.text_states.states,
             cross_attention_kwargs={"conditioning": text},
             return_dict=False,
         )[0]

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from networks.backbone import Backbone
     from pocket.tiny.world import TinyWorld
 
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
@@ -87,6 +88,22 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> "TinyWorld":
     from pocket.tiny.world import TinyWorld
 
     return TinyWorld.make(tmp_path_factory.mktemp("tiny-world"))
+
+
+@pytest.fixture(scope="session")
+def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model in the shape of SDXL, of the smallest size. Copy it before changing a file."""
+    from pocket.tiny.components import tiny_sdxl
+
+    return tiny_sdxl(tmp_path_factory.mktemp("sdxl") / "base")
+
+
+@pytest.fixture
+def sdxl(sdxl_folder: Path) -> "Backbone":
+    """That base model, of the test's own."""
+    from networks.backbone import load_backbone
+
+    return load_backbone(str(sdxl_folder))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,7 @@ from lightning_modules import PersonalisationModule
 from train import TrainCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-METHODS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("pocket/*.yaml")])
+METHODS = sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("sdxl/*.yaml"), *CONFIGS.glob("pocket/*.yaml")])
 TRAINERS = sorted(CONFIGS.glob("trainer/*.yaml"))
 EDITS = CONFIGS / "prompts" / "pocket_edits.yaml"
 PROMPTS = [path for path in sorted(CONFIGS.glob("prompts/*.yaml")) if path != EDITS]

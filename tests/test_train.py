@@ -32,6 +32,8 @@ from pocket.tiny.world import TinyWorld
 
 ROOT = Path(__file__).parents[1]
 STEPS, EXPERT_STEPS = 6, 2
+FORK = "--trainer.strategy=ddp_fork_find_unused_parameters_true"
+"""Processes that need no imports of their own."""
 
 
 def validated(world: TinyWorld) -> dict[str, object]:
@@ -156,18 +158,17 @@ def test_sigterm_saves_once_and_the_same_command_goes_on(
     assert (manifest["steps"], manifest["steps_of_this_start"]) == (STEPS, STEPS - step)
 
 
-@pytest.mark.parametrize("rank", ["null", "1"], ids=["both", "second"])
-def test_sigterm_to_some_of_the_processes_ends_all_after_the_same_step(
-    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path, rank: str
+def test_sigterm_to_both_processes_ends_them_after_the_same_step(
+    unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
+    """Those that the launcher started anew; forked ones are in ``tests/training/test_interruptions.py``."""
     arguments = tiny_world.arguments(tmp_path / "run", checkpoint_every=100, **{"trainer.devices": 2})
-    stop = fault("Signal", name="SIGTERM", step=EXPERT_STEPS + 1, rank=rank)
+    stop = fault("Signal", name="SIGTERM", step=EXPERT_STEPS + 1, rank="null")
     start = [sys.executable, "train.py", *arguments]
     stopped = subprocess.run([*start, *stop], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert stopped.returncode == 143, stopped.stderr[-2000:]
     assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"interrupted.ckpt"}
-    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert train.main([*arguments, FORK]) == 0
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert (manifest["steps"], manifest["steps_of_this_start"]) == (STEPS, STEPS - EXPERT_STEPS - 1)
     for name, value in adapter(unbroken).items():
@@ -214,17 +215,15 @@ def test_processes_with_unequal_shares_of_the_validation_end_together(
     """What they do together, scores and whatever comes after, would wait for ever for one that leaves something out."""
     settings = {"data.validation.prompts": list(tiny_world.prompts[:requests]), "data.validation.batch_size": 1}
     arguments = tiny_world.arguments(tmp_path / "run", **{**validated(tiny_world), **settings, "trainer.devices": 2})
-    done = subprocess.run([sys.executable, "train.py", *arguments], cwd=ROOT, capture_output=True, timeout=200)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert train.main([*arguments, FORK]) == 0
     assert "val/detection_rate" in scalars(tmp_path / "run")
 
 
 def test_two_processes_end_with_the_same_weights_and_scores(
     unbroken: Path, tiny_world: TinyWorld, tmp_path: Path
 ) -> None:
-    both = {"trainer.devices": 2, "trainer.strategy": "ddp_fork_find_unused_parameters_true"}
-    arguments = tiny_world.arguments(tmp_path / "run", **validated(tiny_world), **both)
-    assert train.main(arguments) == 0
+    arguments = tiny_world.arguments(tmp_path / "run", **validated(tiny_world), **{"trainer.devices": 2})
+    assert train.main([*arguments, FORK]) == 0
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["processes"] == 2
     one, two = adapter(unbroken), adapter(tmp_path / "run")
     assert one.keys() == two.keys()

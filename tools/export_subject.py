@@ -45,8 +45,16 @@ def export_subject(run: str | Path, subject: str, output: str | Path) -> str:
 
 def _export_vectors(module: TokenVectorModule, subject: str, output: Path) -> str:
     vectors, noun = module.scaled(subject), module.subjects.nouns[subject]
-    SubjectFile(subject, noun, vectors, module.noun_embedding(noun)).save(output)
-    if vectors.shape[:2] == (1, 1):
+    file = SubjectFile(subject, noun, vectors, module.noun_embedding(noun), tuple(module.backbone.text.widths))
+    file.save(output)
+    if file.is_embedding and len(file.widths) > 1:
+        return (
+            f'learnt = safetensors.torch.load_file("{output}"); '
+            f'pipe.load_textual_inversion(learnt["clip_l"], token="<{subject}>"); '
+            f'pipe.load_textual_inversion(learnt["clip_g"], token="<{subject}>", text_encoder=pipe.text_encoder_2, '
+            f"tokenizer=pipe.tokenizer_2), then write <{subject}> in a prompt"
+        )
+    if file.is_embedding:
         return f'pipe.load_textual_inversion("{output}"), then write <{subject}> in a prompt'
     return f'with networks.stage_pipeline.stage_prompt(pipe, "a photo of a <subject>", {{"subject": "{output}"}})'
 

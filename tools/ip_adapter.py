@@ -51,7 +51,7 @@ def import_file(file: str | Path, backbone: str, encoder: str, output: str | Pat
     base = load_backbone(backbone)
     width, expected = _size(tensors, "ip_adapter.1.to_k_ip.weight", 1, file), base.unet.config.cross_attention_dim
     if width != expected:
-        what = ", it is a file for SDXL" if width == 2048 else ""
+        what = {2048: ", it is a file for SDXL", 768: ", it is a file for SD 1.x"}.get(width, "")
         raise LikenessError(f"{str(file)!r} has tokens of {width} numbers{what}; those of {backbone} have {expected}")
     kind, arguments = _kind(tensors, file)
     settings = {"recogniser": encoder, "detector": encoder} if kind is IPAdapterFaceID else {"encoder": encoder}
@@ -118,7 +118,9 @@ def _kind(tensors: Mapping[str, Tensor], file: Path) -> tuple[type[Any], dict[st
 
     if "image_proj.latents" in tensors:
         depth = len({name.split(".")[2] for name in tensors if name.startswith("image_proj.layers.")})
-        return IPAdapterPlus, {"image_width": size("proj_in.weight", 1), "tokens": size("latents", 1), "depth": depth}
+        own, out = size("proj_in.weight", 0), size("proj_out.weight", 0)
+        sizes = {"image_width": size("proj_in.weight", 1), "tokens": size("latents", 1), "depth": depth}
+        return IPAdapterPlus, {**sizes, "resampler_width": None if own == out else own}
     tokens = size("norm.weight", 0)
     if "image_proj.proj.weight" in tensors:
         return IPAdapter, {"image_width": size("proj.weight", 1), "tokens": size("proj.weight", 0) // tokens}

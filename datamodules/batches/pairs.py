@@ -131,7 +131,7 @@ class PairStream:
             latent_noise=data.noise("latent", samples, latent),
             noise=data.noise("diffusion", samples, latent),
             timestep=torch.tensor(timesteps),
-            text_states=features.of_texts(captions),
+            text_states=features.of_texts(captions).of_photos(features.sizes(targets)),
             drop_identity=torch.tensor(no_identity),
             reference=data.references(references),
             second_view=data.references(targets),

@@ -142,6 +142,7 @@ class EnrolmentStream:
         photos = {subject: self._plan.photo_at(subject, step) for subject in group}
         # Of the whole group: a process without a subject takes the shape from the others'.
         moments = self._features["moments"].rows([photos[subject].sha256 for subject in group])
+        sizes = self._features.sizes([photos[subject] for subject in mine]) if mine else None
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         return SubjectBatch(
             group=group,
@@ -152,6 +153,7 @@ class EnrolmentStream:
             latent_noise=_noise("enrol latent", seed, mine, step, latent),
             noise=_noise("enrol noise", seed, mine, step, latent),
             timestep=torch.tensor([_timestep(seed, subject, step) for subject in mine], dtype=torch.int64),
+            sizes=sizes,
         )
 
 

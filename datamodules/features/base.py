@@ -55,6 +55,13 @@ class EncoderContext:
 
         return backbone_latent_shape(self.backbone)
 
+    @cached_property
+    def reads_added(self) -> bool:
+        """Whether the base model reads pooled text and sizes besides text states."""
+        from networks.backbone import reads_added
+
+        return reads_added(self.backbone)
+
     def parts_fingerprint(self, *parts: str) -> str:
         """Of the base model's parts that a feature depends on: another UNet leaves the caches as they are."""
         folder = resolve_source(self.backbone, pipeline=True)

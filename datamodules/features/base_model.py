@@ -10,9 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from contracts.errors import LikenessError
+from contracts.text import Text
 from datamodules.features.base import Feature
-from datamodules.features.crops import CAPTION, HEAD_MASK, SQUARE, SQUARE_MASK, Crop
-from networks.backbone import load_backbone
+from datamodules.features.crops import CAPTION, EXTENT, HEAD_MASK, SQUARE, SQUARE_MASK, Crop
+from datamodules.image_io import square_corner
+from networks.backbone import load_backbone, text_fingerprint
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,53 @@ class Moments(Feature):
 
 @dataclass(frozen=True)
 class TextStates(Feature):
-    """(L, D): the states of the frozen text encoder."""
+    """(L, D): the states of the frozen text encoders, side by side."""
 
     crop = CAPTION
 
     @property
     def fingerprint(self) -> str:
-        return f"{self.context.parts_fingerprint('text_encoder', 'tokenizer')}/{self.name}"
+        return f"{text_fingerprint(self.context.backbone)}/{self.name}"
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.encode([""]).shape[1:])
 
     def encode(self, batch: Sequence[str]) -> Tensor:
+        return self._read(batch).states
+
+    def _read(self, batch: Sequence[str]) -> Text:
         return self.context.network(load_backbone, self.context.backbone).encode_text(list(batch))
+
+
+@dataclass(frozen=True)
+class PooledText(TextStates):
+    """(P,): the pooled text of a base model that reads one."""
+
+    def encode(self, batch: Sequence[str]) -> Tensor:
+        pooled = self._read(batch).pooled
+        if pooled is None:
+            raise LikenessError(f"model.backbone: {self.context.backbone} has no pooled text")
+        return pooled
+
+
+@dataclass(frozen=True)
+class PhotoSizes(Feature):
+    """(6,): the sizes of :class:`contracts.text.Text`, of a photo whose central square is trained on."""
+
+    crop = EXTENT
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.name}/{self.context.resolution}/{self.crop.version}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (6,)
+
+    def encode(self, batch: Sequence[tuple[int, int]]) -> Tensor:
+        side = self.context.resolution
+        return torch.tensor([[h, w, *square_corner(h, w, side), side, side] for h, w in batch], dtype=torch.float32)
 
 
 @dataclass(frozen=True)

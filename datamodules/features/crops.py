@@ -10,7 +10,7 @@ from contracts.errors import LikenessError
 from datamodules.face_crops import VERSION as FACE_CROPS
 from datamodules.face_crops import Portrait, head_mask, portrait_from_file, portrait_of
 from datamodules.features.cache import content_key
-from datamodules.image_io import read_square, square_mask
+from datamodules.image_io import image_size, read_square, square_mask
 from datamodules.index import Photo, PhotoFiles
 from datamodules.masks import square_person_mask
 from networks.face_alignment import VERSION as ALIGNER
@@ -108,7 +108,24 @@ class Caption(Crop):
         return files.photo.caption
 
 
+class Extent(Crop):
+    """Height and width in pixels of the whole upright photo; no pixel is read."""
+
+    version = Square.version
+
+    def key(self, photo: Photo) -> str:
+        return photo.sha256
+
+    def of_photo(self, files: PhotoFiles, side: int) -> tuple[int, int]:
+        return self.of_file(files.image, files.photo.called, side)
+
+    def of_file(self, data: bytes, name: str, side: int) -> tuple[int, int]:
+        (width, height), _ = image_size(data, name)
+        return height, width
+
+
 SQUARE = Square()
+EXTENT = Extent()
 SQUARE_MASK = SquareMask()
 HEAD_MASK = HeadMask()
 FACE = Face()

@@ -12,6 +12,8 @@ from datamodules.features.base import EncoderContext, Feature
 FEATURES = {
     "moments": "base_model.Moments",
     "text": "base_model.TextStates",
+    "pooled_text": "base_model.PooledText",
+    "sizes": "base_model.PhotoSizes",
     "mask": "base_model.PersonMask",
     "face": "base_model.Head",
     "face_moments": "faces.FaceMoments",

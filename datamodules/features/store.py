@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from contracts.text import Text
 from datamodules.features.base import EncoderContext
 from datamodules.features.cache import FeatureCache, content_key
 from datamodules.features.crops import Crop
@@ -20,6 +21,8 @@ from datamodules.processes import Processes
 _SHARD_ITEMS = 1024
 _BATCH_PIXELS = {"cpu": 2**15, "cuda": 2**21}
 """Encoded in one call: bounds memory at any resolution, and on a CPU the work for a photo by itself."""
+BESIDES = {"text": "pooled_text", "moments": "sizes"}
+"""Features of texts and photos that a base model may read beside another one."""
 T = TypeVar("T")
 Read = Callable[[set[str]], Iterable[tuple[str, Any]]]
 """Yields (key, crop) for a set of keys, in any order."""
@@ -40,7 +43,8 @@ class Features:
         self, names: Iterable[str], settings: Settings, context: EncoderContext, folder: Path, processes: Processes
     ) -> None:
         self.context = context
-        self._features = make_features(names, settings, context)
+        wanted = list(names)
+        self._features = make_features([*wanted, *self._besides(wanted)], settings, context)
         self._folder = folder
         self._processes = processes
         pixels = _BATCH_PIXELS.get(context.device.type, _BATCH_PIXELS["cuda"])
@@ -87,9 +91,20 @@ class Features:
         crop = self._features[name].crop
         return self._caches[name].rows([crop.key(photo) for photo in photos])
 
-    def of_texts(self, texts: Sequence[str]) -> Tensor:
-        """Text states (number of texts, L, D)."""
-        return self._caches["text"].rows([content_key(text) for text in texts])
+    def of_texts(self, texts: Sequence[str]) -> Text:
+        """Texts of images to generate, or of photos of the base model's own size."""
+        keys = [content_key(text) for text in texts]
+        states = self._caches["text"].rows(keys)
+        if not self.context.reads_added:
+            return Text(states)
+        side = float(self.context.resolution)
+        sizes = torch.tensor([side, side, 0.0, 0.0, side, side]).expand(len(texts), -1)
+        return Text(states, self._caches["pooled_text"].rows(keys), sizes)
+
+    def sizes(self, photos: Sequence[Photo]) -> Tensor | None:
+        """Sizes (number of photos, 6) of a dataset's photos, see :class:`contracts.text.Text`; ``None`` where the base
+        model reads none."""
+        return self.of_photos("sizes", photos) if self.context.reads_added else None
 
     def check_photos(self, names: Iterable[str], photos: Iterable[Photo]) -> None:
         """Raise ``LikenessError`` where a photo lacks what a feature of ``names`` reads. Encodes nothing."""
@@ -106,7 +121,7 @@ class Features:
         Raises:
             LikenessError: as :meth:`fill`.
         """
-        for crop, some in self._by_crop(names).items():
+        for crop, some in self._by_crop([*names, *self._besides(names)]).items():
             by_key = {crop.key(photo): photo for photo in photos}
 
             def read(keys: set[str], crop: Crop = crop, by_key: dict[str, Photo] = by_key) -> Iterator[tuple[str, Any]]:
@@ -137,7 +152,9 @@ class Features:
             LikenessError: as :meth:`fill`.
         """
         by_key = {content_key(text): text for text in texts}
-        self.fill(["text"], list(by_key), lambda keys: ((key, by_key[key]) for key in sorted(keys)))
+        self.fill(
+            ["text", *self._besides(["text"])], list(by_key), lambda keys: ((key, by_key[key]) for key in sorted(keys))
+        )
 
     def fill(self, names: Sequence[str], keys: Sequence[str], read: Read) -> None:
         """Encode what the caches of ``names`` lack, each item once, the work divided over all processes.
@@ -161,6 +178,10 @@ class Features:
             p.together(partial(self._encode_share, share, read))
             for cache in caches:
                 cache.refresh()
+
+    def _besides(self, names: Sequence[str]) -> list[str]:
+        """What a base model like SDXL needs besides these features."""
+        return [BESIDES[name] for name in names if name in BESIDES and self.context.reads_added]
 
     def _by_crop(self, names: Sequence[str]) -> dict[Crop, list[str]]:
         """Names grouped by the crop that they are made of, so that each photo is read once for a group."""

@@ -42,6 +42,7 @@ NAVIGATION = """
 :caption: Use
 
 docs/own_photos
+docs/base_models
 docs/training
 docs/data
 docs/generate

@@ -73,11 +73,11 @@ class PromptOnly(PersonalisationModule):
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         """The empty text."""
         empty = self.backbone.encode_text([""])
-        return Conditioning.from_text(empty.expand(len(batch.prompts), -1, -1))
+        return Conditioning.from_text(empty.expand(len(batch.prompts)))
 
     def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The stock UNet: its attention processors know no conditioning but text."""
-        return self.backbone.unet(z, t, encoder_hidden_states=conditioning.at(t).text_keys, return_dict=False)[0]
+        return self.backbone.unet(z, t, **conditioning.at(t).for_unet(), return_dict=False)[0]
 
 
 class ModelGenerator:

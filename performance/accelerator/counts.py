@@ -58,7 +58,7 @@ def encodes(step: Step, backbone: Backbone, images: nn.Module | None = None) -> 
         nonlocal counted
         counted += 1
 
-    parts = [backbone.vae.encoder, backbone.text_encoder, *([images] if images is not None else [])]
+    parts = [backbone.vae.encoder, *backbone.text.encoders, *([images] if images is not None else [])]
     handles = [part.register_forward_pre_hook(count) for part in parts]
     try:
         step()

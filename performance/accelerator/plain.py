@@ -7,15 +7,17 @@ torch's default, nothing is compiled. Each loop trains what ours trains, so what
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 from torch import Tensor, nn
 
 from contracts.batch import PairBatch
+from contracts.conditioning import Conditioning
 from lightning_modules.base import PersonalisationModule
 from networks.backbone import Backbone
 
@@ -47,7 +49,7 @@ def adapter_step(
         with torch.no_grad():
             held = photos.to(dtype or torch.float32)
             moments = backbone.vae.encode(held).latent_dist.parameters.float()
-            text = backbone.encode_text([CAPTION] * len(held)).float()
+            text = backbone.encode_text([CAPTION] * len(held))
             reference, second = (images(pixel_values=v.to(held.dtype)).pooler_output.float() for v in (views, -views))
         fresh = replace(
             batch,
@@ -72,18 +74,18 @@ def adapter_step(
 def textual_inversion_step(backbone: Backbone, dtype: torch.dtype | None, device: torch.device) -> Step:
     """A step of ``textual_inversion``: one photo, whose latents are made in every step; the whole table of embeddings
     is trained, and all rows but the new word's are put back."""
-    unet, vae, text_encoder = backbone.unet, backbone.vae, backbone.text_encoder
+    unet, vae = backbone.unet, backbone.vae
     unet.to(dtype or torch.float32)
     vae.to(dtype or torch.float32)
-    table = text_encoder.get_input_embeddings().weight.requires_grad_(True)
-    original, new = table.detach().clone(), torch.zeros(len(table), dtype=torch.bool, device=device)
-    new[backbone.tokenizer(CAPTION).input_ids[-2]] = True
-    ids = backbone.tokenizer(CAPTION, padding="max_length", truncation=True, return_tensors="pt").input_ids.to(device)
+    tables = [encoder.get_input_embeddings().weight.requires_grad_(True) for encoder in backbone.text.encoders]
+    originals = [table.detach().clone() for table in tables]
+    others = torch.ones(len(tables[0]), dtype=torch.bool, device=device)
+    others[backbone.tokenizer(CAPTION).input_ids[-2]] = False
+    ids = backbone.text.tokens([CAPTION])
     noising = DDPMScheduler.from_config(backbone.scheduler.config)
-    optimiser = torch.optim.AdamW([table], lr=5e-4, weight_decay=1e-2)
+    optimiser = torch.optim.AdamW(tables, lr=5e-4, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     photo = pixels(backbone, 1, device)
-    text_encoder.train()
 
     def step() -> None:
         with torch.no_grad():
@@ -95,15 +97,16 @@ def textual_inversion_step(backbone: Backbone, dtype: torch.dtype | None, device
         if noising.config.prediction_type == "v_prediction":
             target = noising.get_velocity(latents, noise, t)
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            states = text_encoder(ids)[0].to(dtype=dtype)
-            prediction = unet(noisy, t, states).sample
+            text = backbone.of_whole_images(backbone.text(ids))
+            prediction = unet(noisy, t, **Conditioning.from_text(text).at(t).for_unet()).sample
         loss = F.mse_loss(prediction.float(), target.float(), reduction="mean")
         loss.backward()
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
         with torch.no_grad():
-            table[~new] = original[~new]
+            for table, original in zip(tables, originals, strict=True):
+                table[others] = original[others]
         loss.detach().item()
 
     return step
@@ -112,16 +115,24 @@ def textual_inversion_step(backbone: Backbone, dtype: torch.dtype | None, device
 def generate(backbone: Backbone, prompts: Sequence[str], steps: int, dtype: torch.dtype | None, folder: Path) -> Step:
     """``StableDiffusionPipeline`` as it comes, which writes each image before it goes on."""
     backbone.to(dtype or torch.float32)
-    pipe = StableDiffusionPipeline(
-        backbone.vae,
-        backbone.text_encoder,
-        backbone.tokenizer,
-        backbone.unet,
-        DPMSolverMultistepScheduler.from_config(backbone.scheduler.config),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    scheduler = DPMSolverMultistepScheduler.from_config(backbone.scheduler.config)
+    encoders, tokenizers = list(backbone.text.encoders), backbone.text.tokenizers
+    pipe: Any
+    if len(encoders) == 2:
+        pipe = StableDiffusionXLPipeline(
+            backbone.vae, *encoders, *tokenizers, backbone.unet, scheduler, add_watermarker=False
+        )
+    else:
+        pipe = StableDiffusionPipeline(
+            backbone.vae,
+            *encoders,
+            *tokenizers,
+            backbone.unet,
+            scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
     pipe.set_progress_bar_config(disable=True)
 
     def step() -> None:

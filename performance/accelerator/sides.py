@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,13 @@ def pidiff(backbone: Backbone, shape: Shape) -> PIDiff:
 
 
 def pairs(module: PersonalisationModule, size: int, shape: Shape) -> PairBatch:
-    """Cached features of noise."""
-    if isinstance(module, PIDiff):
-        return noise_batch(module, size)
-    assert isinstance(module, SpotDiff)
-    return pair_batch(module, size, shape.image["hidden_size"])
+    """Cached features of noise, and texts as they are cached."""
+    if isinstance(module, SpotDiff):
+        batch = pair_batch(module, size, shape.image["hidden_size"])
+    else:
+        assert isinstance(module, PIDiff)
+        batch = noise_batch(module, size)
+    return replace(batch, text_states=module.backbone.encode_text([PROMPT]).expand(size).to("cpu"))
 
 
 def training(machine: Machine, case: Case, make: Callable[[Backbone, Shape], PersonalisationModule]) -> Sides:
@@ -75,7 +77,7 @@ def training(machine: Machine, case: Case, make: Callable[[Backbone, Shape], Per
         def step_of(size: int) -> Step:
             return training_step(machine, module, pairs(module, size, shape).to(device))
 
-        size = case.size or (largest(machine, step_of) if machine.timed else 2)
+        size = case.size or (largest(machine, step_of, first=4) if machine.timed else 2)
         backbone = module.backbone
         sides = {"ours": measured(machine, step_of(size), size, backbone, backbone, compiled=case.compiled)}
         del module, backbone
@@ -160,7 +162,8 @@ def generating(machine: Machine, case: Case, steps: int = 25) -> Sides:
         settle(module, machine, case.compiled)
         if machine.dtype is not None:
             hold_frozen(module, machine.dtype)
-        requests = request_batch(module, size, case.shape.image["hidden_size"])
+        text = module.backbone.encode_text([PROMPT]).expand(size).to("cpu")
+        requests = replace(request_batch(module, size, case.shape.image["hidden_size"]), text_states=text)
         with ImageWriter() as writer:
             step = _drawing(machine, module, requests, writer, Path(folder))
             sides = {"ours": measured(machine, step, size, module, module.backbone, compiled=case.compiled)}

@@ -107,7 +107,7 @@ def noun_attention_focus(backbone: Backbone, renders: Sequence[Render]) -> tuple
     prompt = f"a photo of a {CLASS_NOUN}"
     masks = torch.from_numpy(np.stack([d.mask for d in renders]))[:, None].float() / 255
     nouns = (token_ids(backbone.tokenizer, [prompt]) == noun_id(backbone.tokenizer)).float().expand(len(images), -1)
-    text = backbone.encode_text([prompt]).expand(len(images), -1, -1)
+    text = backbone.encode_text([prompt]).states.expand(len(images), -1, -1)
     moments = backbone.encode_moments(images)
     latents = backbone.latents_from_moments(moments, torch.zeros(len(images), *backbone.latent_shape))
     noising = DDPMScheduler.from_config(backbone.scheduler.config)

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import torch
 from datasets import Dataset
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from transformers import (
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     ViTConfig,
     ViTImageProcessorPil,
@@ -74,15 +75,7 @@ def tiny_base(folder: Path, seed: int = 0) -> Path:
     tokenizer = tiny_tokenizer(folder / "tokenizer")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 3,
-            up_block_types=("UpDecoderBlock2D",) * 3,
-            block_out_channels=(8, 8, 8),
-            layers_per_block=1,
-            norm_num_groups=4,
-            mid_block_add_attention=False,
-            sample_size=SIDE,
-        )
+        vae = _vae()
         unet = UNet2DConditionModel(
             sample_size=LATENT_SIDE,
             layers_per_block=1,
@@ -95,6 +88,50 @@ def tiny_base(folder: Path, seed: int = 0) -> Path:
         )
         text_encoder = CLIPTextModel(CLIPTextConfig(**_text(tokenizer)))
     assemble(vae, text_encoder, tokenizer, unet).save_pretrained(folder)
+    return folder
+
+
+def tiny_sdxl(folder: Path, seed: int = 0) -> Path:
+    """A ``StableDiffusionXLPipeline`` folder in the shape of SDXL: two text encoders that pad in their own ways, pooled
+    text and sizes, blocks of several attention layers, linear projections and its scheduler; latents 4 x 16 x 16."""
+    tokenizer = tiny_tokenizer(folder / "tokenizer")
+    second = CLIPTokenizer.from_pretrained(folder / "tokenizer", pad_token="!")
+    widths, pooled, per_size = (TEXT_WIDTH, 24), 20, 8
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=LATENT_SIDE,
+            layers_per_block=1,
+            block_out_channels=(16, 16),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2),
+            use_linear_projection=True,
+            cross_attention_dim=sum(widths),
+            attention_head_dim=(2, 4),
+            norm_num_groups=4,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=per_size,
+            projection_class_embeddings_input_dim=pooled + 6 * per_size,
+        )
+        small = [{**_text(tokenizer), "num_hidden_layers": 2, "hidden_size": width} for width in widths]
+        encoders = (
+            CLIPTextModel(CLIPTextConfig(**small[0])),
+            CLIPTextModelWithProjection(
+                CLIPTextConfig(**small[1] | {"projection_dim": pooled, "pad_token_id": second.pad_token_id})
+            ),
+        )
+        noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+        StableDiffusionXLPipeline(
+            vae=_vae(scaling_factor=0.13025),
+            text_encoder=encoders[0],
+            text_encoder_2=encoders[1],
+            tokenizer=tokenizer,
+            tokenizer_2=second,
+            unet=unet,
+            scheduler=EulerDiscreteScheduler(**noise, timestep_spacing="leading", steps_offset=1),
+            add_watermarker=False,
+        ).save_pretrained(folder)
     return folder
 
 
@@ -181,6 +218,19 @@ def tiny_dataset(folder: Path) -> Path:
 
 
 _SMALL = {"hidden_size": TEXT_WIDTH, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def _vae(**settings: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        mid_block_add_attention=False,
+        sample_size=SIDE,
+        **settings,
+    )
 
 
 def _text(tokenizer: CLIPTokenizer) -> dict:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from contracts.batch import FactorBatch, PairBatch, RequestBatch
+from contracts.text import Text
 
 PAIRS = PairBatch(
     sample_ids=("a", "b"),
@@ -12,7 +13,7 @@ PAIRS = PairBatch(
     latent_noise=torch.ones(2, 4, 4, 4),
     noise=torch.ones(2, 4, 4, 4),
     timestep=torch.tensor([0, 999]),
-    text_states=torch.ones(2, 3, 5),
+    text_states=Text(torch.ones(2, 3, 5), torch.ones(2, 5), torch.ones(2, 6)),
     drop_identity=torch.tensor([True, False]),
     reference={"clip": torch.ones(2, 6)},
     second_view={"clip": torch.ones(2, 6), "face": torch.ones(2, 7)},
@@ -24,7 +25,7 @@ REQUESTS = RequestBatch(
     ("s1", "s2"),
     ("a <subject>",) * 2,
     torch.ones(2, 4, 4, 4),
-    torch.ones(2, 3, 5),
+    Text(torch.ones(2, 3, 5)),
     {"clip": torch.ones(2, 6)},
 )
 
@@ -33,7 +34,15 @@ def tensors(batch: object) -> list[Tensor]:
     found = []
     for field in dataclasses.fields(batch):  # type: ignore[arg-type]
         value = getattr(batch, field.name)
-        found += [value] if isinstance(value, Tensor) else list(value.values()) if isinstance(value, dict) else []
+        found += (
+            [value]
+            if isinstance(value, Tensor)
+            else tensors(value)
+            if isinstance(value, Text)
+            else list(value.values())
+            if isinstance(value, dict)
+            else []
+        )
     return found
 
 

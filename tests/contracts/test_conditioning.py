@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from contracts.conditioning import Conditioning
+from contracts.text import Text
 
 LENGTH, WIDTH = 3, 2
 
@@ -54,7 +55,7 @@ def test_without_identity_the_branch_is_left_out(rest: dict) -> None:
 
 def test_from_text_is_one_stage_with_keys_equal_to_values() -> None:
     states = torch.randn(2, LENGTH, WIDTH)
-    conditioning = Conditioning.from_text(states, scale=0.5)
+    conditioning = Conditioning.from_text(Text(states), scale=0.5)
     assert conditioning.text_keys.shape == (2, 1, LENGTH, WIDTH)
     assert (conditioning.batch, conditioning.scale) == (2, 0.5)
     step = conditioning.at(torch.tensor([3, 900]))
@@ -62,8 +63,8 @@ def test_from_text_is_one_stage_with_keys_equal_to_values() -> None:
 
 
 def test_sum_is_both_batches_one_after_the_other() -> None:
-    first = Conditioning.from_text(torch.zeros(1, LENGTH, WIDTH), identity=torch.zeros(1, 4, WIDTH), scale=0.5)
-    second = Conditioning.from_text(torch.ones(2, LENGTH, WIDTH), identity=torch.ones(2, 4, WIDTH), scale=0.5)
+    first = Conditioning.from_text(Text(torch.zeros(1, LENGTH, WIDTH)), identity=torch.zeros(1, 4, WIDTH), scale=0.5)
+    second = Conditioning.from_text(Text(torch.ones(2, LENGTH, WIDTH)), identity=torch.ones(2, 4, WIDTH), scale=0.5)
     both = first + second
     assert both.batch == 3 and both.scale == 0.5
     step = both.at(torch.tensor([5, 5, 5]))

@@ -42,24 +42,33 @@ def settings(world: TinyWorld) -> dict[str, dict]:
     return found
 
 
+def base_of(name: str, world: TinyWorld, sdxl_folder: Path, usual: Path | None = None) -> EncoderContext:
+    """A base model that has the feature: only one like SDXL has pooled text."""
+    return EncoderContext(str(sdxl_folder if name == "pooled_text" else usual or world.base), 64)
+
+
 def make(world: TinyWorld) -> dict[str, Feature]:
     return make_features(FEATURES, settings(world), EncoderContext(str(world.base), 64))
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_what_is_stored_has_the_shape_that_the_feature_says(name: str, tiny_world: TinyWorld, tmp_path: Path) -> None:
+def test_what_is_stored_has_the_shape_that_the_feature_says(
+    name: str, tiny_world: TinyWorld, sdxl_folder: Path, tmp_path: Path
+) -> None:
     photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.split == "test"][:3]
-    context = EncoderContext(str(tiny_world.base), 64)
+    context = base_of(name, tiny_world, sdxl_folder)
     features = Features([name], settings(tiny_world), context, tmp_path, Processes())
     features.fill_photos([name], photos)
     rows = features.of_photos(name, photos)
-    feature = make(tiny_world)[name]
+    feature = make_features([name], settings(tiny_world), context)[name]
     assert rows.shape == (3, *feature.shape) == (3, *features.shape(name)) and rows.dtype == torch.float32
     assert features.fingerprints() == {name: feature.fingerprint}
 
 
 @pytest.mark.parametrize("name", FEATURES)
-def test_no_bit_depends_on_what_else_was_missing(name: str, tiny_world: TinyWorld, tmp_path: Path) -> None:
+def test_no_bit_depends_on_what_else_was_missing(
+    name: str, tiny_world: TinyWorld, sdxl_folder: Path, tmp_path: Path
+) -> None:
     photos = [p for p in load_photos(find_shards(str(tiny_world.dataset)), tiny_world.cache) if p.landmarks][:11]
     # The pocket encoders: the last bit of those of the tiny world depends on little.
     given = {**settings(tiny_world)}
@@ -69,7 +78,8 @@ def test_no_bit_depends_on_what_else_was_missing(name: str, tiny_world: TinyWorl
             given[name][setting] = str(source)
 
     def rows(folder: str, *waves: list) -> torch.Tensor:
-        features = Features([name], given, EncoderContext(str(BASE), 64), tmp_path / folder, Processes())
+        context = base_of(name, tiny_world, sdxl_folder, BASE)
+        features = Features([name], given, context, tmp_path / folder, Processes())
         for wave in waves:
             features.fill_photos([name], wave)
         return features.of_photos(name, photos)

@@ -7,6 +7,7 @@ import torch
 
 from contracts.batch import FactorBatch, PairBatch
 from contracts.errors import LikenessError
+from contracts.text import Text
 from datamodules.batches.experts import FactorStream
 from datamodules.batches.pairs import Drops, PairStream
 from datamodules.features.cache import content_key
@@ -61,7 +62,7 @@ def test_shapes_and_features_are_those_of_the_photos(ready: SpotDiff10kDataModul
     assert batch.timestep.dtype == torch.int64
     photos = {p.id: p for p in ready.photos["train"]}
     captions = [content_key(photos[name].caption) for name in batch.sample_ids]
-    assert torch.equal(batch.text_states, ready.features["text"].rows(captions))
+    assert torch.equal(batch.text_states.states, ready.features["text"].rows(captions))
     assert not batch.drop_identity.any()
     assert not torch.equal(batch.noise, batch.latent_noise)
 
@@ -80,8 +81,10 @@ def test_noise_belongs_to_the_sample_not_to_the_batch_size(ready: SpotDiff10kDat
     large = _pairs(ready, batch_size=12)[0]
     small = [_pairs(ready, batch_size=3)[k] for k in range(4)]
     assert sum((b.sample_ids for b in small), ()) == large.sample_ids
-    for name in ("noise", "latent_noise", "timestep", "text_states", "drop_identity"):
+    for name in ("noise", "latent_noise", "timestep", "drop_identity"):
         assert torch.equal(torch.cat([getattr(b, name) for b in small]), getattr(large, name))
+    states = [b.text_states.states for b in small]
+    assert torch.equal(torch.cat(states), large.text_states.states)
 
 
 def test_two_processes_see_the_same_global_batches(ready: SpotDiff10kDataModule) -> None:
@@ -102,7 +105,7 @@ def test_drops_occur_at_their_rates(ready: SpotDiff10kDataModule) -> None:
     stream = _pairs(ready, batch_size=96, drops=Drops(0.2, 0.3, 0.1))
     batches = [stream[k] for k in range(10)]
     empty = ready.features["text"].rows([content_key("")])
-    no_text = torch.cat([(b.text_states == empty).flatten(1).all(dim=1) for b in batches])
+    no_text = torch.cat([(b.text_states.states == empty).flatten(1).all(dim=1) for b in batches])
     no_identity = torch.cat([b.drop_identity for b in batches])
     assert no_identity.float().mean() == pytest.approx(0.3, abs=0.05)
     assert no_text.float().mean() == pytest.approx(0.4, abs=0.05)
@@ -200,5 +203,7 @@ def _assert_equal(a: PairBatch | FactorBatch, b: PairBatch | FactorBatch) -> Non
             assert all(torch.equal(value[key], other[key]) for key in value)
         elif isinstance(value, torch.Tensor):
             assert torch.equal(value, other), name
+        elif isinstance(value, Text):
+            assert torch.equal(value.states, other.states), name
         else:
             assert value == other, name

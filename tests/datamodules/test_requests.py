@@ -81,8 +81,8 @@ def test_batches_hold_what_their_requests_ask_for(world: World) -> None:
             request = requests.pop(name)
             assert (batch.subjects[i], batch.prompts[i]) == (request.subject, request.prompt)
             assert torch.equal(batch.noise[i], keyed_normal((4, 16, 16), "request", 7, name))
-            states = backbone.encode_text([request.prompt.replace("<subject>", "person")])[0]
-            assert torch.allclose(batch.text_states[i], states, atol=1e-5)
+            states = backbone.encode_text([request.prompt.replace("<subject>", "person")]).states[0]
+            assert torch.allclose(batch.text_states.states[i], states, atol=1e-5)
             grey = np.asarray(Image.open(io.BytesIO(REFERENCES[request.subject])))
             assert torch.allclose(batch.reference["clip"][i], clip.encode(grey[None])[0], atol=1e-5)
     assert not requests
@@ -91,7 +91,7 @@ def test_batches_hold_what_their_requests_ask_for(world: World) -> None:
 def test_noise_and_text_do_not_depend_on_what_else_is_pending(world: World) -> None:
     def by_id(batches: list[RequestBatch]) -> dict[str, tuple]:
         return {
-            name: (b.noise[i], b.text_states[i], b.reference["clip"][i])
+            name: (b.noise[i], b.text_states.states[i], b.reference["clip"][i])
             for b in batches
             for i, name in enumerate(b.request_ids)
         }

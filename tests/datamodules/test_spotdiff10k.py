@@ -51,7 +51,7 @@ class _Tiny(LightningModule):
         latent = mean + (log_variance / 2).exp() * batch.latent_noise
         keep = (~batch.drop_identity).float()[:, None]
         shift = self.head(batch.reference["clip"] * keep)[..., None, None]
-        text = (batch.text_states.mean(dim=(1, 2)) + batch.timestep / 1000)[:, None, None, None]
+        text = (batch.text_states.states.mean(dim=(1, 2)) + batch.timestep / 1000)[:, None, None, None]
         return (self.scale(latent + batch.noise) * batch.mask + shift - text).square().mean()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -237,7 +237,7 @@ def test_a_damaged_cache_is_encoded_again(world: World, tmp_path: Path, monkeypa
     assert {name for name, _ in calls} == {"moments", "clip", "mask", "text"}
     found = second.batches[0]
     assert torch.equal(found.moments, expected.moments)
-    assert torch.equal(found.text_states, expected.text_states)
+    assert torch.equal(found.text_states.states, expected.text_states.states)
 
 
 def test_another_encoder_is_another_cache(world: World, ready: SpotDiff10kDataModule, tmp_path: Path) -> None:

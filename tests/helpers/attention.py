@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from contracts.conditioning import Conditioning
+from contracts.text import Text
 from networks.backbone import Backbone
 from pocket.tiny.components import TEXT_LENGTH, TEXT_WIDTH
 
@@ -30,7 +31,7 @@ WITHOUT_IDENTITY = {
 
 def predict(backbone: Backbone, **identity: object) -> Tensor:
     """The UNet's prediction (B, C, h, w) for ``LATENTS`` at ``TIMESTEPS``, with further fields of the conditioning."""
-    step = Conditioning.from_text(TEXT, **identity).at(TIMESTEPS)
+    step = Conditioning.from_text(Text(TEXT), **identity).at(TIMESTEPS)
     return backbone.unet(
         LATENTS, TIMESTEPS, encoder_hidden_states=step.text_keys, cross_attention_kwargs={"conditioning": step}
     ).sample

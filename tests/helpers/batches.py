@@ -8,6 +8,7 @@ from torch import Tensor
 import lightning_modules
 from contracts.batch import FaceBatch, FactorBatch, PairBatch, RequestBatch, SubjectBatch
 from contracts.files import cache_folder
+from contracts.text import Text
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.dreambooth_lora import DreamBoothLoRA
 from lightning_modules.per_subject import PerSubjectModule
@@ -45,7 +46,8 @@ def build(method: type[PersonalisationModule], backbone: Backbone | str, **argum
     known = inspect.signature(method).parameters
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = method(backbone, **{k: v for k, v in _SMALL.items() if k in known}, **arguments)  # type: ignore[arg-type]
+        small = {k: v for k, v in _SMALL.items() if k in known}
+        module = method(backbone, **small | arguments)  # type: ignore[arg-type]
         if isinstance(module, PerSubjectModule):
             enrol_at_random(module)
         for parameter in module.adapter().parameters():
@@ -97,7 +99,7 @@ def pair_batch(size: int = 4, latent: tuple[int, int, int] = (4, 16, 16)) -> Pai
         latent_noise=normal(size, *latent, key="latent"),
         noise=normal(size, *latent, key="noise"),
         timestep=torch.arange(size) * 999 // max(1, size - 1),
-        text_states=normal(size, TEXT_LENGTH, TEXT_WIDTH, key="text"),
+        text_states=Text(normal(size, TEXT_LENGTH, TEXT_WIDTH, key="text")),
         drop_identity=torch.arange(size) == size - 1,
         reference=features(size, "reference"),
         second_view=features(size, "second"),
@@ -158,6 +160,6 @@ def request_batch(size: int = 3) -> RequestBatch:
         subjects=("s0000",) * size,
         prompts=("a photo of a <subject>",) * size,
         noise=normal(size, 4, 16, 16, key="start"),
-        text_states=normal(size, TEXT_LENGTH, TEXT_WIDTH, key="prompt"),
+        text_states=Text(normal(size, TEXT_LENGTH, TEXT_WIDTH, key="prompt")),
         reference=features(size, "reference"),
     )

@@ -33,7 +33,7 @@ def test_the_prior_is_the_error_on_class_images_under_the_class_prompt(backbone:
     )
     z, noise, timestep = module._class_batch(batch, ["a photo of a person"] * 4)
     pairs = module.slots(torch.arange(4))
-    states = backbone.encode_text(["a photo of a person"] * 4)
+    states = backbone.encode_text(["a photo of a person"] * 4).states
     conditioning = replace(module.train_conditioning(batch), text_keys=states[:, None], text_values=states[:, None])
     assert pairs.keys() == conditioning.pairs.keys()
     noisy, target = module.noised(z, noise, timestep)
@@ -62,7 +62,9 @@ def test_a_fresh_subject_is_the_base_model_told_the_identifier(backbone: Backbon
     module.collect()
     batch = request_batch(2)
     conditioning = module.conditioning(batch)
-    torch.testing.assert_close(conditioning.text_keys[:, 0], backbone.encode_text(["a photo of a sks person"] * 2))
+    torch.testing.assert_close(
+        conditioning.text_keys[:, 0], backbone.encode_text(["a photo of a sks person"] * 2).states
+    )
     t = torch.tensor([7, 800])
     with torch.no_grad():
         found = module.denoise(batch.noise, t, conditioning)

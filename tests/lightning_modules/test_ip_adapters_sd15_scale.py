@@ -11,6 +11,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 
 import lightning_modules
 from contracts.batch import RequestBatch
+from contracts.text import Text
 from lightning_modules.image_prompt import ImagePrompt
 from networks.backbone import empty_backbone
 
@@ -59,7 +60,12 @@ def test_requests_condition_on_the_tokens(name: str) -> None:
     module = build(name)
     shape = tuple(module.feature_shape().values())
     batch = RequestBatch(
-        ("r0",), ("s0",), ("a <subject>",), empty(1, 4, 64, 64), empty(1, 77, 768), {module.needs[0]: empty(1, *shape)}
+        ("r0",),
+        ("s0",),
+        ("a <subject>",),
+        empty(1, 4, 64, 64),
+        Text(empty(1, 77, 768)),
+        {module.needs[0]: empty(1, *shape)},
     )
     conditioning = module.conditioning(batch)
     assert conditioning.identity is not None and conditioning.identity.shape == (1, TOKENS[name], 768)

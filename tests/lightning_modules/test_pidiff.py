@@ -208,7 +208,7 @@ def test_generating_with_all_identity_delayed_is_generating_without(backbone: Ba
 def test_guidance_goes_from_the_empty_text_and_nobody(backbone: Backbone) -> None:
     module = pidiff(backbone)
     null = module.null_conditioning(request_batch())
-    torch.testing.assert_close(null.text_keys[:, 0], backbone.encode_text([""]).expand(3, -1, -1))
+    torch.testing.assert_close(null.text_keys[:, 0], backbone.encode_text([""]).states.expand(3, -1, -1))
     assert null.identity is not None
     assert torch.equal(null.identity, module.mapper.norm.bias.expand(3, 3, -1))
     assert torch.equal(module.train_conditioning(pair_batch()).identity[3:], null.identity[:1])  # type: ignore[index]

@@ -8,6 +8,7 @@ import yaml
 from torch import Tensor, nn
 
 from contracts.batch import FaceBatch, PairBatch, RequestBatch
+from contracts.text import Text
 from lightning_modules.pidiff import PIDiff
 from networks.backbone import empty_backbone
 from networks.decoupled_attention import IdentityProjections
@@ -55,7 +56,7 @@ def shared(size: int) -> dict:
         "latent_noise": empty(size, *LATENT),
         "noise": empty(size, *LATENT),
         "timestep": empty(size, dtype=torch.int64),
-        "text_states": empty(size, *TEXT),
+        "text_states": Text(empty(size, *TEXT)),
         "drop_identity": empty(size, dtype=torch.bool),
         "reference": {"wplus": empty(size, *CODE)},
     }
@@ -79,7 +80,7 @@ def test_one_step_of_each_stage(stage: int) -> None:
 def test_requests_condition_on_one_token_per_level() -> None:
     model = pidiff()
     batch = RequestBatch(
-        ("r0",), ("s0",), ("a <subject>",), empty(1, *LATENT), empty(1, *TEXT), {"wplus": empty(1, *CODE)}
+        ("r0",), ("s0",), ("a <subject>",), empty(1, *LATENT), Text(empty(1, *TEXT)), {"wplus": empty(1, *CODE)}
     )
     conditioning = model.conditioning(batch)
     assert conditioning.identity is not None and conditioning.identity.shape == (1, 3, 768)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from contracts.batch import PairBatch, RequestBatch
+from contracts.text import Text
 from lightning_modules.spotdiff import SpotDiff
 from networks.attention import cross_attention_layers
 from networks.backbone import empty_backbone
@@ -46,7 +47,7 @@ def pairs(size: int, width: int) -> PairBatch:
         latent_noise=empty(size, *LATENT),
         noise=empty(size, *LATENT),
         timestep=torch.empty(size, dtype=torch.int64, device="meta"),
-        text_states=empty(size, *TEXT),
+        text_states=Text(empty(size, *TEXT)),
         drop_identity=torch.empty(size, dtype=torch.bool, device="meta"),
         reference={"clip": empty(size, width)},
         second_view={"clip": empty(size, width)},
@@ -64,7 +65,7 @@ def test_the_base_model_is_stable_diffusion_1_5(model: SpotDiff) -> None:
     assert backbone.resolution == CONFIG["data"]["resolution"] == 512
     assert count(backbone.unet) == 859_520_964
     assert count(backbone.vae) == 83_653_863
-    assert count(backbone.text_encoder) == 123_060_480
+    assert count(backbone.text) == 123_060_480
     assert backbone.vae.config.scaling_factor == 0.18215
     assert backbone.scheduler.config.prediction_type == "epsilon"
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
@@ -133,7 +134,7 @@ def test_one_step_reaches_every_layer_on_its_grid(model: SpotDiff) -> None:
 
 def test_requests_condition_on_four_tokens(model: SpotDiff) -> None:
     batch = RequestBatch(
-        ("r0",), ("s0",), ("a <subject>",), empty(1, *LATENT), empty(1, *TEXT), {"clip": empty(1, 1280)}
+        ("r0",), ("s0",), ("a <subject>",), empty(1, *LATENT), Text(empty(1, *TEXT)), {"clip": empty(1, 1280)}
     )
     conditioning = model.conditioning(batch)
     assert conditioning.identity is not None

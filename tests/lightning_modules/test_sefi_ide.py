@@ -35,8 +35,9 @@ def test_vectors_of_the_class_noun_are_the_plain_prompt(backbone: Backbone, toke
     module = sefi(backbone, tokens_per_subject=tokens)
     set_vectors(module, module.noun_embedding("person"))
     batch = request_batch()
-    keys, values = module.encode_prompt(batch.prompts[0], "s0000")
-    plain = backbone.encode_text(["a photo of a" + tokens * " person"])
+    text, values = module.encode_prompt(batch.prompts[0], "s0000")
+    keys = text.states
+    plain = backbone.encode_text(["a photo of a" + tokens * " person"]).states
     torch.testing.assert_close(keys, plain.expand_as(keys), rtol=0, atol=1e-6)
     torch.testing.assert_close(values, keys, rtol=0, atol=0)
     fresh = SefiIDE(backbone, attention_side=8, tokens_per_subject=tokens)
@@ -54,7 +55,7 @@ def test_equal_vectors_are_textual_inversion(backbone: Backbone, stages: int, ke
     set_vectors(module, vector)
     batch = request_batch()
     images = module.generate(batch)
-    embeddings = backbone.text_encoder.get_input_embeddings()
+    embeddings = backbone.text.encoders[0].get_input_embeddings()
     token = backbone.tokenizer("person", add_special_tokens=False).input_ids[0]
     noun = embeddings.weight.data[token].clone()
     embeddings.weight.data[token] = vector
@@ -75,7 +76,7 @@ def test_training_uses_the_pair_of_the_timesteps_stage(backbone: Backbone) -> No
         batch = replace(batch, timestep=torch.tensor([t]))
         found = module.train_conditioning(batch)
         keys, values = module.encode_prompt("a photo of a <subject>", "s0000")
-        torch.testing.assert_close(found.text_keys[0, 0], keys[t // 200], rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.text_keys[0, 0], keys.states[t // 200], rtol=0, atol=1e-5)
         torch.testing.assert_close(found.text_values[0, 0], values[t // 200], rtol=0, atol=1e-5)
         generated = module.conditioning(request_batch(1)).at(torch.tensor([t]))
         torch.testing.assert_close(generated.text_keys, found.text_keys[:, 0], rtol=0, atol=1e-5)
@@ -88,9 +89,9 @@ def test_what_is_learnt_can_leave_the_values_of_other_tokens_alone(backbone: Bac
         set_vectors(one, one.noun_embedding("person") + 0.5 * normal(32, key="learnt"))
     keys, values = module.encode_prompt(PROMPT, "s0000")
     usual_keys, usual_values = usual.encode_prompt(PROMPT, "s0000")
-    plain = backbone.encode_text([PROMPT.replace("<subject>", "person")])[0]
+    plain = backbone.encode_text([PROMPT.replace("<subject>", "person")]).states[0]
     place = module.place(PROMPT, {"subject": "person"}).every_position[0]
-    assert torch.equal(keys, usual_keys) and torch.equal(values[:, place], usual_values[:, place])
+    assert torch.equal(keys.states, usual_keys.states) and torch.equal(values[:, place], usual_values[:, place])
     others = [i for i in range(len(plain)) if i != place]
     torch.testing.assert_close(values[:, others], plain[others].expand(5, -1, -1), rtol=0, atol=1e-6)
     assert not torch.allclose(usual_values[:, others], plain[others].expand(5, -1, -1), atol=1e-3)
@@ -109,7 +110,7 @@ def test_values_of_other_tokens_are_left_alone_in_training_too(backbone: Backbon
 
 def test_ten_text_passes_for_a_prompt_and_none_the_second_time(backbone: Backbone) -> None:
     module, rows = sefi(backbone), []
-    backbone.text_encoder.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    backbone.text.encoders[0].register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     module.conditioning(request_batch(3))
     module.conditioning(request_batch(2))
     assert sum(rows) == 10
@@ -133,28 +134,28 @@ def test_vectors_that_are_loaded_are_not_generated_with_old_states(
     other = sefi(backbone)
     other.subjects.store(SUBJECTS, {VECTORS: other.subjects.values[VECTORS] + 0.5})
     module = sefi(backbone)
-    before, _ = module.encode_prompt(PROMPT, "s0000")
+    before = module.encode_prompt(PROMPT, "s0000")[0].states
     if way == "adapter":
         other.save_adapter(tmp_path / "adapter.safetensors")
         module.load_adapter(tmp_path / "adapter.safetensors")
     else:
         module.load_state_dict(other.state_dict())
-    after, _ = module.encode_prompt(PROMPT, "s0000")
+    after = module.encode_prompt(PROMPT, "s0000")[0].states
     assert not torch.equal(after, before)
-    torch.testing.assert_close(after, other.encode_prompt(PROMPT, "s0000")[0])
+    torch.testing.assert_close(after, other.encode_prompt(PROMPT, "s0000")[0].states)
 
 
 def test_two_subjects_in_one_prompt_keep_vectors_of_their_own(backbone: Backbone) -> None:
     module = sefi(backbone)
     prompt = "a photo of a <subject> and a <s0002>"
-    both, _ = module.encode_prompt(prompt, "s0001")
-    swapped, _ = module.encode_prompt("a photo of a <s0001> and a <subject>", "s0002")
+    both = module.encode_prompt(prompt, "s0001")[0].states
+    swapped = module.encode_prompt("a photo of a <s0001> and a <subject>", "s0002")[0].states
     torch.testing.assert_close(both, swapped)
-    alone, _ = module.encode_prompt("a photo of a <subject> and a person", "s0001")
+    alone = module.encode_prompt("a photo of a <subject> and a person", "s0001")[0].states
     where = 1 + len(backbone.tokenizer("a photo of a person and a", add_special_tokens=False).input_ids)
     torch.testing.assert_close(both[:, :where], alone[:, :where], rtol=0, atol=1e-6)
     assert ((both - alone)[:, where:].abs().amax(dim=-1) > 1e-5).all()
-    other, _ = module.encode_prompt("a photo of a <subject> and a <s0003>", "s0001")
+    other = module.encode_prompt("a photo of a <subject> and a <s0003>", "s0001")[0].states
     assert not torch.allclose(both, other)
 
 

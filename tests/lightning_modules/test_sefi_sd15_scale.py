@@ -32,7 +32,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> SefiIDE:
     arguments = {k: v for k, v in CONFIG["model"]["init_args"].items() if k != "backbone"}
     with torch.device("meta"):
         backbone = empty_backbone(Path(__file__).parent / "sd15")
-        backbone.tokenizer = CLIPTokenizer.from_pretrained(folder, model_max_length=77)
+        backbone.text.tokenizers = (CLIPTokenizer.from_pretrained(folder, model_max_length=77),)
         module = SefiIDE(backbone, **arguments)
         module.prepare(dict.fromkeys(SUBJECTS, "person"), len(SUBJECTS), seed=0)
     return module

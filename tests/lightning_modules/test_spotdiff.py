@@ -162,7 +162,7 @@ def test_dropped_identity_is_that_of_nobody(backbone: Backbone) -> None:
 
 def test_guidance_goes_from_the_empty_text(backbone: Backbone) -> None:
     null = spotdiff(backbone).null_conditioning(request_batch())
-    torch.testing.assert_close(null.text_keys[:, 0], backbone.encode_text([""]).expand(3, -1, -1))
+    torch.testing.assert_close(null.text_keys[:, 0], backbone.encode_text([""]).states.expand(3, -1, -1))
 
 
 def test_the_mean_feature_is_part_of_the_adapter(backbone: Backbone) -> None:

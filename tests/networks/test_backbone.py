@@ -30,7 +30,7 @@ def copy(base_folder: Path, tmp_path: Path) -> Path:
 def test_shapes_of_what_goes_in_and_out(backbone: Backbone, base_folder: Path) -> None:
     assert backbone.latent_shape == backbone_latent_shape(str(base_folder)) == (4, LATENT_SIDE, LATENT_SIDE)
     assert backbone.resolution == SIDE
-    assert backbone.encode_text(["a person", ""]).shape == (2, TEXT_LENGTH, TEXT_WIDTH)
+    assert backbone.encode_text(["a person", ""]).states.shape == (2, TEXT_LENGTH, TEXT_WIDTH)
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
     moments = backbone.encode_moments(images)
     assert moments.shape == (2, 8, LATENT_SIDE, LATENT_SIDE)
@@ -43,7 +43,7 @@ def test_encoders_are_those_of_the_stock_pipeline(backbone: Backbone, base_folde
     pipeline = StableDiffusionPipeline.from_pretrained(str(base_folder))
     prompt = "a photo of a person, wearing a red top hat, " * 8
     expected = pipeline.encode_prompt(prompt, torch.device("cpu"), 1, False)[0]
-    torch.testing.assert_close(backbone.encode_text([prompt]), expected)
+    torch.testing.assert_close(backbone.encode_text([prompt]).states, expected)
     pixels = torch.rand(1, 3, SIDE, SIDE)
     images = (pixels * 255).round().to(torch.uint8)
     posterior = pipeline.vae.encode(images.float() / 127.5 - 1).latent_dist
@@ -124,7 +124,9 @@ def test_a_missing_weight_is_not_made_up(copy: Path) -> None:
     [
         ("unet/config.json", {"in_channels": 9}, "takes 9 channels and its VAE has 4, as inpainting"),
         ("unet/config.json", {"in_channels": 5}, "takes 5 channels"),
-        ("unet/config.json", {"addition_embed_type": "text_time"}, "addition_embed_type 'text_time', as SDXL"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "it has no folder text_encoder_2"),
+        ("unet/config.json", {"addition_embed_type": "text_image"}, "addition_embed_type 'text_image'"),
+        ("vae/config.json", {"latents_mean": [0.1] * 4}, "its VAE has latents_mean"),
         ("unet/config.json", {"time_cond_proj_dim": 256}, "time_cond_proj_dim 256"),
         ("unet/config.json", {"class_embed_type": "projection"}, "class_embed_type 'projection'"),
         ("unet/config.json", {"sample_size": None}, "sample_size None, and must say the side"),

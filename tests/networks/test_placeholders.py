@@ -3,7 +3,7 @@ import torch
 
 from contracts.errors import LikenessError
 from networks.backbone import Backbone
-from networks.placeholders import encode_placed, place_subjects, single_token
+from networks.placeholders import place_subjects, single_token
 from pocket.tiny.components import TEXT_LENGTH
 
 WHO = {"subject": "person"}
@@ -72,9 +72,9 @@ def test_the_nouns_own_embedding_gives_the_plain_prompt_bit_for_bit(stock: Backb
     """F1, on the side of the text encoder."""
     placed = place_subjects(stock.tokenizer, "a photo of a <subject>, in a garden", WHO)
     at = torch.tensor([placed.every_position])
-    noun = stock.text_encoder.get_input_embeddings().weight[placed.ids[at]]
-    states = encode_placed(stock.text_encoder, placed.ids[None], at, noun)
-    assert torch.equal(states, stock.encode_text(["a photo of a person, in a garden"]))
+    noun = stock.text.encoders[0].get_input_embeddings().weight[placed.ids[at]]
+    states = stock.text.encode_placed(placed.ids[None], at, noun).states
+    assert torch.equal(states, stock.encode_text(["a photo of a person, in a garden"]).states)
 
 
 def test_other_vectors_reach_their_place_and_what_follows_only(stock: Backbone) -> None:
@@ -82,10 +82,12 @@ def test_other_vectors_reach_their_place_and_what_follows_only(stock: Backbone) 
     placed = place_subjects(stock.tokenizer, "a photo of a <subject>, in a garden", WHO)
     (position,) = placed.positions["subject"]
     vector = torch.randn(1, 1, 32, requires_grad=True)
-    states = encode_placed(stock.text_encoder, placed.ids[None], torch.tensor([[position]]), vector)
-    plain = stock.encode_text(["a photo of a person, in a garden"])
+    states = stock.text.encode_placed(placed.ids[None], torch.tensor([[position]]), vector).states
+    plain = stock.encode_text(["a photo of a person, in a garden"]).states
     torch.testing.assert_close(states[:, :position], plain[:, :position], rtol=0, atol=1e-6)
     assert ((states - plain)[:, position:].abs().amax(dim=-1) > 1e-4).all()
     states.sum().backward()
     assert vector.grad is not None and vector.grad.any()
-    assert torch.equal(stock.encode_text(["a person"]), stock.encode_text(["a person"])), "nothing stays behind"
+    assert torch.equal(stock.encode_text(["a person"]).states, stock.encode_text(["a person"]).states), (
+        "nothing stays behind"
+    )

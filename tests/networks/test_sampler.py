@@ -8,6 +8,7 @@ from torch import Tensor
 
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
+from contracts.text import Text
 from networks.backbone import Backbone, load_backbone
 from networks.keyed_noise import keyed_normal
 from networks.sampler import SamplingSettings, build_sampler, sample
@@ -49,8 +50,8 @@ def test_an_image_does_not_depend_on_its_batch(backbone: Backbone, sampler: str)
 def test_guidance_in_one_call_equals_two_calls(backbone: Backbone) -> None:
     settings = SamplingSettings("ddim", steps=4, guidance=3.0)
     noise = noise_of(backbone, 2)
-    words = backbone.encode_text(PROMPTS[:2])
-    nothing = backbone.encode_text(["", ""])
+    words = backbone.encode_text(PROMPTS[:2]).states
+    nothing = backbone.encode_text(["", ""]).states
     scheduler = build_sampler(settings, backbone.scheduler)
     scheduler.set_timesteps(4)
     z = noise
@@ -69,7 +70,7 @@ def test_guidance_one_leaves_the_unconditional_branch_out(backbone: Backbone) ->
         sizes.append(len(z))
         return backbone.unet(z, t, encoder_hidden_states=conditioning.at(t).text_keys).sample
 
-    nowhere = Conditioning.from_text(torch.full_like(backbone.encode_text(PROMPTS[:2]), torch.nan))
+    nowhere = Conditioning.from_text(Text(torch.full_like(backbone.encode_text(PROMPTS[:2]).states, torch.nan)))
     for guidance, finite, rows in ((1.0, True, 2), (1.5, False, 4)):
         settings = SamplingSettings("ddim", steps=2, guidance=guidance)
         scheduler = build_sampler(settings, backbone.scheduler)

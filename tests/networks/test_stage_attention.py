@@ -1,6 +1,7 @@
 import torch
 
 from contracts.conditioning import Conditioning
+from contracts.text import Text
 from networks.attention import taken_notes
 from networks.backbone import Backbone
 from networks.stage_attention import ComparedConditioning, attention_probabilities, install_stage_attention
@@ -21,17 +22,17 @@ def predict(backbone: Backbone, conditioning: Conditioning) -> torch.Tensor:
 
 
 def test_equal_keys_and_values_are_the_base_model_bit_for_bit(stock: Backbone, backbone: Backbone) -> None:
-    states = stock.encode_text([PROMPT] * 2)
+    states = stock.encode_text([PROMPT] * 2).states
     z, t = noisy()
     install_stage_attention(backbone.unet)
     expected = stock.unet(z, t, encoder_hidden_states=states, return_dict=False)[0]
-    assert torch.equal(predict(backbone, Conditioning.from_text(states)), expected)
+    assert torch.equal(predict(backbone, Conditioning.from_text(Text(states))), expected)
 
 
 def test_keys_decide_where_and_values_what(backbone: Backbone) -> None:
     install_stage_attention(backbone.unet)
-    states = backbone.encode_text([PROMPT] * 2)[:, None]
-    other = backbone.encode_text(["an oil painting of a person"] * 2)[:, None]
+    states = backbone.encode_text([PROMPT] * 2).states[:, None]
+    other = backbone.encode_text(["an oil painting of a person"] * 2).states[:, None]
     same = predict(backbone, Conditioning(states, states))
     for keys, values in ((other, states), (states, other)):
         assert not torch.allclose(predict(backbone, Conditioning(keys, values)), same, atol=1e-6)
@@ -48,8 +49,8 @@ def compared(keys: torch.Tensor, values: torch.Tensor, reference: torch.Tensor) 
 
 def test_only_the_chosen_layers_show_their_probabilities(backbone: Backbone) -> None:
     install_stage_attention(backbone.unet)
-    states = backbone.encode_text([PROMPT] * 2)[:, None]
-    reference = backbone.encode_text(["a pencil sketch of a person"] * 2).requires_grad_()
+    states = backbone.encode_text([PROMPT] * 2).states[:, None]
+    reference = backbone.encode_text(["a pencil sketch of a person"] * 2).states.requires_grad_()
     keys = states.clone().requires_grad_()
     out = predict(backbone, compared(keys, states, reference))
     maps = taken_notes(backbone.unet)
@@ -65,7 +66,7 @@ def test_only_the_chosen_layers_show_their_probabilities(backbone: Backbone) -> 
 def test_without_a_difference_both_maps_are_one(backbone: Backbone) -> None:
     """F1, on the side of attention: the same keys for the same query."""
     install_stage_attention(backbone.unet)
-    states = backbone.encode_text([PROMPT] * 2)
+    states = backbone.encode_text([PROMPT] * 2).states
     predict(backbone, compared(states[:, None], states[:, None], states))
     maps = taken_notes(backbone.unet)
     assert maps and not taken_notes(backbone.unet)

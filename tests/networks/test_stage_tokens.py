@@ -41,7 +41,11 @@ def test_a_single_token_makes_attention_a_linear_map() -> None:
 
 
 def test_a_subjects_module_emits_its_vectors_by_stage_side_and_token(kind: type[TokenEmitter]) -> None:
-    module, vectors, noun = StageTokens(kind, (2, 2, 3, WIDTH)), torch.randn(2, 2, 3, WIDTH), torch.randn(WIDTH)
+    module, vectors, noun = (
+        StageTokens(kind, (2, 2, 3, WIDTH), [WIDTH]),
+        torch.randn(2, 2, 3, WIDTH),
+        torch.randn(WIDTH),
+    )
     module.start_at(vectors, noun)
     torch.testing.assert_close(module()[VECTORS], vectors)
     assert torch.equal(module.initial, noun)

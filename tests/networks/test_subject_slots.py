@@ -17,10 +17,10 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 def filled(kind: Kind, slots: int) -> tuple[SubjectSlots, list[StageTokens]]:
     """Slots with different modules in them, in the middle of their training."""
-    stack, modules = SubjectSlots(lambda: StageTokens(kind, SHAPE), slots), []
+    stack, modules = SubjectSlots(lambda: StageTokens(kind, SHAPE, SHAPE[-1:]), slots), []
     for slot in range(slots):
         torch.manual_seed(slot)
-        module = StageTokens(kind, SHAPE)
+        module = StageTokens(kind, SHAPE, SHAPE[-1:])
         for parameter in module.parameters():
             parameter.data.normal_(0, 0.3)
         module.initial.normal_()

@@ -68,7 +68,7 @@ def test_cached_features_are_the_ones_encoded_online(loaded: Models, tmp_path: P
     online, cached = (fill(batch) for fill in cached_encoders.fills(backbone, images, tmp_path))
     for first, second in [
         (online.moments, cached.moments),
-        (online.text_states, cached.text_states),
+        (online.text_states.states, cached.text_states.states),
         (online.reference["clip"], cached.reference["clip"]),
         (online.second_view["clip"], cached.second_view["clip"]),
     ]:

@@ -132,7 +132,7 @@ def test_a_judge_of_colours_alone_is_told_by_exchanged_colours() -> None:
 def test_noun_attention_focus_leaves_the_backbone_as_it_was(backbone: Backbone) -> None:
     renders, _ = unseen_photos(2, accessories=False)
     latents = torch.zeros(1, *backbone.latent_shape)
-    text = backbone.encode_text(["a photo"])
+    text = backbone.encode_text(["a photo"]).states
     before = backbone.unet(latents, torch.tensor([500]), text).sample
     share, covered = quality.noun_attention_focus(backbone, renders)
     assert torch.equal(backbone.unet(latents, torch.tensor([500]), text).sample, before)

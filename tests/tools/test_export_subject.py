@@ -48,9 +48,10 @@ def pipe(base_folder: Path) -> StableDiffusionPipeline:
 def by_method(module: PerSubjectModule, prompt: str, subject: str = "s0000") -> torch.Tensor:
     """Latents (1, 4, 16, 16)."""
     from contracts.batch import RequestBatch
+    from contracts.text import Text
     from networks.sampler import build_sampler, sample
 
-    batch = RequestBatch(("r",), (subject,), (prompt,), normal(1, 4, 16, 16, key="start"), torch.empty(0), {})
+    batch = RequestBatch(("r",), (subject,), (prompt,), normal(1, 4, 16, 16, key="start"), Text(torch.empty(0)), {})
     scheduler = build_sampler(module.sampling, module.backbone.scheduler)
     both = module.conditioning(batch), module.null_conditioning(batch)
     return sample(module.denoise, scheduler, batch.noise, *both, module.sampling)

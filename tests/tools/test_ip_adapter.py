@@ -121,7 +121,7 @@ def test_stock_diffusers_generates_our_image_and_the_file_comes_back(
         (tokens,) = pipe.unet.encoder_hid_proj([values[:, None]])
         torch.testing.assert_close(tokens[:, 0], module.project(values), rtol=0, atol=1e-5)
         z, t = keyed_normal((1, *module.backbone.latent_shape), "z"), torch.tensor([500])
-        expected = pipe.unet(z, t, text, added_cond_kwargs={"image_embeds": [values[:, None]]}).sample
+        expected = pipe.unet(z, t, text.states, added_cond_kwargs={"image_embeds": [values[:, None]]}).sample
         found = module.denoise(z, t, Conditioning.from_text(text, identity=module.project(values)))
         base = module.denoise(z, t, Conditioning.from_text(text))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)

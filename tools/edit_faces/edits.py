@@ -78,7 +78,7 @@ def generate_codes(
             prompts=[prompt] * len(part),
             noise_keys=[key] * len(part),
             latent_shape=module.backbone.latent_shape,
-            text_states=text.expand(len(part), -1, -1),
+            text_states=text.expand(len(part)),
             reference={"wplus": part},
         )
         images.append(module.generate(batch).cpu().numpy())
