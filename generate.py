@@ -13,7 +13,7 @@ from dataclasses import fields
 
 from jsonargparse import ArgumentParser, Namespace
 
-from contracts.errors import STOPPED, LikenessError, report_fault
+from contracts.errors import SAVED, STOPPED, LikenessError, report_fault
 from contracts.method_modules import MethodsOption, import_methods, methods_of
 from contracts.settings import GenerationSettings
 from contracts.streams import outlive_readers, say_stopped, speak_utf8
@@ -59,7 +59,6 @@ def run(given: Namespace) -> int:
     """Do what the arguments ask for and return the exit code. Heavy imports wait until here."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from callbacks.interruption import EXIT_CODE
     from leaderboard.generate.own_photos import generate_images
 
     settings = GenerationSettings(**{field.name: given[field.name] for field in fields(GenerationSettings)})
@@ -69,7 +68,7 @@ def run(given: Namespace) -> int:
         )
     except SIGTERMException:
         say_stopped("the enrolment is saved")
-        return EXIT_CODE
+        return SAVED
     print(f"{len(images)} images in {given.output}, side by side in {given.output}/contact_sheet.png")
     return 0
 

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from contracts.early_check import check_training
-from contracts.errors import LikenessError, report_fault
+from contracts.errors import SAVED, LikenessError, report_fault
 from contracts.launcher import forget_stray_ranks, is_first_process
 from contracts.lock import folder_lock
 from contracts.streams import outlive_readers, say_stopped, speak_utf8
@@ -34,7 +34,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.multiprocessing import ProcessExitedException
 
 from callbacks.checkpoint_io import latest_checkpoint
-from callbacks.interruption import EXIT_CODE, ends_when_told
+from callbacks.interruption import ends_when_told
 from contracts.method_modules import allow_classes, import_methods, methods_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
@@ -87,7 +87,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or
-    :data:`EXIT_CODE` where it was told to end."""
+    :data:`SAVED` where it was told to end."""
     try:
         folder = train(arguments)
         if is_first_process():
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # Lightning's after Ctrl-C; the parser's after --help and --print_config
         return _stopped(end) if isinstance(end.__context__, KeyboardInterrupt) else int(end.code or 0)
     except ProcessExitedException as error:
-        if error.exit_code == EXIT_CODE or error.signal_name == "SIGTERM":
+        if error.exit_code == SAVED or error.signal_name == "SIGTERM":
             return _stopped(error)
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _stopped(stop: BaseException) -> int:
     saved = isinstance(stop, SIGTERMException | ProcessExitedException)
     say_stopped("the state is saved" if saved else "what was saved is kept")
-    return EXIT_CODE
+    return SAVED
 
 
 if __name__ == "__main__":

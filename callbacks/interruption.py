@@ -14,10 +14,10 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from contracts.errors import SAVED
+
 EVERY = 10
 """Steps between two comparisons of notes: each one makes the processor wait for the GPU."""
-EXIT_CODE = 143
-"""What a command returns that was told to end and saved its state: the same command goes on."""
 
 
 class Interruption(L.Callback):
@@ -84,7 +84,7 @@ def ends_when_told(trainer: L.Trainer) -> Iterator[None]:
         elif number == signal.SIGINT:
             raise KeyboardInterrupt
         else:
-            raise SIGTERMException(EXIT_CODE)
+            raise SIGTERMException(SAVED)
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -10,6 +10,7 @@ import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -35,12 +36,13 @@ class RunFolder(L.Callback):
 
     The manifest holds the git state when this start began, package versions, hardware, weight and data fingerprints
     (those of cached features with their preprocessing and face aligner), seconds over all starts that led here, peak
-    memory, trainable parameters and the number of processes. A finished run that is started again takes no step and
-    keeps its files.
+    memory, trainable parameters, the number of processes, and the search that chose the settings (null where they were
+    tuned by hand). A finished run that is started again takes no step and keeps its files.
     """
 
-    def __init__(self, run: Run, config: str, checkpoints: Checkpoints) -> None:
+    def __init__(self, run: Run, config: str, checkpoints: Checkpoints, searched: dict[str, Any] | None = None) -> None:
         self.run, self.config, self._checkpoints = run, config, checkpoints
+        self._searched = searched
         self._first_step = 0
         self._before = 0.0
 
@@ -107,6 +109,7 @@ class RunFolder(L.Callback):
             "kept": best or {"metric": None, "step": trainer.global_step},
             "peak_memory_bytes": peak_memory(device),
             "processes": trainer.world_size,
+            "search": self._searched,
             **pl_module.run_facts(),
         }
         write_json(self.run.manifest_file, manifest)

@@ -13,6 +13,8 @@ REPORT = (
 """Behind the traceback of what nobody foresaw."""
 STOPPED = 130
 """Exit code of a command that Ctrl-C ended."""
+SAVED = 143
+"""Exit code of a training that was told to end, and saved its state: the same command goes on."""
 
 
 class LikenessError(Exception):

@@ -11,6 +11,7 @@ from datamodules.spotdiff10k import SpotDiff10kDataModule
 from evaluate import make_parser
 from leaderboard.plan.prompts import read_prompts
 from lightning_modules import PersonalisationModule
+from tools.search.space import read_space
 from train import TrainCLI
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -19,6 +20,7 @@ TRAINERS = sorted(CONFIGS.glob("trainer/*.yaml"))
 EDITS = CONFIGS / "prompts" / "pocket_edits.yaml"
 PROMPTS = [path for path in sorted(CONFIGS.glob("prompts/*.yaml")) if path != EDITS]
 EVALUATIONS = sorted(CONFIGS.glob("evaluation/*.yaml"))
+SPACES = sorted(CONFIGS.glob("search/*.yaml"))
 
 
 class ParseOnly(TrainCLI):
@@ -42,8 +44,9 @@ def parse(*arguments: str) -> Any:
 
 
 def test_every_configuration_is_one_of_a_kind() -> None:
-    assert set(CONFIGS.rglob("*.yaml")) == {*METHODS, *TRAINERS, *EVALUATIONS, *PROMPTS, EDITS}
+    assert set(CONFIGS.rglob("*.yaml")) == {*METHODS, *TRAINERS, *EVALUATIONS, *PROMPTS, *SPACES, EDITS}
     assert METHODS and TRAINERS and EVALUATIONS
+    assert [path.name for path in SPACES] == [path.name for path in METHODS if path.parent.name == "pocket"]
 
 
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: str(path.relative_to(CONFIGS)))
@@ -54,6 +57,14 @@ def test_methods(path: Path) -> None:
     written = yaml.safe_load(path.read_text())
     assert config.trainer.max_steps == written["trainer"]["max_steps"]
     assert path.read_text().startswith("#"), "a configuration begins with what it is and how to run it"
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: path.stem)
+def test_what_a_search_may_try_are_settings_of_the_method(path: Path) -> None:
+    config = yaml.safe_load((CONFIGS / "pocket" / path.name).read_text())
+    space = read_space(path, config)
+    assert len(space) == 2, "every method gets the same effort"
+    assert path.read_text().startswith("#")
 
 
 @pytest.mark.parametrize("path", TRAINERS, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse.typing import PositiveInt, restricted_number_type
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
@@ -14,6 +15,7 @@ from callbacks.progress import StepBar
 from callbacks.validation import ValidationScores, validation_metrics
 from contracts.errors import LikenessError
 from contracts.method_modules import MethodsOption
+from contracts.search import search_facts
 from contracts.settings import JudgeSettings
 from contracts.suggestions import nearest
 from networks.backbone import backbone_fingerprint
@@ -39,6 +41,13 @@ class TrainCLI(LightningCLI):
             type=str | None,
             default=None,
             help="run folder, or FOLDER@STEP, whose adapter a new run starts from",
+        )
+        parser.add_argument(
+            "--search",
+            type=str | None,
+            default=None,
+            help="search.json of tools.search whose best trial has the settings of this run; without it the run counts "
+            "as tuned by hand",
         )
         parser.add_argument("--checkpoint_every", type=PositiveInt, default=500, help="steps between checkpoints")
         parser.add_argument(
@@ -100,8 +109,9 @@ class TrainCLI(LightningCLI):
         trainer_settings = honoured(settings.trainer, output)
         checkpoints = Checkpoints(run, settings.checkpoint_every, settings.keep_adapters, self._best_metric())
         config = self.parser.dump(self.config, skip_none=False)
+        searched = search_facts(Path(settings.search), yaml.safe_load(config)) if settings.search else None
         ours = callbacks_of_every_run(
-            run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"], settings.tf32
+            run, config, checkpoints, settings.rank_timeout, trainer_settings["max_time"], settings.tf32, searched
         )
         if settings.judges is not None:
             ours.append(ValidationScores(settings.judges))

@@ -16,6 +16,7 @@ MAY_DIFFER = (
     # Where a run lies, what is kept of it and who judges it.
     "output",
     "start_from",
+    "search",
     "checkpoint_*",
     "keep_adapters",
     "rank_timeout",

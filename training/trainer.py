@@ -11,11 +11,12 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from callbacks.checkpoints import Checkpoints
 from callbacks.frozen import FrozenGuard, FrozenPrecision
 from callbacks.guards import FiniteLoss
-from callbacks.interruption import EXIT_CODE, Interruption
+from callbacks.interruption import Interruption
 from callbacks.progress import Telemetry
 from callbacks.run_folder import RunFolder
 from callbacks.silent_ranks import SilentRanks
 from callbacks.trainer import Trainer
+from contracts.errors import SAVED
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.run import Run
 
@@ -29,6 +30,7 @@ def callbacks_of_every_run(
     rank_timeout: int = 1800,
     max_time: str | timedelta | dict[str, int] | None = None,
     tf32: bool = False,
+    searched: dict[str, Any] | None = None,
 ) -> list[Callback]:
     """What every run is trained under: guards, the files of ``run``, its ``checkpoints``, and an ear for signals.
 
@@ -37,6 +39,7 @@ def callbacks_of_every_run(
         rank_timeout: Seconds after which a process that does not answer ends the others.
         max_time: When a start ends, see :class:`callbacks.interruption.Interruption`.
         tf32: Whether float32 products and convolutions may use TF32.
+        searched: What the manifest says of the search for the settings, if there was one.
     """
     return [
         SilentRanks(rank_timeout),
@@ -45,7 +48,7 @@ def callbacks_of_every_run(
         FrozenPrecision(tf32),
         FrozenGuard(),
         Telemetry(),
-        RunFolder(run, config, checkpoints),
+        RunFolder(run, config, checkpoints, searched),
         checkpoints,
     ]
 
@@ -96,7 +99,7 @@ class RunTrainer(Trainer):
                 self._only(Checkpoints).save_interrupted(self, module)
             for logger in self.loggers:  # a forked process ends without the trainer's own way out
                 logger.finalize("interrupted")
-            stop.code = EXIT_CODE
+            stop.code = SAVED
             raise
 
     def _run_sanity_check(self) -> None:

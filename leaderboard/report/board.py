@@ -12,7 +12,7 @@ from contracts.errors import LikenessError
 from contracts.protocol import Protocol, prompts_hash
 from contracts.records import Interval, Record
 from leaderboard.report.comparisons import Pair, head_to_head, units_of
-from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects
+from leaderboard.report.notes import on_cards, on_copying, on_floor, on_no_floor, on_subjects, on_tuning
 from leaderboard.report.presets import PRESETS, preset_values
 from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import RecordTable, counts, derived_interval, ratio_interval
@@ -125,6 +125,9 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
             *on_cards(cards.values()),
             *(on_floor(floor.columns, ceiling.columns, floor.entry.label, cards) if floor else [on_no_floor(cards)]),
             *on_copying(rows, cards, protocol.copy_limit),
+            *on_tuning(
+                {s.entry.label: s.entry.manifest for s in scored.entries if s.entry.manifest and not s.entry.images}
+            ),
         ],
     }
 

@@ -76,6 +76,25 @@ def on_copying(rows: Sequence[Mapping], cards: Mapping[str, MetricCard], limit: 
             )
 
 
+def on_tuning(manifests: Mapping[str, Mapping]) -> Iterator[str]:
+    """How the settings of the runs, by label, were chosen: by a search, and on what effort, or by hand."""
+    by_hand: list[str] = []
+    searched: dict[tuple, list[str]] = {}
+    for label, manifest in manifests.items():
+        if isinstance(search := manifest.get("search"), Mapping):
+            effort = tuple(search.get(name) for name in ("trials", "steps", "subjects"))
+            searched.setdefault(effort, []).append(label)
+        else:
+            by_hand.append(label)
+    for (trials, steps, subjects), labels in searched.items():
+        yield (
+            f"settings of {', '.join(labels)} were chosen by a search: {trials} trials of {steps} steps, "
+            f"{subjects} validation subjects"
+        )
+    if by_hand:
+        yield f"settings of {', '.join(by_hand)} were tuned by hand"
+
+
 def _interval(found: Mapping) -> str:
     text = f"{found['value']:.3f}"
     return text if found["low"] is None else f"{text} [{found['low']:.3f}, {found['high']:.3f}]"

@@ -88,8 +88,9 @@ def graph_breaks(step: Step, unet: nn.Module) -> int:
         torch._dynamo.reset()
 
 
-def waits(step: Step, device: torch.device, steps: int = 3) -> dict[str, float]:
+def waits(step: Step, device: torch.device) -> dict[str, float]:
     """``syncs`` a step, and on a GPU the share of the time in which it is ``idle``."""
+    steps = 3 if device.type == "cuda" else 1  # idle time is that between kernels, also of two steps
     with _profiled(device) as found:
         for _ in range(steps):
             step()

@@ -76,21 +76,21 @@ def thin(shape: Shape) -> Shape:
     small = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
     unet = {
         **shape.unet,
-        "sample_size": 16,
+        "sample_size": 8,
         "cross_attention_dim": 64 * len(shape.text),
-        "block_out_channels": tuple(channels // 8 for channels in shape.unet["block_out_channels"]),
-        "norm_num_groups": 8,
+        "block_out_channels": tuple(channels // 16 for channels in shape.unet["block_out_channels"]),
+        "norm_num_groups": 4,
     }
     if "projection_class_embeddings_input_dim" in unet:
         unet["projection_class_embeddings_input_dim"] = 64 + _SIZES
     return replace(
         shape,
         name=f"{shape.name}-thin",
-        resolution=128,
+        resolution=64,
         unet=unet,
-        vae={**shape.vae, "block_out_channels": (16, 16, 32, 32), "norm_num_groups": 8},
+        vae={**shape.vae, "block_out_channels": (8, 8, 16, 16), "norm_num_groups": 4},
         text=tuple(
-            {**one, **small, **({"projection_dim": 64} if "projection_dim" in one else {})} for one in shape.text
+            {**one, **small} | ({"projection_dim": 64} if "projection_dim" in one else {}) for one in shape.text
         ),
         image={**shape.image, **small},
     )

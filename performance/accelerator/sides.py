@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from contracts.batch import PairBatch
+from contracts.text import Text
 from leaderboard.results.image_files import ImageWriter
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.per_subject import PerSubjectModule
@@ -57,14 +58,14 @@ def pidiff(backbone: Backbone, shape: Shape) -> PIDiff:
     return PIDiff(backbone, *CODE)
 
 
-def pairs(module: PersonalisationModule, size: int, shape: Shape) -> PairBatch:
+def pairs(module: PersonalisationModule, size: int, shape: Shape, text: Text) -> PairBatch:
     """Cached features of noise, and texts as they are cached."""
     if isinstance(module, SpotDiff):
         batch = pair_batch(module, size, shape.image["hidden_size"])
     else:
         assert isinstance(module, PIDiff)
         batch = noise_batch(module, size)
-    return replace(batch, text_states=module.backbone.encode_text([PROMPT]).expand(size).to("cpu"))
+    return replace(batch, text_states=text.expand(size)).to(text.device)
 
 
 def training(machine: Machine, case: Case, make: Callable[[Backbone, Shape], PersonalisationModule]) -> Sides:
@@ -72,10 +73,11 @@ def training(machine: Machine, case: Case, make: Callable[[Backbone, Shape], Per
     shape, device = case.shape, machine.device
     with freed():
         module = make(random_backbone(shape, device), shape).to(device).train()
+        text = module.backbone.encode_text([PROMPT])
         settle(module, machine, case.compiled)
 
         def step_of(size: int) -> Step:
-            return training_step(machine, module, pairs(module, size, shape).to(device))
+            return training_step(machine, module, pairs(module, size, shape, text))
 
         size = case.size or (largest(machine, step_of, first=4) if machine.timed else 2)
         backbone = module.backbone
@@ -83,7 +85,7 @@ def training(machine: Machine, case: Case, make: Callable[[Backbone, Shape], Per
         del module, backbone
     with freed():
         module, images = make(random_backbone(shape, device), shape).to(device), random_image_encoder(shape, device)
-        step, frozen = plain.adapter_step(module, pairs(module, size, shape).to(device), images, machine.dtype)
+        step, frozen = plain.adapter_step(module, pairs(module, size, shape, text), images, machine.dtype)
         try:
             sides["plain"] = measured(machine, step, size, frozen, module.backbone, images)
         except torch.OutOfMemoryError:
@@ -159,10 +161,10 @@ def generating(machine: Machine, case: Case, steps: int = 25) -> Sides:
         module = spotdiff(random_backbone(case.shape, machine.device), case.shape).to(machine.device)
         module.eval().requires_grad_(False)
         module.sampling = SamplingSettings("dpm-solver++", steps, 7.5)
+        text = module.backbone.encode_text([PROMPT]).expand(size).to("cpu")
         settle(module, machine, case.compiled)
         if machine.dtype is not None:
             hold_frozen(module, machine.dtype)
-        text = module.backbone.encode_text([PROMPT]).expand(size).to("cpu")
         requests = replace(request_batch(module, size, case.shape.image["hidden_size"]), text_states=text)
         with ImageWriter() as writer:
             step = _drawing(machine, module, requests, writer, Path(folder))
