@@ -39,7 +39,6 @@ from contracts.method_modules import allow_classes, import_methods, methods_of
 from datamodules.spotdiff10k import SpotDiff10kDataModule
 from lightning_modules import PersonalisationModule
 from lightning_modules.run import Run
-from networks.compiling import compile_blocks
 from training.cli import TrainCLI
 from training.mistakes import one_line
 from training.quiet import silence_what_says_nothing
@@ -74,8 +73,7 @@ def train(arguments: Sequence[str] | None = None) -> Path:
         args=None if arguments is None else given,
     )
     cli.check_same_base()
-    if cli.config.compile:
-        compile_blocks(cli.model.backbone.unet)
+    cli.settle_model()
     run = Run(Path(cli.config.output).expanduser())
     with ends_when_told(cli.trainer), folder_lock(run.folder) if cli.trainer.is_global_zero else nullcontext():
         checkpoint = latest_checkpoint(run.folder / "checkpoints")

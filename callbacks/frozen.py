@@ -10,11 +10,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import nn
 
 from contracts.errors import LikenessError
 from lightning_modules.base import PersonalisationModule
-from networks.precision import AUTOCAST, bfloat16_units, hold_frozen, release_frozen, tf32
+from networks.backbone import lay_out_for
+from networks.precision import AUTOCAST, bfloat16_units, hold_frozen, tf32
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -27,15 +28,15 @@ def weights_digest(module: nn.Module) -> str:
 
 
 class FrozenPrecision(L.Callback):
-    """While anything is trained, the frozen base model's weights lie in the precision that autocast computes in.
+    """From the first step on the frozen base model's weights lie in the precision that autocast computes in, and in the
+    layout of the device.
 
-    No step casts them, and they take half the memory. What is computed is the same to the last bit. Afterwards the
-    weights are what they were; until then they wait in the host's memory. TF32 is allowed or not as it is asked for.
+    No step casts them, and they take half the memory. What is computed is the same to the last bit. They stay so after
+    the training: whoever wants the base model in float32 loads it again. TF32 is allowed or not as it is asked for.
     """
 
     def __init__(self, allow_tf32: bool = False) -> None:
         self._allow_tf32, self._flags = allow_tf32, ExitStack()
-        self._before: dict[str, Tensor] = {}
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: PersonalisationModule) -> None:
         if trainer.precision == "bf16-mixed" and not bfloat16_units(pl_module.device):
@@ -43,18 +44,14 @@ class FrozenPrecision(L.Callback):
                 "this processor has no bfloat16 units: --trainer.precision 32-true is about ten times faster here"
             )
         if (dtype := AUTOCAST.get(str(trainer.precision))) is not None:
-            self._before = hold_frozen(pl_module.backbone, dtype)
+            hold_frozen(pl_module.backbone, dtype)
+        lay_out_for(pl_module.backbone, pl_module.device)
         self._flags.enter_context(tf32(self._allow_tf32))
 
     def teardown(self, trainer: L.Trainer, pl_module: PersonalisationModule, stage: str) -> None:
-        self._release(pl_module)
+        self._flags.close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: PersonalisationModule, exception: BaseException) -> None:
-        self._release(pl_module)
-
-    def _release(self, pl_module: PersonalisationModule) -> None:
-        release_frozen(pl_module.backbone, self._before)
-        self._before = {}
         self._flags.close()
 
 

@@ -16,13 +16,17 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from contracts.errors import SAVED
 
+EVERY = 10
+"""Steps between two comparisons of notes: each one makes the processor wait for the GPU."""
+
 
 class Interruption(L.Callback):
     """Ends training after SIGTERM, Ctrl-C, or ``max_time`` since this start began to train.
 
     Lightning's handler calls a collective from inside of the signal, which never returns when several processes are
-    told at their own moments, as schedulers do; ours only takes a note, and processes compare notes after each step. A
-    second Ctrl-C ends the process at once.
+    told at their own moments, as schedulers do; ours only takes a note. One process looks at it after each step.
+    Several compare notes after each of the first :data:`EVERY` steps of a run, and then once in so many. A second
+    Ctrl-C ends the process at once.
     """
 
     def __init__(self, max_time: str | timedelta | dict[str, int] | None = None) -> None:
@@ -45,9 +49,13 @@ class Interruption(L.Callback):
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Collective."""
-        told = trainer.strategy.reduce_boolean_decision(self._told or self._is_over(), all=False)
-        if told and not trainer.fit_loop._should_accumulate():  # no half of a gradient can be saved
+        """Collective where notes are compared."""
+        step = trainer.global_step
+        if trainer.fit_loop._should_accumulate():  # no half of a gradient can be saved
+            return
+        if trainer.world_size > 1 and step > EVERY and step % EVERY:
+            return
+        if trainer.strategy.reduce_boolean_decision(self._told or self._is_over(), all=False):
             trainer._signal_connector.received_sigterm = True  # what Lightning looks at once the step is whole
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any) -> None:

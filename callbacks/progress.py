@@ -43,6 +43,8 @@ class Telemetry(L.Callback):
         else:  # every process gets the whole of a batch for the experts, and an equal share of any other
             self._images += len(batch.sample_ids) * (1 if isinstance(batch, FactorBatch) else trainer.world_size)
         every = trainer.log_every_n_steps
+        if trainer.fit_loop._should_accumulate():
+            return
         if every > 0 and trainer.global_step % every == 0:
             now = time.monotonic()
             rate = self._images / max(1e-9, now - self._since)

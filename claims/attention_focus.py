@@ -14,6 +14,7 @@ from datamodules.image_io import read_square
 from datamodules.index import by_subject, held_out_of, load_photos, read_photos
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
+from networks.attention import taken_notes
 from networks.keyed_noise import keyed_normal
 from networks.stage_attention import ComparedConditioning
 
@@ -58,7 +59,6 @@ def _share(module: SefiIDE, subject: str, images: np.ndarray, inside: torch.Tens
     module.denoise(module.noising.add_noise(z, noise, times), times, conditioning)
     noun = {OWN: module.subjects.nouns[subject]}
     positions = list(module.place(PROMPT, noun).positions[OWN])
-    attended = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in conditioning.maps]).mean(
-        dim=0
-    )
+    maps = taken_notes(module.backbone.unet)
+    attended = torch.stack([found[..., positions].sum(dim=-1).mean(dim=1) for found, _ in maps]).mean(dim=0)
     return float(((attended * inside).sum(dim=1) / attended.sum(dim=1)).mean())

@@ -1,5 +1,6 @@
 """What flows from data to methods. Every tensor of a batch lies on one device; B is the batch size."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -13,17 +14,24 @@ from contracts.text import Text
 class _Movable:
     """Moves every field of tensors; tuples of strings and ``None`` stay as they are.
 
-    Lightning moves any batch that has ``to(device)``.
+    Lightning moves any batch that has ``to(device)``, torch's loader pins any that has ``pin_memory()``.
     """
 
     def to(self, device: torch.device | str) -> Self:
+        return self._each(lambda value: value.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Self:
+        """In memory from which a GPU copies without anybody waiting for it."""
+        return self._each(lambda value: value.pin_memory())
+
+    def _each(self, move: Callable[[Any], Any]) -> Self:
         moved: dict[str, Any] = {}
         for entry in fields(self):
             value = getattr(self, entry.name)
             if isinstance(value, Tensor | Text):
-                moved[entry.name] = value.to(device, non_blocking=True)
+                moved[entry.name] = move(value)
             elif isinstance(value, dict):
-                moved[entry.name] = {k: v.to(device, non_blocking=True) for k, v in value.items()}
+                moved[entry.name] = {k: move(v) for k, v in value.items()}
         return replace(self, **moved)
 
 

@@ -37,13 +37,18 @@ class Text:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         return self._each(lambda value: value.to(device, non_blocking=non_blocking))
 
+    def pin_memory(self) -> Self:
+        """In memory from which a GPU copies without anybody waiting for it."""
+        return self._each(lambda value: value.pin_memory())
+
     def of_whole_images(self, side: int) -> Self:
         """The same texts, of images that are generated: whole ones of ``side`` pixels. Without pooled text the base
         model reads no sizes."""
         if self.pooled is None:
             return self
-        whole = [float(side), float(side), 0.0, 0.0, float(side), float(side)]
-        return replace(self, sizes=torch.tensor(whole, device=self.device).expand(len(self), -1))
+        sizes = torch.full((6,), float(side), device=self.device)  # made there: a copy would be waited for
+        sizes[2:4] = 0.0
+        return replace(self, sizes=sizes.expand(len(self), -1))
 
     def of_photos(self, sizes: Tensor | None) -> Self:
         """The same texts, of photos with these ``sizes`` (B, 6); a base model that reads none has none of them."""

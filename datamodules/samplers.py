@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from contracts.errors import LikenessError
 from networks.keyed_noise import keyed_generator
@@ -65,26 +65,35 @@ class StepLoader(Generic[Batch]):
 
     Args:
         length: Batches that the trainer counts as one epoch.
-        position: Number of batches that were trained on so far.
+        position: Number of batches that were trained on so far, read when an epoch begins.
+        num_workers: Processes that make batches. They live as long as the loader, over all epochs.
+        pinned: Whether batches lie in pinned memory, from which they get to a GPU while it works.
     """
 
-    def __init__(self, stream: Stream[Batch], length: int, position: Callable[[], int], num_workers: int = 0) -> None:
-        self._stream, self._length, self._position, self._num_workers = stream, length, position, num_workers
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[Batch]:
-        first = self._position()
-        numbers = range(first, first + self._length)
-        loader = DataLoader(
-            _Items(self._stream),
-            sampler=numbers,
+    def __init__(
+        self,
+        stream: Stream[Batch],
+        length: int,
+        position: Callable[[], int],
+        num_workers: int = 0,
+        pinned: bool = False,
+    ) -> None:
+        self._numbers = _Numbers(length, position)
+        self._loader = DataLoader(
+            _Items(stream),
+            sampler=self._numbers,
             batch_size=None,
-            num_workers=self._num_workers,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=pinned,
             generator=torch.Generator(),  # otherwise every iteration draws from the global generator
         )
-        return iter(loader)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(self._loader)
 
     def state_dict(self) -> dict[str, int]:
         """Empty: the trainer counts the batches. That this exists tells Lightning that resuming works."""
@@ -92,6 +101,20 @@ class StepLoader(Generic[Batch]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Nothing to take over, see :meth:`state_dict`."""
+
+
+class _Numbers(Sampler[int]):
+    """The numbers of an epoch's batches."""
+
+    def __init__(self, length: int, position: Callable[[], int]) -> None:
+        self._length, self._position = length, position
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[int]:
+        first = self._position()
+        return iter(range(first, first + self._length))
 
 
 class _Items(Dataset[Batch]):

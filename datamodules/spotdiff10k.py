@@ -146,11 +146,12 @@ class SpotDiff10kDataModule(LightningDataModule):
         self._processes = Processes.of(self.trainer)
         self._check_resolution()
         context = EncoderContext(self._backbone, self._resolution, self._processes.device)
+        method = getattr(self.trainer, "lightning_module", None)
+        self._share_backbone(context, getattr(method, "backbone", None))
         names = [*BASE_FEATURES, *self._feature_settings]
         folder = self._cache_dir / "features"
         self.features = Features(names, self._feature_settings, context, folder, self._processes)
         # Encoding may take hours: what is wrong with settings, encoders or batches must not show after it.
-        method = getattr(self.trainer, "lightning_module", None)
         if isinstance(method, TakesFeatures):
             self._processes.together(partial(method.check_features, self._feature_shape))
         self.batches, self._epoch = self._training_batches(
@@ -165,6 +166,7 @@ class SpotDiff10kDataModule(LightningDataModule):
                 pairs=self._pairs,
                 rank=self._processes.rank,
                 count=self._processes.count,
+                accumulate=getattr(self.trainer, "accumulate_grad_batches", 1),
             )
         )
         training = [*training, *(photo for photo in own if photo not in training)]
@@ -182,6 +184,13 @@ class SpotDiff10kDataModule(LightningDataModule):
             return self._first_stage.training(data)
         pairs = PairStream(data)
         return pairs, len(pairs)
+
+    def _share_backbone(self, context: EncoderContext, held: object) -> None:
+        """Encode with the base model that the method ``held`` already, where it is the same one."""
+        from networks.backbone import Backbone, backbone_fingerprint, load_backbone
+
+        if isinstance(held, Backbone) and held.fingerprint == backbone_fingerprint(self._backbone):
+            context.lend(load_backbone, self._backbone, held)
 
     def _check_resolution(self) -> None:
         from networks.backbone import backbone_resolution
@@ -204,7 +213,8 @@ class SpotDiff10kDataModule(LightningDataModule):
         length = trainer.max_steps * trainer.accumulate_grad_batches if trainer.max_steps > 0 else self._epoch
         # Read from the loop when iteration starts: by then a checkpoint has been restored.
         progress = cast(ProcessedTracker, trainer.fit_loop.epoch_loop.batch_progress.total)
-        return StepLoader(self.batches, length, lambda: progress.processed, self._num_workers)
+        pinned = self._processes.device.type == "cuda"
+        return StepLoader(self.batches, length, lambda: progress.processed, self._num_workers, pinned)
 
     def val_dataloader(self) -> RequestLoader | list:
         """This process's share of the grid of validation prompts and subjects."""

@@ -19,6 +19,7 @@ from contracts.settings import ReferenceTokens
 from losses.diffusion import diffusion_loss
 from networks.adapter_file import apply_adapter, misfit, save_adapter
 from networks.backbone import Backbone, load_backbone
+from networks.optimiser import adamw_in_8_bits
 from networks.sampler import SamplingSettings, build_sampler, sample
 
 STEPS = "steps"
@@ -44,6 +45,8 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     enrols: bool = False
     trains_in_parts: bool = True
     """Whether a step may leave some of what is trained without a gradient: several processes must look for it then."""
+    optimiser_in_8_bits: bool = False
+    """Whether AdamW keeps its two moments in 8 bits."""
 
     def __init__(
         self,
@@ -189,10 +192,13 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         return [{"params": [p for p in self.adapter().parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        fused = self.device.type in {"cpu", "cuda"} and not self._scales_gradients()
-        optimiser = torch.optim.AdamW(
-            self.parameter_groups(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=fused
-        )
+        settings = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        optimiser: torch.optim.Optimizer
+        if self.optimiser_in_8_bits:
+            optimiser = adamw_in_8_bits(self.parameter_groups(), self.device, **settings)
+        else:
+            fused = self.device.type in {"cpu", "cuda"} and not self._scales_gradients()
+            optimiser = torch.optim.AdamW(self.parameter_groups(), fused=fused, **settings)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self._schedule(optimiser), "interval": "step"}}
 
     def configure_gradient_clipping(

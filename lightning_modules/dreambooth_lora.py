@@ -154,9 +154,7 @@ class DreamBoothLoRA(PerSubjectModule):
 
     def denoise(self, z: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The prediction of the UNet with each row's weights, or of the base model."""
-        if not isinstance(conditioning, LoraConditioning):
-            return super().denoise(z, t, conditioning)
-        with self._lora.reading(conditioning):
+        with self._lora.reading(conditioning if isinstance(conditioning, LoraConditioning) else None):
             return super().denoise(z, t, conditioning)
 
     def train_conditioning(self, batch: SubjectBatch) -> LoraConditioning:

@@ -51,6 +51,7 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
     _ends_group: bool = False
     _measured_until: float | None = None
     _photos: dict[str, list[str]] = {}  # noqa: RUF012 - replaced, never changed
+    _slots_of: tuple[object, Tensor] = (None, torch.empty(0))
 
     # --- what a method answers -------------------------------------------------------------------------------
 
@@ -113,8 +114,13 @@ class PerSubjectModule(PersonalisationModule[SubjectBatch]):
             self.on_subjects_changed()
 
     def slots_of(self, batch: SubjectBatch) -> Tensor:
-        """The slot (B,) int64 of each row of a batch."""
-        return torch.tensor([batch.group.index(name) for name in batch.subjects], device=batch.timestep.device)
+        """The slot (B,) int64 of each row of a batch. They are kept while a group is optimised: a copy to a GPU would
+        make the processor wait for it in every step."""
+        wanted = (batch.group, batch.subjects, device := batch.timestep.device)
+        if self._slots_of[0] != wanted:
+            slots = torch.tensor([batch.group.index(name) for name in batch.subjects], device=device)
+            self._slots_of = wanted, slots
+        return self._slots_of[1]
 
     # --- optimisation ----------------------------------------------------------------------------------------
 

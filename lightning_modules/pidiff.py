@@ -24,8 +24,9 @@ from losses.diffusion import diffusion_loss
 from losses.disentanglement import disentanglement_loss
 from losses.localisation import face_loss
 from losses.preservation import preservation_loss
+from networks.attention import taken_notes
 from networks.backbone import Backbone
-from networks.decoupled_attention import identity_norms, install_decoupled_attention
+from networks.decoupled_attention import MeasuredConditioning, install_decoupled_attention
 from networks.residual_attention import freeze_queries, install_residual_attention
 from networks.wplus_mapper import Levels, WPlusMapper
 
@@ -159,15 +160,16 @@ class PIDiff(PersonalisationModule[PairBatch]):
                 tokens = self.identity_tokens(batch.other["wplus"], batch.drop_identity)
                 other = self.denoise(noisy, t, replace(text, identity=tokens))
         with torch.set_grad_enabled(self.train_mapper and torch.is_grad_enabled()):
-            identity = self.train_conditioning(batch)
-        with identity_norms(self.backbone.unet) as norms:
-            prediction = self.denoise(noisy, t, identity)
+            tokens = self.identity_tokens(batch.reference["wplus"], batch.drop_identity)
+        identity = MeasuredConditioning.from_text(batch.text_states, identity=tokens)
+        prediction = self.denoise(noisy, t, identity)
+        lengths = taken_notes(self.backbone.unet)
         outside = 1.0 - face if self.localised else torch.ones_like(face)
         error = face_loss(prediction, target, face) if self.localised else diffusion_loss(prediction, target)
         terms = {
             "diffusion": error.mean(),
             "background": self.background_weight * preservation_loss(prediction, base, outside).mean(),
-            "attention": self.attention_weight * self._leak(norms, face).mean(),
+            "attention": self.attention_weight * self._leak(lengths, face).mean(),
         }
         if other is not None:
             change = disentanglement_loss(prediction, other, face).mean()

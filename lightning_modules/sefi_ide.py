@@ -19,6 +19,7 @@ from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from lightning_modules.token_vectors import TokenVectorModule
 from losses.attention_alignment import attention_alignment_loss
+from networks.attention import taken_notes
 from networks.backbone import Backbone
 from networks.stage_attention import ComparedConditioning, install_stage_attention
 from networks.stage_tokens import FreeVectors, StageTokens, TokenEmitter
@@ -103,12 +104,12 @@ class SefiIDE(TokenVectorModule):
         conditioning = self.train_conditioning(batch)
         terms = {"diffusion": self.denoising_error(batch, conditioning).mean()}
         if isinstance(conditioning, ComparedConditioning):
-            if not conditioning.maps:
+            if not (maps := taken_notes(self.backbone.unet)):
                 raise LikenessError(
                     f"model.attention_side {self.attention_side}: no cross-attention layer has such a grid; take the "
                     f"latents' side {self.backbone.latent_shape[1]} or a half, a quarter ... of it"
                 )
-            terms["attention"] = self.attention_weight * attention_alignment_loss(conditioning.maps).mean()
+            terms["attention"] = self.attention_weight * attention_alignment_loss(maps).mean()
         return terms
 
     def value_states(self, ids: Tensor, positions: Tensor, learnt: Tensor) -> Tensor:

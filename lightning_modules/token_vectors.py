@@ -19,6 +19,11 @@ from networks.subject_tensors import VECTORS, AdapterLayout, Nouns, missing_subj
 CACHED_PROMPTS = 64
 
 
+def _forget_oldest(cache: OrderedDict) -> None:
+    if len(cache) > CACHED_PROMPTS:
+        cache.popitem(last=False)
+
+
 class TokenVectorModule(PerSubjectModule):
     """Base of the methods that learn vectors (stages, sides, tokens, D) = ``shape`` for each subject.
 
@@ -51,6 +56,7 @@ class TokenVectorModule(PerSubjectModule):
 
     def on_subjects_changed(self) -> None:
         self._encoded: OrderedDict[tuple, tuple[Text, Tensor]] = OrderedDict()
+        self._placed: OrderedDict[tuple, tuple[Tensor, Tensor]] = OrderedDict()
 
     def noun_embedding(self, noun: str) -> Tensor:
         """The token embedding (D,) of a class noun."""
@@ -61,12 +67,18 @@ class TokenVectorModule(PerSubjectModule):
         return place_subjects(self.backbone.tokenizer, prompt, nouns, self.shape[2])
 
     def places(self, batch: SubjectBatch) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L) with the class nouns in them and positions (B, tokens) of the subjects' tokens."""
-        own = [{OWN: self.subjects.nouns[name]} for name in batch.subjects]
-        placed = [self.place(*both) for both in zip(batch.prompts, own, strict=True)]
-        device = batch.timestep.device
-        positions = torch.tensor([p.every_position for p in placed], device=device)
-        return torch.stack([p.ids for p in placed]).to(device), positions
+        """Tokens (B, L) with the class nouns in them and positions (B, tokens) of the subjects' tokens.
+
+        The same prompts come again in a few steps, and a copy to a GPU would make the processor wait for it.
+        """
+        wanted = (batch.prompts, batch.subjects, device := batch.timestep.device)
+        if wanted not in self._placed:
+            own = [{OWN: self.subjects.nouns[name]} for name in batch.subjects]
+            placed = [self.place(*both) for both in zip(batch.prompts, own, strict=True)]
+            positions = torch.tensor([p.every_position for p in placed], device=device)
+            self._placed[wanted] = torch.stack([p.ids for p in placed]).to(device), positions
+            _forget_oldest(self._placed)
+        return self._placed[wanted]
 
     def scaled(self, name: str) -> Tensor:
         """Vectors (stages, sides, tokens, D) of a subject, ``scale`` of the way from its class noun."""
@@ -102,8 +114,7 @@ class TokenVectorModule(PerSubjectModule):
             text = self.encode_placed(ids, positions, vectors.flatten(0, 1))
             values = self.value_states(ids[:stages], positions[:stages], text[sides - 1 :: sides].states)
             self._encoded[wanted] = text[::sides], values
-            if len(self._encoded) > CACHED_PROMPTS:
-                self._encoded.popitem(last=False)
+            _forget_oldest(self._encoded)
         return self._encoded[wanted]
 
     def encode_placed(self, ids: Tensor, positions: Tensor, vectors: Tensor) -> Text:

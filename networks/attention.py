@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +76,10 @@ class SelfAttention(AttentionProcessor):
 class CrossAttention(AttentionProcessor):
     """A cross-attention layer whose keys and values are made from the conditioning, which may tell them apart."""
 
+    noted: Any = None
+    """What the layer noted in the last call of the UNet, where the conditioning asks for it; see :func:`taken_notes`.
+    A list for all layers would be of another length at each of them, and each would be compiled by itself."""
+
     def attend(
         self, attn: Attention, query: Tensor, hidden_states: Tensor, conditioning: StepConditioning | None
     ) -> Tensor:
@@ -92,6 +97,16 @@ class CrossAttention(AttentionProcessor):
 def cross_attention_layers(unet: UNet2DConditionModel) -> "OrderedDict[str, Attention]":
     """The UNet's cross-attention layers (``attn2``) by module path, in the UNet's own order."""
     return OrderedDict((name, module) for name, module in unet.named_modules() if name.endswith("attn2"))
+
+
+def taken_notes(unet: UNet2DConditionModel) -> list[Any]:
+    """What the cross-attention layers noted in the last call of ``unet``. They forget it."""
+    found = []
+    for processor in unet.attn_processors.values():
+        if isinstance(processor, CrossAttention) and processor.noted is not None:
+            found.append(processor.noted)
+            processor.noted = None
+    return found
 
 
 def install_cross_attention(unet: UNet2DConditionModel, processors: Mapping[str, CrossAttention]) -> None:

@@ -130,6 +130,14 @@ def load_backbone(source: str, revision: str | None = None) -> Backbone:
         raise LikenessError(f"model.backbone: cannot load {source!r}: {first_line(error)}") from error
 
 
+def lay_out_for(backbone: Backbone, device: torch.device) -> None:
+    """Lay the weights of convolutions out as a device computes fastest: on NVIDIA GPUs with the channels last, in which
+    tensor cores read them. They are the same weights under the same names."""
+    if device.type == "cuda":
+        backbone.unet.to(memory_format=torch.channels_last)
+        backbone.vae.to(memory_format=torch.channels_last)
+
+
 def _folder(source: str, revision: str | None = None) -> Path:
     """Where the base model lies, if it is of a kind that works."""
     folder = resolve_source(source, revision, pipeline=True)

@@ -6,15 +6,15 @@ The query and the output projection are the frozen layer's own. SpotDiff's text 
 this form in every cross-attention layer is our reconstruction.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from contracts.conditioning import StepConditioning
+from contracts.conditioning import Conditioning, StepConditioning
 from networks.attention import (
     CrossAttention,
     attention,
@@ -22,6 +22,21 @@ from networks.attention import (
     install_cross_attention,
     split_heads,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredStep(StepConditioning):
+    """What cross-attention reads where each layer shall note how strong identity is: the length (B, Q) of its identity
+    branch's output per query, with its gradient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredConditioning(Conditioning):
+    """Conditioning under which layers note what :class:`MeasuredStep` says."""
+
+    def at(self, timestep: Tensor) -> MeasuredStep:
+        step = super().at(timestep)
+        return MeasuredStep(**vars(step))
 
 
 class IdentityProjections(nn.Module):
@@ -43,8 +58,6 @@ class DecoupledCrossAttention(CrossAttention):
 
     def __init__(self, projections: IdentityProjections) -> None:
         self.projections = projections
-        self.norms: list[Tensor] | None = None
-        """Where to note how strong identity is at each query; see :func:`identity_norms`."""
 
     def read(self, attn: Attention, query: Tensor, conditioning: StepConditioning) -> Tensor:
         out = attention(
@@ -59,8 +72,8 @@ class DecoupledCrossAttention(CrossAttention):
             split_heads(attn, self.projections.to_k(conditioning.identity)),
             split_heads(attn, self.projections.to_v(conditioning.identity)),
         )
-        if self.norms is not None:
-            self.norms.append(torch.linalg.vector_norm(identity.float(), dim=(1, 3)))
+        if isinstance(conditioning, MeasuredStep):
+            self.noted = torch.linalg.vector_norm(identity.float(), dim=(1, 3))
         return out + conditioning.scale.view(-1, 1, 1, 1).to(identity.dtype) * identity
 
     def identity_query(self, attn: Attention, query: Tensor, attended: Tensor) -> Tensor:
@@ -90,20 +103,3 @@ def install_decoupled_attention(
         processors[name] = processor(new)
     install_cross_attention(unet, processors)
     return projections
-
-
-@contextmanager
-def identity_norms(unet: UNet2DConditionModel) -> Iterator[list[Tensor]]:
-    """Collect, from the calls of ``unet`` inside the block, the length of the identity branch's output per query.
-
-    One (B, Q) tensor for each cross-attention layer, in the order of computation, with its gradient.
-    """
-    processors = [p for p in unet.attn_processors.values() if isinstance(p, DecoupledCrossAttention)]
-    norms: list[Tensor] = []
-    for processor in processors:
-        processor.norms = norms
-    try:
-        yield norms
-    finally:
-        for processor in processors:
-            processor.norms = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from contracts.errors import LikenessError
 
@@ -61,35 +61,23 @@ def generating_precision(asked: str, accelerator: str) -> str:
 
 
 @torch.no_grad()
-def hold_frozen(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+def hold_frozen(module: nn.Module, dtype: torch.dtype) -> None:
     """Put the frozen weights of linear layers and convolutions into ``dtype``, in which autocast computes with them.
 
     Autocast would cast them anew in every step, to the same values. Norms stay as they are, and so does what is
-    trained, and an autoencoder that overflows in float16. Returns the weights as they were, on the CPU, by name;
-    :func:`release_frozen` takes them.
+    trained, and an autoencoder that overflows in float16. The way back is to load the weights again.
     """
-    before = {}
     upcast = tuple(f"{name}." if name else "" for name, part in module.named_modules() if _overflows(part, dtype))
-    for prefix, layer in module.named_modules():
-        if not isinstance(layer, _CAST_BY_AUTOCAST) or prefix.startswith(upcast):
-            continue
-        for name, weight in layer.named_parameters(prefix, recurse=False):
-            if not weight.requires_grad and weight.dtype != dtype:
-                before[name] = weight.detach().cpu()
-                weight.data = weight.data.to(dtype)
-    return before
+    for name, layer in module.named_modules():
+        if isinstance(layer, _CAST_BY_AUTOCAST) and not name.startswith(upcast):
+            for weight in layer.parameters(recurse=False):
+                if not weight.requires_grad:
+                    weight.data = weight.data.to(dtype)
 
 
 def _overflows(part: nn.Module, dtype: torch.dtype) -> bool:
     """Whether diffusers says of a network that it must be in float32 where the rest is in float16."""
     return dtype == torch.float16 and bool(getattr(getattr(part, "config", None), "force_upcast", False))
-
-
-def release_frozen(module: nn.Module, before: dict[str, Tensor]) -> None:
-    """Put back what :func:`hold_frozen` returned."""
-    for name, weight in before.items():
-        held = module.get_parameter(name)
-        held.data = weight.to(held.device)
 
 
 def bfloat16_units(device: torch.device) -> bool:

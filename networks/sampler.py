@@ -67,15 +67,17 @@ def sample(
     ``denoise(z, t, conditioning)`` is the UNet's prediction for z (B, C, h, w) at t (B,); ``null`` is the
     unconditional branch. Nothing here depends on which images share a batch.
     """
-    scheduler.set_timesteps(settings.steps, device=noise.device)
+    # The scheduler looks its tables up by timesteps on the CPU: on a GPU every step would wait for all before it.
+    scheduler.set_timesteps(settings.steps)
+    times = scheduler.timesteps.to(noise.device)
     guided = settings.guidance != 1.0
     both = null + conditioning if guided else conditioning
     latents = noise * scheduler.init_noise_sigma
-    for t in progress(scheduler.timesteps):
+    for t, time in progress(list(zip(scheduler.timesteps, times, strict=True))):
         model_input = scheduler.scale_model_input(latents, t)
         if guided:
             model_input = torch.cat([model_input, model_input])
-        prediction = denoise(model_input, t.expand(len(model_input)), both)
+        prediction = denoise(model_input, time.expand(len(model_input)), both)
         if guided:
             unconditional, conditional = prediction.chunk(2)
             prediction = unconditional + settings.guidance * (conditional - unconditional)

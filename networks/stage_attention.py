@@ -5,7 +5,7 @@ compute the probabilities of the prompt and of a reference prompt for the same q
 kernel, and so does every layer when an image is generated.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -29,22 +29,20 @@ class ComparedStep(StepConditioning):
     reference: Tensor
     """(B, L, D): text states of the reference prompt."""
     side: int
-    """Layers whose query grid has side x side cells are compared."""
-    maps: list[tuple[Tensor, Tensor]]
-    """Each compared layer appends (A_t, A_r): probabilities (B, heads, cells, L) of prompt and reference."""
+    """Layers whose query grid has side x side cells are compared: each notes (A_t, A_r), probabilities
+    (B, heads, cells, L) of prompt and reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedConditioning(Conditioning):
-    """Conditioning of a training batch that also collects what the attention loss reads, see :class:`ComparedStep`."""
+    """Conditioning of a training batch whose layers note what the attention loss reads, see :class:`ComparedStep`."""
 
     reference: Tensor
     side: int
-    maps: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def at(self, timestep: Tensor) -> ComparedStep:
         step = super().at(timestep)
-        return ComparedStep(**vars(step), reference=self.reference, side=self.side, maps=self.maps)
+        return ComparedStep(**vars(step), reference=self.reference, side=self.side)
 
 
 class StageCrossAttention(CrossAttention):
@@ -58,7 +56,7 @@ class StageCrossAttention(CrossAttention):
         probabilities = attention_probabilities(query, key)
         with torch.no_grad():
             wanted = attention_probabilities(query, split_heads(attn, attn.to_k(conditioning.reference)))
-        conditioning.maps.append((probabilities, wanted))
+        self.noted = probabilities, wanted
         return probabilities.to(value.dtype) @ value
 
 

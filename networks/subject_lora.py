@@ -88,7 +88,7 @@ class LoraConditioning(Conditioning):
 
 
 class BatchedLora:
-    """Hooks on the UNet's target layers. Outside of :meth:`reading` the layers are the base model's."""
+    """Hooks on the UNet's target layers, which are the base model's unless they read a conditioning."""
 
     def __init__(self, unet: UNet2DConditionModel, layers: Sequence[str], scaling: float) -> None:
         self._scaling = scaling
@@ -97,13 +97,16 @@ class BatchedLora:
             unet.get_submodule(name).register_forward_hook(partial(self._add, name))
 
     @contextmanager
-    def reading(self, conditioning: LoraConditioning) -> Iterator[None]:
-        """Inside of the block every row of a layer's input is that row's image of ``conditioning``."""
+    def reading(self, conditioning: LoraConditioning | None) -> Iterator[None]:
+        """Inside of the block every row of a layer's input is that row's image of ``conditioning``; without one the
+        layers are the base model's. Where a gradient is recorded this lasts until the next block, because layers may be
+        computed again in the backward pass."""
         self._read = conditioning
         try:
             yield
         finally:
-            self._read = None
+            if not torch.is_grad_enabled():
+                self._read = None
 
     def _add(self, name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self._read is None:

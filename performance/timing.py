@@ -133,14 +133,15 @@ def seconds(work: Callable[[], object]) -> float:
 def machine() -> str:
     """Processor, threads and versions, as printed above the results."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "lightning", "diffusers"))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     threads = (
         f"{torch.get_num_threads()} of {os.cpu_count()} threads, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY')}"
     )
     return f"{device}; {threads}; Python {platform.python_version()}, {versions}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor calls itself."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -19,6 +19,9 @@ from contracts.search import search_facts
 from contracts.settings import JudgeSettings
 from contracts.suggestions import nearest
 from networks.backbone import backbone_fingerprint
+from networks.checkpointing import checkpoint_blocks
+from networks.compiling import compile_blocks
+from networks.optimiser import check_8_bits
 from training.nulls import refuse_nulls
 from training.resuming import finished_step, prepare
 from training.trainer import RunTrainer, callbacks_of_every_run
@@ -68,6 +71,22 @@ class TrainCLI(LightningCLI):
         )
         parser.add_argument(
             "--compile", type=bool, nargs="?", const=True, default=False, help="compile the UNet's repeated blocks"
+        )
+        parser.add_argument(
+            "--gradient_checkpointing",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="compute the UNet's blocks again in the backward pass: less memory for more time",
+        )
+        parser.add_argument(
+            "--adamw_8bit",
+            type=bool,
+            nargs="?",
+            const=True,
+            default=False,
+            help="keep AdamW's moments in 8 bits; needs a GPU and the package bitsandbytes",
         )
         parser.add_argument(
             "--tf32",
@@ -137,6 +156,26 @@ class TrainCLI(LightningCLI):
         if self.config_init.trainer.strategy == "auto" and self.model.trains_in_parts:
             # A stage trains some of the parts only, and plain DDP would wait for gradients of the others.
             trainer.strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def settle_model(self) -> None:
+        """Do to the method what the options of this command say.
+
+        Raises:
+            LikenessError: there is no AdamW in 8 bits here, or the method cannot learn with it.
+        """
+        settings, unet = self.config, self.model.backbone.unet
+        if settings.adamw_8bit:
+            check_8_bits(self.trainer.strategy.root_device)
+            if self.model.enrols:
+                raise LikenessError(
+                    f"--adamw_8bit: {type(self.model).__name__} optimises subjects side by side, and blocks of 8 bits "
+                    "would span several of them: leave it out"
+                )
+            self.model.optimiser_in_8_bits = True
+        if settings.gradient_checkpointing:
+            checkpoint_blocks(unet)
+        if settings.compile:
+            compile_blocks(unet)
 
     def check_same_base(self) -> None:
         """Raises :class:`LikenessError` where the data are encoded by another base model than the one that trains."""

@@ -22,6 +22,7 @@ MAY_DIFFER = (
     "rank_timeout",
     "judges",
     "compile",
+    "gradient_checkpointing",
     "data.validation",
     # Where networks and data lie. What they hold is compared by fingerprint when the checkpoint is loaded.
     "model.init_args.backbone",

@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from lightning.pytorch import Callback
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.trainer.connectors.logger_connector import _LoggerConnector
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -64,6 +65,14 @@ class _PointsOnce(_LoggerConnector):
             self._logged = step
 
 
+class _AsksNobody(_TrainingEpochLoop):
+    """Lightning's loop without its question before every step whether the first process was told to end: the answer
+    costs a collective and a wait for the GPU, and :class:`Interruption` asks all processes."""
+
+    def _broadcast_sigterm_tensor(self) -> None:
+        pass
+
+
 class RunTrainer(Trainer):
     """A trainer with one each of :class:`Interruption`, :class:`SilentRanks` and :class:`Checkpoints` as callbacks.
 
@@ -74,7 +83,9 @@ class RunTrainer(Trainer):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._logger_connector.__class__ = _PointsOnce  # Lightning asks nobody which one it shall make
+        # Lightning asks nobody which ones it shall make.
+        self._logger_connector.__class__ = _PointsOnce
+        self.fit_loop.epoch_loop.__class__ = _AsksNobody
 
     def _run(self, *arguments: Any, **more: Any) -> Any:
         """In every process. Of forked ones the first would never hear of an exit code of 0."""

@@ -21,7 +21,7 @@ class ExpertStage(Stage):
     """Batches for the experts.
 
     Args:
-        steps: Number of batches.
+        steps: Steps of training.
         batch_size: Photos per batch; every process gets all of them.
     """
 

@@ -20,7 +20,7 @@ class FaceStage(Stage):
     """Batches of aligned faces, which a method learns to generate from their own codes.
 
     Args:
-        steps: Number of batches.
+        steps: Steps of training.
         texts: What is said of any aligned face; one of them is chosen for each.
     """
 

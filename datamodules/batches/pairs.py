@@ -50,7 +50,7 @@ class TrainingData:
     """What training batches are made from.
 
     ``photos`` are trained on, ``dataset`` are those of all splits, ``names`` are the reference features. ``batch_size``
-    is over all ``count`` processes, of which this one is ``rank``.
+    is over all ``count`` processes, of which this one is ``rank``. The gradients of ``accumulate`` batches make a step.
     """
 
     photos: Sequence[Photo]
@@ -63,6 +63,7 @@ class TrainingData:
     pairs: Pairs = "cross"
     rank: int = 0
     count: int = 1
+    accumulate: int = 1
 
     def references(self, photos: Sequence[Photo]) -> dict[str, torch.Tensor]:
         """The reference features of photos by name."""

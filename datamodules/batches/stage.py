@@ -19,7 +19,7 @@ class Stage(ABC):
     """
 
     steps: int = 0
-    """Number of its batches before those of pairs; 0 where it takes their place."""
+    """Number of steps that it trains before those on pairs; 0 where it takes their place."""
     texts: Sequence[str] = ()
     """What it says of photos besides their captions."""
 
@@ -46,7 +46,7 @@ class Stage(ABC):
     def training(self, data: TrainingData) -> tuple[Stream, int]:
         """Batches of the whole training by number, and how many an epoch has without the first stage."""
         pairs = PairStream(data)
-        return TwoStageStream(self.stream(data), pairs, self.steps), len(pairs)
+        return TwoStageStream(self.stream(data), pairs, self.steps * data.accumulate), len(pairs)
 
     def to_json(self) -> dict[str, Any]:
         """What decides the batches besides the data."""
@@ -54,15 +54,15 @@ class Stage(ABC):
 
 
 class TwoStageStream(Generic[Batch]):
-    """``steps`` batches of the ``first`` stream, then the ``second`` one from its beginning."""
+    """``length`` batches of the ``first`` stream, then the ``second`` one from its beginning."""
 
-    def __init__(self, first: Stream[Batch], second: Stream[Batch], steps: int) -> None:
+    def __init__(self, first: Stream[Batch], second: Stream[Batch], length: int) -> None:
         self._first = first
         self._second = second
-        self._steps = steps
+        self._length = length
 
     def __getitem__(self, number: int) -> Batch:
-        return self._first[number] if number < self._steps else self._second[number - self._steps]
+        return self._first[number] if number < self._length else self._second[number - self._length]
 
 
 def check_steps(steps: int) -> None:

@@ -30,17 +30,23 @@ class EncoderContext:
     resolution: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _networks: dict[tuple[Callable, str], nn.Module] = field(default_factory=dict, repr=False)
+    _lent: dict[tuple[Callable, str], nn.Module] = field(default_factory=dict, repr=False)
 
     def network(self, load: Callable[[str], Network], source: str) -> Network:
         """``load(source)`` on the device, loaded once for all features that ask for it."""
         key = (load, source)
         if key not in self._networks:
-            self._networks[key] = load(source).to(self.device)
+            self._networks[key] = (self._lent.get(key) or load(source)).to(self.device)
         return self._networks[key]  # type: ignore[return-value]
+
+    def lend(self, load: Callable[[str], Network], source: str, network: Network) -> None:
+        """Let features use ``network``, which somebody holds, in place of ``load(source)`` until :meth:`release`."""
+        self._lent[load, source] = network
 
     def release(self) -> None:
         """Forget the networks, so that training has their memory. They are loaded again where one is asked for."""
         self._networks.clear()
+        self._lent.clear()
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:

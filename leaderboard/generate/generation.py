@@ -9,7 +9,8 @@ written.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 from typing import Protocol as Interface
 
 import numpy as np
@@ -36,26 +37,28 @@ from leaderboard.generate.memory import peak_memory
 from leaderboard.processes import on_first, together
 from leaderboard.results.anchors import shows_photo
 from leaderboard.results.folder import Entry, EntryFolder
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import ImageWriter
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_costs, note_enrolment, note_generation
 from lightning_modules.base import PersonalisationModule
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
+from networks.backbone import lay_out_for, load_backbone
 from networks.compiling import compile_blocks
 from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 from networks.sampler import SamplingSettings
 
 Batch = Sequence[Request]
-WRITERS = 4
-"""Threads that write images: to compress one of 512 pixels takes 50 ms, and a batch of 16 almost a second."""
 
 
 class Generator(Interface):
     """Whatever makes the images of an entry."""
 
-    def generate(self, batch: Batch) -> NDArray[np.uint8]:
-        """RGB images (B, H, W, 3) for B requests."""
+    def prepare(self, batch: Batch) -> Any:
+        """What :meth:`generate` takes for B requests. Called in a thread, while the batch before is generated."""
+
+    def generate(self, prepared: Any) -> NDArray[np.uint8]:
+        """RGB images (B, H, W, 3)."""
 
     def enrol_seconds(self) -> float | None:
         """Seconds to make what it needs of a subject, measured now; ``None`` where it needs nothing."""
@@ -116,42 +119,41 @@ class ModelGenerator:
                 )
             return module
 
-        module = together(fabric, load)
+        self._module = module = together(fabric, load)
         self._nouns = nouns or protocol.subjects
         negative = protocol.negative_prompt or ""
         module.sampling = SamplingSettings(protocol.sampler, protocol.steps, protocol.guidance, negative)
-        self._module = module.to(fabric.device).eval().requires_grad_(False)
-        if (dtype := AUTOCAST.get(precision)) is not None:
-            hold_frozen(self._module, dtype)
-        if compiled:
-            compile_blocks(self._module.backbone.unet)
         module.reference_tokens = protocol.reference_tokens or "average"
+        module.to(fabric.device).eval().requires_grad_(False)
         files = {content_key(data): (reference_name(s), data) for s, own in photos.items() for data in own}
         self._keys = {
             subject: [dict.fromkeys(module.needs, content_key(data)) for data in own] for subject, own in photos.items()
         }
         context = EncoderContext(backbone, protocol.resolution, fabric.device)
+        context.lend(load_backbone, backbone, module.backbone)
         folder, names = cache_folder() / "features", ["text", *module.needs]
         self._photos = photos
         self._features = Features(names, features, context, folder, _processes(fabric))
         self._features.fill_texts([spoken(r.prompt, r.subject, self._nouns) for r in protocol.requests])
         self._features.fill_files(module.needs, files)
-        context.release()  # a second base model among them
+        context.release()
+        # From here on the base model computes as images are generated; features are encoded in float32.
+        if (dtype := AUTOCAST.get(precision)) is not None:
+            hold_frozen(module, dtype)
+        lay_out_for(module.backbone, fabric.device)
+        if compiled:
+            compile_blocks(module.backbone.unet)
 
-    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+    def prepare(self, batch: Sequence[Request]) -> RequestBatch:
+        """Features, texts and noise."""
+        needs, seed = self._module.needs, self._protocol.seed
+        (read,) = RequestLoader(batch, self._features, self._keys, self._nouns, needs, seed, len(batch))
+        return read.pin_memory() if self._fabric.device.type == "cuda" else read
+
+    def generate(self, prepared: RequestBatch) -> NDArray[np.uint8]:
         """RGB images (B, H, W, 3)."""
-        loader = RequestLoader(
-            batch,
-            self._features,
-            self._keys,
-            self._nouns,
-            self._module.needs,
-            self._protocol.seed,
-            len(batch),
-        )
         with self._fabric.autocast(), tf32(self._precision == TF32), torch.inference_mode():
-            images = [self._module.predict_step(b.to(self._fabric.device), i) for i, b in enumerate(loader)]
-        return torch.cat(images).cpu().numpy()
+            return self._module.predict_step(prepared.to(self._fabric.device), 0).cpu().numpy()
 
     def enrol_seconds(self) -> float | None:
         """Median seconds to encode one subject's reference photo; ``None`` for a module that needs none."""
@@ -269,7 +271,7 @@ def _enrol(fabric: Fabric, entry: Entry, folder: EntryFolder, generator: Generat
 def images_of(
     generator: Generator, batches: Sequence[Batch], label: str, side: int, quiet: bool = False
 ) -> Iterator[tuple[Batch, NDArray[np.uint8], float]]:
-    """Generate batch after batch under a progress bar.
+    """Generate batch after batch under a progress bar; the next one is prepared meanwhile.
 
     Yields:
         A batch, its images (B, side, side, 3) RGB and the seconds that they took.
@@ -277,10 +279,14 @@ def images_of(
     Raises:
         LikenessError: the images have another size.
     """
-    with tqdm(total=sum(map(len, batches)), desc=f"generate {label}", unit="image", disable=quiet) as bar:
-        for batch in batches:
+    bar = tqdm(total=sum(map(len, batches)), desc=f"generate {label}", unit="image", disable=quiet)
+    with bar, ThreadPoolExecutor(1) as ahead:
+        coming = [ahead.submit(generator.prepare, batch) for batch in batches[:1]]
+        for number, batch in enumerate(batches):
             start = time.perf_counter()
-            images = generator.generate(batch)
+            prepared = coming.pop().result()
+            coming += [ahead.submit(generator.prepare, after) for after in batches[number + 1 : number + 2]]
+            images = generator.generate(prepared)
             seconds = time.perf_counter() - start
             if images.shape != (len(batch), side, side, 3):
                 raise LikenessError(
@@ -300,25 +306,20 @@ def _write_share(
     batches: Sequence[Batch],
 ) -> None:
     """Files are written in threads while the next batch is generated; a batch is logged once they are there."""
-    with LineLog(folder.timing_log(fabric.global_rank)) as log, ThreadPoolExecutor(WRITERS) as pool:
-        writes, line = list[Future[None]](), None
+    with LineLog(folder.timing_log(fabric.global_rank)) as log, ImageWriter() as writer:
+        lines = list[dict]()
         share = images_of(generator, batches, entry.label, protocol.resolution, quiet=fabric.global_rank > 0)
         for batch, images, seconds in share:
-            _log_written(log, writes, line)
-            writes, line = [], {"images": len(batch), "seconds": round(seconds, 4)}
+            writer.finish()
+            log.append(lines)
+            lines = [{"images": len(batch), "seconds": round(seconds, 4)}]
             for request, image in zip(batch, images, strict=True):
                 path = folder.image(request.id)
                 if not path.is_file():
                     origin = {"protocol": protocol.hash, "entry": entry.label, "request": request.id}
-                    writes.append(pool.submit(write_image, path, image, {**origin, **generator.provenance(request)}))
-        _log_written(log, writes, line)
-
-
-def _log_written(log: LineLog, writes: Sequence[Future[None]], line: dict | None) -> None:
-    for write in writes:
-        write.result()
-    if line is not None:
-        log.append([line])
+                    writer.write(path, image, {**origin, **generator.provenance(request)})
+        writer.finish()
+        log.append(lines)
 
 
 def _check_ids(protocol: Protocol, folder: EntryFolder) -> None:

@@ -30,7 +30,7 @@ from leaderboard.generate.own_plan import RunPlan, plan_run
 from leaderboard.plan.entries import find_runs
 from leaderboard.plan.prompts import given_prompts
 from leaderboard.processes import launch
-from leaderboard.results.image_files import read_provenance, write_image
+from leaderboard.results.image_files import ImageWriter, read_provenance, write_image
 from leaderboard.results.lines import json_line
 from networks.precision import generating_precision
 
@@ -146,10 +146,12 @@ def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, ba
     # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
     every = cut_into_batches(plan.protocol.requests, batch_size)
     batches = [batch for batch in every if any(request.id in missing for request in batch)]
-    for batch, images, _ in images_of(generator, batches, plan.label, plan.protocol.resolution):
-        for request, image in zip(batch, images, strict=True):
-            if request.id in missing:
-                write_image(plan.file(output, request), image, plan.provenance(request))
+    with ImageWriter() as writer:
+        for batch, images, _ in images_of(generator, batches, plan.label, plan.protocol.resolution):
+            writer.finish()  # of the batch before, so that no more than two lie in memory
+            for request, image in zip(batch, images, strict=True):
+                if request.id in missing:
+                    writer.write(plan.file(output, request), image, plan.provenance(request))
 
 
 def _write_list(output: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from contracts.protocol import Protocol
 from contracts.records import Request
 from metrics.gallery import Gallery, SubjectPhotos, left_out_photo
-from networks.backbone import Backbone
+from networks.backbone import Backbone, lay_out_for
 from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 
 
@@ -21,9 +21,13 @@ class RealPhotoGenerator:
         self._protocol, self._galleries = protocol, galleries
         self._held_out = {subject.id: subject.held_out for subject in subjects}
 
-    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+    def prepare(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """Held-out photos (B, H, W, 3)."""
         return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+
+    def generate(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The photos as they are."""
+        return prepared
 
     def enrol_seconds(self) -> None:
         """A photo needs nothing."""
@@ -47,12 +51,17 @@ class ReconstructionGenerator:
         self._backbone = backbone.to(fabric.device).eval()
         if (dtype := AUTOCAST.get(precision)) is not None:
             hold_frozen(self._backbone, dtype)
+        lay_out_for(self._backbone, fabric.device)
 
-    def generate(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+    def prepare(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
+        """Held-out photos (B, H, W, 3)."""
+        return self._photos.prepare(batch)
+
+    def generate(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Reconstructed photos (B, H, W, 3)."""
         backbone = self._backbone
         with self._fabric.autocast(), tf32(self._precision == TF32), torch.inference_mode():
-            moments = backbone.encode_moments(self._photos.generate(batch))
+            moments = backbone.encode_moments(prepared)
             return backbone.decode(backbone.posterior_mean(moments)).cpu().numpy()
 
     def enrol_seconds(self) -> None:

@@ -20,7 +20,7 @@ from leaderboard.images.folder import ImageFolder, Matched, some
 from leaderboard.processes import on_first, together
 from leaderboard.results.folder import Entry, Results
 from leaderboard.results.image_facts import ImageFacts
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import ImageWriter
 
 _JPEG = ("JPEG", "MPO")
 
@@ -126,12 +126,16 @@ class ImagesEntry:
         mine = missing[fabric.global_rank :: fabric.world_size]
 
         def copy_share() -> None:
-            for request in tqdm(mine, f"take in {self.label}", unit="image", disable=fabric.global_rank > 0):
-                data = _bytes(files[request])
-                image = read_square(data, str(files[request]), protocol.resolution)
-                origin = {"protocol": protocol.hash, "entry": self.label, "request": request}
-                source = {"file": files[request].name, "sha256": hashlib.sha256(data).hexdigest()}
-                write_image(folder.image(request), image, {**origin, **source})
+            bar = tqdm(mine, f"take in {self.label}", unit="image", disable=fabric.global_rank > 0)
+            with ImageWriter() as writer:
+                for number, request in enumerate(bar):
+                    if number % 32 == 0:
+                        writer.finish()  # bounds memory
+                    data = _bytes(files[request])
+                    image = read_square(data, str(files[request]), protocol.resolution)
+                    origin = {"protocol": protocol.hash, "entry": self.label, "request": request}
+                    source = {"file": files[request].name, "sha256": hashlib.sha256(data).hexdigest()}
+                    writer.write(folder.image(request), image, {**origin, **source})
 
         together(fabric, copy_share)
         return len(missing)

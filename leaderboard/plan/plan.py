@@ -23,7 +23,7 @@ from leaderboard.plan.nobody import plan_nobody
 from leaderboard.plan.photos import notes_on_photos, with_cautions
 from leaderboard.plan.prompts import prompts_of
 from leaderboard.results.folder import Results
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import ImageWriter
 from leaderboard.results.trained_photos import check_held_out, notes_on_photos_seen, trained_on
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
@@ -88,9 +88,10 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         check_photos(subjects, seen)
         galleries = make_galleries(subjects, seen, {s.id: judges.observe_further(s) for s in subjects if s.further})
         results.write_protocol(protocol)
-        for s in subjects:
-            for number, cut_out in enumerate((s.cut_out, *s.further)):
-                write_image(results.reference(s.id, number), cut_out, {"photo": "reference", "subject": s.id})
+        with ImageWriter() as writer:
+            for s in subjects:
+                for number, cut_out in enumerate((s.cut_out, *s.further)):
+                    writer.write(results.reference(s.id, number), cut_out, {"photo": "reference", "subject": s.id})
         save_galleries(results.galleries, galleries, protocol.hash)
         write_json(results.sources, source_fingerprints(settings))
         write_json(results.cards, [card.to_json() for card in with_cautions(cards, galleries)])

@@ -11,7 +11,7 @@ from datamodules.features.crops import SquareMask
 from datamodules.index import PhotoFiles
 from datamodules.sources import find_shards
 from lightning_modules.sefi_ide import SefiIDE
-from networks.attention import cross_attention_layers
+from networks.attention import CrossAttention, cross_attention_layers
 from pocket.tiny.world import TinyWorld
 from tests.helpers.batches import SUBJECTS, build
 
@@ -57,9 +57,10 @@ def test_heads_and_layers_count_alike(module: SefiIDE, monkeypatch: pytest.Monke
         return torch.where(left, ratio, 1.0)[:, None].expand(-1, 77)
 
     def denoise(z: torch.Tensor, t: torch.Tensor, conditioning: Any) -> None:
-        for heads in ((5.0, 1.0), (3.0, 3.0)):
+        layers = (p for p in module.backbone.unet.attn_processors.values() if isinstance(p, CrossAttention))
+        for heads, layer in zip(((5.0, 1.0), (3.0, 3.0)), layers, strict=False):
             found = torch.stack([looks(ratio) for ratio in heads]).expand(len(z), -1, -1, -1)
-            conditioning.maps.append((found, found))
+            layer.noted = found, found
 
     monkeypatch.setattr(module, "denoise", denoise)
     mask_columns(monkeypatch, s0000=32)

@@ -12,8 +12,9 @@ from contracts.errors import LikenessError
 from lightning_modules.pidiff import PIDiff
 from lightning_modules.run import Run
 from losses.attention_leak import attention_leak
+from networks.attention import taken_notes
 from networks.backbone import Backbone
-from networks.decoupled_attention import IdentityProjections, identity_norms
+from networks.decoupled_attention import IdentityProjections, MeasuredConditioning
 from networks.residual_attention import ResidualProjections
 from networks.sampler import SamplingSettings
 from tests.helpers.batches import (
@@ -84,10 +85,10 @@ def test_stage_two_is_the_sum_of_the_sheet(backbone: Backbone) -> None:
     module, batch = pidiff(backbone), pair_batch()
     terms = module.loss_terms(batch)
     noisy, target = module.noisy_and_target(batch)
-    with torch.no_grad(), identity_norms(backbone.unet) as norms:
-        own = module.denoise(noisy, batch.timestep, module.train_conditioning(batch))
-    own_norms = list(norms)
     with torch.no_grad():
+        plain = module.train_conditioning(batch)
+        measured = MeasuredConditioning.from_text(batch.text_states, identity=plain.identity)
+        own, own_norms = module.denoise(noisy, batch.timestep, measured), taken_notes(backbone.unet)
         stranger = dataclasses.replace(batch, reference=batch.other)
         other = module.denoise(noisy, batch.timestep, module.train_conditioning(stranger))
         text = dataclasses.replace(module.train_conditioning(batch), scale=0.0)

@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 
 from contracts.batch import SubjectBatch
 from lightning_modules.sefi_ide import SefiIDE
+from networks.attention import taken_notes
 from networks.backbone import empty_backbone
 from networks.stage_attention import ComparedConditioning
 from networks.subject_tensors import VECTORS
@@ -70,7 +71,7 @@ def test_the_loss_reads_the_five_layers_of_32_cells_a_side(model: SefiIDE) -> No
     assert isinstance(conditioning, ComparedConditioning)
     assert conditioning.text_keys.shape == conditioning.text_values.shape == (2, 1, 77, 768)
     assert model.denoising_error(two, conditioning).shape == (2,)
-    assert [tuple(found.shape) for found, _ in conditioning.maps] == [(2, 8, 32 * 32, 77)] * 5
+    assert [tuple(found.shape) for found, _ in taken_notes(model.backbone.unet)] == [(2, 8, 32 * 32, 77)] * 5
 
 
 def test_one_step_reaches_every_parameter_of_the_module(model: SefiIDE) -> None:

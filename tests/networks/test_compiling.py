@@ -25,7 +25,8 @@ def test_no_methods_attention_breaks_the_graph(method: type[PersonalisationModul
     compile_blocks(module.backbone.unet, backend="eager")
     compiled = module.loss_terms(batch)
     torch.stack(list(compiled.values())).sum().backward()
-    assert counters["stats"]["unique_graphs"] >= 2 and not counters["graph_break"]
+    # Two widths, two grids, with and without a gradient: no layer has a graph of its own.
+    assert 2 <= counters["stats"]["unique_graphs"] <= 8 and not counters["graph_break"]
     assert all(torch.equal(compiled[name], value) for name, value in terms.items())
     assert torch.equal(module.generate(request_batch()), images) and not counters["graph_break"]
     assert list(module.state_dict()) == names and not any("_orig_mod" in name for name in module.adapter().state_dict())

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from contracts.conditioning import StepConditioning
-from networks.attention import cross_attention_layers
+from networks.attention import cross_attention_layers, taken_notes
 from networks.backbone import Backbone
-from networks.decoupled_attention import identity_norms, install_decoupled_attention
+from networks.decoupled_attention import MeasuredConditioning, install_decoupled_attention
 from networks.residual_attention import (
     ResidualCrossAttention,
     ResidualProjections,
@@ -68,17 +68,21 @@ def test_queries_can_be_frozen(backbone: Backbone, frozen: bool) -> None:
     assert all(p.grad is None for p in backbone.unet.parameters())
 
 
+def predicted_norms(backbone: Backbone) -> list[Tensor]:
+    """What the layers note while the UNet predicts."""
+    measured = MeasuredConditioning.from_text(TEXT, identity=IDENTITY)
+    given = {"encoder_hidden_states": TEXT, "cross_attention_kwargs": {"conditioning": measured.at(TIMESTEPS)}}
+    backbone.unet(LATENTS, TIMESTEPS, **given)
+    return taken_notes(backbone.unet)
+
+
 @pytest.mark.parametrize("install", [install_residual_attention, install_decoupled_attention])
 def test_norms_are_those_of_the_identity_branch(backbone: Backbone, install) -> None:  # type: ignore[no-untyped-def]
     projections = install(backbone.unet)
-    with identity_norms(backbone.unet) as norms:
-        predict(backbone, identity=IDENTITY)
+    norms = predicted_norms(backbone)
     assert len(norms) == len(projections) and all(n.shape == (BATCH, 64) and n.requires_grad for n in norms)
     for layer in projections.values():
         layer.to_v.weight.data.zero_()
-    with identity_norms(backbone.unet) as silent, torch.no_grad():
-        predict(backbone, identity=IDENTITY)
-    assert all((n == 0).all() for n in silent)
     with torch.no_grad():
-        predict(backbone, identity=IDENTITY)
-    assert len(silent) == len(norms), "nothing is collected outside of the block"
+        silent = predicted_norms(backbone)
+    assert len(silent) == len(norms) and all((n == 0).all() for n in silent)

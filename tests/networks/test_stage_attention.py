@@ -2,6 +2,7 @@ import torch
 
 from contracts.conditioning import Conditioning
 from contracts.text import Text
+from networks.attention import taken_notes
 from networks.backbone import Backbone
 from networks.stage_attention import ComparedConditioning, attention_probabilities, install_stage_attention
 
@@ -35,23 +36,24 @@ def test_keys_decide_where_and_values_what(backbone: Backbone) -> None:
     same = predict(backbone, Conditioning(states, states))
     for keys, values in ((other, states), (states, other)):
         assert not torch.allclose(predict(backbone, Conditioning(keys, values)), same, atol=1e-6)
-    maps: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[], []]
-    for collected, values in zip(maps, (states, other), strict=True):
-        predict(backbone, compared(states, values, states[:, 0], collected))
+    maps = []
+    for values in (states, other):
+        predict(backbone, compared(states, values, states[:, 0]))
+        maps.append(taken_notes(backbone.unet))
     torch.testing.assert_close(maps[0][0][0], maps[1][0][0])
 
 
-def compared(keys: torch.Tensor, values: torch.Tensor, reference: torch.Tensor, maps: list) -> ComparedConditioning:
-    return ComparedConditioning(text_keys=keys, text_values=values, reference=reference, side=8, maps=maps)
+def compared(keys: torch.Tensor, values: torch.Tensor, reference: torch.Tensor) -> ComparedConditioning:
+    return ComparedConditioning(text_keys=keys, text_values=values, reference=reference, side=8)
 
 
 def test_only_the_chosen_layers_show_their_probabilities(backbone: Backbone) -> None:
     install_stage_attention(backbone.unet)
     states = backbone.encode_text([PROMPT] * 2).states[:, None]
     reference = backbone.encode_text(["a pencil sketch of a person"] * 2).states.requires_grad_()
-    maps: list[tuple[torch.Tensor, torch.Tensor]] = []
     keys = states.clone().requires_grad_()
-    out = predict(backbone, compared(keys, states, reference, maps))
+    out = predict(backbone, compared(keys, states, reference))
+    maps = taken_notes(backbone.unet)
     # Latents of 16 cells a side: one layer down, one in the middle and two up work at 8.
     assert len(maps) == 4
     for found, wanted in maps:
@@ -65,8 +67,9 @@ def test_without_a_difference_both_maps_are_one(backbone: Backbone) -> None:
     """F1, on the side of attention: the same keys for the same query."""
     install_stage_attention(backbone.unet)
     states = backbone.encode_text([PROMPT] * 2).states
-    maps: list[tuple[torch.Tensor, torch.Tensor]] = []
-    predict(backbone, compared(states[:, None], states[:, None], states, maps))
+    predict(backbone, compared(states[:, None], states[:, None], states))
+    maps = taken_notes(backbone.unet)
+    assert maps and not taken_notes(backbone.unet)
     assert all(torch.equal(found, wanted) for found, wanted in maps)
 
 

@@ -44,7 +44,7 @@ def test_a_row_is_what_peft_computes_with_its_subject(backbone: Backbone, target
         return model(z[row], t[row], encoder_hidden_states=text[row]).sample
 
     plain = run(unet)
-    with lora.reading(LoraConditioning.from_text(Text(text), pairs=pairs, rows=rows)):
+    with torch.no_grad(), lora.reading(LoraConditioning.from_text(Text(text), pairs=pairs, rows=rows)):
         found = run(unet)
     assert torch.equal(run(unet), plain), "outside of the block it is the base model"
     for row, subject in enumerate(rows.tolist()):

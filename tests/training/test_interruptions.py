@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from callbacks.checkpoints import Checkpoints
+from callbacks.interruption import EVERY
 from lightning_modules.run import Run
 from performance.faults.compare import points
 from performance.faults.inject import fault
@@ -151,6 +152,15 @@ def test_forked_processes_save_and_end(
     one, two = load_file(tmp_path / "run" / "adapter.safetensors"), load_file(whole / "adapter.safetensors")
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], rtol=0, atol=1e-5)
+
+
+def test_processes_compare_notes_once_in_some_steps(tiny_world: TinyWorld, tmp_path: Path) -> None:
+    """One that is told to end waits for the step at which they do."""
+    long = {**settings(tiny_world, validate=100), "data.validation.prompts": [], "trainer.max_steps": 4 * EVERY}
+    arguments = tiny_world.arguments(tmp_path / "run", **long, **FORKED)
+    assert in_a_process([*arguments, *fault("Signal", name="SIGTERM", step=EVERY + 1, rank=1)]) == 143
+    (saved,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert torch.load(saved, weights_only=True)["global_step"] == 2 * EVERY
 
 
 def test_a_killed_process_ends_the_others_with_one_line(

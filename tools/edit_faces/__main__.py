@@ -33,7 +33,7 @@ from contracts.prompts import PLACEHOLDER
 from contracts.settings import DETECTION_SIDES
 from contracts.strict_yaml import read_yaml
 from leaderboard.report.statistics import Ratio, ratio_interval
-from leaderboard.results.image_files import write_image
+from leaderboard.results.image_files import ImageWriter
 from leaderboard.results.lines import LineLog, read_json, read_lines
 from networks.face_analysis import FacePack
 from networks.sampler import SamplingSettings
@@ -108,7 +108,8 @@ def find_work(editor: Editor, plan: Plan, people: Sequence[Person], partner: Per
 def edit_all(editor: Editor, plan: Plan, work: Sequence[Work], output: Path) -> None:
     """Generate and measure; what is whole stays in the folder when it is cut short."""
     series = [parse_series(text) for text in plan.edits]
-    with LineLog(output / "records.jsonl") as log:
+    with LineLog(output / "records.jsonl") as log, ImageWriter() as writer:
+        lines = list[dict]()  # of the strip that is being written
         for one in work:
             person = one.person
             for sample in one.samples:
@@ -116,9 +117,13 @@ def edit_all(editor: Editor, plan: Plan, work: Sequence[Work], output: Path) -> 
                 labels, images = editor.generate(person, one.code, one.other, series, plan.prompt, key)
                 scores = editor.measure(images, person)
                 origin = {"synthetic": True, "protocol": plan.hash, "subject": person.id, "sample": sample}
-                write_image(output / "strips" / f"{person.id}.{sample:02d}.png", np.hstack(list(images)), origin)
-                lines = zip(labels, scores, strict=True)
-                log.append([{"subject": person.id, "sample": sample, "edit": name, **row} for name, row in lines])
+                writer.finish()
+                log.append(lines)
+                writer.write(output / "strips" / f"{person.id}.{sample:02d}.png", np.hstack(list(images)), origin)
+                rows = zip(labels, scores, strict=True)
+                lines = [{"subject": person.id, "sample": sample, "edit": name, **row} for name, row in rows]
+        writer.finish()
+        log.append(lines)
 
 
 def table(plan: Plan, records: Sequence[Mapping]) -> str:
