@@ -97,7 +97,7 @@ def textual_inversion_step(backbone: Backbone, dtype: torch.dtype | None, device
         if noising.config.prediction_type == "v_prediction":
             target = noising.get_velocity(latents, noise, t)
         with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
-            text = backbone.of_whole_images(backbone.text(ids))
+            text = backbone.text(ids).of_whole_images(backbone.resolution)
             prediction = unet(noisy, t, **Conditioning.from_text(text).at(t).for_unet()).sample
         loss = F.mse_loss(prediction.float(), target.float(), reduction="mean")
         loss.backward()

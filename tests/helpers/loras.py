@@ -25,9 +25,10 @@ def write_lora(place: Path, base: Path, layout: str, seed: int, about: Mapping[s
     """
     backbone = load_backbone(str(base))
     wrapped = {}
-    for part, layers in (("unet", UNET_LAYERS), ("text_encoder", TEXT_LAYERS)):
+    parts = {"unet": (backbone.unet, UNET_LAYERS), "text_encoder": (backbone.text.encoders[0], TEXT_LAYERS)}
+    for part, (plain, layers) in parts.items():
         config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=layers)
-        model = get_peft_model(getattr(backbone, part), config)
+        model = get_peft_model(plain, config)
         for number, (name, value) in enumerate(model.named_parameters()):
             if "lora_" in name:
                 value.data = 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(seed + number))

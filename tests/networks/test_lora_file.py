@@ -47,7 +47,7 @@ def test_a_base_model_wears_what_a_stock_pipeline_loads(layout: str, base: Path,
 
     @torch.no_grad()
     def predicted() -> torch.Tensor:
-        return backbone.unet(z, t, backbone.encode_text(texts)).sample
+        return backbone.unet(z, t, backbone.encode_text(texts).states).sample
 
     before = predicted()
     with worn(backbone, lora):
