@@ -177,7 +177,7 @@ def test_from_a_space_to_a_run(
     config.write_text("seed_everything: 3\n")
     space = tmp_path / "space.yaml"
     space.write_text("model.learning_rate: {low: 0.001, high: 0.01, log: true}\n")
-    words = ["--config", str(config), "--space", str(space), "--output", str(tmp_path / "search"), *given]
+    words = ["--config", str(config), "--space", str(space), "--output", str(tmp_path / "search"), "--", *given]
     assert tool.main(words) == 0
     told = capfd.readouterr().out
     assert "best" in told and "identity_misses_zero x clip_t" in told
