@@ -75,7 +75,8 @@ def graph_breaks(step: Step, unet: nn.Module) -> int:
 
     torch._dynamo.reset()
     counters.clear()
-    blocks = [m for m in unet.modules() if type(m).__name__ in (unet._repeated_blocks or ())]
+    kinds = set(unet._repeated_blocks)  # type: ignore[arg-type]
+    blocks = [module for module in unet.modules() if type(module).__name__ in kinds]
     for block in blocks:
         block.compile(backend="eager", dynamic=False)
     try:

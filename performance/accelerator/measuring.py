@@ -58,16 +58,20 @@ def measured(
     backbone: Backbone,
     encoder: nn.Module | None = None,
     compiled: bool = False,
+    plain: bool = False,
 ) -> Figures:
     """What a ``step`` of that many images costs and does; ``frozen`` are the weights that should never be cast.
 
-    Of compiled blocks casts, FLOPs and graphs cannot be counted from outside: the row that is not compiled has them.
+    Of compiled blocks casts, FLOPs and graphs cannot be counted from outside: the row that is not compiled has them. A
+    ``plain`` loop compiles nothing, so it has no graphs.
     """
     step()
     found: Figures = dict(waits(step, machine.device))
     found["encodes"] = encodes(step, backbone, encoder)
     if not compiled:
-        found |= {"casts": casts(step, frozen), "graph_breaks": graph_breaks(step, backbone.unet)}
+        found["casts"] = casts(step, frozen)
+    if not compiled and not plain:
+        found["graph_breaks"] = graph_breaks(step, backbone.unet)
     if machine.timed:
         found |= timed(machine, step, images)
         if not compiled:

@@ -87,7 +87,7 @@ def training(machine: Machine, case: Case, make: Callable[[Backbone, Shape], Per
         module, images = make(random_backbone(shape, device), shape).to(device), random_image_encoder(shape, device)
         step, frozen = plain.adapter_step(module, pairs(module, size, shape, text), images, machine.dtype)
         try:
-            sides["plain"] = measured(machine, step, size, frozen, module.backbone, images)
+            sides["plain"] = measured(machine, step, size, frozen, module.backbone, images, plain=True)
         except torch.OutOfMemoryError:
             sides["plain"] = {}  # it takes more memory than there is at a size that ours is at home with
     return sides
@@ -150,7 +150,7 @@ def enrolling(machine: Machine, case: Case, make: Callable[[Backbone, Shape], Pe
     with freed():
         backbone = random_backbone(case.shape, machine.device)
         step = plain.textual_inversion_step(backbone, machine.dtype, machine.device)
-        sides["plain"] = measured(machine, step, 1, backbone, backbone)
+        sides["plain"] = measured(machine, step, 1, backbone, backbone, plain=True)
     return sides
 
 
@@ -173,7 +173,7 @@ def generating(machine: Machine, case: Case, steps: int = 25) -> Sides:
     with tempfile.TemporaryDirectory() as folder, freed(), torch.inference_mode():
         backbone = random_backbone(case.shape, machine.device)
         step = plain.generate(backbone, [PROMPT] * size, steps, machine.dtype, Path(folder))
-        sides["plain"] = measured(machine, step, size, backbone, backbone)
+        sides["plain"] = measured(machine, step, size, backbone, backbone, plain=True)
     return sides
 
 
