@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from diffusers import ModelMixin, StableDiffusionPipeline
+from diffusers import ModelMixin, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils.state_dict_utils import (
     StateDictType,
     convert_state_dict_to_peft,
@@ -30,20 +31,25 @@ from networks.pretrained import first_line, quiet_loading
 
 CONFIG, WEIGHTS, DIFFUSERS = "adapter_config.json", "adapter_model.safetensors", "pytorch_lora_weights.safetensors"
 """What a folder of peft holds, and one of diffusers."""
-_PARTS = ("unet", "text_encoder")
+_PARTS = ("unet", "text_encoder", "text_encoder_2")
 _PEFT = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 _SDXL = ("text_encoder_2.", "lora_te2_", "lora_unet_input_blocks_", "lora_unet_output_blocks_")
+_SDXL_BLOCKS = SimpleNamespace(layers_per_block=2)
+"""What diffusers wants to know of SDXL's UNet to bring the names of kohya's files to its own."""
 _OTHER_KINDS = {"dora_scale": "DoRA", "lora_magnitude": "DoRA", "hada_": "LoHa", "lokr_": "LoKr", "oft_": "OFT"}
 _WORN = "worn"
 
 
 @dataclass(frozen=True)
 class Lora:
-    """Low-rank changes of a UNet and of a text encoder: ``LAYER.lora_A.weight`` and ``LAYER.lora_B.weight`` of each."""
+    """Low-rank changes of a UNet and of text encoders: ``LAYER.lora_A.weight`` and ``LAYER.lora_B.weight`` of each."""
 
     unet: Mapping[str, Tensor]
     text_encoder: Mapping[str, Tensor]
+    text_encoder_2: Mapping[str, Tensor] = field(default_factory=dict)
+    for_sdxl: bool = False
+    """Whether its names or its file say that it was trained for SDXL; those of one UNet alone may say nothing."""
     about: Mapping[str, str] = field(default_factory=dict)
     """What the file says of itself."""
 
@@ -72,23 +78,25 @@ def read_lora(place: Path) -> Lora:
     """Read a file or a folder.
 
     Raises:
-        LikenessError: there is none, it is damaged, for SDXL, or of another kind than LoRA.
+        LikenessError: there is none, it is damaged, or of another kind than LoRA.
     """
     files = lora_files(place)
     if not files:
         raise LikenessError(f"no LoRA at {str(place)!r}: it is neither a safetensors file nor a folder of peft's")
     if files[0].name != CONFIG:
         tensors, about = _read(files[0])
-        _check_kind(files[0], tensors, about)
+        _check_kind(files[0], tensors)
         return _of_file(files[0], tensors, about)
     parts: dict[str, dict[str, Tensor]] = {part: {} for part in _PARTS}
     for config, weights in zip(files[::2], files[1::2], strict=True):
         settings, (tensors, _) = _settings(config), _read(weights)
-        _check_kind(weights, tensors, {})
+        _check_kind(weights, tensors)
         names = {name: name.removeprefix(_PEFT) for name in tensors}
-        part = "text_encoder" if any("encoder.layers." in name for name in names.values()) else "unet"
+        guess = "text_encoder" if any("encoder.layers." in name for name in names.values()) else "unet"
+        part = config.parent.name if config.parent.name in _PARTS else guess
         parts[part] |= _scaled({names[name]: value for name, value in tensors.items()}, settings, weights)
-    return Lora(parts["unet"], parts["text_encoder"])
+    unet, *text = (parts[part] for part in _PARTS)
+    return Lora(unet, text[0], text[1], for_sdxl=bool(text[1]))
 
 
 def numbers_in(place: Path) -> int:
@@ -116,7 +124,10 @@ def check_fit(lora: Lora, base: Backbone, fingerprint: str, name: str) -> None:
     """
     if (theirs := lora.about.get("backbone")) not in (None, fingerprint):
         raise LikenessError(f"{name} was trained for base model {str(theirs)[:12]}, this one is {fingerprint[:12]}")
-    for part, model in _models(base).items():
+    models = _models(base)
+    if lora.for_sdxl and len(models) < len(_PARTS):
+        raise LikenessError(f"{name} was trained for another base model: it is a LoRA for SDXL")
+    for part, model in models.items():
         layers = dict(model.named_modules())
         for key in getattr(lora, part):
             layer, side = key.rsplit(".lora_", 1)[0], key.endswith(_B)
@@ -142,8 +153,11 @@ def worn(backbone: Backbone, lora: Lora, strength: float = 1.0) -> Iterator[None
         with quiet_loading():
             for part, model in models.items():
                 state = {f"{part}.{k}": v * strength if k.endswith(_B) else v for k, v in getattr(lora, part).items()}
-                load = getattr(StableDiffusionPipeline, f"load_lora_into_{part}")
-                load(state, network_alphas=None, adapter_name=_WORN, **{part: model})
+                how: dict[str, Any] = {"network_alphas": None, "adapter_name": _WORN}
+                if part == "unet":
+                    StableDiffusionPipeline.load_lora_into_unet(state, unet=model, **how)
+                else:
+                    StableDiffusionPipeline.load_lora_into_text_encoder(state, text_encoder=model, prefix=part, **how)
         yield
     finally:
         for model in models.values():
@@ -152,7 +166,7 @@ def worn(backbone: Backbone, lora: Lora, strength: float = 1.0) -> Iterator[None
 
 def _models(backbone: Backbone) -> dict[str, nn.Module]:
     """What each part of a LoRA changes."""
-    return dict(zip(_PARTS, (backbone.unet, backbone.text.encoders[0]), strict=True))
+    return dict(zip(_PARTS, (backbone.unet, *backbone.text.encoders), strict=False))
 
 
 def _take_off(model: Any) -> None:
@@ -162,24 +176,28 @@ def _take_off(model: Any) -> None:
 
 def _of_file(file: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> Lora:
     """A file of diffusers or of kohya."""
+    for_sdxl = about.get("ss_base_model_version", "").startswith("sdxl") or any(n.startswith(_SDXL) for n in tensors)
     try:
         with quiet_loading():
-            state, _ = StableDiffusionPipeline.lora_state_dict(_without_alphas(tensors))
-            unet, text = (
+            plain = _without_alphas(tensors)
+            if for_sdxl:
+                state, _ = StableDiffusionXLPipeline.lora_state_dict(plain, unet_config=_SDXL_BLOCKS)
+            else:
+                state, _ = StableDiffusionPipeline.lora_state_dict(plain)
+            unet, *text = (
                 {k.removeprefix(f"{p}."): v for k, v in state.items() if k.startswith(f"{p}.")} for p in _PARTS
             )
             if strange := [k for k in state if k.partition(".")[0] not in _PARTS]:
                 raise ValueError(f"it has {strange[0]}")
             unet = convert_unet_state_dict_to_peft(unet)
             # These names hold those of newer files too; diffusers' own guess takes all from one layer's.
-            text = convert_state_dict_to_peft(text, StateDictType.DIFFUSERS_OLD)
+            text = [convert_state_dict_to_peft(part, StateDictType.DIFFUSERS_OLD) for part in text]
     except (KeyError, ValueError, AttributeError) as error:
         raise LikenessError(f"{str(file)!r} is no LoRA of peft, diffusers or kohya: {first_line(error)}") from error
     settings = _embedded(file, about)
-    of_unet, of_text = (
-        {k.removeprefix(f"{part}."): v for k, v in settings.items() if k.startswith(f"{part}.")} for part in _PARTS
-    )
-    return Lora(_scaled(unet, of_unet, file), _scaled(text, of_text, file), about)
+    told = ({k.removeprefix(f"{part}."): v for k, v in settings.items() if k.startswith(f"{part}.")} for part in _PARTS)
+    unet, *text = (_scaled(part, said, file) for part, said in zip((unet, *text), told, strict=True))
+    return Lora(unet, text[0], text[1], for_sdxl, about)
 
 
 def _without_alphas(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -244,10 +262,8 @@ def _opened(file: Path) -> Iterator[Any]:
         raise LikenessError(f"{str(file)!r} is not a readable LoRA in safetensors: {first_line(error)}") from error
 
 
-def _check_kind(file: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+def _check_kind(file: Path, tensors: Mapping[str, Tensor]) -> None:
     """Refuse by its name what is known and is not read."""
-    if about.get("ss_base_model_version", "").startswith("sdxl") or any(n.startswith(_SDXL) for n in tensors):
-        raise LikenessError(f"{str(file)!r} was trained for another base model: it is a LoRA for SDXL")
     for part, kind in _OTHER_KINDS.items():
         if any(part in name for name in tensors):
             raise LikenessError(f"{str(file)!r} is a {kind}, --lora reads LoRA alone")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,7 +25,8 @@ def write_lora(place: Path, base: Path, layout: str, seed: int, about: Mapping[s
     """
     backbone = load_backbone(str(base))
     wrapped = {}
-    parts = {"unet": (backbone.unet, UNET_LAYERS), "text_encoder": (backbone.text.encoders[0], TEXT_LAYERS)}
+    parts = {"unet": (backbone.unet, UNET_LAYERS)}
+    parts |= {f"text_encoder{'_2' * i}": (one, TEXT_LAYERS) for i, one in enumerate(backbone.text.encoders)}
     for part, (plain, layers) in parts.items():
         config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=layers)
         model = get_peft_model(plain, config)
@@ -47,18 +48,11 @@ def write_lora(place: Path, base: Path, layout: str, seed: int, about: Mapping[s
     if not told:  # a file of diffusers that says nothing has alpha equal to rank
         for tensors in pairs.values():
             tensors.update({n: v * (ALPHA / RANK) for n, v in tensors.items() if "lora_B" in n})
-    of_unet, of_text = (
-        {"r": RANK, "lora_alpha": ALPHA, "target_modules": layers} if told else None
-        for layers in (UNET_LAYERS, TEXT_LAYERS)
-    )
-    StableDiffusionPipeline.save_lora_weights(
-        file.parent,
-        unet_lora_layers=pairs["unet"],
-        text_encoder_lora_layers=pairs["text_encoder"],
-        weight_name=file.name,
-        unet_lora_adapter_metadata=of_unet,
-        text_encoder_lora_adapter_metadata=of_text,
-    )
+    said = {"r": RANK, "lora_alpha": ALPHA}
+    layers = {f"{part}_lora_layers": found for part, found in pairs.items()}
+    about = {f"{part}_lora_adapter_metadata": said | {"target_modules": parts[part][1]} for part in pairs if told}
+    pipeline = StableDiffusionXLPipeline if len(parts) > 2 else StableDiffusionPipeline
+    pipeline.save_lora_weights(file.parent, weight_name=file.name, **layers, **about)
     return file
 
 
@@ -82,8 +76,10 @@ def _pairs(model: torch.nn.Module) -> dict[str, Tensor]:
 
 def _kohya(pairs: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     found = {}
-    for part, start in (("unet", "lora_unet_"), ("text_encoder", "lora_te_text_model_")):
-        for name, value in pairs[part].items():
+    text = ("lora_te1_", "lora_te2_") if len(pairs) > 2 else ("lora_te_",)
+    starts = ("lora_unet_", *(f"{one}text_model_" for one in text))
+    for layers, start in zip(pairs.values(), starts, strict=True):
+        for name, value in layers.items():
             layer, side = name.split(".lora_")
             key = start + layer.removeprefix("text_model.").replace(".", "_")
             found[f"{key}.lora_{'down' if side.startswith('A') else 'up'}.weight"] = value.contiguous()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, save_file
 
 from contracts.errors import LikenessError
 from networks.backbone import load_backbone
 from networks.keyed_noise import keyed_normal
 from networks.lora_file import check_fit, numbers_in, read_lora, worn
-from pocket.tiny.components import tiny_base
+from pocket.tiny.components import tiny_base, tiny_sdxl
 from tests.helpers.loras import LAYOUTS, write_lora
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -22,6 +22,11 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWa
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_base(tmp_path_factory.mktemp("loras") / "base")
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl(tmp_path_factory.mktemp("loras") / "sdxl")
 
 
 def test_all_layouts_are_one_lora(base: Path, tmp_path: Path) -> None:
@@ -64,6 +69,26 @@ def test_a_base_model_wears_what_a_stock_pipeline_loads(layout: str, base: Path,
     assert (found - before).abs().max() > 0.05 and (half - found).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sdxl_wears_what_its_stock_pipeline_loads(layout: str, sdxl: Path, base: Path, tmp_path: Path) -> None:
+    place = write_lora(tmp_path / "s1", sdxl, layout, seed=2)
+    backbone, lora, texts = load_backbone(str(sdxl)), read_lora(place), ["a photo of a sks person"]
+    check_fit(lora, backbone, backbone.fingerprint, "x")
+    plain = backbone.encode_text(texts)
+    with worn(backbone, lora), torch.no_grad():
+        found = backbone.encode_text(texts)
+    assert (found.states - plain.states).abs().max() > 0.05
+    if layout != "peft":  # a file of diffusers' or kohya's
+        pipe = StableDiffusionXLPipeline.from_pretrained(sdxl)
+        pipe.load_lora_weights(str(place))
+        states, _, pooled, _ = pipe.encode_prompt(texts[0], device="cpu", do_classifier_free_guidance=False)
+        torch.testing.assert_close(found.states, states, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found.pooled, pooled, rtol=0, atol=1e-5)
+    other = load_backbone(str(base))
+    with pytest.raises(LikenessError, match="another base model: it is a LoRA for SDXL"):
+        check_fit(lora, other, other.fingerprint, "x")
+
+
 def test_another_base_model_is_one_line(base: Path, tmp_path: Path) -> None:
     place = write_lora(tmp_path / "s1", base, "diffusers", seed=3)
     lora, backbone = read_lora(place), load_backbone(str(base))
@@ -85,7 +110,7 @@ def test_another_base_model_is_one_line(base: Path, tmp_path: Path) -> None:
     refused(lambda _: deep, r"another base model: this one has no such unet.*attentions.9")
     refused(lambda t: t, "was trained for base model 012345, this one is", {"backbone": "012345"})
     text2 = {f"text_encoder_2.{n}": v for n, v in load_file(place).items()}
-    refused(lambda t: t | text2, "other.safetensors' was trained for another base model: it is a LoRA for SDXL")
+    refused(lambda t: t | text2, "other was trained for another base model: it is a LoRA for SDXL")
     refused(lambda t: t, "is a LoRA for SDXL", {"ss_base_model_version": "sdxl_base_v1-0"})
     refused(lambda t: t | {wide.replace("lora_A.weight", "dora_scale"): torch.zeros(1)}, "is a DoRA, --lora reads LoRA")
     refused(lambda t: t | {"lora_unet_x.hada_w1_a": torch.zeros(1)}, "is a LoHa, --lora reads LoRA alone")
