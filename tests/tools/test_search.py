@@ -150,7 +150,7 @@ def test_a_run_says_which_search_it_stands_on(searched: Search, tmp_path: Path) 
     file.write_text('{"trials": 3}')
     with pytest.raises(LikenessError, match=r"no search.json"):
         search_facts(file, CONFIG)
-    notes = list(on_tuning({"a": {"search": facts}, "b": {}, "c": {"search": None}}))
+    notes = list(on_tuning({"a": {"search": facts}, "b": {"search": None}, "c": {"search": None}, "old": {}}))
     assert notes == [
         "settings of a were chosen by a search: 3 trials of 20 steps, 8 validation subjects",
         "settings of b, c were tuned by hand",
