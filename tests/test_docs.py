@@ -42,7 +42,10 @@ WRITTEN = (ROOT / ".gitignore").read_text().split()
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 FOLDERS -= {name.strip("/") for name in WRITTEN}
 WITHOUT_ARGUMENTS = ("pocket.models.manifest",)
-STAND_INS = {"my_method.yaml": "configs/pocket/spotdiff.yaml"}
+STAND_INS = {
+    "my_method.yaml": "configs/pocket/spotdiff.yaml",
+    "runs/spotdiff-search/best.yaml": "configs/trainer/cpu.yaml",
+}
 """Files of the reader's own in the pages' commands, and what is parsed in their place."""
 PROGRAMS = ("python", "make", "torchrun", "srun")
 

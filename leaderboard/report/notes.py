@@ -84,7 +84,7 @@ def on_tuning(manifests: Mapping[str, Mapping]) -> Iterator[str]:
         if isinstance(search := manifest.get("search"), Mapping):
             effort = tuple(search.get(name) for name in ("trials", "steps", "subjects"))
             searched.setdefault(effort, []).append(label)
-        else:
+        elif "search" in manifest:  # runs of before say neither
             by_hand.append(label)
     for (trials, steps, subjects), labels in searched.items():
         yield (

@@ -150,7 +150,7 @@ def test_a_run_says_which_search_it_stands_on(searched: Search, tmp_path: Path) 
     file.write_text('{"trials": 3}')
     with pytest.raises(LikenessError, match=r"no search.json"):
         search_facts(file, CONFIG)
-    notes = list(on_tuning({"a": {"search": facts}, "b": {}, "c": {"search": None}}))
+    notes = list(on_tuning({"a": {"search": facts}, "b": {"search": None}, "c": {"search": None}, "old": {}}))
     assert notes == [
         "settings of a were chosen by a search: 3 trials of 20 steps, 8 validation subjects",
         "settings of b, c were tuned by hand",
@@ -177,7 +177,7 @@ def test_from_a_space_to_a_run(
     config.write_text("seed_everything: 3\n")
     space = tmp_path / "space.yaml"
     space.write_text("model.learning_rate: {low: 0.001, high: 0.01, log: true}\n")
-    words = ["--config", str(config), "--space", str(space), "--output", str(tmp_path / "search"), *given]
+    words = ["--config", str(config), "--space", str(space), "--output", str(tmp_path / "search"), "--", *given]
     assert tool.main(words) == 0
     told = capfd.readouterr().out
     assert "best" in told and "identity_misses_zero x clip_t" in told

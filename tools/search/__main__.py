@@ -4,7 +4,7 @@
         --output runs/spotdiff-search
     python train.py --config configs/pocket/spotdiff.yaml --config runs/spotdiff-search/best.yaml
 
-Further arguments are those of train.py. A search that was stopped goes on when it is started again.
+Behind `--` may stand further arguments of train.py. A search that was stopped goes on when it is started again.
 """
 
 import argparse
@@ -115,11 +115,12 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, action="append", required=True, help="configuration of train.py")
     parser.add_argument("--space", type=Path, required=True, help="YAML file of what to try")
     parser.add_argument("--output", type=Path, required=True, help="folder of the search; one that was stopped goes on")
-    arguments, rest = parser.parse_known_args(given)
+    parser.add_argument("rest", nargs="*", metavar="-- ...", help="further arguments of train.py, behind --")
+    arguments = parser.parse_args(given)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trial's training is told too
     try:
-        done = search(arguments.config, arguments.space, arguments.output, rest)
+        done = search(arguments.config, arguments.space, arguments.output, arguments.rest)
     except LikenessError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
