@@ -192,13 +192,13 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
         return [{"params": [p for p in self.adapter().parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        settings = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
+        groups, rate, decay = self.parameter_groups(), self.learning_rate, self.weight_decay
         optimiser: torch.optim.Optimizer
         if self.optimiser_in_8_bits:
-            optimiser = adamw_in_8_bits(self.parameter_groups(), self.device, **settings)
+            optimiser = adamw_in_8_bits(groups, self.device, lr=rate, weight_decay=decay)
         else:
             fused = self.device.type in {"cpu", "cuda"} and not self._scales_gradients()
-            optimiser = torch.optim.AdamW(self.parameter_groups(), fused=fused, **settings)
+            optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=decay, fused=fused)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": self._schedule(optimiser), "interval": "step"}}
 
     def configure_gradient_clipping(

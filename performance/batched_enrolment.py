@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from contracts.batch import SubjectBatch
+from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.sefi_ide import SefiIDE
 from networks.backbone import Backbone
 from networks.keyed_noise import keyed_normal
@@ -59,7 +60,7 @@ def optimise(model: SefiIDE, subjects: tuple[str, ...]) -> Tensor:
     return torch.stack([model.subjects[name][VECTORS] for name in subjects])
 
 
-def batch(model: SefiIDE, subjects: tuple[str, ...], step: int) -> SubjectBatch:
+def batch(model: PerSubjectModule, subjects: tuple[str, ...], step: int) -> SubjectBatch:
     """A step's batch, its noise keyed by subject and step."""
     channels, height, width = model.backbone.latent_shape
 

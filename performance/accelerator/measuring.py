@@ -105,21 +105,21 @@ def timed(machine: Machine, step: Step, images: int) -> Figures:
 
 def largest(machine: Machine, make: Callable[[int], Step], first: int = 16, most: int = 256) -> int:
     """The batch size with the most images a second: doubled until it does not fit, or gains less than 3 %."""
-    best, rate, size = first, 0.0, first
+    best, rate, size, held = first, 0.0, first, list[Step]()
     while size <= most:
         try:
-            step = make(size)
-            step()
+            held = [make(size)]
+            held[0]()
             machine.synchronize()
             start = time.perf_counter()
             for _ in range(2):
-                step()
+                held[0]()
             machine.synchronize()
             found = 2 * size / (time.perf_counter() - start)
         except torch.OutOfMemoryError:
             break
         finally:
-            step = None
+            held.clear()
             free()
         if found < 1.03 * rate:
             break

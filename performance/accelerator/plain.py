@@ -42,7 +42,7 @@ def adapter_step(
     for part in (backbone, images):
         part.to(dtype or torch.float32)
     photos = pixels(backbone, len(batch.sample_ids), device)
-    views = F.interpolate(photos, size=images.config.image_size)
+    views = F.interpolate(photos, size=int(images.config.image_size))  # type: ignore[union-attr, arg-type]
     optimiser = torch.optim.AdamW([p for p in module.adapter().parameters() if p.requires_grad], lr=1e-4)
 
     def step() -> None:
@@ -77,7 +77,10 @@ def textual_inversion_step(backbone: Backbone, dtype: torch.dtype | None, device
     unet, vae = backbone.unet, backbone.vae
     unet.to(dtype or torch.float32)
     vae.to(dtype or torch.float32)
-    tables = [encoder.get_input_embeddings().weight.requires_grad_(True) for encoder in backbone.text.encoders]
+    tables = [
+        encoder.get_input_embeddings().weight.requires_grad_(True)  # type: ignore[operator]
+        for encoder in backbone.text.encoders
+    ]
     originals = [table.detach().clone() for table in tables]
     others = torch.ones(len(tables[0]), dtype=torch.bool, device=device)
     others[backbone.tokenizer(CAPTION).input_ids[-2]] = False

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from contracts.conditioning import StepConditioning
+from contracts.text import Text
 from networks.attention import cross_attention_layers, taken_notes
 from networks.backbone import Backbone
 from networks.decoupled_attention import MeasuredConditioning, install_decoupled_attention
@@ -70,7 +71,7 @@ def test_queries_can_be_frozen(backbone: Backbone, frozen: bool) -> None:
 
 def predicted_norms(backbone: Backbone) -> list[Tensor]:
     """What the layers note while the UNet predicts."""
-    measured = MeasuredConditioning.from_text(TEXT, identity=IDENTITY)
+    measured = MeasuredConditioning.from_text(Text(TEXT), identity=IDENTITY)
     given = {"encoder_hidden_states": TEXT, "cross_attention_kwargs": {"conditioning": measured.at(TIMESTEPS)}}
     backbone.unet(LATENTS, TIMESTEPS, **given)
     return taken_notes(backbone.unet)
