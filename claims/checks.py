@@ -2,7 +2,7 @@
 printed."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from claims.effects import Effect, paired_effect
 from claims.margins import Measure, margins
 from contracts.errors import LikenessError
 
+EffectOf = Callable[[NDArray[np.float64], NDArray[np.float64]], Effect]
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 
 
@@ -72,7 +73,13 @@ class Compared(Check):
         return ", ".join(parts)
 
 
-def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], measure: Measure | None = None) -> Compared:
+def less(
+    claim: str,
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    measure: Measure | None = None,
+    effect_of: EffectOf = paired_effect,
+) -> Compared:
     """The check that ``left`` is below ``right``: values (S,) of the same subjects, or (K, S) of K trainings each.
 
     - It does not hold where the 95 % interval of the difference excludes an effect of the margin, or lies above 0.
@@ -81,9 +88,10 @@ def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], meas
 
     Args:
         measure: What is compared, which says the margin; ``None`` for what has none.
+        effect_of: How the arms are compared: trainings paired by their seeds, or each arm with its own.
     """
     margin = None if measure is None else margins()[measure]
-    effect = paired_effect(left, right)
+    effect = effect_of(left, right)
     decided = OPEN
     if effect.low is not None and effect.high is not None:
         if effect.low > (0.0 if margin is None else -margin):
@@ -93,14 +101,20 @@ def less(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], meas
     return Compared(claim, *_means(left, right), decided == HOLDS, decided, effect, margin)
 
 
-def keeps(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], measure: Measure) -> Compared:
-    """The check that ``left`` is not below ``right`` by the margin of ``measure``; values as for :func:`less`.
+def keeps(
+    claim: str,
+    left: NDArray[np.float64],
+    right: NDArray[np.float64],
+    measure: Measure,
+    effect_of: EffectOf = paired_effect,
+) -> Compared:
+    """The check that ``left`` is not below ``right`` by the margin of ``measure``; arguments as for :func:`less`.
 
     It holds where the interval of the difference excludes a loss of the margin, does not hold where it lies below that
     loss, and is open else.
     """
     margin = margins()[measure]
-    effect = paired_effect(left, right)
+    effect = effect_of(left, right)
     decided = OPEN
     if effect.low is not None and effect.high is not None:
         decided = HOLDS if effect.low > -margin else FAILS if effect.high < -margin else OPEN
@@ -109,9 +123,9 @@ def keeps(claim: str, left: NDArray[np.float64], right: NDArray[np.float64], mea
 
 def _means(left: NDArray[np.float64], right: NDArray[np.float64]) -> tuple[float, float]:
     """Over the trainings and the subjects that have a value in all of them; NaN where there is none."""
-    arms = np.stack([np.atleast_2d(values) for values in (left, right)])
-    arms = arms[..., np.isfinite(arms).all(axis=(0, 1))]
-    first, second = (float(arm.mean()) if arm.size else float("nan") for arm in arms)
+    arms = [np.atleast_2d(values) for values in (left, right)]
+    kept = np.all([np.isfinite(arm).all(axis=0) for arm in arms], axis=0)
+    first, second = (float(arm[:, kept].mean()) if kept.any() else float("nan") for arm in arms)
     return first, second
 
 

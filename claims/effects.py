@@ -57,16 +57,28 @@ def paired_effect(left: NDArray[np.floating], right: NDArray[np.floating]) -> Ef
             f"{second.shape[1]} cannot be paired: measure the same subjects with as many trainings of each"
         )
     gaps = first - second
-    gaps = gaps[:, np.isfinite(gaps).all(axis=0)]
-    seeds, subjects = gaps.shape
+    return _effect(gaps[:, np.isfinite(gaps).all(axis=0)], None)
+
+
+def unpaired_effect(left: NDArray[np.floating], right: NDArray[np.floating]) -> Effect:
+    """``left`` less ``right`` as :func:`paired_effect` has it, where the trainings of the two have nothing in common:
+    (K, S) and (L, S) of the same subjects. ``seeds`` is the smaller number of trainings."""
+    first, second = (np.atleast_2d(np.asarray(values, np.float64)) for values in (left, right))
+    kept = np.isfinite(first).all(axis=0) & np.isfinite(second).all(axis=0)
+    return _effect(first[:, kept], second[:, kept])
+
+
+def _effect(first: NDArray[np.float64], second: NDArray[np.float64] | None) -> Effect:
+    seeds, subjects = first.shape
+    seeds = seeds if second is None else min(seeds, len(second))
     if subjects == 0:
         return Effect(None, None, None, None, 0, seeds)
-    difference = float(gaps.mean())
     if subjects < FEW:
-        return Effect(difference, None, None, None, subjects, seeds)
-    found = estimate(gaps)
+        difference = first.mean() - (0.0 if second is None else second.mean())
+        return Effect(float(difference), None, None, None, subjects, seeds)
+    found = estimate(first, second)
     # The statistic of a true difference of d standard errors is noncentral t with the noncentrality d.
     apart = scipy.optimize.brentq(
         lambda d: scipy.stats.nct.sf(found.critical, found.freedom, d) - POWER, 0.0, 10 * found.critical
     )
-    return Effect(difference, *found.interval, found.error * apart, subjects, seeds)
+    return Effect(found.value, *found.interval, found.error * apart, subjects, seeds)

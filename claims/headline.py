@@ -1,0 +1,243 @@
+"""What the three papers claim first of all, that they are better than earlier methods, on one board.
+
+python -m claims.headline --results results/pocket
+
+The results are those of evaluate.py, with every method under its own label. An entry may have several trainings. A
+sweep (``--sweep``) is needed to compare at matched prompt fit, and ``--protocol.nobody`` to see what is left of the
+base model. A claim holds, does not hold (an effect of the margin in ``claims/margins.yaml`` is excluded), or is open.
+Prints the claims and exits 1 unless all of them were checked and hold.
+
+- SpotDiff (arXiv 2510.07340): preserves and edits better than IP-Adapter, enrols faster than optimisers, and learns
+  from 10,000 photos.
+- PIDiff (arXiv 2505.05081): more identity than W+ Adapter and IP-Adapter FaceID at matched prompt fit, no less
+  diversity, and the base model's generation is kept.
+- SeFi-IDE (arXiv 2402.00631): more identity and more prompt fit than textual inversion and DreamBooth-LoRA.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from claims import checks
+from claims.checks import Check, report
+from claims.effects import unpaired_effect
+from claims.measurements import Values
+from contracts.errors import LikenessError
+from contracts.files import cache_folder
+from datamodules.index import load_photos
+from datamodules.sources import find_shards
+from leaderboard.report.board import anchors
+from leaderboard.report.curves import curve_values
+from leaderboard.report.drift import FIT, Drift, read_drift
+from leaderboard.report.scored import Row, ScoredEntries, read_scored
+from leaderboard.results.folder import Results
+from leaderboard.results.provenance import enrol_seconds
+from lightning_modules.run import Run
+from metrics.base import Ratio
+from metrics.curve import SHARE
+
+METHODS = (
+    "spotdiff",
+    "pidiff",
+    "sefi_ide",
+    "ip_adapter",
+    "ip_adapter_faceid",
+    "wplus_adapter",
+    "textual_inversion",
+    "dreambooth_lora",
+)
+"""The methods that the claims are about, each called as its configuration file."""
+OPTIMISERS = ("sefi_ide", "textual_inversion", "dreambooth_lora")
+PHOTOS = 10_000
+IDENTITY, PROMPT, DIVERSITY = "identity_misses_zero", "clip_t", "diversity"
+MATCHED = f"identity_at_prompt_{SHARE:g}"
+less, keeps = partial(checks.less, effect_of=unpaired_effect), partial(checks.keeps, effect_of=unpaired_effect)
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows that the claims are about, by method, with what is compared."""
+
+    results: Results
+    rows: dict[str, Row]
+    floor: Row
+    drift: Drift
+
+    @classmethod
+    def of(cls, results: Results, labels: dict[str, str]) -> "Board":
+        """``labels`` names the entry of a method that has another label than its own name.
+
+        Raises:
+            LikenessError: the results are not complete or have no floor.
+        """
+        scored: ScoredEntries = read_scored(results)
+        floor, _ = anchors(results, scored)
+        if floor is None:
+            raise LikenessError(f"--results {str(results.root)!r} has no floor, the base model without the subject")
+        found = {row.label: row for row in scored.rows}
+        if unknown := [label for label in labels.values() if label not in found]:
+            raise LikenessError(f"--label: {unknown[0]!r} is no entry of {results.root}: {', '.join(found)}")
+        names = {method: labels.get(method, method) for method in METHODS}
+        return cls(
+            results, {m: found[label] for m, label in names.items() if label in found}, floor, read_drift(results)
+        )
+
+    def by_subject(self, method: str, metric: str) -> Values:
+        """Values (K, S) of each training and subject, NaN where there is none."""
+        return _values(self.rows[method].columns[metric])
+
+    def prompt_kept(self, method: str) -> Values:
+        """CLIP-T of each training and subject over the base model's."""
+        return self.by_subject(method, PROMPT) / self.floor.columns[PROMPT].value
+
+    def matched(self, method: str) -> Values | None:
+        """Identity where 95 % of the prompt is kept (K, S); ``None`` where no sweep reaches that."""
+        row = self.rows[method]
+        values = curve_values([row], self.floor, [MATCHED])[MATCHED].get(row.label)
+        return values if values is not None and np.isfinite(values).any() else None
+
+    def enrol_seconds(self, method: str) -> float | None:
+        """Seconds to enrol a subject, of the first training."""
+        first = self.rows[method].trainings[0]
+        return enrol_seconds(first.folder, first.entry)
+
+
+def spotdiff_claims(board: Board) -> Iterator[Check | str]:
+    """Checks, and in their place the name of what could not be checked."""
+    if "spotdiff" not in board.rows:
+        yield "SpotDiff"
+        return
+    if "ip_adapter" in board.rows:
+        yield less(
+            "SpotDiff preserves more identity than IP-Adapter",
+            board.by_subject("ip_adapter", IDENTITY),
+            board.by_subject("spotdiff", IDENTITY),
+            "identity",
+        )
+        yield less(
+            "SpotDiff edits better than IP-Adapter",
+            board.prompt_kept("ip_adapter"),
+            board.prompt_kept("spotdiff"),
+            "prompt_kept",
+        )
+    else:
+        yield "SpotDiff against IP-Adapter"
+    ours = board.enrol_seconds("spotdiff")
+    others = {m: s for m in OPTIMISERS if m in board.rows and (s := board.enrol_seconds(m)) is not None}
+    if ours is None or not others:
+        yield "SpotDiff's seconds against those of optimisers"
+    for method, seconds in others.items():
+        if ours is not None:
+            yield Check(f"SpotDiff enrols faster than {method}, in seconds", ours, seconds, ours < seconds)
+    photos = _training_photos(board.rows["spotdiff"])
+    yield Check("SpotDiff learnt from 10,000 photos at most", photos, PHOTOS, photos <= PHOTOS)
+
+
+def pidiff_claims(board: Board) -> Iterator[Check | str]:
+    """As :func:`spotdiff_claims`."""
+    if "pidiff" not in board.rows:
+        yield "PIDiff"
+        return
+    ours = board.matched("pidiff")
+    for method in ("wplus_adapter", "ip_adapter_faceid"):
+        if method not in board.rows:
+            yield f"PIDiff against {method}"
+            continue
+        theirs = board.matched(method)
+        if ours is None or theirs is None:
+            yield f"PIDiff against {method} at matched prompt (a sweep in which both keep {SHARE:.0%} of it)"
+        else:
+            yield less(
+                f"PIDiff has more identity than {method} where both keep {SHARE:.0%} of the prompt",
+                theirs,
+                ours,
+                "identity",
+            )
+        if DIVERSITY in board.rows["pidiff"].columns:
+            yield keeps(
+                f"PIDiff's images are no less diverse than those of {method}",
+                board.by_subject("pidiff", DIVERSITY),
+                board.by_subject(method, DIVERSITY),
+                "clip_i",
+            )
+    label = board.rows["pidiff"].label
+    if label not in board.drift.columns:
+        yield "PIDiff and the base model's generation (--protocol.nobody)"
+        return
+    kept, base = (board.drift.columns[name][FIT] for name in (label, board.floor.label))
+    yield keeps(
+        "PIDiff keeps the base model's fit to prompts that name nobody",
+        _values(kept) / base.value,
+        _values(base) / base.value,
+        "prompt_kept",
+    )
+
+
+def sefi_ide_claims(board: Board) -> Iterator[Check | str]:
+    """As :func:`spotdiff_claims`."""
+    if "sefi_ide" not in board.rows:
+        yield "SeFi-IDE"
+        return
+    for method in ("textual_inversion", "dreambooth_lora"):
+        if method not in board.rows:
+            yield f"SeFi-IDE against {method}"
+            continue
+        yield less(
+            f"SeFi-IDE has more identity than {method}",
+            board.by_subject(method, IDENTITY),
+            board.by_subject("sefi_ide", IDENTITY),
+            "identity",
+        )
+        yield less(
+            f"SeFi-IDE fits prompts better than {method}",
+            board.prompt_kept(method),
+            board.prompt_kept("sefi_ide"),
+            "prompt_kept",
+        )
+
+
+def _values(column: Ratio) -> Values:
+    """Values (K, S) of each training and subject, NaN where there is none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.atleast_2d(column.numerator) / np.atleast_2d(column.denominator)
+
+
+def _training_photos(row: Row) -> int:
+    """How many photos the dataset of a run has for training."""
+    data = Run.named(row.entry.folder).data
+    cache = data.get("cache_dir")
+    photos = load_photos(find_shards(str(data.get("source")), cache), cache_folder(cache))
+    return sum(photo.split == "train" for photo in photos)
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m claims.headline", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", required=True, help="results folder of evaluate.py")
+    parser.add_argument(
+        "--label",
+        nargs="*",
+        default=[],
+        metavar="METHOD=LABEL",
+        help=f"the entry of a method that is not called {', '.join(METHODS)}",
+    )
+    arguments = parser.parse_args(given)
+    try:
+        labels = dict(word.split("=", 1) for word in arguments.label if "=" in word)
+        if odd := [word for word in arguments.label if word.partition("=")[0] not in METHODS or "=" not in word]:
+            raise LikenessError(f"--label {odd[0]!r}: give METHOD=LABEL with a method among {', '.join(METHODS)}")
+        board = Board.of(Results(arguments.results), labels)
+        found = [one for claims in (spotdiff_claims, pidiff_claims, sefi_ide_claims) for one in claims(board)]
+    except LikenessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    left_out = [one for one in found if isinstance(one, str)]
+    code = report([one for one in found if isinstance(one, Check)], "; ".join(left_out))
+    return 1 if left_out else code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
