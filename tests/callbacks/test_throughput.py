@@ -27,7 +27,8 @@ class Log:
 def test_images_of_all_processes_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 4.0, 6.0, 7.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    trainer: Any = SimpleNamespace(world_size=2, log_every_n_steps=2, global_step=1)
+    whole_steps = SimpleNamespace(_should_accumulate=lambda: False)
+    trainer: Any = SimpleNamespace(world_size=2, log_every_n_steps=2, global_step=1, fit_loop=whole_steps)
     module: Any = Log()
     throughput = progress.Telemetry()
     share = SimpleNamespace(sample_ids=("a", "b", "c"))  # three of a batch of six

@@ -173,8 +173,9 @@ def test_a_prompt_that_cannot_be_generated_is_one_line(backbone: Backbone, promp
 
 
 def test_a_prompt_that_names_nobody_is_plain_text(backbone: Backbone) -> None:
-    plain = backbone.encode_text(["a photo of a person"])
-    for states in sefi(backbone).encode_prompt("a photo of a person", "s0000"):
+    plain = backbone.encode_text(["a photo of a person"]).states
+    keys, values = sefi(backbone).encode_prompt("a photo of a person", "s0000")
+    for states in (keys.states, values):
         assert torch.equal(states, plain.expand_as(states))
 
 
