@@ -1,13 +1,9 @@
 """Frozen weights in the precision of the computation: the same values, and no cast of them in any step."""
 
-from collections.abc import Iterable
-from typing import Any
-
 import lightning as L
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from callbacks.frozen import FrozenPrecision
 from contracts.errors import LikenessError
@@ -15,23 +11,8 @@ from lightning_modules.base import PersonalisationModule
 from networks.backbone import Backbone
 from networks.precision import bfloat16_units, generating_precision, hold_frozen, tf32
 from networks.sampler import SamplingSettings
+from performance.accelerator.counts import Casts
 from tests.helpers.batches import METHODS, build, request_batch, training_batch
-
-
-class Casts(TorchDispatchMode):
-    """Counts the casts of each of ``weights`` to another type."""
-
-    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
-        super().__init__()
-        self.storages = {weight.untyped_storage().data_ptr() for weight in weights}
-        self.counted = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        aten = torch.ops.aten
-        # Without autograd the outer operator is seen, which is there also where nothing is cast.
-        if func is aten._to_copy.default or (func is aten.to.dtype and args[0].dtype != args[1]):
-            self.counted += args[0].untyped_storage().data_ptr() in self.storages
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
