@@ -69,11 +69,13 @@ def _cards(fit: MetricCard, prompts: str) -> dict[str, MetricCard]:
 
 
 def _columns(row: Row, floor: Scored) -> Columns:
-    return stacked([{DRIFT: _distance(one, floor), FIT: one.columns[ClipT.name]} for one in row.trainings])
+    return stacked([{DRIFT: distance(one, floor), FIT: one.columns[ClipT.name]} for one in row.trainings])
 
 
-def _distance(one: Scored, floor: Scored) -> Ratio:
+def distance(one: Scored, floor: Scored) -> Ratio:
     """Sums by subject of the distances between the images of the same requests."""
+    if one.kept and one.kept.drift:
+        return one.kept.drift
     ours, theirs = (scored.table(scored.records).rows(KernelDistance.name) for scored in (one, floor))
     cosines = np.sum(ours.values.astype(np.float64) * theirs.values, axis=1)
     distances = np.maximum(0.0, 1 - cosines)  # below 0 by rounding alone

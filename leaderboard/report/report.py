@@ -13,9 +13,11 @@ from leaderboard.report.tables.latex import to_latex
 from leaderboard.report.tables.markdown import summary, to_markdown
 from leaderboard.results.folder import Results
 
+NO_GRID = "grid.png is not written: these are packed results, without the images themselves"
+
 
 def write_report(results: Results) -> tuple[str, Sequence[str]]:
-    """Write ``leaderboard.json``, ``.csv``, ``.md``, ``.tex`` and ``.html``, and ``grid.png``.
+    """Write ``leaderboard.json``, ``.csv``, ``.md``, ``.tex`` and ``.html``; also ``grid.png``, but of packed results.
 
     Returns:
         The narrow table as Markdown, and notes for the user.
@@ -25,16 +27,17 @@ def write_report(results: Results) -> tuple[str, Sequence[str]]:
     """
     scored = read_scored(results)
     board = make_leaderboard(results, scored)
-    sheet = io.BytesIO()
-    make_grid(results, [entry["label"] for entry in board["entries"]], scored.records).save(sheet, "PNG")
     written = {
         "leaderboard.csv": to_csv(board).encode(),
         "leaderboard.md": to_markdown(board).encode(),
         "leaderboard.tex": to_latex(board).encode(),
         "leaderboard.html": render_page(results, board, scored.records).encode(),
-        "grid.png": sheet.getvalue(),
     }
+    if results.packed is None:
+        sheet = io.BytesIO()
+        make_grid(results, [entry["label"] for entry in board["entries"]], scored.records).save(sheet, "PNG")
+        written["grid.png"] = sheet.getvalue()
     for name, data in written.items():
         write_atomically(results.root / name, data)
     write_json(results.root / "leaderboard.json", board)
-    return summary(board), board["notes"]
+    return summary(board), [*board["notes"], *([NO_GRID] if results.packed else [])]

@@ -15,6 +15,7 @@ from leaderboard.report.statistics import RecordTable, ratio_interval
 from leaderboard.results.anchors import shows_photo
 from leaderboard.results.folder import Entry, EntryFolder, Results
 from leaderboard.results.names import label_of, training_of
+from leaderboard.results.packed import KeptEntry
 from leaderboard.results.provenance import check_precision, precisions
 from leaderboard.results.trained_photos import notes_on_photos_seen, notes_on_unsaid, trained_on, unsaid
 from metrics.base import Ratio
@@ -33,6 +34,8 @@ class Scored:
     records: Sequence[Record]
     photos: NDArray[np.float32] | None
     """CLIP features (M, D) of the held-out photos; ``None`` for an anchor that shows them."""
+    kept: KeptEntry | None = None
+    """What stands for the features of the records, where results are packed."""
 
     def table(self, records: Sequence[Record]) -> RecordTable:
         """Some of the records as rows of metrics."""
@@ -44,7 +47,11 @@ class Scored:
         classes: dict[str, list[Record]] = {prompt.prompt_class: [] for prompt in self.protocol.prompts}
         for record in self.records:
             classes[record.prompt_class].append(record)
-        return {name: self.table(records).columns(self.protocol.metrics) for name, records in classes.items()}
+        metrics, kept = self.protocol.metrics, self.kept
+        return {
+            name: self.table(records).columns(metrics, kept.by_class.get(name, {}) if kept else None)
+            for name, records in classes.items()
+        }
 
     @cached_property
     def columns(self) -> Columns:
@@ -58,6 +65,8 @@ class Scored:
 
     def whole(self) -> dict[str, Interval]:
         """The value of every measured metric that has none by subject."""
+        if self.kept:
+            return dict(self.kept.whole)
         table = self.table(self.records)
         return {name: table.whole(name, self.photos) for name in self.protocol.metrics if name not in self.columns}
 
@@ -143,13 +152,20 @@ class ScoredEntries:
 
 
 def read_scored(results: Results) -> ScoredEntries:
-    """Read every entry's records.
+    """Read every entry's records. Raises as :func:`read_entries` does."""
+    scored, notes = read_entries(results)
+    return ScoredEntries(_rows(scored), notes)
+
+
+def read_entries(results: Results) -> tuple[list[Scored], list[str]]:
+    """Every complete entry, by label, and what :attr:`ScoredEntries.notes` say.
 
     Raises:
         LikenessError: an entry was generated under another protocol or in other numbers than another, or scored by
             other metrics than the protocol's.
     """
-    protocol, photos = results.protocol(), load_photo_features(results.galleries)
+    protocol = results.protocol()
+    photos = None if results.packed else load_photo_features(results.galleries)
     scored: list[Scored] = []
     notes = []
     for entry in results.entries():
@@ -171,10 +187,10 @@ def read_scored(results: Results) -> ScoredEntries:
         notes += notes_on_photos_seen(entry.label, trained_on(entry.manifest, folder.entry_file), protocol)
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
-        scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos))
+        scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos, folder.kept))
     made_in = precisions(results)
     check_precision({s.entry.label: made_in[s.entry.label] for s in scored if s.entry.label in made_in})
-    return ScoredEntries(_rows(scored), notes)
+    return scored, notes
 
 
 def _rows(scored: Sequence[Scored]) -> list[Row]:

@@ -65,9 +65,18 @@ class RecordTable:
         there = self._there
         return Rows(self._features(feature), self._subject[there], self._group[there], self._subjects, self._samples)
 
-    def columns(self, names: Collection[str]) -> dict[str, Ratio]:
-        """The metrics among ``names`` that have a value by subject."""
-        found = {name: METRICS[name].by_subject(self.rows(name)) for name in names}
+    def columns(self, names: Collection[str], kept: Mapping[str, Ratio] | None = None) -> dict[str, Ratio]:
+        """The metrics among ``names`` that have a value by subject.
+
+        Args:
+            kept: Those that are made from features, where the records are without them.
+        """
+        found = {
+            name: METRICS[name].by_subject(self.rows(name))
+            if kept is None or not METRICS[name].feature
+            else kept.get(name)
+            for name in names
+        }
         return {name: column for name, column in found.items() if column is not None}
 
     def whole(self, name: str, photos: NDArray[np.float32] | None) -> Interval:

@@ -10,6 +10,7 @@ entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what
                          stages.json and timings/, which may differ from run to run
 sources.json             where base model and judges lay, and their fingerprints
 nobody/                  a results folder of prompts that name nobody, for drift, where it is asked for
+packed.json              only in packed results: what stands for images, galleries and features, which are left out
 leaderboard.*, grid.png  the report, a function of all of the above
 """
 
@@ -17,6 +18,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 from safetensors import safe_open
@@ -30,6 +32,8 @@ from leaderboard.results.costs import check_costs
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.lines import MEND, lines_at, numbered_lines, read_json
 from leaderboard.results.names import training_of
+from leaderboard.results.packed import NAME as PACKED
+from leaderboard.results.packed import KeptEntry, Packed, read_packed
 from leaderboard.results.record_reader import RecordReader
 from leaderboard.results.trained_photos import trained_on
 from lightning_modules.run import Run
@@ -119,6 +123,12 @@ class Results:
         self.sources = self.root / "sources.json"
         self.descriptions = self.root / "descriptions.json"
 
+    @cached_property
+    def packed(self) -> Packed | None:
+        """What stands for what was left out, where these are packed results."""
+        there = (self.root / PACKED).is_file()
+        return read_packed(self.root / PACKED, len(self.protocol().subjects)) if there else None
+
     @property
     def nobody(self) -> "Results":
         """The results of prompts that name nobody; the folder need not be there."""
@@ -140,10 +150,16 @@ class Results:
         return Protocol.from_json(read_json(path))
 
     def check(self, protocol: Protocol) -> None:
-        """Raise ``LikenessError`` if the folder holds results of another protocol, or something else altogether.
+        """Raise ``LikenessError`` if the folder holds results of another protocol, packed ones to which nothing can be
+        added, or something else altogether.
 
         Dot files do not count: a process that is killed in its first write leaves one.
         """
+        if self.packed:
+            raise LikenessError(
+                f"{self.root} holds packed results, without the images and galleries that others could be judged "
+                "beside: take another --output"
+            )
         if (self.root / "protocol.json").is_file():
             found = self.protocol()
             if found.hash != protocol.hash:
@@ -160,6 +176,8 @@ class Results:
 
         A gallery file's header has no fixed order, so its contents are hashed and not its bytes.
         """
+        if self.packed:
+            return self.packed.photos_sha256
         digest = hashlib.sha256()
         for path in sorted(self.root.glob("references/[!.]*.png")):
             digest.update(path.name.encode() + b"\0" + read_file(path))
@@ -199,6 +217,11 @@ class EntryFolder:
         self.results = results
         self.root = results.root / "entries" / label
         self.entry_file = self.root / "entry.json"
+
+    @property
+    def kept(self) -> KeptEntry | None:
+        """What stands for the features of its records, where these are packed results."""
+        return self.results.packed.entries.get(self.root.name) if self.results.packed else None
 
     def known(self) -> Entry | None:
         """The entry that the folder was claimed for; ``None`` before."""
@@ -271,7 +294,9 @@ class EntryFolder:
         return found
 
     def records_hash(self) -> str:
-        """SHA-256 over the records as they lie on the disk."""
+        """SHA-256 over the records as they lie on the disk, or lay before they were packed."""
+        if kept := self.kept:
+            return kept.records_sha256
         digest = hashlib.sha256()
         for path in self._record_files():
             digest.update(read_file(path))

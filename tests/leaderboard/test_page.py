@@ -200,7 +200,7 @@ def test_what_is_not_shown_is_said(tmp_path: Path) -> None:
 def test_thumbnails_are_small_and_damage_is_named(tmp_path: Path) -> None:
     results, _ = make_board(tmp_path)
     data = results.reference("s1").read_bytes()
-    assert thumbnail(data, "s1").startswith("data:image/webp;base64,")
+    assert thumbnail(data, "s1")[8:12] == b"WEBP"
     assert len(thumbnail(data, "s1")) < 30 * SIDE
     with pytest.raises(LikenessError, match=r"s1\.png is no readable"):
         thumbnail(data[:40], "s1.png")

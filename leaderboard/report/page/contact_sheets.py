@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image
 
@@ -17,6 +18,7 @@ from contracts.records import Record
 from datamodules.image_io import open_image
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import image_bytes
+from leaderboard.results.packed import kept_picture
 
 MAX_IMAGES = 600  # thumbnails of a page, about a megabyte at 64 pixels and five at the largest side
 SIDE = 160  # pixels of a thumbnail at most
@@ -113,23 +115,28 @@ def make_sheets(
                 for label in labels
             }
             cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
-        path = results.reference(subject)
-        sheets.append(Sheet(subject, thumbnail(image_bytes(path), str(path)), cells))
+        sheets.append(Sheet(subject, _shown(results, results.reference(subject)), cells))
     return sheets
 
 
 def _shot(results: Results, label: str, record: Record) -> Shot:
-    path = results.entry(label).image(record.request_id)
     scores = "\n".join(
         f"{name.replace('_', ' ')} {value:.3f}" for name, value in record.scores.items() if value is not None
     )
-    return Shot(label, record.sample, thumbnail(image_bytes(path), str(path)), record.face_missed, scores)
+    shown = _shown(results, results.entry(label).image(record.request_id))
+    return Shot(label, record.sample, shown, record.face_missed, scores)
 
 
-def thumbnail(data: bytes, name: str) -> str:
-    """A image's bytes as a WebP data URI of at most ``SIDE`` pixels; a damaged image is a ``LikenessError``."""
+def _shown(results: Results, image: Path) -> str:
+    """The thumbnail of an image as a data URI; of packed results the one that was kept."""
+    data = kept_picture(image) if results.packed else thumbnail(image_bytes(image), str(image))
+    return "data:image/webp;base64," + base64.b64encode(data).decode()
+
+
+def thumbnail(data: bytes, name: str) -> bytes:
+    """An image's bytes as a WebP file of at most ``SIDE`` pixels; a damaged image is a ``LikenessError``."""
     image = open_image(data, name)
     image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=_QUALITY, method=2)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()
