@@ -96,7 +96,8 @@ def make_parser(configured: bool = True) -> ArgumentParser:
         type=str,
         default="",
         metavar="VALUES",
-        help="draw each run's curve: generate also at these values of what its method turns, such as 0.2,0.4,0.8",
+        help="draw the curve of each run and folder of LoRAs: generate also at these values of what its method turns, "
+        "such as 0.2,0.4,0.8",
     )
     parser.add_argument(
         "--allow_missing",

@@ -134,7 +134,7 @@ class Contestants:
         images: Folders of images that another program made, likewise.
         allow_missing: Share of the requests, 0 to 1, that such a folder may lack.
         loras: Folders of LoRAs that another program trained, likewise.
-        sweep: Values, such as ``0.2,0.4``, at which every run generates besides its own.
+        sweep: Values, such as ``0.2,0.4``, at which every run and folder of LoRAs generates besides its own.
     """
 
     runs: Sequence[str] = ()

@@ -185,7 +185,9 @@ def _generators(
         # peft changes the layers for every subject: what is compiled would be compiled again each time.
         (
             one.entry(protocol),
-            partial(model, partial(LorasOn, backbone, one.folder, one.words(protocol)), {}, compiled=False),
+            partial(
+                model, partial(LorasOn, backbone, one.folder, one.words(protocol), one.strength), {}, compiled=False
+            ),
         )
         for one in entrants.loras
     ]

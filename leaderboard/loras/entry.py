@@ -1,5 +1,6 @@
 """A folder of LoRAs as an entry: it covers all subjects, fits base model and prompts, and saw no held-out photo."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,23 +15,50 @@ from leaderboard.images.folder import some
 from leaderboard.loras.folder import GivenLora, LoraFolder
 from leaderboard.results.anchors import METHOD
 from leaderboard.results.folder import Entry, Results
+from leaderboard.results.names import point_name
 from leaderboard.results.trained_photos import TRAINED_ON, Trained, check_held_out, notes_on_photos_seen
 from metrics.gallery import SubjectPhotos
 from networks.backbone import Backbone
 from networks.lora_file import check_fit, numbers_in, read_lora
 from networks.placeholders import check_worded
 
+KNOB, AS_TRAINED = "scale", 1.0
+"""What a sweep turns: the strength of the change, as ``cross_attention_kwargs`` of diffusers calls it."""
+
 
 class LoraEntry:
-    """A folder of LoRAs that takes part in an evaluation."""
+    """A folder of LoRAs that takes part in an evaluation, at a ``strength`` where it is a point of a sweep."""
 
-    def __init__(self, folder: LoraFolder) -> None:
+    def __init__(self, folder: LoraFolder, strength: float | None = None) -> None:
         self.folder = folder
+        self._point = strength
+
+    @property
+    def strength(self) -> float:
+        """By what the changes of the base model are multiplied."""
+        return AS_TRAINED if self._point is None else self._point
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether it is the entry itself, and no further point of its sweep."""
+        return self.strength == AS_TRAINED
 
     @property
     def label(self) -> str:
         """The entry's label."""
-        return self.folder.label
+        return self.folder.label if self.as_trained else point_name(self.folder.label, self.strength)
+
+    def points(self, values: Sequence[float]) -> "list[LoraEntry]":
+        """The entry as a point of a sweep, and its other points: one for each of the values but its own.
+
+        Raises:
+            LikenessError: a value is below 0.
+        """
+        if (lowest := min(values)) < 0:
+            raise LikenessError(
+                f"{self.folder.folder}: {KNOB} cannot be {lowest:g}: a LoRA's strength is at least 0, the base model"
+            )
+        return [LoraEntry(self.folder, value) for value in (AS_TRAINED, *(v for v in values if v != AS_TRAINED))]
 
     def words(self, protocol: Protocol) -> dict[str, str]:
         """How prompts name each subject of the protocol."""
@@ -46,8 +74,16 @@ class LoraEntry:
             "told": self.words(protocol),
             TRAINED_ON: {subject: lora.photos and list(lora.photos) for subject, lora in loras.items()},
         }
-        weights = self.folder.weights(list(loras), protocol.subjects)
-        return Entry(self.label, METHOD, weights, manifest, str(self.folder.folder), lora=True)
+        return Entry(
+            self.label,
+            METHOD,
+            self.folder.weights(list(loras), protocol.subjects),
+            manifest,
+            str(self.folder.folder),
+            settings="" if self.as_trained else hashlib.sha256(f"{KNOB} {self.strength!r}".encode()).hexdigest(),
+            lora=True,
+            knob=None if self._point is None else {"name": KNOB, "value": self._point},
+        )
 
     def check(
         self, protocol: Protocol, subjects: Sequence[SubjectPhotos], base: Backbone, tokenizer: CLIPTokenizer

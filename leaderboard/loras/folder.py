@@ -8,7 +8,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from contracts import strict_json
@@ -48,6 +48,8 @@ class LoraFolder:
     loras: Mapping[str, GivenLora]
     manifest: Mapping
     """What ``entry.json`` says."""
+    _hashes: dict[Path, str] = field(default_factory=dict, repr=False, compare=False)
+    """Of the files that were hashed: they may be large, and every point of a sweep is of the same ones."""
 
     def check_covers(self, subjects: Sequence[str]) -> None:
         """Raise ``LikenessError`` where a subject has none."""
@@ -64,8 +66,10 @@ class LoraFolder:
         digest = hashlib.sha256()
         for subject in subjects:
             lora = self.loras[subject]
-            files = " ".join(file_sha256(file) for file in lora_files(lora.place))
-            digest.update(f"{subject}\0{lora.words(nouns[subject])}\0{files}\n".encode())
+            files = lora_files(lora.place)
+            self._hashes.update((file, file_sha256(file)) for file in files if file not in self._hashes)
+            hashes = " ".join(self._hashes[file] for file in files)
+            digest.update(f"{subject}\0{lora.words(nouns[subject])}\0{hashes}\n".encode())
         return digest.hexdigest()
 
 

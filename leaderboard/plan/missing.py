@@ -3,9 +3,10 @@
 What takes reading photos or running networks to find is found by the plan.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from contracts.entries import parse_named_folder, sweep_values
 from contracts.errors import LikenessError, Problems
@@ -23,6 +24,8 @@ from metrics.card import judge_networks
 from networks.backbone import backbone_resolution
 from networks.pretrained import UNREADABLE, first_line
 from networks.sampler import SamplingSettings
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,19 @@ def find_entrants(settings: EvaluationSettings, given: Contestants, results: Res
     for label, trainings in by_label(runs).items():
         problems.attempt(partial(check_trainings, label, trainings))
     runs = in_their_folders(runs, results.entries())
+    folders = [problems.attempt(partial(_find_lora, argument, labels, wanted)) for argument in given.loras]
+    loras = [folder for folder in folders if folder]
     if values := problems.attempt(lambda: sweep_values(given.sweep)):
-        runs = [point for run in runs for point in problems.attempt(partial(_find_points, run, values)) or []]
-    loras = [problems.attempt(partial(_find_lora, argument, labels, wanted)) for argument in given.loras]
+        if not (given.runs or given.loras):
+            problems.lines.append("--sweep turns runs and LoRAs: give some with --runs or --lora")
+        turned = [problems.attempt(partial(_turn, partial(find_points, run, values))) for run in runs]
+        runs = [point for points in turned for point in points or []]
+        strengths = [problems.attempt(partial(_turn, partial(lora.points, values))) for lora in loras]
+        loras = [point for points in strengths for point in points or []]
     labels -= GIVEN
     images = [problems.attempt(partial(_find_images, argument, labels, given, wanted)) for argument in given.images]
     problems.tell()
-    return Entrants(runs, [one for one in images if one], [one for one in loras if one])
+    return Entrants(runs, [one for one in images if one], loras)
 
 
 def _find_run(argument: str, labels: set[str], judges: JudgeSettings) -> RunEntry:
@@ -81,9 +90,10 @@ def _find_lora(argument: str, labels: set[str], wanted: ProtocolSettings) -> Lor
     return find_lora(parse_named_folder(argument, "--lora"), labels)
 
 
-def _find_points(run: RunEntry, values: Sequence[float]) -> list[RunEntry]:
+def _turn(find: Callable[[], list[T]]) -> list[T]:
+    """The points of a sweep."""
     try:
-        return find_points(run, values)
+        return find()
     except LikenessError as error:
         raise LikenessError(f"--sweep: {error}") from error
 

@@ -102,7 +102,7 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         notes += plan_described(results, protocol, subjects, described, wanted.backbone)
     for one in entrants.runs:
         notes += notes_on_photos_seen(one.entry.label, trained_on(one.run.manifest, one.run.manifest_file), protocol)
-    for lora in entrants.loras:
+    for lora in (one for one in entrants.loras if one.as_trained):
         notes += lora.notes(protocol, subjects, results)
     return [*_notes(results, protocol, judges), *_notes_on_training(entrants.runs, wanted.resolution), *notes]
 
@@ -130,7 +130,7 @@ def _check_generated(
             problems.attempt(partial(check_references, one.run, subjects, wanted.backbone))
     if entrants.loras:
         base = empty_backbone(resolve_source(wanted.backbone, pipeline=True))
-        for lora in entrants.loras:
+        for lora in (one for one in entrants.loras if one.as_trained):
             problems.attempt(partial(lora.check, protocol, subjects, base, tokenizer))
     problems.tell()
 

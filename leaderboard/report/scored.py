@@ -183,8 +183,9 @@ def read_entries(results: Results) -> tuple[list[Scored], list[str]]:
         if twin:
             what = "images" if entry.images else "weights"
             notes.append(f"{entry.label} and {twin} are the same {what} under two labels")
-        notes += notes_on_unsaid(entry.label, unsaid(entry.manifest, folder.entry_file), protocol)
-        notes += notes_on_photos_seen(entry.label, trained_on(entry.manifest, folder.entry_file), protocol)
+        if training_of(entry.label) == entry.label:  # and the points of its sweep learnt from the same photos
+            notes += notes_on_unsaid(entry.label, unsaid(entry.manifest, folder.entry_file), protocol)
+            notes += notes_on_photos_seen(entry.label, trained_on(entry.manifest, folder.entry_file), protocol)
         if entry.images:
             notes += entry.images.notes(entry.label, len(protocol.requests), protocol.resolution)
         scored.append(Scored(entry, folder, protocol, done, None if shows_photo(entry.kind) else photos, folder.kept))

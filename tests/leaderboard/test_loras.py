@@ -231,3 +231,35 @@ def test_one_file_of_several_subjects_and_its_strength(world: World, theirs: Pat
     module.scale = 0.0
     none = module.generate(batch)
     assert (full.int() - half.int()).abs().max() > 1 and (half.int() - none.int()).abs().max() > 1
+
+
+def test_a_sweep_turns_the_strength(
+    world: World, theirs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, given = tmp_path / "results", ("--lora", f"a={theirs}", "--sweep")
+    write_map(theirs, *(map_line(s, f"x{i}") for i, s in enumerate(SUBJECTS)))
+    assert evaluated(world, results, *given, "0,1") == 0
+    assert "does not say which photos" in capsys.readouterr().out
+    base, full = (pixels(images_of(results, label)) for label in ("a@0", "a"))
+    assert np.array_equal(base, pixels(images_of(results, "prompt-only"))), "strength 0 is the base model"
+    assert evaluated(world, results, *given, "0,0.5") == 0
+    out = capsys.readouterr().out
+    assert "a@0: 0 images generated, 12 were there" in out and "a@0.5: 12 images generated" in out
+    assert out.count("does not say which photos") == 1 and "under two labels" not in out
+    half = pixels(images_of(results, "a@0.5"))
+    assert np.abs(half - full).max() > 1 and np.abs(half - base).max() > 1
+    row = next(r for r in json.loads((results / "leaderboard.json").read_text())["entries"] if r["label"] == "a")
+    assert (row["sweep"]["knob"], row["sweep"]["own"]) == ("scale", 1.0)
+    assert [point["value"] for point in row["sweep"]["points"]] == [0.0, 0.5, 1.0]
+    assert evaluate.main(["--verify", str(results)]) == 0
+    assert evaluated(world, results, "--lora", f"a={theirs}", "--stage=generate") == 0, "without a sweep it stays"
+    assert Results(results).entry("a").known().knob == {"name": "scale", "value": 1.0}
+    capsys.readouterr()
+    for arguments, said in (
+        ((*given, "0.5,-2"), "theirs: scale cannot be -2: a LoRA's strength is at least 0, the base model"),
+        ((*given, "strong"), "'strong' is no number"),
+        (("--sweep", "0.5"), "turns runs and LoRAs: give some with --runs or --lora"),
+    ):
+        assert evaluated(world, results, *arguments) == 2
+        line = error(capsys)
+        assert line.startswith("error: --sweep") and said in line

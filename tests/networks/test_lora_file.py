@@ -66,6 +66,10 @@ def test_a_base_model_wears_what_a_stock_pipeline_loads(layout: str, base: Path,
         states, _ = pipe.encode_prompt(texts[0], "cpu", 1, do_classifier_free_guidance=False)
         with torch.no_grad():
             torch.testing.assert_close(found, pipe.unet(z, t, states).sample, rtol=0, atol=1e-5)
+        states, _ = pipe.encode_prompt(texts[0], "cpu", 1, do_classifier_free_guidance=False, lora_scale=0.5)
+        with torch.no_grad():
+            theirs = pipe.unet(z, t, states, cross_attention_kwargs={"scale": 0.5}).sample
+        torch.testing.assert_close(half, theirs, rtol=0, atol=1e-5)
     assert (found - before).abs().max() > 0.05 and (half - found).abs().max() > 0.01
 
 
