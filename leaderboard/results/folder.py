@@ -145,6 +145,11 @@ class Results:
     def protocol(self) -> Protocol:
         """The folder's protocol; raises ``LikenessError`` if the folder has none."""
         path = self.root / "protocol.json"
+        if self.root.is_file():
+            raise LikenessError(
+                f"{self.root} is a file and no results folder: packed results are unpacked by "
+                "`python -m tools.archive_results unpack`"
+            )
         if not path.is_file():
             raise LikenessError(f"{self.root} holds no results: run `--stage generate` first")
         return Protocol.from_json(read_json(path))

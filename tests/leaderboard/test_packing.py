@@ -123,6 +123,8 @@ def test_nothing_is_added_to_packed_results(packed: Path, tmp_path: Path, capsys
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and said in line
     assert not (tmp_path / "x").exists()
+    assert main(["--stage=report", f"--output={packed}"]) == 2
+    assert "is a file and no results folder: packed results are unpacked by" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_ceiling_is_not_packed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
