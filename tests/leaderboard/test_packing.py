@@ -17,6 +17,7 @@ from evaluate import main
 from leaderboard.report.packing import packed_files
 from leaderboard.results.archive import read_archive, unpack, write_archive
 from leaderboard.results.folder import Results
+from leaderboard.results.lines import json_line
 from leaderboard.verify import verify
 from tests.helpers.boards import MISSED, SIX, make_results
 from tests.leaderboard.test_drift import drifted
@@ -44,7 +45,8 @@ def as_another(results: Results, name: str, label: str, **facts: object) -> None
 
 @pytest.fixture
 def full(drifted: Results) -> Results:
-    """Two trainings, a sweep, drift, an entry that is not complete, an image without a face."""
+    """Two trainings, a sweep, drift, an image without a face, an entry that is not complete, and images of another
+    program, of which one is missing."""
     as_another(drifted, "ours", "ours+2", weights="second")
     for name in ("ours", "ours+2"):
         as_another(drifted, name, f"{name}@0.5", settings="half")
@@ -53,6 +55,16 @@ def full(drifted: Results) -> Results:
     as_another(drifted, "theirs", "late", weights="late")
     late = drifted.entry("late").root / "records.jsonl"
     late.write_text("".join(late.read_text().splitlines(keepends=True)[:5]))
+    facts = {"missing": [MISSED], "superfluous": 0, "resized": 0, "jpeg": 0}
+    as_another(drifted, "theirs", "given", weights="given", images=facts, manifest=None, folder="elsewhere")
+    drifted.entry("given").image(MISSED).unlink()
+    records = drifted.entry("given").root / "records.jsonl"
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    for row in rows:
+        if row["request_id"] == MISSED:
+            row |= {"features": {}, "details": row["details"] | {"faces": 0, "missing": True}}
+            row["scores"] |= dict.fromkeys(("identity_given_detection", "clip_t", "edit_margin", "copy_paste"))
+    records.write_text("".join(map(json_line, rows)))
     for label, seconds in (("ours", 0.25), ("theirs", 0.5)):
         (drifted.entry(label).root / "timings").mkdir()
         write_json(drifted.entry(label).root / "timings" / "enrolment.json", {"seconds": seconds})
@@ -84,6 +96,7 @@ def test_the_report_of_packed_results_is_the_same_to_the_byte(
     for name in ("drift", "diversity", "kid"):
         assert row["metrics"][name]["value"] is not None
     assert any("left out late" in note for note in board["notes"])
+    assert any("given lacks 1 of 24 images" in note for note in board["notes"])
     assert (Results(folder).entry("ours").image(MISSED).with_suffix(".webp")).is_file()
     pictures = {path.suffix for path in folder.rglob("*") if path.is_file()}
     assert pictures & {".png", ".safetensors", ".webp"} == {".webp"}
