@@ -127,7 +127,7 @@ class Results:
     def packed(self) -> Packed | None:
         """What stands for what was left out, where these are packed results."""
         there = (self.root / PACKED).is_file()
-        return read_packed(self.root / PACKED, len(self.protocol().subjects)) if there else None
+        return read_packed(self.root / PACKED, self.protocol()) if there else None
 
     @property
     def nobody(self) -> "Results":

@@ -13,6 +13,7 @@ import numpy as np
 
 from contracts.errors import LikenessError
 from contracts.files import read_file
+from contracts.protocol import Protocol
 from contracts.records import Interval
 from leaderboard.results.lines import read_json
 from metrics.base import Ratio
@@ -44,13 +45,16 @@ class KeptEntry:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping, subjects: int) -> "KeptEntry":
+    def from_json(cls, data: Mapping, protocol: Protocol) -> "KeptEntry":
         """The inverse of :meth:`to_json`; other data raises what :func:`read_packed` makes a line of."""
+        subjects, classes = len(protocol.subjects), {prompt.prompt_class for prompt in protocol.prompts}
         sums = {
             name: {n: _ratio(kept, subjects) for n, kept in columns.items()}
             for name, columns in data["by_class"].items()
         }
-        whole = {name: Interval(**interval) for name, interval in data["whole"].items()}
+        if sums and (sums.keys() != classes or len({frozenset(columns) for columns in sums.values()}) > 1):
+            raise ValueError("sums are not of the same columns in every class of prompts")
+        whole = {name: _interval(interval) for name, interval in data["whole"].items()}
         drift = _ratio(data["drift"], subjects) if "drift" in data else None
         return cls(str(data["records_sha256"]), sums, whole, drift)
 
@@ -69,8 +73,8 @@ class Packed:
         return {"version": _VERSION, "photos_sha256": self.photos_sha256, "entries": entries}
 
 
-def read_packed(path: Path, subjects: int) -> Packed:
-    """What the file says of results of so many ``subjects``.
+def read_packed(path: Path, protocol: Protocol) -> Packed:
+    """What the file says of results of that protocol.
 
     Raises:
         LikenessError: the file is damaged, or of another version of Likeness.
@@ -79,7 +83,7 @@ def read_packed(path: Path, subjects: int) -> Packed:
     try:
         if data["version"] != _VERSION:
             raise LikenessError(f"{path} was written by another version of Likeness: unpack it with that one")
-        entries = {label: KeptEntry.from_json(one, subjects) for label, one in data["entries"].items()}
+        entries = {label: KeptEntry.from_json(one, protocol) for label, one in data["entries"].items()}
         return Packed(str(data["photos_sha256"]), entries)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LikenessError(f"{path} is damaged ({type(error).__name__}: {error}): unpack the results again") from error
@@ -96,6 +100,13 @@ def kept_picture(image: Path) -> bytes:
 
 def _sums(column: Ratio) -> dict[str, list[float]]:
     return {"numerator": column.numerator.tolist(), "denominator": column.denominator.tolist()}
+
+
+def _interval(kept: Mapping) -> Interval:
+    interval = Interval(**kept)
+    if any(type(number) not in (int, float, type(None)) for number in kept.values()):
+        raise ValueError("a value is no number")
+    return interval
 
 
 def _ratio(kept: Mapping, subjects: int) -> Ratio:

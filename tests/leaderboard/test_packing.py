@@ -4,6 +4,7 @@ import io
 import json
 import lzma
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -206,6 +207,13 @@ def test_a_file_that_unpacks_to_too_much_is_one_line(
         ("packed.json", lambda text: text.replace('"entries"', '"others"'), "packed.json is damaged (KeyError"),
         ("packed.json", lambda text: text[:-9], "packed.json is damaged"),
         ("packed.json", lambda text: text.replace('"numerator":[', '"numerator":[1.0,', 1), "are not of 6 subjects"),
+        (
+            "packed.json",
+            lambda text: text.replace('"diversity"', '"novelty"', 1),
+            "not of the same columns in",
+        ),
+        ("packed.json", lambda text: text.replace('"value":', '"value":"high","x":', 1), "packed.json is damaged"),
+        ("packed.json", lambda text: re.sub('"value":[^,]+', '"value":"high"', text), "a value is no number"),
         ("references/s1.webp", None, "s1.webp cannot be read (No such file or directory): unpack the results again"),
         ("entries/ours/records.jsonl", lambda text: text.replace('"scores"', '"score"', 1), "another version"),
     ],
