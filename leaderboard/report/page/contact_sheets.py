@@ -115,7 +115,8 @@ def make_sheets(
                 for label in labels
             }
             cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
-        sheets.append(Sheet(subject, _shown(results, results.reference(subject)), cells))
+        path = results.reference(subject)
+        sheets.append(Sheet(subject, _shown(results, path), cells))
     return sheets
 
 
