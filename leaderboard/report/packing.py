@@ -6,7 +6,7 @@ from pathlib import Path
 
 from contracts.errors import LikenessError
 from contracts.files import read_file
-from leaderboard.report.board import make_leaderboard
+from leaderboard.report.board import anchors
 from leaderboard.report.drift import distance
 from leaderboard.report.page.contact_sheets import choose, thumbnail
 from leaderboard.report.scored import Scored, read_entries, read_scored
@@ -73,10 +73,10 @@ def _kept(one: Scored, floor: Scored | None) -> KeptEntry:
 
 
 def _pictures(results: Results) -> Iterator[tuple[str, bytes]]:
-    """The thumbnails of the page's contact sheets."""
+    """The thumbnails of the page's contact sheets. Raises ``LikenessError`` without a complete floor and ceiling."""
     scored = read_scored(results)
-    labels = [entry["label"] for entry in make_leaderboard(results, scored)["entries"]]
-    choice = choose(results.protocol(), len(labels))
+    anchors(results, scored)
+    choice = choose(results.protocol(), len(scored.rows))
     prompts = {prompt.id for prompt in choice.prompts}
     paths = [results.reference(subject) for subject in choice.subjects]
     for label, records in scored.records.items():
