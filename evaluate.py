@@ -193,7 +193,8 @@ def evaluate(settings: EvaluationSettings | None, given: Contestants, output: st
     if "report" in stages and is_first_process():
         from leaderboard.report.report import write_report
 
-        results.protocol()  # before a folder is made for its lock
+        if results.root.is_file():
+            results.protocol()  # says how packed results are unpacked
         with folder_lock(results.root):
             table, notes = write_report(results)
         print("\n".join([table, *(f"note: {note}" for note in notes)]))
