@@ -21,12 +21,16 @@ from metrics.judges import JudgedImages
 Floats = NDArray[np.float64]
 Judge = Literal["faces", "second_faces", "clip", "image_backbone", "lpips"]
 Need = Literal[
-    "image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses", "clothes"
+    "image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses", "clothes", "pair"
 ]
 """What a metric reads beside the features of its judge: the pixels, the prompt, the reference photo, the held-out
 photos of the subject (its gallery), the region of the person, all samples of a prompt at once, the held-out photos of
-all subjects, the known backgrounds of the photos and the words for them, their known poses, their known clothes."""
-NEEDS: frozenset[Need] = frozenset(get_args(Need))
+all subjects, the known backgrounds of the photos and the words for them, their known poses, their known clothes, the
+held-out photos of two subjects who are both to be in the image."""
+NEEDS: frozenset[Need] = frozenset(get_args(Need)) - {"pair"}
+"""What there is to read of images of one subject."""
+PAIR_NEEDS: frozenset[Need] = frozenset({"image", "prompt", "samples", "pair"})
+"""What there is to read of images of two subjects. All else is of one subject: its photos, its face, what is behind."""
 Kind = Literal["people", "objects"]
 """People are subjects with a face, objects those without."""
 PEOPLE: frozenset[Kind] = frozenset({"people"})
