@@ -1,0 +1,63 @@
+"""Faces and two subjects: the matching, and what each score says of cosines that are known."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from contracts.records import Request
+from contracts.settings import JudgeSettings
+from leaderboard.score.scoring import missing_record
+from metrics.base import PAIR_NEEDS
+from metrics.card import versions
+from metrics.functional.pairs import match_faces, pair_confusion, pair_identity
+from metrics.registry import METRICS, list_cards
+from pocket.models.paths import CLIP, FACES_B
+
+APART = np.array([[0.8, 0.1], [0.2, 0.7]])
+"""Two faces, one of each subject."""
+SCORES = ("count_accuracy", "pair_identity", "pair_confusion")
+
+
+def scores(similarities: np.ndarray) -> tuple[float, float, float]:
+    return tuple(METRICS[name].of_faces(similarities) for name in SCORES)  # type: ignore[attr-defined, return-value]
+
+
+def test_the_matching_is_the_best_of_all() -> None:
+    rng = np.random.default_rng(0)
+    for faces in (2, 3, 5):
+        for _ in range(20):
+            cosines = rng.uniform(-1, 1, (faces, 2))
+            best = max(permutations(range(faces), 2), key=lambda pair: cosines[pair[0], 0] + cosines[pair[1], 1])
+            assert match_faces(cosines) == dict(enumerate(best))
+
+
+def test_two_faces_of_both_are_right_wherever_they_stand() -> None:
+    assert scores(APART) == (1.0, pytest.approx(0.75), 0.0)
+    assert scores(APART[::-1]) == scores(APART)
+
+
+def test_the_opposite_matching_is_wholly_confused() -> None:
+    opposite = {subject: 1 - face for subject, face in match_faces(APART).items()}
+    assert pair_confusion(APART, opposite) == 1.0 and pair_identity(APART, opposite) == pytest.approx(0.15)
+
+
+def test_one_person_twice_is_half_confused() -> None:
+    """The second face has to stand for the other subject, and is more like the first."""
+    twice = np.array([[0.8, 0.1], [0.7, 0.2]])
+    assert scores(twice) == (1.0, pytest.approx(0.5), 0.5)
+
+
+def test_who_is_missed_counts_as_nobody_and_as_confused() -> None:
+    assert scores(APART[:1]) == (0.0, pytest.approx(0.4), 0.5)
+    assert scores(np.zeros((0, 2))) == (0.0, 0.0, 1.0)
+    third = np.array([[0.3, 0.3], *APART])
+    assert scores(third) == (0.0, *scores(APART)[1:]), "somebody else beside them is counted and not matched"
+
+
+def test_an_image_that_an_entry_lacks_is_a_miss() -> None:
+    request = Request("s1", "p", "a <subject> and a <s2>", "scene", 0, beside="s2")
+    cards = list_cards(JudgeSettings(str(FACES_B), str(CLIP)), 2, 8, PAIR_NEEDS, {"people"})
+    found = missing_record(request, True, versions(cards)).scores
+    assert [found[name] for name in SCORES] == list(scores(np.zeros((0, 2))))
+    assert all("every-face" in versions(cards)[name] for name in SCORES)
