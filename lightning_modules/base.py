@@ -41,7 +41,7 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     knob: str = "scale"
     """What a sweep turns from little of the subject to all of it: a constructor argument, or ``STEPS``, the share of
     the steps of enrolment."""
-    subjects_at_once: int = 1
+    subjects_per_image: int = 1
     """How many subjects one image can show, each by the method's own mechanism."""
     needs: tuple[str, ...] = ()
     enrols: bool = False

@@ -21,7 +21,7 @@ class ImagePrompt(PersonalisationModule[PairBatch]):
     adapter, whose tokens lie side by side, as several images do in stock diffusers.
     """
 
-    subjects_at_once = 2
+    subjects_per_image = 2
     trains_in_parts = False
     encoder: ClassVar[str]
     """What gives the feature, in words."""

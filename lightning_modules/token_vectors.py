@@ -35,7 +35,7 @@ class TokenVectorModule(PerSubjectModule):
     """
 
     knob = STEPS
-    subjects_at_once = 2
+    subjects_per_image = 2
     shape: tuple[int, int, int, int]
     scale: float
 

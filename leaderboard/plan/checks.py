@@ -97,7 +97,7 @@ def check_run(
             f"{option}: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
             f"protocol.backbone is {(protocol.backbone or 'null')[:12]}"
         )
-    if protocol.of_pairs and run.method.subjects_at_once < 2:
+    if protocol.of_pairs and run.method.subjects_per_image < 2:
         raise LikenessError(
             f"{option}: {run.folder}: {run.method.__name__} takes one subject an image, those of {wanted.prompts} show "
             "two: leave it out"

@@ -15,7 +15,7 @@ from tests.helpers.batches import METHODS, SUBJECTS, build, features, request_ba
 
 Method = type[PersonalisationModule]
 FEW = SamplingSettings("ddim", steps=2, guidance=3.0)
-TWO = [method for method in METHODS if method.subjects_at_once == 2]
+TWO = [method for method in METHODS if method.subjects_per_image == 2]
 OWN, OTHER, THIRD, _ = SUBJECTS
 
 
@@ -48,7 +48,7 @@ def row(batch: RequestBatch, number: int) -> RequestBatch:
 
 def test_methods_say_how_many_they_take() -> None:
     assert {m.__name__ for m in TWO} == {"IPAdapter", "IPAdapterPlus", "IPAdapterFaceID", "SefiIDE", "TextualInversion"}
-    assert all(method.subjects_at_once == 1 for method in METHODS if method not in TWO)
+    assert all(method.subjects_per_image == 1 for method in METHODS if method not in TWO)
 
 
 @pytest.mark.parametrize("method", TWO, ids=lambda method: method.__name__)
