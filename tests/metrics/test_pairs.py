@@ -10,6 +10,7 @@ from contracts.settings import JudgeSettings
 from leaderboard.score.scoring import missing_record
 from metrics.base import PAIR_NEEDS
 from metrics.card import versions
+from metrics.curve import curve_cards
 from metrics.functional.pairs import match_faces, pair_confusion, pair_identity
 from metrics.registry import METRICS, list_cards
 from pocket.models.paths import CLIP, FACES_B
@@ -61,3 +62,5 @@ def test_an_image_that_an_entry_lacks_is_a_miss() -> None:
     found = missing_record(request, True, versions(cards)).scores
     assert [found[name] for name in SCORES] == list(scores(np.zeros((0, 2))))
     assert all("every-face" in versions(cards)[name] for name in SCORES)
+    curves = curve_cards({card.name: card for card in cards})
+    assert curves.keys() == {"pair_at_prompt_0.95", "pair_prompt_area"}
