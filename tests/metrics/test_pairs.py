@@ -7,13 +7,17 @@ import pytest
 
 from contracts.records import Request
 from contracts.settings import JudgeSettings
+from datamodules.image_io import read_square
+from leaderboard.generate.photos import side_by_side
 from leaderboard.score.scoring import missing_record
 from metrics.base import PAIR_NEEDS
 from metrics.card import versions
 from metrics.curve import curve_cards
 from metrics.functional.pairs import match_faces, pair_confusion, pair_identity
 from metrics.registry import METRICS, list_cards
+from networks.face_analysis import FacePack
 from pocket.models.paths import CLIP, FACES_B
+from tests.helpers.real import REAL, needs_real
 
 APART = np.array([[0.8, 0.1], [0.2, 0.7]])
 """Two faces, one of each subject."""
@@ -64,3 +68,24 @@ def test_an_image_that_an_entry_lacks_is_a_miss() -> None:
     assert all("every-face" in versions(cards)[name] for name in SCORES)
     curves = curve_cards({card.name: card for card in cards})
     assert curves.keys() == {"pair_at_prompt_0.95", "pair_prompt_area"}
+
+
+@needs_real
+def test_two_real_photos_side_by_side_show_two_people() -> None:
+    """At half the side every face is found, matched to its own person, and to nobody in the opposite matching."""
+    pack, side = FacePack(REAL / "faces_open_centred"), 512
+    files = [sorted(person.glob("*.jpg")) for person in sorted((REAL / "people").iterdir())[:5]]
+
+    def photo(person: int, number: int, side: int) -> np.ndarray:
+        file = files[person][number]
+        return read_square(file.read_bytes(), str(file), side)
+
+    known = [pack.judge(np.stack([photo(p, i, side) for i in (0, 1)])).embeddings.mean(axis=0) for p in range(5)]
+    for own in range(5):
+        other = (own + 1) % 5
+        image = side_by_side([photo(own, 2, side // 2), photo(other, 2, side // 2)], side)
+        (faces,) = pack.judge(image[None]).every
+        found = faces @ np.stack([known[own], known[other]], axis=1)
+        matching = match_faces(found)
+        assert len(faces) == 2 and pair_confusion(found, matching) == 0.0 and pair_identity(found, matching) > 0.5
+        assert pair_confusion(found, {subject: 1 - face for subject, face in matching.items()}) == 1.0
