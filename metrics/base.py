@@ -84,10 +84,12 @@ class Rows:
     """Number of subjects in the plan."""
     samples: int
     """Images that a complete group has."""
+    beside: NDArray[np.int64]
+    """(N,) index of the image's second subject, -1 where it has one alone."""
 
 
 class PlanIndex:
-    """Where each request of a plan stands: its number, its subject's and its group's (subject and prompt).
+    """Where each request of a plan stands: its number, its subjects' and its group's (subject and prompt).
 
     ``subjects`` are all of the plan in their order, ``samples`` is how many images a complete group has.
     """
@@ -100,12 +102,14 @@ class PlanIndex:
         self.number = {request.id: i for i, request in enumerate(requests)}
         self.subject = np.array([order[request.subject] for request in requests], np.int64)
         self.group = np.array([groups[request.subject, request.prompt_id] for request in requests], np.int64)
+        self.beside = np.array([order.get(request.beside or "", -1) for request in requests], np.int64)
         self.subjects = len(subjects)
         self.samples = samples
 
     def rows(self, values: NDArray[np.floating], numbers: NDArray[np.int64]) -> Rows:
         """Rows of the requests with these ``numbers`` (N,) in the plan."""
-        return Rows(values, self.subject[numbers], self.group[numbers], self.subjects, self.samples)
+        subject, group, beside = (of[numbers] for of in (self.subject, self.group, self.beside))
+        return Rows(values, subject, group, self.subjects, self.samples, beside)
 
 
 class Metric(ABC):

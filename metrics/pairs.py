@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metrics.base import PEOPLE, Judge, Metric, Need
+from metrics.base import PEOPLE, Judge, Metric, Need, Ratio, Rows, sums_by_subject
 from metrics.card import JudgeNetwork, MetricCard, PlanSize
 from metrics.functional.pairs import Floats, match_faces, pair_confusion, pair_identity
 from metrics.judges import JudgedImages
@@ -53,6 +53,19 @@ class _OfPairs(Metric):
                 photos = np.stack([own.mean(VIEW), other.mean(VIEW)], axis=1)
                 scores.append(self.of_faces(faces.astype(np.float64) @ photos))
         return torch.tensor(scores, dtype=torch.float64)
+
+    def by_subject(self, rows: Rows) -> Ratio:
+        """Twice the mean of the images that a subject is in, less the mean of all: what it adds to the pairs.
+
+        An image depends on two subjects, and each has half of the influence on it. By the image's own subject alone,
+        or by the plain mean of a subject's images, subjects would seem to differ half as much as they do, and intervals
+        would be half as wide (the first term of Hoeffding's decomposition).
+        """
+        known = np.isfinite(rows.values)
+        scores = np.tile(rows.values[known], 2)
+        subjects = np.concatenate([rows.subject[known], rows.beside[known]])
+        sums = sums_by_subject(scores, np.ones(len(scores), bool), subjects, rows.subjects)
+        return Ratio(2 * sums.numerator - sums.value * sums.denominator, sums.denominator)
 
 
 class CountAccuracy(_OfPairs):

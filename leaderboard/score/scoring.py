@@ -178,6 +178,7 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
                 "detector_rung": faces.attempts[i],
                 "tokens_cut": judged.tokens_cut[i],
                 "blank": bool(judged.images[i].min() == judged.images[i].max()),
+                **_second(request),
             },
             features={name: encode_vector(vectors[i]) for name, vectors in features.items()},
         )
@@ -205,5 +206,11 @@ def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]
             "tokens_cut": 0,
             "blank": False,
             "missing": True,
+            **_second(request),
         },
     )
+
+
+def _second(request: Request) -> dict[str, str]:
+    """The second subject of an image of two."""
+    return {} if request.beside is None else {"beside": request.beside}

@@ -5,12 +5,14 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from contracts.protocol import Prompt
 from contracts.records import Request
 from contracts.settings import JudgeSettings
 from datamodules.image_io import read_square
 from leaderboard.generate.photos import side_by_side
+from leaderboard.report.statistics import ratio_interval
 from leaderboard.score.scoring import missing_record
-from metrics.base import PAIR_NEEDS
+from metrics.base import PAIR_NEEDS, PlanIndex
 from metrics.card import versions
 from metrics.curve import curve_cards
 from metrics.functional.pairs import match_faces, pair_confusion, pair_identity
@@ -18,6 +20,7 @@ from metrics.registry import METRICS, list_cards
 from networks.face_analysis import FacePack
 from pocket.models.paths import CLIP, FACES_B
 from tests.helpers.real import REAL, needs_real
+from tests.leaderboard.test_protocol import make_protocol
 
 APART = np.array([[0.8, 0.1], [0.2, 0.7]])
 """Two faces, one of each subject."""
@@ -68,6 +71,28 @@ def test_an_image_that_an_entry_lacks_is_a_miss() -> None:
     assert all("every-face" in versions(cards)[name] for name in SCORES)
     curves = curve_cards({card.name: card for card in cards})
     assert curves.keys() == {"pair_at_prompt_0.95", "pair_prompt_area"}
+
+
+@pytest.mark.parametrize(("subjects", "prompts"), [(12, 6), (25, 8)])
+def test_intervals_hold_where_both_subjects_decide_an_image(subjects: int, prompts: int) -> None:
+    """Subjects differ, images too. By the first subject alone the intervals are far too narrow."""
+    requests = make_protocol(
+        subjects={f"s{i}": "person" for i in range(subjects)},
+        prompts=tuple(Prompt(f"p{i}", "scene", "a <subject> and a <subject>") for i in range(prompts)),
+    ).requests
+    index = PlanIndex(requests, [f"s{i}" for i in range(subjects)], 2)
+    rng, covered, narrow = np.random.default_rng(0), [], []
+    for _ in range(300):
+        own = rng.normal(0.5, 0.1, subjects)
+        scores = (own[index.subject] + own[index.beside]) / 2 + rng.normal(0, 0.05, len(requests))
+        rows = index.rows(scores, np.arange(len(requests)))
+        for name, holds in (("pair_identity", covered), ("clip_t", narrow)):
+            column = METRICS[name].by_subject(rows)
+            assert column is not None and column.value == pytest.approx(scores.mean())
+            found = ratio_interval(column)
+            assert found.low is not None and found.high is not None
+            holds.append(found.low < 0.5 < found.high)
+    assert np.mean(covered) > 0.92 and np.mean(narrow) < 0.85
 
 
 @needs_real
