@@ -155,6 +155,16 @@ class RequestBatch(_Movable):
     """Frozen features of the subject's reference photo by encoder name; empty for the floor."""
     further: dict[str, Tensor] = field(default_factory=dict)
     """(B, R - 1, ...): the same of its further references, where there are R of them; empty where there is one."""
+    beside: dict[str, Tensor] = field(default_factory=dict)
+    """``reference`` of the second subject of each image; empty where images show one."""
+    beside_further: dict[str, Tensor] = field(default_factory=dict)
+    """``further`` of the second subject."""
+
+    def by_subject(self) -> "list[RequestBatch]":
+        """The same requests with the references of their own subject, and, of images of two, with those of the second
+        one."""
+        own = replace(self, beside={}, beside_further={})
+        return [own, replace(own, reference=self.beside, further=self.beside_further)] if self.beside else [own]
 
     def by_reference(self) -> "list[RequestBatch]":
         """R batches of the same requests, each with one of the references."""

@@ -1,4 +1,7 @@
-"""Placeholders in prompts: ``<subject>`` is a request's own subject, ``<ID>`` any further one."""
+"""Placeholders in prompts: ``<subject>`` is a request's own subject, ``<ID>`` any further one.
+
+The text of a prompt set may hold ``<subject>`` twice. Whoever stands at the second place is decided for each request.
+"""
 
 import re
 from collections.abc import Mapping
@@ -15,6 +18,12 @@ ANY_PLACEHOLDER = re.compile(f"<({NAME.pattern})>")
 def further_subjects(prompt: str) -> frozenset[str]:
     """The ids of the subjects that ``prompt`` names beside the request's own."""
     return frozenset(ANY_PLACEHOLDER.findall(prompt)) - {OWN}
+
+
+def with_second(prompt: str, subject: str) -> str:
+    """A ``prompt`` that holds ``<subject>`` twice with ``subject`` in the second place, as ``<ID>``."""
+    first, between, last = prompt.split(PLACEHOLDER)
+    return f"{first}{PLACEHOLDER}{between}<{subject}>{last}"
 
 
 def plain_text(prompt: str, nouns: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 
 from contracts.errors import LikenessError
-from contracts.prompts import further_subjects
+from contracts.prompts import PLACEHOLDER, further_subjects, with_second
 from contracts.records import Request
 from contracts.settings import ReferenceTokens
 
@@ -23,13 +23,19 @@ COPY_LIMIT = 0.5
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt; ``text`` holds the placeholder once, and may name further subjects as ``<ID>``."""
+    """One prompt; ``text`` holds the placeholder once, and may name further subjects as ``<ID>``; or it holds the
+    placeholder twice, for two subjects of the protocol."""
 
     id: str
     prompt_class: str
     text: str
     nouns: tuple[str, ...] = ()
     """Class nouns of the subjects that it is for; empty for all."""
+
+    @property
+    def of_two(self) -> bool:
+        """Whether an image is to show two of the protocol's subjects."""
+        return self.text.count(PLACEHOLDER) == 2
 
     def is_for(self, subject: str, noun: str) -> bool:
         """Whether it is generated for a subject with this class noun: one whom it names beside the own subject would be
@@ -88,21 +94,46 @@ class Protocol:
                 f"{len(self.subjects)} subjects x {len(self.prompts)} prompts x {self.samples} samples are more than "
                 f"{MAX_REQUESTS:,} images: take fewer"
             )
+        for prompt in self.prompts:
+            if prompt.of_two and len(found := self._asked_of(prompt)) < 2:
+                raise LikenessError(
+                    f"prompt {prompt.id} is of two subjects and for {len(found)} of protocol.subjects: take more"
+                )
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether images are to show two subjects."""
+        return any(prompt.of_two for prompt in self.prompts)
+
+    def _asked_of(self, prompt: Prompt) -> list[str]:
+        return [subject for subject, noun in self.subjects.items() if prompt.is_for(subject, noun)]
+
+    def _beside(self, number: int) -> dict[str, str]:
+        """Who stands beside each subject in the images of the prompt of this number.
+
+        It is somebody else in every prompt, for as long as there is anybody, and each subject is as often the second as
+        the first.
+        """
+        asked_of = self._asked_of(self.prompts[number])
+        further = 1 + number % (len(asked_of) - 1)
+        return {subject: asked_of[(i + further) % len(asked_of)] for i, subject in enumerate(asked_of)}
 
     @cached_property
     def requests(self) -> tuple[Request, ...]:
         """Every image to generate, subject by subject, prompt by prompt, sample by sample.
 
-        A prompt is left out for the subjects that it is not for (:meth:`Prompt.is_for`).
+        A prompt is left out for the subjects that it is not for (:meth:`Prompt.is_for`). One of two subjects comes once
+        for each subject in the first place.
 
         With a limit they are taken along the diagonals of subjects x prompts, so that a few images already show many
         subjects and many prompts. All samples of a prompt are taken before the next prompt's first, so only the last
         prompt to be taken may lack some.
         """
+        pairs = {p: self._beside(p) for p, prompt in enumerate(self.prompts) if prompt.of_two}
         every = [
             (
                 ((p - s) % len(self.prompts), s, sample),
-                Request(subject, prompt.id, prompt.text, prompt.prompt_class, sample),
+                _request(subject, prompt, sample, pairs[p][subject] if p in pairs else None),
             )
             for s, (subject, noun) in enumerate(self.subjects.items())
             for p, prompt in enumerate(self.prompts)
@@ -141,6 +172,11 @@ class Protocol:
         if protocol.hash != data.get("hash"):
             raise LikenessError("protocol.json was changed by hand: its hash does not fit; take another --output")
         return protocol
+
+
+def _request(subject: str, prompt: Prompt, sample: int, beside: str | None) -> Request:
+    text = prompt.text if beside is None else with_second(prompt.text, beside)
+    return Request(subject, prompt.id, text, prompt.prompt_class, sample, beside)
 
 
 def prompts_hash(prompts: Sequence[Prompt]) -> str:

@@ -14,6 +14,8 @@ class Request:
     prompt_class: str
     """scene, attribute, action, accessory, style or mix."""
     sample: int
+    beside: str | None = None
+    """The second subject, whose placeholder the prompt holds too, where an image is to show two."""
 
     @property
     def id(self) -> str:

@@ -61,11 +61,9 @@ class RequestLoader:
 
     def _batch(self, requests: list[Request]) -> RequestBatch:
         texts = [spoken(request.prompt, request.subject, self._class_nouns) for request in requests]
-        keys = [self._reference_keys[request.subject] for request in requests] if self._needs else [[{}]]
-        every = [
-            {name: self._features[name].rows([own[i][name] for own in keys]) for name in self._needs}
-            for i in range(len(keys[0]))
-        ]
+        reference, further = self._references([request.subject for request in requests])
+        second = [request.beside for request in requests if request.beside is not None]
+        beside, beside_further = self._references(second) if second else ({}, {})
         return request_batch(
             request_ids=[request.id for request in requests],
             subjects=[request.subject for request in requests],
@@ -73,9 +71,21 @@ class RequestLoader:
             noise_keys=[noise_key(self._seed, request.id) for request in requests],
             latent_shape=self._features.context.latent_shape,
             text_states=self._features.of_texts(texts),
-            reference=every[0],
-            further={name: torch.stack([one[name] for one in every[1:]], dim=1) for name in self._needs if every[1:]},
+            reference=reference,
+            further=further,
+            beside=beside,
+            beside_further=beside_further,
         )
+
+    def _references(self, subjects: Sequence[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Features of the reference of each of B subjects (B, ...), and of R - 1 further ones (B, R - 1, ...)."""
+        keys = [self._reference_keys[subject] for subject in subjects] if self._needs else [[{}]]
+        every = [
+            {name: self._features[name].rows([own[i][name] for own in keys]) for name in self._needs}
+            for i in range(len(keys[0]))
+        ]
+        further = {name: torch.stack([one[name] for one in every[1:]], dim=1) for name in self._needs if every[1:]}
+        return every[0], further
 
 
 def request_batch(
@@ -87,12 +97,14 @@ def request_batch(
     text_states: Text,
     reference: Mapping[str, Tensor] | None = None,
     further: Mapping[str, Tensor] | None = None,
+    beside: Mapping[str, Tensor] | None = None,
+    beside_further: Mapping[str, Tensor] | None = None,
 ) -> RequestBatch:
     """B requests as a batch, on the device of the texts.
 
     Each of the B ``noise_keys`` names the noise of its image, see :func:`networks.keyed_noise.keyed_normal`.
     ``reference`` holds features (B, ...) by encoder name, ``further`` those of further references (B, R - 1, ...);
-    without them the batch has none.
+    ``beside`` and ``beside_further`` are the same of second subjects. Without them the batch has none.
     """
     noise = torch.stack([keyed_normal(latent_shape, *key) for key in noise_keys])
     return RequestBatch(
@@ -103,6 +115,8 @@ def request_batch(
         text_states=text_states,
         reference=dict(reference or {}),
         further=dict(further or {}),
+        beside=dict(beside or {}),
+        beside_further=dict(beside_further or {}),
     )
 
 

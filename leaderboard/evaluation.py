@@ -19,7 +19,7 @@ from leaderboard.generate.generation import (
     generate,
     trained_features,
 )
-from leaderboard.generate.photos import RealPhotoGenerator, ReconstructionGenerator
+from leaderboard.generate.photos import RealPhotoGenerator, ReconstructionGenerator, photo_side
 from leaderboard.images.requests_file import NAME as REQUESTS
 from leaderboard.loras.module import LorasOn
 from leaderboard.plan.described import described_entry, read_described
@@ -159,7 +159,8 @@ def _generators(
     backbone = wanted.backbone
 
     def real() -> RealPhotoGenerator:
-        subjects = load_subjects(wanted.dataset, wanted.subjects, wanted.resolution, wanted.faceless, wanted.references)
+        side = photo_side(protocol)
+        subjects = load_subjects(wanted.dataset, wanted.subjects, side, wanted.faceless, wanted.references)
         return RealPhotoGenerator(protocol, load_galleries(results.galleries, tuple(protocol.subjects)), subjects)
 
     ceiling = (Entry(CEILING.label, CEILING.kind), partial(together, fabric, real))

@@ -41,6 +41,8 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     knob: str = "scale"
     """What a sweep turns from little of the subject to all of it: a constructor argument, or ``STEPS``, the share of
     the steps of enrolment."""
+    subjects_per_image: int = 1
+    """How many subjects one image can show, each by the method's own mechanism."""
     needs: tuple[str, ...] = ()
     enrols: bool = False
     trains_in_parts: bool = True
@@ -163,12 +165,17 @@ class PersonalisationModule(L.LightningModule, Generic[Batch]):
     def generate(self, batch: RequestBatch) -> Tensor:
         """Images (B, H, W, 3) uint8 for the requests, by ``sampling``."""
         scheduler = build_sampler(self.sampling, self.backbone.scheduler)
-        each = batch.by_reference()
-        told, null = (
-            Conditioning.of_references([conditioning(one) for one in each], self.reference_tokens)
-            for conditioning in (self.conditioning, self._null)
-        )
+        told, null = (self._of_all(batch, conditioning) for conditioning in (self.conditioning, self._null))
         return self.backbone.decode(sample(self.denoise, scheduler, batch.noise, told, null, self.sampling))
+
+    def _of_all(self, batch: RequestBatch, conditioning: Callable[[RequestBatch], Conditioning]) -> Conditioning:
+        """What ``conditioning`` says of every reference: of one subject as ``reference_tokens`` has it, of two subjects
+        side by side."""
+        each = [
+            Conditioning.of_references([conditioning(one) for one in own.by_reference()], self.reference_tokens)
+            for own in batch.by_subject()
+        ]
+        return Conditioning.of_references(each, "all")
 
     def _null(self, batch: RequestBatch) -> Conditioning:
         """:meth:`null_conditioning`, whose empty text gives way to a negative prompt."""

@@ -17,9 +17,11 @@ class ImagePrompt(PersonalisationModule[PairBatch]):
     """Base of the IP-Adapters. Each names the one feature in ``needs``, gives it its ``encoder``'s name for messages,
     and sets ``project``, ``attention`` and ``scale``.
 
-    It is trained on single images: the image that is generated is its own prompt.
+    It is trained on single images: the image that is generated is its own prompt. Two subjects are two images of one
+    adapter, whose tokens lie side by side, as several images do in stock diffusers.
     """
 
+    subjects_per_image = 2
     trains_in_parts = False
     encoder: ClassVar[str]
     """What gives the feature, in words."""

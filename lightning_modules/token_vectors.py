@@ -29,11 +29,13 @@ class TokenVectorModule(PerSubjectModule):
 
     D has the embedding widths of all text encoders, side by side. A subject takes ``tokens`` places of a prompt. There
     is one set of vectors for each of the denoising ``stages``, and two ``sides`` where keys and values have vectors of
-    their own. ``scale`` leads from the class noun's embedding (0, the base model) to the learnt one (1). A constructor
-    sets ``shape`` and ``scale`` before ``self.prepare``.
+    their own. An image of two subjects has the vectors of each in its own places of the prompt. ``scale`` leads from
+    the class noun's embedding (0, the base model) to the learnt one (1). A constructor sets ``shape`` and ``scale``
+    before ``self.prepare``.
     """
 
     knob = STEPS
+    subjects_per_image = 2
     shape: tuple[int, int, int, int]
     scale: float
 

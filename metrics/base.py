@@ -21,12 +21,16 @@ from metrics.judges import JudgedImages
 Floats = NDArray[np.float64]
 Judge = Literal["faces", "second_faces", "clip", "image_backbone", "lpips"]
 Need = Literal[
-    "image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses", "clothes"
+    "image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses", "clothes", "pair"
 ]
 """What a metric reads beside the features of its judge: the pixels, the prompt, the reference photo, the held-out
 photos of the subject (its gallery), the region of the person, all samples of a prompt at once, the held-out photos of
-all subjects, the known backgrounds of the photos and the words for them, their known poses, their known clothes."""
-NEEDS: frozenset[Need] = frozenset(get_args(Need))
+all subjects, the known backgrounds of the photos and the words for them, their known poses, their known clothes, the
+held-out photos of two subjects who are both to be in the image."""
+NEEDS: frozenset[Need] = frozenset(get_args(Need)) - {"pair"}
+"""What there is to read of images of one subject."""
+PAIR_NEEDS: frozenset[Need] = frozenset({"image", "prompt", "samples", "pair"})
+"""What there is to read of images of two subjects. All else is of one subject: its photos, its face, what is behind."""
 Kind = Literal["people", "objects"]
 """People are subjects with a face, objects those without."""
 PEOPLE: frozenset[Kind] = frozenset({"people"})
@@ -80,10 +84,12 @@ class Rows:
     """Number of subjects in the plan."""
     samples: int
     """Images that a complete group has."""
+    beside: NDArray[np.int64]
+    """(N,) index of the image's second subject, -1 where it has one alone."""
 
 
 class PlanIndex:
-    """Where each request of a plan stands: its number, its subject's and its group's (subject and prompt).
+    """Where each request of a plan stands: its number, its subjects' and its group's (subject and prompt).
 
     ``subjects`` are all of the plan in their order, ``samples`` is how many images a complete group has.
     """
@@ -96,12 +102,14 @@ class PlanIndex:
         self.number = {request.id: i for i, request in enumerate(requests)}
         self.subject = np.array([order[request.subject] for request in requests], np.int64)
         self.group = np.array([groups[request.subject, request.prompt_id] for request in requests], np.int64)
+        self.beside = np.array([order.get(request.beside or "", -1) for request in requests], np.int64)
         self.subjects = len(subjects)
         self.samples = samples
 
     def rows(self, values: NDArray[np.floating], numbers: NDArray[np.int64]) -> Rows:
         """Rows of the requests with these ``numbers`` (N,) in the plan."""
-        return Rows(values, self.subject[numbers], self.group[numbers], self.subjects, self.samples)
+        subject, group, beside = (of[numbers] for of in (self.subject, self.group, self.beside))
+        return Rows(values, subject, group, self.subjects, self.samples, beside)
 
 
 class Metric(ABC):

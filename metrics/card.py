@@ -13,7 +13,7 @@ from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_
 from networks.image_backbone import POOLINGS, pooling_of
 from networks.segmenter import Segmenter
 
-GROUPS = ("summary", "identity", "subject", "text", "image", "diversity", "distribution", "leakage", "drift")
+GROUPS = ("summary", "identity", "pair", "subject", "text", "image", "diversity", "distribution", "leakage", "drift")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from metrics.base import Floats
 from metrics.card import MetricCard
-from metrics.derived import IDENTITY_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
+from metrics.derived import IDENTITY_RECOVERED, PAIR_RECOVERED, PROMPT_KEPT, SUBJECT_RECOVERED
 
 PROMPT = PROMPT_KEPT.base
 SHARE = 0.95
@@ -116,6 +116,13 @@ CURVES: Mapping[str, CurveMetric] = {
             base=SUBJECT_RECOVERED.base,
             about=f"likeness of an object where {SHARE:.0%} of the prompt is kept, on the curve of a sweep",
         ),
+        replace(
+            _AT,
+            name=f"pair_at_prompt_{SHARE:g}",
+            title=f"identity of the pair at prompt {SHARE:g}",
+            base=PAIR_RECOVERED.base,
+            about=f"identity of the pair where {SHARE:.0%} of the prompt is kept, on the curve of a sweep",
+        ),
         _OVER,
         replace(
             _OVER,
@@ -123,6 +130,13 @@ CURVES: Mapping[str, CurveMetric] = {
             title=f"likeness over prompt {LEAST:g} to 1",
             base=SUBJECT_RECOVERED.base,
             about=f"likeness of an object, the best that keeps a share of the prompt, mean over shares {LEAST:g} to 1",
+        ),
+        replace(
+            _OVER,
+            name="pair_prompt_area",
+            title=f"identity of the pair over prompt {LEAST:g} to 1",
+            base=PAIR_RECOVERED.base,
+            about=f"identity of the pair, the best that keeps a share of the prompt, mean over shares {LEAST:g} to 1",
         ),
     )
 }

@@ -72,6 +72,13 @@ SUBJECT_RECOVERED = replace(
     base="subject_likeness",
     about="likeness of an object, from the base model without the subject (0) to another real photo (1)",
 )
+PAIR_RECOVERED = replace(
+    IDENTITY_RECOVERED,
+    name="pair_recovered",
+    title="pair recovered",
+    base="pair_identity",
+    about="identity of the pair, from the base model without the subjects (0) to two real photos side by side (1)",
+)
 PROMPT_KEPT = DerivedMetric(
     name="prompt_kept",
     title="prompt kept",
@@ -81,8 +88,8 @@ PROMPT_KEPT = DerivedMetric(
     statistic=_kept,
     unit=lambda floor, ceiling: floor,
 )
-RECOVERED = (IDENTITY_RECOVERED, SUBJECT_RECOVERED)
-"""How much of a subject comes back, of people and of objects: what a board is read by first."""
+RECOVERED = (IDENTITY_RECOVERED, SUBJECT_RECOVERED, PAIR_RECOVERED)
+"""How much of a subject comes back, of people, of objects, and of two people: what a board is read by first."""
 DERIVED: Mapping[str, DerivedMetric] = {metric.name: metric for metric in (*RECOVERED, PROMPT_KEPT)}
 
 

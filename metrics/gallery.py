@@ -250,12 +250,17 @@ def load_photo_features(path: Path) -> NDArray[np.float32]:
         raise LikenessError(f"{path} is missing or damaged ({error}): run `--stage generate` again") from error
 
 
-def left_out_photo(protocol: Protocol, galleries: Mapping[str, Gallery], request: Request) -> int:
+def left_out_photo(
+    protocol: Protocol, galleries: Mapping[str, Gallery], request: Request, subject: str | None = None
+) -> int:
     """Which held-out photo stands in for a request in the ceiling: it is judged against the others.
+
+    It is the photo of the request's own subject, or of the second one where that is given as ``subject``.
 
     The photos of a subject are dealt out in an order of their own, so that they repeat as late as possible.
     """
-    usable = galleries[request.subject].usable
-    order = torch.randperm(len(usable), generator=keyed_generator("ceiling", protocol.seed, request.subject))
+    subject = request.subject if subject is None else subject
+    usable = galleries[subject].usable
+    order = torch.randperm(len(usable), generator=keyed_generator("ceiling", protocol.seed, subject))
     prompt = [p.id for p in protocol.prompts].index(request.prompt_id)
     return int(usable[int(order[(prompt * protocol.samples + request.sample) % len(usable)])])

@@ -245,11 +245,13 @@ class JudgedImages:
     prompts: Sequence[str]
     """The prompts as a judge reads them: class nouns in place of the placeholders, single spaces."""
     nouns: Sequence[str]
-    """Class noun of each request's own subject."""
+    """Class noun of each request's own subject; of two subjects both."""
     galleries: Sequence[Gallery]
     """The real photos of each request's own subject."""
     seen: Observation
     judges: Judges
+    beside: Sequence[Gallery | None]
+    """The real photos of each request's second subject; ``None`` where there is none."""
 
     @classmethod
     def judge(
@@ -260,16 +262,19 @@ class JudgedImages:
         galleries: Sequence[Gallery],
         class_nouns: Mapping[str, str],
         boxes: NDArray[np.float32] | None = None,
+        beside: Sequence[Gallery | None] | None = None,
     ) -> "JudgedImages":
-        """Look at images (B, H, W, 3) as :meth:`Judges.observe` does. ``class_nouns`` are by subject."""
+        """Look at images (B, H, W, 3) as :meth:`Judges.observe` does. ``class_nouns`` are by subject; without
+        ``beside`` no request has a second subject."""
         return cls(
             requests=requests,
             images=images,
             prompts=[plain_prompt(request.prompt, request.subject, class_nouns) for request in requests],
-            nouns=[class_nouns[request.subject] for request in requests],
+            nouns=[_nouns(request, class_nouns) for request in requests],
             galleries=galleries,
             seen=judges.observe(images, boxes),
             judges=judges,
+            beside=[None] * len(requests) if beside is None else beside,
         )
 
     @cached_property
@@ -337,6 +342,11 @@ class JudgedImages:
         for row, gallery in zip(photos, self.galleries, strict=True):
             row[: len(gallery.held_out[name])] = gallery.held_out[name]
         return torch.from_numpy(photos)
+
+
+def _nouns(request: Request, class_nouns: Mapping[str, str]) -> str:
+    own = class_nouns[request.subject]
+    return own if request.beside is None else f"{own} and a {class_nouns[request.beside]}"
 
 
 def where(known: Tensor, values: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from metrics.card import MetricCard, PlanSize, judge_networks
 FILES = (
     "identity",
     "retrieval",
+    "pairs",
     "copy_paste",
     "subject",
     "clip_t",

@@ -41,7 +41,8 @@ class MetricState(TorchMetric):
     ) -> None:
         super().__init__(**torchmetrics_options)
         self.metric = metric
-        subjects = tuple(dict.fromkeys(request.subject for request in requests))
+        second = (request.beside for request in requests if request.beside is not None)
+        subjects = tuple(dict.fromkeys([*(request.subject for request in requests), *second]))
         samples = max((request.sample + 1 for request in requests), default=0)
         self._index = PlanIndex(requests, subjects, samples)
         self._photos = photos

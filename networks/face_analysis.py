@@ -71,6 +71,8 @@ class JudgedFaces:
     """(B, 4): x0, y0, x1, y1 in pixels."""
     landmarks: NDArray[np.float32]
     """(B, 5, 2): x, y in pixels."""
+    every: list[NDArray[np.float32]]
+    """B times (F, D), of length 1: embeddings of all faces of an image, largest first."""
 
     @classmethod
     def none(cls, count: int, width: int) -> "JudgedFaces":
@@ -82,6 +84,7 @@ class JudgedFaces:
             attempts=[None] * count,
             boxes=np.zeros((count, 4), np.float32),
             landmarks=np.zeros((count, 5, 2), np.float32),
+            every=[np.zeros((0, width), np.float32)] * count,
         )
 
 
@@ -220,6 +223,7 @@ class FacePack:
         judged = JudgedFaces.none(len(faces), self.recogniser.width)
         for i, (here, number) in enumerate(zip(faces, chosen, strict=True)):
             judged.counts[i] = len(here)
+            judged.every[i] = np.array([face.embedding for face in here], np.float32).reshape(-1, self.recogniser.width)
             if number is not None:
                 judged.found[i] = True
                 judged.embeddings[i] = here[number].embedding

@@ -96,7 +96,7 @@ def test_no_method_is_tuned_on_a_prompt_that_it_is_tested_on() -> None:
     """Prompts of the pocket world test methods of the pocket world, all the others those of real base models."""
     tested: dict[bool, set[str]] = {True: set(), False: set()}
     for path in PROMPTS:
-        found = read_prompts(str(path), named=not path.stem.endswith("nobody"))
+        found = read_prompts(str(path), named=not path.stem.endswith("nobody"), of_two=path.stem.endswith("pairs"))
         tested[path.stem.startswith("pocket")] |= {words(prompt.text) for prompt in found}
     assert all(tested.values())
     data = {path: yaml.safe_load(path.read_text())["data"] for path in METHODS}

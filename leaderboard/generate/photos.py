@@ -1,7 +1,9 @@
-"""Photos as answers: another real photo of the subject, as it is or through the base model's autoencoder."""
+"""Photos as answers: another real photo of the subject, as it is or through the base model's autoencoder. For two
+subjects it is a photo of each, side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+import cv2
 import numpy as np
 import torch
 from lightning.fabric import Fabric
@@ -14,8 +16,21 @@ from networks.backbone import Backbone, lay_out_for
 from networks.precision import AUTOCAST, TF32, hold_frozen, tf32
 
 
+def photo_side(protocol: Protocol) -> int:
+    """The side in pixels of the photos that answer requests: the image's, or half of it where two are side by side."""
+    return protocol.resolution // 2 if protocol.of_pairs else protocol.resolution
+
+
+def side_by_side(photos: Sequence[NDArray[np.uint8]], side: int) -> NDArray[np.uint8]:
+    """Square RGB photos in a row, as an image (side, side, 3); what they leave free repeats their edges."""
+    row = np.concatenate(photos, axis=1)
+    high, wide = (side - size for size in row.shape[:2])
+    edges = high // 2, high - high // 2, wide // 2, wide - wide // 2
+    return cv2.copyMakeBorder(row, *edges, cv2.BORDER_REPLICATE)
+
+
 class RealPhotoGenerator:
-    """Answers a request with another real photo of the subject."""
+    """Answers a request with another real photo of the subject; ``subjects`` have theirs at :func:`photo_side`."""
 
     def __init__(self, protocol: Protocol, galleries: Mapping[str, Gallery], subjects: Sequence[SubjectPhotos]) -> None:
         self._protocol, self._galleries = protocol, galleries
@@ -23,7 +38,13 @@ class RealPhotoGenerator:
 
     def prepare(self, batch: Sequence[Request]) -> NDArray[np.uint8]:
         """Held-out photos (B, H, W, 3)."""
-        return np.stack([self._held_out[r.subject][left_out_photo(self._protocol, self._galleries, r)] for r in batch])
+        shown = [[self._held_out[subject][photo] for subject, photo in self._photos(request)] for request in batch]
+        return np.stack([side_by_side(photos, self._protocol.resolution) for photos in shown])
+
+    def _photos(self, request: Request) -> Iterator[tuple[str, int]]:
+        """Whose photo it is, and which one; two for an image of two subjects."""
+        for subject in filter(None, (request.subject, request.beside)):
+            yield subject, left_out_photo(self._protocol, self._galleries, request, subject)
 
     def generate(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The photos as they are."""
@@ -36,8 +57,10 @@ class RealPhotoGenerator:
         """Of a photo nothing is kept."""
 
     def provenance(self, request: Request) -> dict[str, object]:
-        """Says that the image is a photo, and which one."""
-        return {"photo": left_out_photo(self._protocol, self._galleries, request), "subject": request.subject}
+        """Says that the image is a photo, and which one, or which two."""
+        (subject, photo), *second = self._photos(request)
+        beside = {name: value for pair in second for name, value in zip(("second", "second_photo"), pair, strict=True)}
+        return {"photo": photo, "subject": subject, **beside}
 
 
 class ReconstructionGenerator:

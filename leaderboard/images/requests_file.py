@@ -31,7 +31,19 @@ def request_rows(protocol: Protocol) -> Iterator[dict]:
             **({"further_references": further} if further else {}),
             "subject": request.subject,
             "class": protocol.subjects[request.subject],
+            **(_beside(protocol, request.beside) if request.beside is not None else {}),
         }
+
+
+def _beside(protocol: Protocol, subject: str) -> dict[str, object]:
+    """What is to be known of the second subject."""
+    further = [f"references/{subject}.{number}.png" for number in range(2, 1 + (protocol.references or 1))]
+    return {
+        "second_reference": f"references/{subject}.png",
+        **({"second_further_references": further} if further else {}),
+        "second_subject": subject,
+        "second_class": protocol.subjects[subject],
+    }
 
 
 def write_requests(root: Path, protocol: Protocol) -> None:

@@ -95,6 +95,11 @@ class LoraEntry:
             base: The base model's shapes.
             tokenizer: Its tokenizer.
         """
+        if protocol.of_pairs:
+            raise LikenessError(
+                f"--lora: {self.folder.folder}: a LoRA takes one subject an image, protocol.prompts are of two: leave "
+                "it out"
+            )
         self.folder.check_covers(list(protocol.subjects))
         problems = Problems()
         where, way_out = f"--lora: {self.folder.folder}", "train without them, or leave it out"

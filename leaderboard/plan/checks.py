@@ -12,13 +12,14 @@ from transformers import CLIPTokenizer
 
 from contracts.errors import LikenessError, Problems
 from contracts.files import file_sha256
-from contracts.prompts import PLACEHOLDER, further_subjects, plain_text, spoken
+from contracts.prompts import OWN, PLACEHOLDER, further_subjects, plain_text, spoken
 from contracts.protocol import Protocol
 from contracts.settings import JudgeSettings, ProtocolSettings
 from datamodules.features.base import EncoderContext
 from datamodules.features.registry import make_features
 from datamodules.requests import reference_name
 from leaderboard.generate.generation import trained_features
+from leaderboard.images.folder import some
 from leaderboard.results.image_files import encode_image
 from lightning_modules.per_subject import PerSubjectModule
 from lightning_modules.run import Run
@@ -66,8 +67,8 @@ def check_prompts(protocol: Protocol, wanted: ProtocolSettings, tokenizer: CLIPT
         return
     read = tokenizer.model_max_length - 2  # between start and end
     for prompt in protocol.prompts:
-        before = plain_text(prompt.text.partition(PLACEHOLDER)[0], protocol.subjects)
         for noun in {noun for subject, noun in protocol.subjects.items() if prompt.is_for(subject, noun)}:
+            before = plain_text(prompt.text.rpartition(PLACEHOLDER)[0], {**protocol.subjects, OWN: noun})
             last = len(tokenizer(before + noun, add_special_tokens=False, verbose=False).input_ids)
             if last > read:
                 raise LikenessError(
@@ -95,6 +96,11 @@ def check_run(
         raise LikenessError(
             f"{option}: {run.folder} was trained on base model {metadata['backbone'][:12]}, "
             f"protocol.backbone is {(protocol.backbone or 'null')[:12]}"
+        )
+    if protocol.of_pairs and run.method.subjects_per_image < 2:
+        raise LikenessError(
+            f"{option}: {run.folder}: {run.method.__name__} takes one subject an image, those of {wanted.prompts} show "
+            "two: leave it out"
         )
     enrolled = subjects_of(metadata)
     if enrolled is None:
@@ -125,6 +131,15 @@ def check_references(run: Run, subjects: Sequence[SubjectPhotos], backbone: str)
                 feature.check(feature.crop.of_file(data, name, context.resolution))
         except LikenessError as error:
             raise LikenessError(f"--runs: {run.folder} cannot generate all subjects: {error}") from None
+
+
+def check_pairs(protocol: Protocol, subjects: Sequence[SubjectPhotos]) -> None:
+    """Two subjects in one image are told apart by their faces. Raises LikenessError that names those without one."""
+    if protocol.of_pairs and (faceless := [subject.id for subject in subjects if not subject.has_face]):
+        raise LikenessError(
+            f"protocol.prompts are of two subjects, who are told apart by their faces: {some(faceless)} have none; "
+            "name others in protocol.subjects"
+        )
 
 
 def check_photos(subjects: Sequence[SubjectPhotos], seen: Mapping[str, Observation]) -> None:

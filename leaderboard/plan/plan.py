@@ -15,7 +15,14 @@ from leaderboard.images.folder import some
 from leaderboard.images.requests_file import NAME as REQUESTS
 from leaderboard.images.requests_file import write_requests
 from leaderboard.images.taking import ImagesEntry
-from leaderboard.plan.checks import check_photos, check_prompts, check_references, check_run, load_base_tokenizer
+from leaderboard.plan.checks import (
+    check_pairs,
+    check_photos,
+    check_prompts,
+    check_references,
+    check_run,
+    load_base_tokenizer,
+)
 from leaderboard.plan.described import check_described, described_nouns, plan_described
 from leaderboard.plan.entries import RunEntry
 from leaderboard.plan.missing import Entrants
@@ -27,7 +34,7 @@ from leaderboard.results.image_files import ImageWriter
 from leaderboard.results.trained_photos import check_held_out, notes_on_photos_seen, trained_on
 from leaderboard.score.scoring import load_judges
 from leaderboard.verify import source_fingerprints
-from metrics.base import NEEDS, Kind
+from metrics.base import NEEDS, PAIR_NEEDS, Kind
 from metrics.card import MetricCard, versions
 from metrics.derived import all_cards
 from metrics.gallery import SubjectPhotos, load_galleries, save_galleries, unknown_factors
@@ -69,7 +76,8 @@ def make_plan(settings: EvaluationSettings, results: Results, entrants: Entrants
         reference_tokens=wanted.reference_tokens if wanted.references > 1 else None,
     )
     kinds: set[Kind] = {"people" if subject.has_face else "objects" for subject in subjects}
-    given = NEEDS - unknown_factors(subjects)
+    check_pairs(protocol, subjects)
+    given = PAIR_NEEDS if protocol.of_pairs else NEEDS - unknown_factors(subjects)
     cards = list_cards(settings.judges, protocol.samples, len(protocol.requests), given, kinds)
     protocol = replace(protocol, metrics=versions(cards))
     results.check(protocol)
@@ -159,7 +167,8 @@ def planned_cards(settings: EvaluationSettings) -> list[MetricCard]:
         many = wanted.subjects if isinstance(wanted.subjects, int) else len(set(wanted.subjects))
         asked_of = [many - len(further_subjects(prompt.text)) for prompt in prompts]
     images = sum(asked_of) * wanted.samples
-    measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images))
+    given = PAIR_NEEDS if any(prompt.of_two for prompt in prompts) else NEEDS
+    measured = list_cards(settings.judges, wanted.samples, min(images, settings.limit or images), given)
     return list(all_cards({card.name: card for card in measured}).values())
 
 

@@ -29,7 +29,7 @@ def prompts_of(wanted: ProtocolSettings, nouns: Collection[str] | None = None) -
     if wanted.prompts.endswith(".txt"):
         prompts = dreambench_prompts(Path(wanted.prompts), wanted.live, nouns)
     else:
-        prompts = read_prompts(wanted.prompts)
+        prompts = read_prompts(wanted.prompts, of_two=True)
         if wanted.live:
             raise LikenessError(f"protocol.live is for prompts_and_classes.txt, {wanted.prompts} is none: leave it out")
     if nouns is None:
@@ -40,8 +40,9 @@ def prompts_of(wanted: ProtocolSettings, nouns: Collection[str] | None = None) -
     return chosen
 
 
-def read_prompts(path: str, named: bool = True) -> tuple[Prompt, ...]:
-    """A prompt set from YAML, whose texts name the subject once, or where they are not ``named`` nobody.
+def read_prompts(path: str, named: bool = True, of_two: bool = False) -> tuple[Prompt, ...]:
+    """A prompt set from YAML, whose texts name the subject once, or where they are not ``named`` nobody. With
+    ``of_two`` it may be a set whose texts all name two.
 
     Its keys: ``prompts``, a list of entries with ``id``, ``class`` and ``text``, and with ``nouns``, a list of class
     nouns, where a prompt is for some subjects only; ``placeholder``, what stands for the subject in the texts,
@@ -62,7 +63,10 @@ def read_prompts(path: str, named: bool = True) -> tuple[Prompt, ...]:
     placeholder = data.get("placeholder", PLACEHOLDER)
     if not isinstance(placeholder, str) or not placeholder.strip():
         raise LikenessError(f"{path}: placeholder must be a text, such as {PLACEHOLDER}")
-    prompts = tuple(_prompt(path, i, entry, placeholder, named) for i, entry in enumerate(entries))
+    prompts = tuple(_prompt(path, i, entry, placeholder, named, of_two) for i, entry in enumerate(entries))
+    if len({prompt.of_two for prompt in prompts}) > 1:
+        odd = next(prompt.id for prompt in prompts if prompt.of_two)
+        raise LikenessError(f"{path}: {odd} is of two subjects and others are of one: make a set of each")
     repeated = {p.id for p in prompts if sum(p.id == other.id for other in prompts) > 1}
     if repeated:
         raise LikenessError(f"{path} names prompts twice: {', '.join(sorted(repeated))}")
@@ -98,7 +102,7 @@ def _own_prompt(text: str) -> Prompt:
     return Prompt(f"p{hashlib.sha256(text.encode()).hexdigest()[:8]}", OWN_PROMPT, text)
 
 
-def _prompt(path: str, index: int, entry: object, placeholder: str, named: bool) -> Prompt:
+def _prompt(path: str, index: int, entry: object, placeholder: str, named: bool, of_two: bool) -> Prompt:
     if not isinstance(entry, dict) or entry.keys() - {"nouns"} != _KEYS:
         raise LikenessError(f"{path}: prompt {index} must have exactly id, class and text, and may have nouns")
     nouns = entry.get("nouns", [])
@@ -110,8 +114,9 @@ def _prompt(path: str, index: int, entry: object, placeholder: str, named: bool)
         raise LikenessError(f"{path}: class {prompt_class!r} of {name} is none of {', '.join(PROMPT_CLASSES)}")
     if not named and ANY_PLACEHOLDER.search(text):
         raise LikenessError(f"{path}: the text of {name} holds a placeholder, it must name nobody")
-    if named and text.count(placeholder) != 1:
-        raise LikenessError(f"{path}: the text of {name} must hold {placeholder} once")
+    if named and text.count(placeholder) not in ((1, 2) if of_two else (1,)):
+        twice = ", or twice for two subjects" if of_two else ""
+        raise LikenessError(f"{path}: the text of {name} must hold {placeholder} once{twice}")
     if placeholder != PLACEHOLDER and PLACEHOLDER in text:
         raise LikenessError(f"{path}: the text of {name} holds {PLACEHOLDER} beside the placeholder {placeholder}")
     return Prompt(name, prompt_class, text.replace(placeholder, PLACEHOLDER), tuple(nouns))

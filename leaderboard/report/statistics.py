@@ -50,6 +50,7 @@ class RecordTable:
         self._samples = samples
         self._subject = np.array([order[record.subject] for record in records], np.int64)
         self._group = np.array([groups[record.subject, record.prompt_id] for record in records], np.int64)
+        self._beside = np.array([order.get(str(record.details.get("beside")), -1) for record in records], np.int64)
         self._there = np.array([not record.missing for record in records], bool)
         self._vectors: dict[str, NDArray[np.float32]] = {}
 
@@ -60,10 +61,10 @@ class RecordTable:
             LikenessError: a record lacks the metric's score or feature.
         """
         feature = METRICS[name].feature
-        if not feature:
-            return Rows(self._scores(name), self._subject, self._group, self._subjects, self._samples)
-        there = self._there
-        return Rows(self._features(feature), self._subject[there], self._group[there], self._subjects, self._samples)
+        values = self._features(feature) if feature else self._scores(name)
+        kept = self._there if feature else slice(None)
+        subject, group, beside = (of[kept] for of in (self._subject, self._group, self._beside))
+        return Rows(values, subject, group, self._subjects, self._samples, beside)
 
     def columns(self, names: Collection[str], kept: Mapping[str, Ratio] | None = None) -> dict[str, Ratio]:
         """The metrics among ``names`` that have a value by subject.

@@ -136,12 +136,18 @@ def _score(
     names = [str(folder.image(request.id)) for request in batch]
     images = np.stack([read_image(d, n, protocol.resolution) for d, n in zip(files, names, strict=True)])
     mine = [galleries[r.subject] for r in batch]
+    beside = [None if r.beside is None else galleries[r.beside] for r in batch]
     boxes = None
-    if shows_photo(entry.kind):  # of a photo it is known which face is the subject's
+    if shows_photo(entry.kind):
         photos = [left_out_photo(protocol, galleries, request) for request in batch]
-        boxes = np.stack([gallery.boxes[1 + photo] for gallery, photo in zip(mine, photos, strict=True)])
+        if not protocol.of_pairs:  # of a photo it is known which face is the subject's
+            boxes = np.stack([gallery.boxes[1 + photo] for gallery, photo in zip(mine, photos, strict=True)])
         mine = [gallery.without(photo) for gallery, photo in zip(mine, photos, strict=True)]
-    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects, boxes)
+        beside = [
+            gallery and gallery.without(left_out_photo(protocol, galleries, request, request.beside))
+            for gallery, request in zip(beside, batch, strict=True)
+        ]
+    judged = JudgedImages.judge(judges, images, batch, mine, protocol.subjects, boxes, beside)
     return make_records(judged, [hashlib.sha256(file).hexdigest() for file in files], protocol.metrics)
 
 
@@ -172,6 +178,7 @@ def make_records(judged: JudgedImages, hashes: Sequence[str], versions: Mapping[
                 "detector_rung": faces.attempts[i],
                 "tokens_cut": judged.tokens_cut[i],
                 "blank": bool(judged.images[i].min() == judged.images[i].max()),
+                **_second(request),
             },
             features={name: encode_vector(vectors[i]) for name, vectors in features.items()},
         )
@@ -199,5 +206,11 @@ def missing_record(request: Request, has_face: bool, versions: Mapping[str, str]
             "tokens_cut": 0,
             "blank": False,
             "missing": True,
+            **_second(request),
         },
     )
+
+
+def _second(request: Request) -> dict[str, str]:
+    """The second subject of an image of two."""
+    return {} if request.beside is None else {"beside": request.beside}

@@ -111,10 +111,11 @@ def test_every_metric_of_single_images_is_logged_as_the_leaderboard_would_score_
     nouns = {"s1": "person", "s2": "person"}
     judged = JudgedImages.judge(scores._judges, images, requests, galleries, nouns)
     assert judged.prompts[0] == plain_prompt(prompt, "s1", nouns)
+    lacking = {"samples", "photos", "pair"}
     single = [
         metric
         for metric in METRICS.values()
-        if metric.judge in ("faces", "clip") and "people" in metric.kinds and not metric.needs & {"samples", "photos"}
+        if metric.judge in ("faces", "clip") and "people" in metric.kinds and not metric.needs & lacking
     ]
     assert logged.keys() == {f"val/{metric.name}" for metric in single}
     for metric in single:

@@ -88,6 +88,26 @@ def test_batches_hold_what_their_requests_ask_for(world: World) -> None:
     assert not requests
 
 
+def test_images_of_two_have_the_references_of_both(world: World) -> None:
+    """And the further references of each."""
+    beside = {"ada": "bob", "bob": "ada"}
+    texts = {name: f"a <subject> and a <{other}>" for name, other in beside.items()}
+    requests = [Request(name, "two", texts[name], "scene", 0, beside[name]) for name in ("ada", "bob", "ada")]
+    features = _features(world, world.cache / "features")
+    features.fill_texts(["a person and a person"])
+    features.fill_files(("clip",), _files(REFERENCES | {"more": _photo(30)}))
+    one, two = ({"clip": content_key(data)} for data in REFERENCES.values())
+    more = {"clip": content_key(_photo(30))}
+    keys = {"ada": [one, more], "bob": [two, one]}
+    (batch,) = RequestLoader(requests, features, keys, NOUNS, ("clip",), 7, 3)
+    first, second = batch.by_subject()
+    assert (first.beside, second.beside) == ({}, {}) and first.prompts == second.prompts == batch.prompts
+    assert torch.equal(second.reference["clip"], first.reference["clip"][[1, 0, 1]])
+    assert torch.equal(second.further["clip"], first.further["clip"][[1, 0, 1]])
+    assert not torch.equal(first.reference["clip"][0], first.reference["clip"][1])
+    assert torch.equal(first.further["clip"][1, 0], first.reference["clip"][0])
+
+
 def test_noise_and_text_do_not_depend_on_what_else_is_pending(world: World) -> None:
     def by_id(batches: list[RequestBatch]) -> dict[str, tuple]:
         return {

@@ -27,6 +27,8 @@ from tests.helpers.distributed import run_ranks
 DARK = 5
 """The level of a grey image in which the tiny detector finds no face."""
 NOUNS = {"ann": "person", "ben": "person", "hat": "hat"}
+BESIDE = {"ann": "ben", "ben": "ann"}
+"""Who is to be beside whom in the images of the first prompt."""
 PROMPTS = {"beach": "a photo of a <subject>, on a beach", "sketch": "a pencil sketch of a <subject>"}
 SAMPLES = 3
 GROUPS_IN_A_BATCH = (1, 1, 2, 1, 1)
@@ -59,7 +61,7 @@ class JudgedPlan:
         subjects = [_photos(rng, name, noun) for name, noun in NOUNS.items()]
         galleries = make_galleries(subjects, {s.id: judges.observe_photos(s) for s in subjects})
         requests = [
-            Request(subject, prompt, text, "scene", sample)
+            Request(subject, prompt, text, "scene", sample, BESIDE.get(subject) if prompt == "beach" else None)
             for subject in NOUNS
             for prompt, text in PROMPTS.items()
             for sample in range(SAMPLES)
@@ -70,7 +72,8 @@ class JudgedPlan:
             first += groups * SAMPLES
             images = np.stack([_image(rng, request) for request in some])
             mine = [galleries[request.subject] for request in some]
-            batches.append(JudgedImages.judge(judges, images, some, mine, NOUNS))
+            beside = [galleries.get(request.beside or "") for request in some]
+            batches.append(JudgedImages.judge(judges, images, some, mine, NOUNS, beside=beside))
         photos = np.concatenate([gallery.held_out["clip"] for gallery in galleries.values()])
         return cls(settings, requests, batches, photos)
 

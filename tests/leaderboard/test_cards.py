@@ -21,7 +21,7 @@ from tests.leaderboard.conftest import World
 
 ROOT = Path(__file__).parents[2]
 
-BY_FACES = [name for name, metric in METRICS.items() if metric.judge == "faces"]
+BY_FACES = [name for name, metric in METRICS.items() if metric.judge == "faces" and "pair" not in metric.needs]
 
 
 def cards(world: World) -> dict[str, MetricCard]:

@@ -110,12 +110,12 @@ def test_a_second_subject_is_its_own_class_noun_to_the_judge() -> None:
         plain_prompt("a <subject> and a <s3>", "s1", nouns)
 
 
-@pytest.mark.parametrize("name", ["pocket", "pocket_full"])
+@pytest.mark.parametrize("name", ["pocket", "pocket_full", "pocket_pairs"])
 def test_pocket_prompts_use_the_words_of_the_captions(name: str) -> None:
     words: set[str] = set()
     for i in range(1500):
         words |= set(re.findall(r"\w+", caption(draw_subject(str(i)), draw_shot(str(i)), str(i), detail=1.0, pose=1.0)))
-    for prompt in read_prompts(f"configs/prompts/{name}.yaml"):
+    for prompt in read_prompts(f"configs/prompts/{name}.yaml", of_two=True):
         assert set(re.findall(r"\w+", plain_prompt(prompt.text, "s1", {"s1": "person"}))) <= words, prompt
 
 
@@ -126,15 +126,15 @@ def test_shipped_sets_have_as_many_prompts_of_every_class(name: str, per_class: 
     assert len({prompt.text for prompt in prompts}) == len(prompts)
 
 
-@pytest.mark.parametrize("name", ["pocket", "pocket_full", "people", "objects"])
+@pytest.mark.parametrize("name", ["pocket", "pocket_full", "people", "objects", "pocket_pairs", "people_pairs"])
 def test_a_shipped_set_cannot_change_unnoticed(name: str, tmp_path: Path) -> None:
     text = Path(f"configs/prompts/{name}.yaml").read_text()
     changed = tmp_path / "changed.yaml"
     changed.write_text(text.replace("a photo of a", "the photo of a", 1))
     with pytest.raises(LikenessError, match="was changed: its key sha256 does not fit"):
-        read_prompts(str(changed))
+        read_prompts(str(changed), of_two=True)
     changed.write_text("\n".join(line for line in text.splitlines() if not line.startswith("sha256")))
-    assert prompts_hash(read_prompts(str(changed))) in text
+    assert prompts_hash(read_prompts(str(changed), of_two=True)) in text
 
 
 def test_the_placeholder_is_data(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def scores_of(
     return {
         name: metric.score(judged)
         for name, metric in METRICS.items()
-        if _measured(metric, judges) and "samples" not in metric.needs
+        if _measured(metric, judges) and not {"samples", "pair"} & metric.needs
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-from metrics.base import Metric
+from metrics.base import NEEDS, PAIR_NEEDS, Metric
 from metrics.card import GROUPS, PlanSize, judge_networks
 from metrics.derived import DERIVED
 from metrics.registry import METRICS, list_cards, metrics_of
@@ -111,13 +111,19 @@ def test_metrics_follow_the_judges_that_are_configured(plan: JudgedPlan) -> None
     few = replace(plan.settings, second_faces=None, image_backbone=None, lpips=None)
     lost = {m.name for m in metrics_of(plan.settings)} - {m.name for m in metrics_of(few)}
     assert lost == {m.name for m in METRICS.values() if m.judge in ("second_faces", "image_backbone", "lpips")}
-    assert [m.name for m in metrics_of(plan.settings)] == list(METRICS), "the order of tables"
+    assert [m.name for m in metrics_of(plan.settings, {*NEEDS, "pair"})] == list(METRICS), "the order of tables"
+    pairs = {m.name for m in metrics_of(plan.settings, PAIR_NEEDS)}
+    assert pairs > {"count_accuracy", "pair_identity", "pair_confusion", "clip_t", "diversity"}
+    alone = {m.name for m in metrics_of(plan.settings)}
+    assert (
+        {m.name for m in METRICS.values()} - alone == pairs - alone == {n for n in pairs if "pair" in METRICS[n].needs}
+    )
     given = metrics_of(plan.settings, {"image", "prompt"})
     assert {m.name for m in given} >= {"clip_t", "edit_margin"} and "kid" not in {m.name for m in given}
 
 
 def test_no_two_columns_share_a_name_a_title_or_a_version(plan: JudgedPlan) -> None:
-    cards = list_cards(plan.settings, SAMPLES, len(plan.requests))
+    cards = list_cards(plan.settings, SAMPLES, len(plan.requests), {*NEEDS, "pair"})
     for field in ("name", "title", "version"):
         values = [getattr(card, field) for card in cards]
         assert len(set(values)) == len(values), field

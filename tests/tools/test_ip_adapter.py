@@ -37,7 +37,7 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 FEW = SamplingSettings("ddim", steps=3, guidance=3.0)
 PROMPT = "a photo of a person in a garden"
-PHOTO = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+PHOTO, SECOND = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
 
 
 def run_of(method: str, folder: Path, **arguments: Any) -> ImagePrompt:
@@ -58,22 +58,24 @@ def run_of(method: str, folder: Path, **arguments: Any) -> ImagePrompt:
     return module.eval()
 
 
-def feature_of(module: ImagePrompt) -> torch.Tensor:
-    """The photo's feature (1, ...); of a face any vector of length 1."""
+def feature_of(module: ImagePrompt, photo: np.ndarray = PHOTO) -> torch.Tensor:
+    """The photo's feature (1, ...); of a face a vector of length 1 that depends on the photo."""
     name = module.needs[0]
     if name == "face_embedding":
-        return torch.nn.functional.normalize(keyed_normal((1, 512), "face"), dim=-1)
+        return torch.nn.functional.normalize(keyed_normal((1, 512), "face", int(photo[0, 0, 0])), dim=-1)
     settings = {name: {"encoder": str(CLIP)}}
-    return make_features(settings, settings, EncoderContext(str(BASE), 64))[name].encode([PHOTO])
+    return make_features(settings, settings, EncoderContext(str(BASE), 64))[name].encode([photo])
 
 
-def generated(module: ImagePrompt) -> np.ndarray:
-    """Our image (H, W, 3) in 0..1."""
+def generated(module: ImagePrompt, second: np.ndarray | None = None) -> np.ndarray:
+    """Our image (H, W, 3) in 0..1, of the photo's subject or of that and another photo's."""
     module.sampling = FEW
     text = module.backbone.encode_text([PROMPT])
     noise = keyed_normal((1, *module.backbone.latent_shape), "start")
     reference = {module.needs[0]: feature_of(module)}
-    return module.generate(RequestBatch(("r",), ("s",), (PROMPT,), noise, text, reference))[0].numpy() / 255
+    beside = {} if second is None else {module.needs[0]: feature_of(module, second)}
+    batch = RequestBatch(("r",), ("s",), (PROMPT,), noise, text, reference, beside=beside)
+    return module.generate(batch)[0].numpy() / 255
 
 
 def stock_pipe() -> StableDiffusionPipeline:
@@ -92,15 +94,28 @@ def load(pipe: StableDiffusionPipeline, file: Path) -> StableDiffusionPipeline:
     return pipe
 
 
-def by_stock(pipe: StableDiffusionPipeline, module: ImagePrompt) -> np.ndarray:
-    """The stock pipeline's image; it encodes the photo itself, and only gets the face's embedding ready made."""
-    given: dict[str, Any] = {"ip_adapter_image": Image.fromarray(PHOTO)}
+def by_stock(pipe: StableDiffusionPipeline, module: ImagePrompt, *further: np.ndarray) -> np.ndarray:
+    """The stock pipeline's image; it encodes the photos itself, and only gets the faces' embeddings ready made."""
+    photos = [PHOTO, *further]
+    given: dict[str, Any] = {"ip_adapter_image": [[Image.fromarray(photo) for photo in photos]]}
     if module.needs[0] == "face_embedding":
-        face = feature_of(module)[None]
+        face = torch.cat([feature_of(module, photo) for photo in photos])[None]
         given = {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(face), face])]}
     noise = keyed_normal((1, *module.backbone.latent_shape), "start")
     settings = {"num_inference_steps": FEW.steps, "guidance_scale": FEW.guidance, "eta": 0.0, "output_type": "np"}
     return pipe(PROMPT, latents=noise, **settings, **given).images[0]
+
+
+@pytest.mark.parametrize("method", ENCODERS)
+def test_two_subjects_are_several_images_of_one_adapter_to_stock_diffusers(method: str, tmp_path: Path) -> None:
+    module = run_of(method, tmp_path / "run")
+    file = tmp_path / "public.safetensors"
+    assert main(["export", "--run", str(tmp_path / "run"), "--output", str(file)]) == 0
+    pipe = load(stock_pipe(), file)
+    pipe.scheduler = module.backbone.scheduler
+    ours = generated(module, SECOND)
+    assert np.abs(ours - by_stock(pipe, module, SECOND)).max() <= 1 / 255
+    assert np.abs(ours - generated(module)).max() > 0.05
 
 
 @pytest.mark.parametrize("method", ENCODERS)

@@ -114,7 +114,8 @@ def make_sheets(
                 ]
                 for label in labels
             }
-            cells.append(Cell(prompt, plain_prompt(prompt.text, subject, protocol.subjects), shots))
+            text = requests[0].prompt if requests else prompt.text  # which says who the second of two subjects is
+            cells.append(Cell(prompt, plain_prompt(text, subject, protocol.subjects), shots))
         path = results.reference(subject)
         sheets.append(Sheet(subject, _shown(results, path), cells))
     return sheets

@@ -8,10 +8,14 @@ from leaderboard.report.statistics import SIGNIFICANT
 from leaderboard.report.tables.significance import NO_MARK, Mark, mark
 from leaderboard.report.tables.titles import cost_text, headline, known_costs, title_of, trainings
 from leaderboard.results.anchors import METHOD
-from metrics.derived import IDENTITY_RECOVERED, SUBJECT_RECOVERED
+from metrics.derived import IDENTITY_RECOVERED, PAIR_RECOVERED, SUBJECT_RECOVERED
 
-LIKENESS = {IDENTITY_RECOVERED.base: "Identity", SUBJECT_RECOVERED.base: "Likeness of objects"}
-"""What plots are of, of people and of objects, and what they call it."""
+LIKENESS = {
+    IDENTITY_RECOVERED.base: "Identity",
+    SUBJECT_RECOVERED.base: "Likeness of objects",
+    PAIR_RECOVERED.base: "Identity of pairs",
+}
+"""What plots are of, of people, of objects and of two people, and what they call it."""
 BAR = 100  # width of an interval's drawing, in SVG units
 COLOURS = 8
 MAX_BARS = 60  # rows of a table with bars; a longer one is numbers alone, to keep the page light

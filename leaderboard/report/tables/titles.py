@@ -122,10 +122,10 @@ def about(board: Mapping) -> str:
     size = f"{grid} = {p['images']} images per entry"
     if p.get("limit") is not None:
         size = f"QUICK LOOK, {p['images']} images per entry out of {grid}: not comparable with a full result"
-    several = ""
+    several = " Every image is of two subjects." if any(prompt.of_two for prompt in prompts) else ""
     if p.get("references"):
         tokens = {"average": "the mean of their tokens", "all": "all of their tokens"}[p["reference_tokens"]]
-        several = f" Methods see {p['references']} photos of each subject, encoders use {tokens}."
+        several += f" Methods see {p['references']} photos of each subject, encoders use {tokens}."
     return (
         f"Protocol {p['hash']}: {size}; {p['sampler']}, {p['steps']} steps, guidance {p['guidance']:g}, "
         f"{p['resolution']} pixels, seed {p['seed']}.{several}" + "".join(f" {text}." for text in warnings(board))
