@@ -27,7 +27,8 @@ from leaderboard.plan.missing import Entrants, find_entrants
 from leaderboard.plan.plan import make_plan
 from leaderboard.processes import launch, on_first, together
 from leaderboard.results.anchors import CEILING, FLOOR, RECONSTRUCTION, is_required, shows_photo
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import image_bytes
 from leaderboard.results.names import training_of
 from leaderboard.score.scoring import load_judges, score

@@ -16,7 +16,8 @@ from leaderboard.images.taking import ImagesEntry
 from leaderboard.loras import folder as loras
 from leaderboard.report.board import make_leaderboard
 from leaderboard.report.scored import read_scored
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.lines import read_json
 from lightning_modules.run import Run
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source

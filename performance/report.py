@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from contracts.files import file_sha256, write_json
 from contracts.settings import JudgeSettings
 from leaderboard.report.report import write_report
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector

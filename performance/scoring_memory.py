@@ -50,7 +50,8 @@ def score_images(root: Path, images: int) -> int:
     from lightning.fabric import Fabric
 
     from contracts.settings import JudgeSettings
-    from leaderboard.results.folder import Entry, Results
+    from leaderboard.results.entry import Entry
+    from leaderboard.results.folder import Results
     from leaderboard.results.image_files import write_image
     from leaderboard.score.scoring import load_judges, score
     from metrics.card import versions

@@ -36,7 +36,8 @@ from datamodules.requests import RequestLoader, reference_name, seconds_to_encod
 from leaderboard.generate.memory import peak_memory
 from leaderboard.processes import on_first, together
 from leaderboard.results.anchors import shows_photo
-from leaderboard.results.folder import Entry, EntryFolder
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import EntryFolder
 from leaderboard.results.image_files import ImageWriter
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_costs, note_enrolment, note_generation

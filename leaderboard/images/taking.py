@@ -18,7 +18,8 @@ from datamodules.image_io import FORMATS, open_image, read_square
 from leaderboard.images import about
 from leaderboard.images.folder import ImageFolder, Matched, some
 from leaderboard.processes import on_first, together
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_facts import ImageFacts
 from leaderboard.results.image_files import ImageWriter
 

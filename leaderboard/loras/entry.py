@@ -14,7 +14,8 @@ from contracts.protocol import Protocol
 from leaderboard.images.folder import some
 from leaderboard.loras.folder import GivenLora, LoraFolder
 from leaderboard.results.anchors import METHOD
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.names import point_name
 from leaderboard.results.trained_photos import TRAINED_ON, Trained, check_held_out, notes_on_photos_seen
 from metrics.gallery import SubjectPhotos

@@ -14,7 +14,8 @@ from contracts.protocol import Protocol
 from leaderboard.images.folder import some
 from leaderboard.plan.checks import load_base_tokenizer
 from leaderboard.results.anchors import DESCRIBED
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.lines import read_json
 from metrics.gallery import SubjectPhotos
 from networks.backbone import truncated_tokens

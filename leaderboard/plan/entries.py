@@ -11,7 +11,7 @@ from leaderboard.loras import folder as loras
 from leaderboard.loras.entry import LoraEntry
 from leaderboard.results.anchors import LABELS, METHOD, kind_of
 from leaderboard.results.costs import check_costs
-from leaderboard.results.folder import Entry
+from leaderboard.results.entry import Entry
 from leaderboard.results.names import point_name, training_name
 from lightning_modules.run import Run
 

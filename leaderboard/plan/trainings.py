@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from contracts.errors import LikenessError
 from leaderboard.plan.entries import RunEntry
-from leaderboard.results.folder import Entry
+from leaderboard.results.entry import Entry
 from leaderboard.results.names import label_of
 from lightning_modules.run import Run
 

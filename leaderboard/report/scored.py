@@ -13,7 +13,8 @@ from contracts.protocol import Protocol
 from contracts.records import Interval, Record
 from leaderboard.report.statistics import RecordTable, ratio_interval
 from leaderboard.results.anchors import shows_photo
-from leaderboard.results.folder import Entry, EntryFolder, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import EntryFolder, Results
 from leaderboard.results.names import label_of, training_of
 from leaderboard.results.packed import KeptEntry
 from leaderboard.results.provenance import check_precision, precisions

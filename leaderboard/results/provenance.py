@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from contracts.errors import LikenessError
 from contracts.files import write_json
 from leaderboard.results.anchors import CEILING
-from leaderboard.results.folder import Entry, EntryFolder, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import EntryFolder, Results
 from leaderboard.results.lines import read_json
 
 PACKAGES = (

@@ -23,7 +23,8 @@ from contracts.records import Record, Request
 from contracts.settings import JudgeSettings
 from leaderboard.processes import on_first, together
 from leaderboard.results.anchors import shows_photo
-from leaderboard.results.folder import Entry, EntryFolder, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import EntryFolder, Results
 from leaderboard.results.image_files import image_bytes, read_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_stage

@@ -12,7 +12,8 @@ from contracts.protocol import Protocol
 from leaderboard.report.board import make_leaderboard
 from leaderboard.report.page.render import render_page
 from leaderboard.report.scored import read_scored
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector

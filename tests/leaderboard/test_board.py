@@ -15,7 +15,7 @@ from leaderboard.report.scored import read_scored
 from leaderboard.report.tables.head_to_head import compare_entries
 from leaderboard.report.tables.significance import mark
 from leaderboard.results.costs import COSTS
-from leaderboard.results.folder import Entry
+from leaderboard.results.entry import Entry
 from leaderboard.results.lines import json_line
 from leaderboard.results.vectors import encode_vector
 from tests.helpers import boards

@@ -23,7 +23,8 @@ from leaderboard.report.tables.head_to_head import compare_entries
 from leaderboard.report.tables.latex import to_latex
 from leaderboard.report.tables.markdown import escape, summary, to_markdown
 from leaderboard.report.tables.significance import Mark, mark
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import json_line
 from pocket.models.paths import CLIP, FACES_B

@@ -13,7 +13,8 @@ from contracts.protocol import Protocol
 from leaderboard.images.folder import Matched, open_folder
 from leaderboard.images.requests_file import write_requests
 from leaderboard.images.taking import ImagesEntry
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import read_provenance, write_image
 from tests.leaderboard.test_protocol import make_protocol
 

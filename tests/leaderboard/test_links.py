@@ -11,7 +11,8 @@ import pytest
 
 from contracts.errors import LikenessError
 from leaderboard.report.report import write_report
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.image_files import write_image
 from leaderboard.results.lines import LineLog
 from leaderboard.results.provenance import note_enrolment, note_stage

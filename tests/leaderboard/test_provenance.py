@@ -12,7 +12,8 @@ from contracts.errors import LikenessError
 from contracts.files import write_json
 from datamodules.features.store import Features
 from evaluate import main
-from leaderboard.results.folder import Entry, EntryFolder, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import EntryFolder, Results
 from leaderboard.results.provenance import enrol_seconds, note_enrolment, note_generation, note_stage, stages_of
 from leaderboard.score import scoring
 from tests.leaderboard.conftest import World

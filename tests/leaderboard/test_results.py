@@ -7,7 +7,8 @@ from safetensors.numpy import save_file
 
 from contracts.errors import LikenessError
 from contracts.files import write_json
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.results.lines import LineLog, read_lines
 from tests.leaderboard.test_protocol import make_protocol
 

@@ -17,7 +17,8 @@ from leaderboard.plan.entries import find_points, find_runs
 from leaderboard.report.board import make_leaderboard
 from leaderboard.report.scored import read_scored
 from leaderboard.report.tables.head_to_head import compare_entries
-from leaderboard.results.folder import Entry, Results
+from leaderboard.results.entry import Entry
+from leaderboard.results.folder import Results
 from leaderboard.verify import verify
 from lightning_modules.run import Run
 from metrics.curve import CURVES, likeness_at
