@@ -193,8 +193,6 @@ def evaluate(settings: EvaluationSettings | None, given: Contestants, output: st
     if "report" in stages and is_first_process():
         from leaderboard.report.report import write_report
 
-        if results.root.is_file():
-            results.protocol()  # says how packed results are unpacked
         with folder_lock(results.root):
             table, notes = write_report(results)
         print("\n".join([table, *(f"note: {note}" for note in notes)]))

@@ -36,10 +36,15 @@ from lightning_modules.run import Run
 
 
 class Results:
-    """The results folder at ``root``."""
+    """The results folder at ``root``; raises ``LikenessError`` for a file, such as packed results."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = guard(root)
+        if self.root.is_file():
+            raise LikenessError(
+                f"{self.root} is a file and no results folder: packed results are unpacked by "
+                "`python -m tools.archive_results unpack`"
+            )
         self.cards = self.root / "metrics.json"
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
@@ -67,11 +72,6 @@ class Results:
     def protocol(self) -> Protocol:
         """The folder's protocol; raises ``LikenessError`` if the folder has none."""
         path = self.root / "protocol.json"
-        if self.root.is_file():
-            raise LikenessError(
-                f"{self.root} is a file and no results folder: packed results are unpacked by "
-                "`python -m tools.archive_results unpack`"
-            )
         if not path.is_file():
             raise LikenessError(f"{self.root} holds no results: run `--stage generate` first")
         return Protocol.from_json(read_json(path))
