@@ -3,6 +3,7 @@
 python generate.py --run runs/spotdiff --photo me.jpg --prompts "a photo of a <subject> as an astronaut" --output out
 python generate.py --run runs/spotdiff runs/pidiff --photo me.jpg dog=rex/ --prompts configs/prompts/people.yaml ...
 python generate.py --run runs/spotdiff --dataset data/mine --subject anna --prompts "a <subject> on a beach" ...
+python generate.py --run runs/ip_adapter --photo me.jpg you.jpg --prompts "a <subject> and a <subject> on a beach" ...
 """
 
 import os
@@ -44,7 +45,11 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--subject", type=str, nargs="+", default=[], help="subjects of --dataset by name")
     parser.add_argument("--dataset", type=str, default="pocket10k", help="pocket10k, a folder or a hub data set")
     parser.add_argument(
-        "--prompts", type=str, nargs="+", required=True, help="texts with <subject> in them, or prompt sets (FILE.yaml)"
+        "--prompts",
+        type=str,
+        nargs="+",
+        required=True,
+        help="texts with <subject> in them, twice for two subjects in an image, or prompt sets (FILE.yaml)",
     )
     parser.add_argument("--output", type=str, required=True, help="folder for the images; what is there stays")
     parser.add_argument("--methods", action=MethodsOption)

@@ -21,6 +21,7 @@ from lightning.fabric import Fabric
 from contracts.errors import LikenessError
 from contracts.files import guard, write_atomically
 from contracts.lock import folder_lock
+from contracts.protocol import Prompt
 from contracts.records import Request
 from contracts.settings import GenerationSettings, ProcessSettings
 from leaderboard.generate.contact_sheet import Block, Row, make_sheet
@@ -61,7 +62,8 @@ def generate_images(
 
     Args:
         runs: Run folders, each as ``FOLDER`` or ``LABEL=FOLDER``.
-        prompts: Texts with ``<subject>`` in them, or prompt sets (files that end in ``.yaml``).
+        prompts: Texts with ``<subject>`` in them, twice where an image is to show both of two subjects, or prompt sets
+            (files that end in ``.yaml``). ``<ID>`` is another of the subjects by its name.
         output: Folder for the images; what is there and was generated in the same way stays.
         photos: ``[NOUN=]FILE`` or ``[NOUN=]FOLDER``, each of them one subject.
         subjects: Names of subjects of ``dataset``.
@@ -80,6 +82,7 @@ def generate_images(
     found = find_runs(runs, option="--run")
     given = _subjects(photos, subjects, dataset)
     asked = given_prompts(prompts)
+    _check_two(asked, given)
     plans = [plan_run(one, given, asked, settings) for one in found]
     with folder_lock(output):
         wanted = [(plan, missing) for plan in plans if (missing := plan.missing(output))]
@@ -88,11 +91,7 @@ def generate_images(
         processes = ProcessSettings(accelerator=settings.device, precision=settings.precision)
         launch(processes, partial(_enrol_and_generate, wanted=wanted, output=output, settings=settings), "--device")
         write_image(output / "contact_sheet.png", np.asarray(make_sheet(_blocks(plans, output))), {"synthetic": True})
-    return [
-        OwnImage(plan.file(output, request), plan.label, request)
-        for plan in plans
-        for request in plan.protocol.requests
-    ]
+    return [OwnImage(plan.file(output, request), plan.label, request) for plan in plans for request in plan.requests]
 
 
 def _check_output(output: Path) -> None:
@@ -115,6 +114,16 @@ def _subjects(photos: Sequence[str], names: Sequence[str], dataset: str) -> list
         if sum(subject.id == other.id for other in own) > 1:
             raise LikenessError(f"--photo {argument} is given twice, perhaps under two names")
     return given
+
+
+def _check_two(prompts: Sequence[Prompt], subjects: Sequence[GivenSubject]) -> None:
+    """Where a prompt says ``<subject>`` twice, it must be clear who is meant."""
+    for prompt in prompts:
+        if prompt.of_two and (many := sum(prompt.is_for(one.id, one.noun) for one in subjects)) != 2:
+            raise LikenessError(
+                f"--prompts: {prompt.text!r} shows two subjects and is for {many} of those given: give two with "
+                "--photo or --subject, or name the second one as <ID>"
+            )
 
 
 def _enrol_and_generate(
@@ -144,7 +153,9 @@ def _generate(fabric: Fabric, plan: RunPlan, missing: Set[str], output: Path, ba
         compiled=plan.compiled,
     )
     # Whole batches, or an image would be computed beside others than in a call that was not interrupted.
-    every = cut_into_batches(plan.protocol.requests, batch_size)
+    # A batch is of one subject or of two.
+    kinds = ([r for r in plan.requests if (r.beside is not None) is two] for two in (False, True))
+    every = [batch for requests in kinds for batch in cut_into_batches(requests, batch_size)]
     batches = [batch for batch in every if any(request.id in missing for request in batch)]
     with ImageWriter() as writer:
         for batch, images, _ in images_of(generator, batches, plan.label, plan.protocol.resolution):
@@ -168,8 +179,9 @@ def _blocks(plans: Sequence[RunPlan], output: Path) -> list[Block]:
         for plan in plans:
             rows = []
             for prompt in plan.protocol.prompts:
-                asked = [r for r in plan.protocol.requests if (r.subject, r.prompt_id) == (subject, prompt.id)]
-                rows.append(Row(prompt.text, [plan.file(output, request) for request in asked]))
+                asked = [r for r in plan.requests if (r.subject, r.prompt_id) == (subject, prompt.id)]
+                text = asked[0].prompt if asked else prompt.text
+                rows.append(Row(text, [plan.file(output, request) for request in asked]))
             photo = plan.photos[subject][0]
             blocks.append(Block(f"{subject} ({noun}), by {plan.label}", photo.name, photo.data, rows))
     return blocks

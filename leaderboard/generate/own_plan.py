@@ -1,10 +1,12 @@
 """What one run is to generate for ``generate.py``, and everything that can be found wrong before it does."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from contracts.errors import LikenessError
+from contracts.prompts import further_subjects
 from contracts.protocol import Prompt, Protocol
 from contracts.records import Request
 from contracts.settings import GenerationSettings, ProtocolSettings
@@ -44,6 +46,11 @@ class RunPlan:
     compiled: bool
     notes: tuple[str, ...]
 
+    @cached_property
+    def requests(self) -> tuple[Request, ...]:
+        """Every image to generate. The second subject of an image is whoever its prompt names as ``<ID>``."""
+        return tuple(replace(r, beside=next(iter(further_subjects(r.prompt)), None)) for r in self.protocol.requests)
+
     def enrol(self, device: str) -> None:
         """Optimise whom the method does not know yet.
 
@@ -65,19 +72,24 @@ class RunPlan:
     def provenance(self, request: Request) -> dict[str, object]:
         """What the image's file says of how it was made: everything that decides it."""
         who: dict[str, object] = {"request": request.id, "entry": self.label, "method": self.run.method.__name__}
-        if enrolment := self.enrolments.get(request.subject):
-            who["enrolment"] = enrolment.key
-        else:
-            who["adapter"] = self.run.adapter_sha256
-        if self.run.method.needs:
-            keys = [content_key(photo.data) for photo in self.photos[request.subject]]
-            who |= {"reference": keys[0]} if len(keys) == 1 else {"references": keys}
+        who |= self._who(request.subject)
+        if request.beside is not None:
+            second = {"subject": request.beside, **self._who(request.beside)}
+            who |= {f"second_{name}": value for name, value in second.items()}
         if self.protocol.reference_tokens:
             who["reference_tokens"] = self.protocol.reference_tokens
-        who["noun"] = self.protocol.subjects[request.subject]
         who |= {"settings": self.run.settings_hash, "precision": self.precision}
         who |= {"compiled": True} if self.compiled else {}
         return {**who, **how_generated(self.protocol, request)}
+
+    def _who(self, subject: str) -> dict[str, object]:
+        """What decides how a subject looks."""
+        enrolment, who = self.enrolments.get(subject), dict[str, object]()
+        who |= {"enrolment": enrolment.key} if enrolment else {"adapter": self.run.adapter_sha256}
+        if self.run.method.needs:
+            keys = [content_key(photo.data) for photo in self.photos[subject]]
+            who |= {"reference": keys[0]} if len(keys) == 1 else {"references": keys}
+        return who | {"noun": self.protocol.subjects[subject]}
 
     def file(self, output: Path, request: Request) -> Path:
         """Where the image of a request lies."""
@@ -90,7 +102,7 @@ class RunPlan:
             LikenessError: an image that is there was generated in another way.
         """
         missing = set()
-        for request in self.protocol.requests:
+        for request in self.requests:
             if not (path := self.file(output, request)).exists():
                 missing.add(request.id)
             elif changed := _differences(read_provenance(path), self.provenance(request)):
@@ -133,6 +145,7 @@ def plan_run(
     wanted = ProtocolSettings(prompts="--prompts", backbone=backbone, resolution=side)
     tokenizer = load_base_tokenizer(backbone)
     check_prompts(protocol, wanted, tokenizer)
+    _check_subjects(run, prompts)
     enrolments = {}
     if issubclass(run.method, PerSubjectModule):
         known = subjects_of(run.adapter()[1]) or {}
@@ -162,6 +175,17 @@ def plan_run(
         compiled=settings.compile,
         notes=tuple(notes),
     )
+
+
+def _check_subjects(run: Run, prompts: Sequence[Prompt]) -> None:
+    """Raise LikenessError where a prompt names more subjects than the method can show in one image."""
+    most = run.method.subjects_per_image
+    for prompt in prompts:
+        if (named := 1 + prompt.of_two + len(further_subjects(prompt.text))) > most:
+            takes = f"{run.method.__name__} takes {most} {'subject' if most == 1 else 'subjects'} an image"
+            raise LikenessError(
+                f"--run: {run}: {takes}, {prompt.text!r} names {named}: leave the run or the prompt out"
+            )
 
 
 def _choose_photos(

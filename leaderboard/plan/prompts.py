@@ -81,11 +81,13 @@ def given_prompts(words: Sequence[str]) -> tuple[Prompt, ...]:
     """Prompts given on a command line: texts, whose ids are made of their words, and prompt sets (``FILE.yaml``).
 
     Raises:
-        LikenessError: a text does not hold the placeholder once, a set is not well formed, or two prompts share an id.
+        LikenessError: a text holds the placeholder neither once nor, for two subjects, twice, a set is not well formed,
+            or two prompts share an id.
     """
     found: dict[str, Prompt] = {}
     for word in words:
-        for prompt in read_prompts(word) if word.endswith((".yaml", ".yml")) else (_own_prompt(word),):
+        is_set = word.endswith((".yaml", ".yml"))
+        for prompt in read_prompts(word, of_two=True) if is_set else (_own_prompt(word),):
             if found.setdefault(prompt.id, prompt) != prompt:
                 raise LikenessError(
                     f"--prompts: {prompt.id} is the id of two prompts: give the sets one after the other"
@@ -97,8 +99,8 @@ def given_prompts(words: Sequence[str]) -> tuple[Prompt, ...]:
 
 def _own_prompt(text: str) -> Prompt:
     text = " ".join(text.split())
-    if text.count(PLACEHOLDER) != 1:
-        raise LikenessError(f"--prompts: {text!r} must hold {PLACEHOLDER} once")
+    if text.count(PLACEHOLDER) not in (1, 2):
+        raise LikenessError(f"--prompts: {text!r} must hold {PLACEHOLDER} once, or twice for two subjects")
     return Prompt(f"p{hashlib.sha256(text.encode()).hexdigest()[:8]}", OWN_PROMPT, text)
 
 

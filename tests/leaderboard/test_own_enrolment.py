@@ -180,6 +180,21 @@ def test_several_photos_of_one_subject(run: Path, photos: Path, tmp_path: Path) 
     assert not list((cache_folder() / "enrolled").rglob("*.parquet")), "no photo stays in the cache"
 
 
+def test_two_photos_in_one_image_are_both_enrolled(
+    run: Path, tiny_world: TinyWorld, photos: Path, tmp_path: Path
+) -> None:
+    both = [str(photos / f"{number}.png") for number in range(2)]
+    prompt = "a photo of a <subject> and a <subject>"
+    images = generate_images([str(run)], [prompt], tmp_path / "out", both, settings=FEW)
+    assert len(images) == 2 and len(enrolled()) == 2 and not np.array_equal(*map(pixels, images))
+    told = [read_provenance(image.path) for image in images]
+    assert [t["enrolment"] for t in told] == [t["second_enrolment"] for t in reversed(told)]
+    assert {t["enrolment"] for t in told} == {folder.name for folder in enrolled()}
+    three, others = f"a <subject>, a <{NAMES[0]}> and a <{NAMES[1]}>", NAMES[:2]
+    with pytest.raises(LikenessError, match=r"TextualInversion takes 2 subjects an image, .* names 3: leave"):
+        generate_images([str(run)], [three], tmp_path / "out", both, others, str(tiny_world.dataset), settings=FEW)
+
+
 def test_a_photo_without_a_face_is_one_line(
     tiny_world: TinyWorld, tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

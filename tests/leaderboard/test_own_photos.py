@@ -251,6 +251,17 @@ def test_a_run_without_a_detector_is_one_line_with_the_key(aligning: Aligning, p
         generate_images([str(tmp_path / "run")], TEXTS, tmp_path / "out", [str(photos / "ben.png")], settings=FEW)
 
 
+def test_a_prompt_of_two_is_refused_where_the_method_takes_one(world: World, photos: Path, tmp_path: Path) -> None:
+    both, dataset = [str(photos / "anna"), str(photos / "ben.png")], str(world.root / "dataset")
+    for second, subjects in (("subject", []), ("s0018", ["s0018"])):
+        prompt = f"a <subject> and a <{second}>"
+        with pytest.raises(LikenessError) as error:
+            generate_images([str(world.run)], [prompt], tmp_path / "out", both, subjects, dataset, settings=FEW)
+        takes_one = f"SpotDiff takes 1 subject an image, {prompt!r} names 2: leave the run or the prompt out"
+        assert str(error.value) == f"--run: {world.run}: {takes_one}"
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_subject_is_one_line(world: World, tmp_path: Path) -> None:
     with pytest.raises(LikenessError, match=r"--subject: .* has no subject s0001; it has s0018, s0019"):
         generate_images(

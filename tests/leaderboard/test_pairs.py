@@ -18,11 +18,14 @@ import evaluate
 from contracts.errors import LikenessError
 from contracts.prompts import plain_prompt
 from contracts.protocol import Prompt, Protocol
+from contracts.settings import GenerationSettings
 from datamodules.schema import features
 from datamodules.subjects import load_subjects
+from leaderboard.generate.own_photos import generate_images
 from leaderboard.generate.photos import side_by_side
 from leaderboard.plan.prompts import given_prompts, read_prompts
 from leaderboard.results.folder import Results
+from leaderboard.results.image_files import read_provenance
 from lightning_modules.ip_adapter import IPAdapter
 from metrics.gallery import left_out_photo, load_galleries
 from networks.adapter_file import save_adapter
@@ -159,8 +162,7 @@ def test_boards_of_one_subject_are_what_they_were() -> None:
 def test_the_shipped_sets_name_two(name: str) -> None:
     prompts = read_prompts(f"configs/prompts/{name}_pairs.yaml", of_two=True)
     assert all(prompt.of_two for prompt in prompts) and make_protocol(prompts=prompts).of_pairs
-    with pytest.raises(LikenessError, match=r"must hold <subject> once$"):
-        given_prompts([f"configs/prompts/{name}_pairs.yaml"])
+    assert given_prompts([f"configs/prompts/{name}_pairs.yaml"]) == prompts
 
 
 def test_a_set_is_of_one_subject_or_of_two(world: World, tmp_path: Path) -> None:
@@ -234,6 +236,48 @@ def test_images_follow_from_the_request_alone(board: Results, config: Path, runs
             images = [np.asarray(Image.open(r.entry(label).image(request.id))).astype(int) for r in (board, alone)]
             assert np.abs(images[0] - images[1]).max() <= 1
     assert evaluate.main(["--verify", str(board.root)]) == 0
+
+
+def test_generate_shows_the_same_pairs(board: Results, config: Path, runs: list[str], tmp_path: Path) -> None:
+    """Given as two subjects, or the second one by its name, beside an image of one subject."""
+    few = GenerationSettings(samples=2, steps=2, batch_size=5)
+    own, other, third = PEOPLE
+
+    def generated(prompts: Path, folder: str, *subjects: str) -> dict[tuple[str, str], Path]:
+        images = generate_images(
+            runs, [str(prompts)], tmp_path / folder, [], subjects, str(config.parent / "dataset"), few
+        )
+        return {(image.run, image.request.id): image.path for image in images}
+
+    def named(second: str) -> Path:
+        path = tmp_path / f"{second}.yaml"
+        texts = {"two-beach": f"a photo of a <subject> and a <{second}>, on a beach", "one": "a <subject>"}
+        sets = [{"id": name, "class": "scene", "text": text} for name, text in texts.items()]
+        path.write_text(yaml.safe_dump({"prompts": sets}))
+        return path
+
+    two = generated(config.parent / "prompts.yaml", "two", own, other)
+    assert len(two) == 2 * 2 * 2 * 2
+    beside_other = generated(named(other), "named", own, other)
+    assert len(beside_other) == 2 * (2 + 2 * 2), "nobody stands beside themself"
+    same = [r for r in board.protocol().requests if {r.subject, r.beside} == {own, other}]
+    assert [(r.subject, r.prompt_id) for r in same[::2]] == [(own, "two-beach"), (other, "two-sketch")]
+    for label in ("ip_adapter", "inversion"):
+        for request in same:
+            expected = np.asarray(Image.open(board.entry(label).image(request.id))).astype(int)
+            for found in (two, beside_other) if request.prompt_id == "two-beach" else (two,):
+                assert np.abs(np.asarray(Image.open(found[label, request.id])) - expected).max() <= 1
+    key = f"{own}.two-beach.00"
+    beside_third = generated(named(third), "third", own, third)
+    for label in ("ip_adapter", "inversion"):
+        first, second = (np.asarray(Image.open(found[label, key])) for found in (beside_other, beside_third))
+        assert (first != second).any(), "the second subject decides the image too"
+    told = read_provenance(beside_other["ip_adapter", key])
+    assert (told["second_subject"], told["second_noun"]) == (other, "person")
+    assert told["second_reference"] != told["reference"] == read_provenance(two["ip_adapter", key])["reference"]
+    assert "second_subject" not in read_provenance(beside_other["ip_adapter", f"{own}.one.00"])
+    with pytest.raises(LikenessError, match="shows two subjects and is for 3 of those given: give two"):
+        generated(config.parent / "prompts.yaml", "three", *PEOPLE)
 
 
 def test_pages_and_tables_say_that_images_are_of_two(board: Results) -> None:
