@@ -1,7 +1,7 @@
 """What a feature is: the output of a frozen encoder for one crop of a photo, or for a text."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
@@ -14,6 +14,7 @@ from datamodules.index import Photo
 from networks.fingerprints import folder_fingerprint, resolve_source
 
 Network = TypeVar("Network", bound=nn.Module)
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,6 +32,7 @@ class EncoderContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _networks: dict[tuple[Callable, str], nn.Module] = field(default_factory=dict, repr=False)
     _lent: dict[tuple[Callable, str], nn.Module] = field(default_factory=dict, repr=False)
+    _last: tuple[Hashable, Any] = field(default=(None, None), repr=False)
 
     def network(self, load: Callable[[str], Network], source: str) -> Network:
         """``load(source)`` on the device, loaded once for all features that ask for it."""
@@ -43,10 +45,18 @@ class EncoderContext:
         """Let features use ``network``, which somebody holds, in place of ``load(source)`` until :meth:`release`."""
         self._lent[load, source] = network
 
+    def shared(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once where several features ask for the same one after the other."""
+        if self._last[0] != what:
+            self._last = (what, make())
+        return self._last[1]
+
     def release(self) -> None:
-        """Forget the networks, so that training has their memory. They are loaded again where one is asked for."""
+        """Forget the networks and what they gave, so that training has their memory. They are loaded again where one is
+        asked for."""
         self._networks.clear()
         self._lent.clear()
+        self._last = (None, None)
 
     @cached_property
     def latent_shape(self) -> tuple[int, int, int]:

@@ -56,7 +56,9 @@ class TextStates(Feature):
         return self._read(batch).states
 
     def _read(self, batch: Sequence[str]) -> Text:
-        return self.context.network(load_backbone, self.context.backbone).encode_text(list(batch))
+        """The texts, whose states and pooled text come of one run of the encoders."""
+        network = self.context.network(load_backbone, self.context.backbone)
+        return self.context.shared(("texts", *batch), lambda: network.encode_text(list(batch)))
 
 
 @dataclass(frozen=True)

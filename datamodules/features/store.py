@@ -193,19 +193,25 @@ class Features:
         return self._caches[name]
 
     def _encode_share(self, wanted: dict[str, set[str]], read: Read) -> None:
-        keys = set().union(*wanted.values())
-        if not keys:
+        every = set().union(*wanted.values())
+        if not every:
             return
         title = f"encoding {', '.join(name for name, some in wanted.items() if some)}"
-        items = tqdm(read(keys), total=len(keys), desc=title, disable=self._processes.rank > 0, mininterval=1)
+        items = tqdm(read(every), total=len(every), desc=title, disable=self._processes.rank > 0, mininterval=1)
+        # Features that lack the same are made batch by batch, so that they can share what a network gives.
+        lacking: dict[frozenset[str], list[str]] = {}
+        for name, some in wanted.items():
+            lacking.setdefault(frozenset(some), []).append(name)
         for shard in _chunks(items, _SHARD_ITEMS):
-            for name, some in wanted.items():
-                mine = [(key, crop) for key, crop in shard if key in some]
-                if mine:
-                    encoded = [
-                        self._encode(name, [crop for _, crop in batch]) for batch in _chunks(mine, self._batch_size)
-                    ]
-                    self._caches[name].append([key for key, _ in mine], torch.cat(encoded))
+            for keys, names in lacking.items():
+                mine = [(key, crop) for key, crop in shard if key in keys]
+                encoded: dict[str, list[Tensor]] = {name: [] for name in names}
+                for batch in _chunks(mine, self._batch_size):
+                    for name in names:
+                        encoded[name].append(self._encode(name, [crop for _, crop in batch]))
+                for name, values in encoded.items():
+                    if values:
+                        self._caches[name].append([key for key, _ in mine], torch.cat(values))
 
     def encode_file(self, names: Sequence[str], name: str, data: bytes) -> dict[str, Tensor]:
         """Values (1, ...) of the features ``names`` of a photo by itself, past the caches.

@@ -1,7 +1,9 @@
 """What a base model in the shape of SDXL reads besides text states comes with them: pooled text and sizes."""
 
 import io
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,10 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
+from torch.nn import Module
 
 from datamodules.features.base import EncoderContext
+from datamodules.features.cache import content_key
 from datamodules.features.crops import EXTENT
 from datamodules.features.registry import make_features
 from datamodules.features.store import Features
@@ -19,7 +23,7 @@ from datamodules.image_io import read_square, square_corner
 from datamodules.processes import Processes
 from datamodules.schema import features as schema
 from datamodules.spotdiff10k import SpotDiff10kDataModule
-from networks.backbone import Backbone
+from networks.backbone import Backbone, load_backbone
 from pocket.render.dataset import rows_of
 from pocket.tiny.components import SIDE
 from pocket.tiny.world import GRID, TinyWorld
@@ -36,6 +40,23 @@ def padded(row: Row, *, top: int, left: int) -> Row:
     Image.fromarray(np.pad(image, border, constant_values=255)).save(stream, "PNG")
     unknown = dict.fromkeys(("mask", "landmarks", "bbox", "pose"))
     return {**row, **unknown, "image": {"bytes": stream.getvalue(), "path": None}, "sha256": None}
+
+
+@contextmanager
+def runs_of_encoders(backbone: Backbone) -> Iterator[list[int]]:
+    """How often each of its text encoders runs."""
+    runs = [0] * len(backbone.text.encoders)
+
+    def counted(number: int) -> Callable[[Module, tuple], None]:
+        def count(module: Module, inputs: tuple) -> None:
+            runs[number] += 1
+
+        return count
+
+    with ExitStack() as stack:
+        for number, encoder in enumerate(backbone.text.encoders):
+            stack.callback(encoder.register_forward_pre_hook(counted(number)).remove)
+        yield runs
 
 
 @pytest.fixture
@@ -74,6 +95,29 @@ def test_texts_come_with_pooled_text_and_whole_images(world: TinyWorld, sdxl: Ba
     for name in ("states", "pooled", "sizes"):
         torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
     assert set(features.fingerprints()) == {"text", "pooled_text"}
+
+
+def test_every_text_is_read_once_for_states_and_pooled_text(world: TinyWorld, sdxl: Backbone) -> None:
+    context = EncoderContext(str(world.base), SIDE)
+    features = Features(["text"], {}, context, world.cache, Processes())
+    texts = [f"a photo of {number} hats" for number in range(20)]
+    context.lend(load_backbone, str(world.base), sdxl)
+    with runs_of_encoders(sdxl) as runs:
+        features.fill_texts(texts)
+    assert runs == [3, 3], "20 texts are three batches of 8 for each of two encoders"
+    states = features["text"].rows([content_key(text) for text in texts])
+    for text in texts[::7]:
+        alone = Features(["text"], {}, context, world.cache / text, Processes())
+        alone.fill_texts([text])
+        for name in ("states", "pooled"):
+            assert torch.equal(getattr(alone.of_texts([text]), name), getattr(features.of_texts([text]), name))
+
+    shutil.rmtree(features["pooled_text"].folder)
+    again = Features(["text"], {}, context, world.cache, Processes())
+    with runs_of_encoders(sdxl) as runs:
+        again.fill_texts([*texts, "a photo of a dog"])
+    assert runs == [4, 4], "what both lack, and what the pooled text lacks"
+    assert torch.equal(again["text"].rows([content_key(text) for text in texts]), states)
 
 
 def test_nothing_comes_beside_the_texts_of_other_base_models(tiny_world: TinyWorld, tmp_path: Path) -> None:
