@@ -26,6 +26,7 @@ from claims import checks
 from claims.checks import Check, report
 from claims.effects import unpaired_effect
 from claims.measurements import Values
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.index import load_photos
@@ -214,6 +215,7 @@ def _training_photos(row: Row) -> int:
     return sum(photo.split == "train" for photo in photos)
 
 
+@as_command
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m claims.headline", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--results", required=True, help="results folder of evaluate.py")
@@ -225,15 +227,11 @@ def main(given: Sequence[str] | None = None) -> int:
         help=f"the entry of a method that is not called {', '.join(METHODS)}",
     )
     arguments = parser.parse_args(given)
-    try:
-        labels = dict(word.split("=", 1) for word in arguments.label if "=" in word)
-        if odd := [word for word in arguments.label if word.partition("=")[0] not in METHODS or "=" not in word]:
-            raise LikenessError(f"--label {odd[0]!r}: give METHOD=LABEL with a method among {', '.join(METHODS)}")
-        board = Board.of(Results(arguments.results), labels)
-        found = [one for claims in (spotdiff_claims, pidiff_claims, sefi_ide_claims) for one in claims(board)]
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    labels = dict(word.split("=", 1) for word in arguments.label if "=" in word)
+    if odd := [word for word in arguments.label if word.partition("=")[0] not in METHODS or "=" not in word]:
+        raise LikenessError(f"--label {odd[0]!r}: give METHOD=LABEL with a method among {', '.join(METHODS)}")
+    board = Board.of(Results(arguments.results), labels)
+    found = [one for claims in (spotdiff_claims, pidiff_claims, sefi_ide_claims) for one in claims(board)]
     left_out = [one for one in found if isinstance(one, str)]
     code = report([one for one in found if isinstance(one, Check)], "; ".join(left_out))
     return 1 if left_out else code

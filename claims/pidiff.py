@@ -31,6 +31,7 @@ from claims.edited import REWORDED, EditMeasurements, EditSampler, of_rows, sett
 from claims.measurements import pose_reader
 from claims.pidiff_exact import exact_checks
 from claims.run_pair import check_arms
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from datamodules.subjects import load_subjects
 from lightning_modules.pidiff import PIDiff
@@ -175,6 +176,7 @@ def load_pidiff(folder: str, sampling: SamplingSettings) -> PIDiff:
     return editor.module
 
 
+@as_command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m claims.pidiff", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", nargs="+", required=True, help="runs of the shipped configuration, one per seed")
@@ -184,29 +186,25 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=2, help="images per subject and setting")
     arguments = parser.parse_args()
     sampling = SamplingSettings()
-    try:
-        require_positive(arguments, ("subjects", "samples"))
-        faces = FacePack(paths.FACES_B, paths.DET_SIZE)
-        editors = [Editor(run, arguments.directions, faces, sampling) for run in arguments.run]
-        editor = editors[0]
-        for run, one in zip(arguments.run, editors, strict=True):
-            if not one.module.disentanglement_weight:
-                raise LikenessError(
-                    f"--run: {run} was trained without the disentanglement loss (model.disentanglement_weight "
-                    "0): it belongs to --without, beside a run with the loss"
-                )
-        check_arms(arguments.run, arguments.without or [], "disentanglement_weight", 0)
-        free = [load_pidiff(folder, sampling) for folder in arguments.without or []]
-        people = people_of("pocket10k", arguments.subjects, editor.module.backbone.resolution, editor.faces)
-        checks = exact_checks(editor.module, str(editor.module.hparams["backbone"]))
-        photos = load_subjects("pocket10k", arguments.subjects, editor.module.backbone.resolution)
-        poses = pose_reader(editor.faces, photos)
-        samplers = [EditSampler(one, people, arguments.samples, poses) for one in editors]
-        swept, more = sweep_checks(samplers[0])
-        edited, rest = edit_checks(samplers, free)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    require_positive(arguments, ("subjects", "samples"))
+    faces = FacePack(paths.FACES_B, paths.DET_SIZE)
+    editors = [Editor(run, arguments.directions, faces, sampling) for run in arguments.run]
+    editor = editors[0]
+    for run, one in zip(arguments.run, editors, strict=True):
+        if not one.module.disentanglement_weight:
+            raise LikenessError(
+                f"--run: {run} was trained without the disentanglement loss (model.disentanglement_weight "
+                "0): it belongs to --without, beside a run with the loss"
+            )
+    check_arms(arguments.run, arguments.without or [], "disentanglement_weight", 0)
+    free = [load_pidiff(folder, sampling) for folder in arguments.without or []]
+    people = people_of("pocket10k", arguments.subjects, editor.module.backbone.resolution, editor.faces)
+    checks = exact_checks(editor.module, str(editor.module.hparams["backbone"]))
+    photos = load_subjects("pocket10k", arguments.subjects, editor.module.backbone.resolution)
+    poses = pose_reader(editor.faces, photos)
+    samplers = [EditSampler(one, people, arguments.samples, poses) for one in editors]
+    swept, more = sweep_checks(samplers[0])
+    edited, rest = edit_checks(samplers, free)
     print(f"{'':<28}" + "".join(f"{name:>10}" for name in EditMeasurements.__dataclass_fields__))
     for name, row in {**swept, **edited}.items():
         print(f"{name:<28}" + "".join(f"{row.mean(field):10.3f}" for field in EditMeasurements.__dataclass_fields__))

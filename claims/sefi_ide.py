@@ -26,6 +26,8 @@ from claims.checks import Check, keeps, less, report, require_positive
 from claims.enrolled import ProtocolSampler, RunMeasurements, enrolled
 from claims.measurements import Values
 from claims.stage_reductions import exact_checks
+from contracts.commands import as_command
+from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.index import load_photos
 from datamodules.sources import find_shards
@@ -147,6 +149,7 @@ def trained_checks(work: Path, count: int, steps: int, samples: int, seeds: int)
     ]
 
 
+@as_command
 def main() -> int:
     """Run the command and return its exit code: 0, 1 where a claim does not hold, or 2 after one line about a mistake
     of the user."""
@@ -168,8 +171,7 @@ def main() -> int:
     except Exception as error:
         if (mistake := one_line(error)) is None:
             raise
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
+        raise LikenessError(mistake) from error
     return report(checks, "" if arguments.work else "F5, F6, F8 (--work)")
 
 

@@ -27,6 +27,7 @@ from claims.margins import Measure
 from claims.measurements import Values
 from claims.probes import Table, chances, probe_table, stacked, table_text
 from claims.run_pair import check_arms
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from lightning_modules.run import Run
 from lightning_modules.spotdiff import SpotDiff
@@ -104,6 +105,7 @@ def load_spotdiff(folder: str) -> SpotDiff:
     return run
 
 
+@as_command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m claims.spotdiff", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", nargs="+", required=True, help="runs trained with the constraint, one per seed")
@@ -113,22 +115,18 @@ def main() -> int:
     parser.add_argument("--samples", type=int, default=4, help="images per test subject, scale and run")
     parser.add_argument("--split", choices=("test", "val"), default="test", help="val to choose settings on")
     arguments = parser.parse_args()
-    try:
-        require_positive(arguments, ("samples",))
-        check_arms(arguments.run, arguments.without or [], "orthogonality", "none")
-        runs = [load_spotdiff(folder) for folder in arguments.run]
-        others = [load_spotdiff(folder) for folder in arguments.without or []]
-        data = load_test_set(runs[0].backbone.resolution, arguments.split)
-        guessed = chances(data)
-        arms = {"with": runs, "without": others} if others else {"with": runs}
-        tables = {name: stacked([probe_table(run, data) for run in arm]) for name, arm in arms.items()}
-        checks = probe_checks(tables["with"])
-        sweeps = {name: leakage_sweeps(arm, data, arguments.samples) for name, arm in arms.items() if others}
-        if sweeps:
-            checks += compare_leakage(sweeps["with"], sweeps["without"])
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    require_positive(arguments, ("samples",))
+    check_arms(arguments.run, arguments.without or [], "orthogonality", "none")
+    runs = [load_spotdiff(folder) for folder in arguments.run]
+    others = [load_spotdiff(folder) for folder in arguments.without or []]
+    data = load_test_set(runs[0].backbone.resolution, arguments.split)
+    guessed = chances(data)
+    arms = {"with": runs, "without": others} if others else {"with": runs}
+    tables = {name: stacked([probe_table(run, data) for run in arm]) for name, arm in arms.items()}
+    checks = probe_checks(tables["with"])
+    sweeps = {name: leakage_sweeps(arm, data, arguments.samples) for name, arm in arms.items() if others}
+    if sweeps:
+        checks += compare_leakage(sweeps["with"], sweeps["without"])
     for name, table in tables.items():
         print(table_text(f"probes, {name}", table, guessed))
     for name, arm in sweeps.items():

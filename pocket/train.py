@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from contracts.errors import LikenessError
+from contracts.commands import as_command
 from pocket.models import paths
 from pocket.models.bank import load_bank
 from pocket.models.base_model import TrainingData, train_base
@@ -52,16 +52,13 @@ def train_parts(parts: list[str], work: Path) -> None:
     write()
 
 
+@as_command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pocket.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--work", type=Path, default=Path("pocket/work"), help="folder for the bank and the states")
     arguments = parser.parse_args()
-    try:
-        train_parts(arguments.parts, arguments.work)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    train_parts(arguments.parts, arguments.work)
     return 0
 
 

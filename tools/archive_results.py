@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from contracts.errors import LikenessError
+from contracts.commands import as_command
 from contracts.lock import folder_lock
 from leaderboard.report.packing import packed_files
 from leaderboard.results.archive import unpack, write_archive
@@ -32,6 +32,7 @@ def pack(folder: str | Path, file: str | Path) -> int:
         return write_archive(Path(file), packed_files(results))
 
 
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     parser = argparse.ArgumentParser(
@@ -45,15 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.add_argument("file", help="the .tar.xz to read")
     out.add_argument("folder", help="folder to make")
     given = parser.parse_args(arguments)
-    try:
-        if given.way == "pack":
-            print(f"{given.file}: {pack(given.folder, given.file):,} bytes")
-        else:
-            print(f"{given.folder}: {unpack(Path(given.file), Path(given.folder))} files")
-            print(f"all tables: python evaluate.py --stage report --output {given.folder}")
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if given.way == "pack":
+        print(f"{given.file}: {pack(given.folder, given.file):,} bytes")
+    else:
+        print(f"{given.folder}: {unpack(Path(given.file), Path(given.folder))} files")
+        print(f"all tables: python evaluate.py --stage report --output {given.folder}")
     return 0
 
 

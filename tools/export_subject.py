@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from leaderboard.results.trained_photos import trained_on
 from lightning_modules.dreambooth_lora import DreamBoothLoRA, called
@@ -72,6 +73,7 @@ def _export_lora(module: DreamBoothLoRA, subject: str, output: Path, photos: Seq
     return f'pipe.load_lora_weights("{output}"), then write "{called(module.identifier, noun)}" in a prompt'
 
 
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m tools.export_subject", description=(__doc__ or "").splitlines()[0])
@@ -79,11 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--subject", required=True, help="a subject that the run has enrolled")
     parser.add_argument("--output", required=True, help="the safetensors file to write")
     given = parser.parse_args(arguments)
-    try:
-        print(f"{given.output}: {export_subject(given.run, given.subject, given.output)}")
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(f"{given.output}: {export_subject(given.run, given.subject, given.output)}")
     return 0
 
 

@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import file_sha256, write_atomically, write_json
 from datamodules.features.base import EncoderContext
@@ -142,6 +143,7 @@ def _size(tensors: Mapping[str, Tensor], name: str, axis: int, file: Path) -> in
     return value.shape[axis]
 
 
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m tools.ip_adapter", description=(__doc__ or "").splitlines()[0])
@@ -155,15 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out.add_argument("--run", required=True, help="run folder of an IP-Adapter")
     out.add_argument("--output", required=True, help="the safetensors file to write")
     given = parser.parse_args(arguments)
-    try:
-        if given.way == "import":
-            module = import_file(given.file, given.backbone, given.encoder, given.output)
-            print(f"{given.output}: a run of {type(module).__name__}; use --runs {given.output}")
-        else:
-            print(f"{given.output}: {export_run(given.run, given.output)}")
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if given.way == "import":
+        module = import_file(given.file, given.backbone, given.encoder, given.output)
+        print(f"{given.output}: a run of {type(module).__name__}; use --runs {given.output}")
+    else:
+        print(f"{given.output}: {export_run(given.run, given.output)}")
     return 0
 
 

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import atomic_path, file_sha256
 from networks.weight_manifest import NAME, verify
@@ -42,13 +43,10 @@ def write(folder: Path = WEIGHTS) -> Path:
     return folder / NAME
 
 
+@as_command
 def main() -> int:
     """Write the manifest of the shipped weights and say what it lists; the exit code is 2 when there is nothing."""
-    try:
-        written = write()
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    written = write()
     files = json.loads(written.read_text())["files"]
     print(f"{written}: {len(files)} files, {sum(entry['bytes'] for entry in files.values()) / 1e6:.1f} MB")
     return 0

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import atomic_path
 from networks.adapter_file import read_adapter, write_adapter
@@ -40,16 +41,13 @@ def ship(run: Path, name: str, weights: Path = WEIGHTS) -> Path:
     return folder
 
 
+@as_command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pocket.models.ship", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path, help="folder that train.py wrote")
     parser.add_argument("name", help="what the adapter is called")
     arguments = parser.parse_args()
-    try:
-        folder = ship(arguments.run, arguments.name)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = ship(arguments.run, arguments.name)
     print(f"{folder}: {sum(file.stat().st_size for file in folder.iterdir()) / 1e6:.1f} MB")
     return 0
 

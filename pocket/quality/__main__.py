@@ -16,7 +16,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
-from contracts.errors import LikenessError
+from contracts.commands import as_command
 from datamodules.requests import request_batch
 from leaderboard.generate.generation import PromptOnly
 from networks.backbone import Backbone, load_backbone
@@ -189,21 +189,18 @@ def save_grid(path: Path, columns: int = 8, rows: int = 4) -> None:
     Image.fromarray(tiles).resize((columns * 128, rows * 128), Image.Resampling.NEAREST).save(path)
 
 
+@as_command
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pocket.quality", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--renders", type=int, default=1000, help="renders of unseen subjects")
     parser.add_argument("--grid", type=Path, help="also write an image of samples there")
     arguments = parser.parse_args()
-    try:
-        good = True
-        for name, value, floor, holds in measure(arguments.renders):
-            print(f"{name:<{_WIDTH}}  {value:8.3f}  floor {floor:7.3f}  {'ok' if holds else 'BELOW'}", flush=True)
-            good = good and holds
-        if arguments.grid:
-            save_grid(arguments.grid)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    good = True
+    for name, value, floor, holds in measure(arguments.renders):
+        print(f"{name:<{_WIDTH}}  {value:8.3f}  floor {floor:7.3f}  {'ok' if holds else 'BELOW'}", flush=True)
+        good = good and holds
+    if arguments.grid:
+        save_grid(arguments.grid)
     return 0 if good else 1
 
 

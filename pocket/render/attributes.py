@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import cache_folder, write_atomically
 from datamodules.index import Photo, load_photos
@@ -59,23 +60,20 @@ def _lightness(colour: tuple[int, int, int]) -> float:
     return (0.299 * r + 0.587 * g + 0.114 * b) / 255
 
 
+@as_command
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pocket.render.attributes", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--output", type=Path, required=True, help="CSV file to write")
     arguments = parser.parse_args()
-    try:
-        photos = load_photos(find_shards("pocket10k"), cache_folder())
-        rows = []
-        for photo in photos:
-            who, shot = factors_of(photo)
-            if shot.style == "photo":
-                rows.append({"sha256": photo.sha256, **attributes_of(who, shot)})
-        write_labels(arguments.output, rows)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    photos = load_photos(find_shards("pocket10k"), cache_folder())
+    rows = []
+    for photo in photos:
+        who, shot = factors_of(photo)
+        if shot.style == "photo":
+            rows.append({"sha256": photo.sha256, **attributes_of(who, shot)})
+    write_labels(arguments.output, rows)
     print(f"wrote {arguments.output}: {len(rows)} photos, {len(rows[0]) - 1} attributes")
     return 0
 

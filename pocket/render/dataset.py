@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import cache_folder, file_sha256, open_to_append
 from datamodules.index import content_id
@@ -303,6 +304,7 @@ def _lock(path: Path) -> Iterator[None]:
         yield
 
 
+@as_command
 def main() -> int:
     """Render, or verify, and print what is there."""
     parser = argparse.ArgumentParser(
@@ -312,13 +314,9 @@ def main() -> int:
     parser.add_argument("--processes", type=int, help="how many render; default: one per usable core")
     parser.add_argument("--verify", action="store_true", help="check every shard against the manifest")
     arguments = parser.parse_args()
-    try:
-        folder = pocket10k(arguments.cache_dir, processes=arguments.processes)
-        if arguments.verify:
-            verify(folder)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    folder = pocket10k(arguments.cache_dir, processes=arguments.processes)
+    if arguments.verify:
+        verify(folder)
     manifest = _manifest(folder)
     print(f"{folder}\n{manifest['images']} images, content sha256 {manifest['content_sha256']}")
     return 0

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import file_sha256, guard, write_atomically, write_json
 from contracts.prompts import PLACEHOLDER
@@ -266,19 +267,11 @@ def run(given: argparse.Namespace) -> str:
     return text
 
 
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     given = make_parser().parse_args(arguments)
-    try:
-        print(run(given))
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno is None:
-            raise
-        print(f"error: {error.filename or given.output}: {error.strerror}", file=sys.stderr)
-        return 2
+    print(run(given))
     return 0
 
 

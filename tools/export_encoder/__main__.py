@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from contracts.batch import RequestBatch
+from contracts.commands import as_command
 from contracts.conditioning import Conditioning
 from contracts.errors import LikenessError
 from contracts.files import cache_folder, read_file, write_atomically
@@ -142,6 +143,7 @@ def model_card(run: Run, module: Encoder, subject: OwnSubject, identity: Identit
     )
 
 
+@as_command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python -m tools.export_encoder", description=(__doc__ or "").splitlines()[0])
@@ -151,13 +153,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", required=True, help="the folder to make")
     given = parser.parse_args(arguments)
-    try:
-        for note in export_encoder(given.run, given.photo, given.output):
-            print(f"note: {note}")
-        print(f"{given.output}: README.md says how to use it")
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    for note in export_encoder(given.run, given.photo, given.output):
+        print(f"note: {note}")
+    print(f"{given.output}: README.md says how to use it")
     return 0
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from contracts.commands import as_command
 from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.features.base import EncoderContext
@@ -134,6 +135,7 @@ def find_directions(
     ]
 
 
+@as_command
 def main(given: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user."""
     parser = argparse.ArgumentParser(
@@ -146,17 +148,13 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=3000, help="use at most so many photos")
     parser.add_argument("--rows", nargs="*", default=[], metavar="NAME=FIRST:LAST", help="rows of an attribute")
     arguments = parser.parse_args(given)
-    try:
-        if arguments.limit < 1:
-            raise LikenessError(f"--limit is {arguments.limit}, it must be at least 1")
-        check_writable(arguments.output)
-        fingerprint, cache = wplus_fingerprint(arguments.wplus), cache_folder()
-        photos = {p.sha256: p for p in load_photos(find_shards(arguments.source), cache) if p.split == "train"}
-        found = find_directions(photos, arguments.labels, arguments.wplus, arguments.limit, arguments.rows, cache)
-        write_directions(arguments.output, [one.direction for one in found], fingerprint)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if arguments.limit < 1:
+        raise LikenessError(f"--limit is {arguments.limit}, it must be at least 1")
+    check_writable(arguments.output)
+    fingerprint, cache = wplus_fingerprint(arguments.wplus), cache_folder()
+    photos = {p.sha256: p for p in load_photos(find_shards(arguments.source), cache) if p.split == "train"}
+    found = find_directions(photos, arguments.labels, arguments.wplus, arguments.limit, arguments.rows, cache)
+    write_directions(arguments.output, [one.direction for one in found], fingerprint)
     print(f"{'direction':<16} {'rows':>7} {'R^2':>6} {'drawn':>6} {'all':>6}   (steps drawn at strength 1, of 1)")
     for one in found:
         first, last = one.direction.rows

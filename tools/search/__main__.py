@@ -20,6 +20,7 @@ import optuna
 import yaml
 from tqdm import tqdm
 
+from contracts.commands import as_command
 from contracts.errors import STOPPED, LikenessError
 from contracts.files import write_atomically
 from contracts.lock import folder_lock
@@ -106,6 +107,7 @@ def resolved(arguments: Sequence[str]) -> dict[str, Any]:
     return yaml.safe_load(done.stdout)
 
 
+@as_command
 def main(given: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code: 0, or 2 after one line about a mistake of the user, or
     :data:`STOPPED` where it was told to end."""
@@ -121,9 +123,6 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the trial's training is told too
     try:
         done = search(arguments.config, arguments.space, arguments.output, arguments.rest)
-    except LikenessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt:
         say_stopped("what was tried is kept")
         return STOPPED
