@@ -1,6 +1,9 @@
 """How far the reference's background, pose and clothes show up in the images that a method generates from it."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -112,10 +115,31 @@ class FactorReader:
         return {name: reader.predict(features) for name, reader in self._classes.items()}, self._pose.predict(features)
 
 
+@contextmanager
+def turned(run: SpotDiff, scale: float, keep: Mapping[str, float]) -> Iterator[None]:
+    """``run`` at another scale, with so much of the reference's pose and background given back."""
+    before = run.scale, dict(run.keep)
+    run.scale = scale
+    run.keep.update(keep)
+    try:
+        yield
+    finally:
+        run.scale, run.keep = before
+
+
 def measure_leakage(
-    run: SpotDiff, scale: float, data: TestSet, reader: FactorReader, faces: FacePack, samples: int
+    run: SpotDiff,
+    scale: float,
+    data: TestSet,
+    reader: FactorReader,
+    faces: FacePack,
+    samples: int,
+    keep: Mapping[str, float] = MappingProxyType({}),
 ) -> LeakageMeasurements:
-    """Generate every test subject ``samples`` times, from references of varied pose and background; read the images."""
+    """Generate every test subject ``samples`` times, from references of varied pose and background; read the images.
+
+    ``keep`` is how much of the reference's pose and background is given back (see :class:`SpotDiff`).
+    """
     subjects = sorted({p.subject_id for p in data.photos})
     rows = {name: [i for i, p in enumerate(data.photos) if p.subject_id == name] for name in subjects}
     picks = [
@@ -123,7 +147,8 @@ def measure_leakage(
         for s, name in enumerate(subjects)
         for k in range(samples)
     ]
-    images = np.concatenate([_generate(run, scale, data, picks[i : i + BATCH]) for i in range(0, len(picks), BATCH)])
+    with turned(run, scale, keep):
+        images = np.concatenate([_generate(run, data, picks[i : i + BATCH]) for i in range(0, len(picks), BATCH)])
     classes, pose = reader.read(images)
     chosen = [i for _, i, _ in picks]
     wanted = {factor: data.labels[factor][chosen] for factor in CLASSES}
@@ -145,7 +170,7 @@ def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (values - values.mean(axis=0)) / values.std(axis=0)
 
 
-def _generate(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str, int, int]]) -> NDArray[np.uint8]:
+def _generate(run: SpotDiff, data: TestSet, picks: list[tuple[str, int, int]]) -> NDArray[np.uint8]:
     """Images (B, H, W, 3) of ``picks``: subject, index of the reference, sample."""
     names = [f"{subject}/{k}" for subject, _, k in picks]
     batch = request_batch(
@@ -157,8 +182,4 @@ def _generate(run: SpotDiff, scale: float, data: TestSet, picks: list[tuple[str,
         text_states=run.backbone.encode_text([PROMPT]).expand(len(picks)),
         reference={"clip": data.clip[[i for _, i, _ in picks]]},
     )
-    before = run.scale
-    run.scale = scale
-    images = run.generate(batch).numpy()
-    run.scale = before
-    return images
+    return run.generate(batch).numpy()

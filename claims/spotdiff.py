@@ -6,7 +6,8 @@ python -m claims.spotdiff --run runs/a0 runs/a1 runs/a2 --without runs/b0 runs/b
 D1 (S1 and S2): linear probes for pose, background, clothes and subject on f, z_p, z_b, z_s and the identity tokens, on
 test subjects that the probe has not seen; beside it the same of the run without the constraint. S3: how far the
 reference's background, pose and clothes show up in the images, with the orthogonality constraint (``--run``) and
-without it (``--without``, the same configuration with ``--model.orthogonality none``), at equal identity. Both options
+without it (``--without``, the same configuration with ``--model.orthogonality none``), at equal identity. Control: with
+``model.control``, what z_p or z_b of the reference does when it is given back, and what it leaves alone. Both options
 take several trainings of one configuration, which differ in their seeds and are paired in the order given.
 
 What is compared is paired over subjects and trainings. A claim holds, does not hold (an effect of the margin in
@@ -20,6 +21,7 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
+from numpy.typing import NDArray
 
 from claims.checks import Check, Compared, keeps, less, report, require_positive
 from claims.leakage import FactorReader, LeakageMeasurements, TestSet, load_test_set, measure_leakage
@@ -36,8 +38,12 @@ from pocket.models import paths
 
 SCALES = (0.5, 0.75, 1.0)
 LEAKAGE: dict[str, Measure] = {"background": "rate", "pose": "correlation", "clothes": "rate"}
+CONTROLS = ("pose", "background")
+"""What of the reference can be given back."""
 Sweep = list[LeakageMeasurements]
 """A run at every scale."""
+Controlled = dict[str, list[LeakageMeasurements]]
+"""Every run by what is given back."""
 
 
 def probe_checks(table: Table) -> list[Check]:
@@ -75,6 +81,46 @@ def compare_leakage(constrained: list[Sweep], free: list[Sweep]) -> list[Compare
         checks.append(less(f"S3 {factor} leaks less with the constraint, at identity {common:.3f}", on, off, measure))
     on, off = (np.stack([sweep[-1].identities for sweep in sweeps]) for sweeps in (constrained, free))
     return [*checks, keeps("S3 and identity is kept at full scale", on, off, "identity")]
+
+
+def controlled(runs: list[SpotDiff], data: TestSet, samples: int) -> Controlled:
+    """Each run at full scale, by the factor of the reference that is given back, ``nothing`` first."""
+    faces = FacePack(paths.FACES_B, paths.DET_SIZE)
+    reader = FactorReader(data)
+    gifts: dict[str, dict[str, float]] = {"nothing": {}} | {name: {name: 1.0} for name in CONTROLS}
+    return {
+        name: [measure_leakage(run, 1.0, data, reader, faces, samples, keep) for run in runs]
+        for name, keep in gifts.items()
+    }
+
+
+def compare_control(found: Controlled) -> list[Compared]:
+    """What is given back shows up, and neither the other factor nor identity moves."""
+
+    def values(gift: str, factor: str) -> NDArray[np.float64]:
+        return np.stack([run.identities if factor == "identity" else run.leakage[factor] for run in found[gift]])
+
+    checks = []
+    for gift, other in (CONTROLS, CONTROLS[::-1]):
+        plain, given = {}, {}
+        for factor in (gift, other, "identity"):
+            plain[factor], given[factor] = values("nothing", factor), values(gift, factor)
+        checks += [
+            less(f"control: the {gift} is the reference's less without its z", plain[gift], given[gift], LEAKAGE[gift]),
+            keeps(f"control: the {other} stays with z of the {gift}", plain[other], given[other], LEAKAGE[other]),
+            keeps(f"control: identity is kept with z of the {gift}", given["identity"], plain["identity"], "identity"),
+        ]
+    return checks
+
+
+def control_text(found: Controlled) -> str:
+    """Means over subjects and trainings by what is given back, as text."""
+    names = ("identity", *LEAKAGE)
+    lines = [f"{'given back':<17}" + "".join(f"{name:>12}" for name in names)]
+    for gift, runs in found.items():
+        values = [np.mean([p.identity for p in runs]), *(np.mean([p.leakage[f].mean() for p in runs]) for f in LEAKAGE)]
+        lines.append(f"{gift:<17}" + "".join(f"{value:12.3f}" for value in values))
+    return "\n".join(lines)
 
 
 def _leakage_at(identity: float, sweep: Sweep, factor: str) -> Values:
@@ -127,11 +173,17 @@ def main() -> int:
     sweeps = {name: leakage_sweeps(arm, data, arguments.samples) for name, arm in arms.items() if others}
     if sweeps:
         checks += compare_leakage(sweeps["with"], sweeps["without"])
+    gifts = controlled(runs, data, arguments.samples) if all(run.control for run in runs) else {}
+    if gifts:
+        checks += compare_control(gifts)
     for name, table in tables.items():
         print(table_text(f"probes, {name}", table, guessed))
     for name, arm in sweeps.items():
         print(leakage_text(f"leakage, {name}", arm))
-    return report(checks, "" if others else "S3 (--without)")
+    if gifts:
+        print(control_text(gifts))
+    left_out = ["S3 (--without)"] * (not others) + ["control (--run with model.control)"] * (not gifts)
+    return report(checks, ", ".join(left_out))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ class PairBatch(_Movable):
     """(B, 1, h, w) in 0..1, soft: the head in the target; ``None`` where no feature of faces was asked for."""
     other: dict[str, Tensor] = field(default_factory=dict)
     """The features of a photo of another person than the reference's; empty where no feature of faces was asked for."""
+    chance: Tensor | None = None
+    """(B, 2) uniform in 0..1: for what a method decides by chance."""
 
 
 @dataclass(frozen=True)

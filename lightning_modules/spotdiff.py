@@ -5,7 +5,7 @@ Stage 1 trains the two experts on grouped batches; stage 2 freezes them and trai
 decoupled attention on cross-view pairs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -34,6 +34,11 @@ class SpotDiff(PersonalisationModule[PairBatch]):
     feature of each sample, ``none`` does nothing. ``pose_expert`` and
     ``background_expert`` switch each expert off, for the paper's ablation. ``scale`` is the strength of the identity
     branch when images are generated; 0 is the base model.
+
+    ``control`` is the paper's controllable side, as we read it: the share of training samples that are given what
+    ``erasure`` takes off the target's feature for the pose, and independently for the background. The erased subspaces
+    then have a meaning for the UNet, and ``keep_pose`` and ``keep_background``, 0 to 1, give back so much of the
+    reference's own when images are generated.
     """
 
     needs = ("clip",)
@@ -45,6 +50,9 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         revision: str | None = None,
         orthogonality: Literal["erasure", "loss", "projection", "none"] = "loss",
         directions: int = 12,
+        control: float = 0.0,
+        keep_pose: float = 0.0,
+        keep_background: float = 0.0,
         orthogonality_weight: float = 0.1,
         invariance_weight: float = 0.1,
         subject_weight: float = 0.0,
@@ -68,11 +76,21 @@ class SpotDiff(PersonalisationModule[PairBatch]):
             self.experts["pose"] = Expert(image_width, hidden)
         if background_expert:
             self.experts["background"] = Expert(image_width, hidden)
-        self.erasure = Erasure(image_width) if orthogonality == "erasure" else None
+        self.erasure = Erasure(image_width, len(self.experts)) if orthogonality == "erasure" and self.experts else None
+        self.control, self.keep = control, {"pose": keep_pose, "background": keep_background}
+        self._check_control()
         self.directions = directions
         self.subject = SubjectHead(image_width, hidden)
         self.align = Alignment(image_width, tokens, self.backbone.unet.config.cross_attention_dim)
         self.attention = install_decoupled_attention(self.backbone.unet)
+
+    def _check_control(self) -> None:
+        for name, share in self.keep.items():
+            if share and not (self.control and self.erasure is not None and name in self.experts):
+                raise LikenessError(
+                    f"model.keep_{name}: this training has not learnt to draw a given {name}: train with model.control "
+                    "above 0, orthogonality erasure and both experts, or leave it out"
+                )
 
     def check_features(self, shape_of: Callable[[str], tuple[int, ...]]) -> None:
         width = shape_of("clip")[0]
@@ -105,16 +123,31 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         """z_p and z_b by expert name, each (B, D), from the standardised feature f (B, D)."""
         return {name: expert(f) for name, expert in self.experts.items()}
 
-    def subject_feature(self, f: Tensor) -> Tensor:
-        """z_s (B, D), from f (B, D), without what ``erasure`` or ``projection`` take off."""
-        z = self.subject(f if self.erasure is None else self.erasure(f))
+    def subject_feature(self, f: Tensor, given: Tensor | None = None) -> Tensor:
+        """z_s (B, D), from f (B, D), without what ``erasure`` or ``projection`` take off.
+
+        ``given`` (B, D) is what of pose and background is added before the subject head, as :meth:`nuisances` has it.
+        """
+        if self.erasure is not None:
+            f = self.erasure(f) if given is None else self.erasure(f) + given
+        z = self.subject(f)
         if self.orthogonality == "projection":
             z = remove_directions(z, [d.detach() for d in self.factor_features(f).values()])
         return z
 
-    def identity_tokens(self, clip: Tensor) -> Tensor:
-        """Pooled CLIP features (B, D) to identity tokens (B, N, token width)."""
-        return self.align(self.subject_feature(self.standardise(clip)))
+    def nuisances(self, f: Tensor, shares: Mapping[str, Tensor | float]) -> Tensor | None:
+        """(B, D): of what the erasure takes off f (B, D) for each expert, the share (B,) by the expert's name; ``None``
+        where nothing was erased or all shares are the number 0."""
+        chosen = [shares[name] for name in self.experts]
+        if self.erasure is None or not any(isinstance(share, Tensor) or share for share in chosen):
+            return None
+        columns = [torch.as_tensor(share, dtype=torch.float32, device=f.device).expand(len(f)) for share in chosen]
+        return self.erasure.given(f, torch.stack(columns, dim=1))
+
+    def identity_tokens(self, clip: Tensor, given: Tensor | None = None) -> Tensor:
+        """Pooled CLIP features (B, D) to identity tokens (B, N, token width); ``given`` as in
+        :meth:`subject_feature`."""
+        return self.align(self.subject_feature(self.standardise(clip), given))
 
     def null_tokens(self, clip: Tensor) -> Tensor:
         """Tokens of nobody: the alignment of a zero feature, for dropped identity and for guidance."""
@@ -124,13 +157,19 @@ class SpotDiff(PersonalisationModule[PairBatch]):
 
     def train_conditioning(self, batch: PairBatch) -> Conditioning:
         clip = batch.reference["clip"]
-        tokens = torch.where(batch.drop_identity[:, None, None], self.null_tokens(clip), self.identity_tokens(clip))
+        given = None
+        if self.control and batch.chance is not None:
+            told = (batch.chance < self.control).float()
+            target = self.standardise(batch.second_view["clip"])
+            given = self.nuisances(target, {"pose": told[:, 0], "background": told[:, 1]})
+        subject = self.identity_tokens(clip, given)
+        tokens = torch.where(batch.drop_identity[:, None, None], self.null_tokens(clip), subject)
         return Conditioning.from_text(batch.text_states, identity=tokens)
 
     def conditioning(self, batch: RequestBatch) -> Conditioning:
-        return Conditioning.from_text(
-            batch.text_states, identity=self.identity_tokens(batch.reference["clip"]), scale=self.scale
-        )
+        clip = batch.reference["clip"]
+        given = self.nuisances(self.standardise(clip), self.keep)
+        return Conditioning.from_text(batch.text_states, identity=self.identity_tokens(clip, given), scale=self.scale)
 
     def null_conditioning(self, batch: RequestBatch) -> Conditioning:
         empty = self.backbone.encode_text([""]).expand(len(batch.request_ids))
@@ -156,10 +195,10 @@ class SpotDiff(PersonalisationModule[PairBatch]):
     @torch.no_grad()
     def fit_erasure(self, clip: Tensor) -> None:
         """Let the erasure take off the principal parts of the experts' features, of pooled CLIP features (N, D)."""
-        if self.erasure is not None and self.experts:
+        if self.erasure is not None:
             f = self.standardise(clip)
             found = [principal_part(z, self.directions) for z in self.factor_features(f).values()]
-            self.erasure.fit(f, torch.cat(found, dim=1))
+            self.erasure.fit(f, found)
 
     def loss_terms(self, batch: PairBatch | FactorBatch) -> dict[str, Tensor]:
         """Stage 1 on a :class:`FactorBatch`, stage 2 on a :class:`PairBatch`."""

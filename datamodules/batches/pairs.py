@@ -113,7 +113,7 @@ class PairStream:
         data, features = self._data, self._data.features
         samples = data.samples(number, self.targets)
         targets = [photo for _, photo in samples]
-        references, captions, timesteps, no_identity = [], [], [], []
+        references, captions, timesteps, no_identity, chance = [], [], [], [], []
         for epoch, photo in samples:
             draws = keyed_generator("sample", data.seed, epoch, photo.id)
             views = self.views(photo)
@@ -122,6 +122,7 @@ class PairStream:
             timesteps.append(timestep)
             no_identity.append(without_identity)
             captions.append("" if without_text else photo.caption)
+            chance.append(torch.rand(2, generator=draws))
         moments = features.of_photos("moments", targets)
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         several = self._faces and len(self._subjects) > 1
@@ -138,6 +139,7 @@ class PairStream:
             mask=features.of_photos("mask", targets),
             face=features.of_photos("face", targets) if self._faces else None,
             other=data.references([self._other(epoch, photo) for epoch, photo in samples]) if several else {},
+            chance=torch.stack(chance),
         )
 
     def views(self, photo: Photo) -> list[Photo]:

@@ -61,9 +61,13 @@ def test_leakage_is_measured_by_subject(
     faces, reader = FacePack(str(folder / "faces")), FactorReader(data)
     before = run.scale
     found = measure_leakage(run, 0.5, data, reader, faces, samples=3)
-    assert run.scale == before and set(found.leakage) == set(found.chance) == {"background", "clothes", "pose"}
+    assert (
+        run.scale == before
+        and run.keep == {"pose": 0.0, "background": 0.0}
+        and set(found.leakage) == set(found.chance) == {"background", "clothes", "pose"}
+    )
     assert found.identities.shape == (4,) and all(values.shape == (4,) for values in found.leakage.values())
-    monkeypatch.setattr(leakage, "_generate", lambda run, scale, data, picks: data.images[[i for _, i, _ in picks]])
+    monkeypatch.setattr(leakage, "_generate", lambda run, data, picks: data.images[[i for _, i, _ in picks]])
     copies = measure_leakage(run, 0.5, data, reader, faces, samples=4)
     assert copies.identity > found.identity
     for factor in ("background", "clothes"):

@@ -90,6 +90,22 @@ def test_trainings_are_paired_and_read_at_one_identity() -> None:
     assert lines[1].split()[2:4] == ["0.200", "0.110"] and lines[-1].split() == ["chance", *["0.100"] * 3]
 
 
+def test_control_moves_what_is_given_and_nothing_else() -> None:
+    plain = [measured(0.4, 0.1, 0.0)]
+    clean = {"nothing": plain, "pose": [measured(0.4, 0.1, 0.6)], "background": [measured(0.39, 0.5, 0.0)]}
+    checks = spotdiff.compare_control(clean)
+    assert len(checks) == 6 and all(check.holds for check in checks)
+    mixed = {**clean, "pose": [measured(0.3, 0.4, 0.6)]}
+    wrong = [check.claim for check in spotdiff.compare_control(mixed) if not check.holds]
+    assert wrong == [
+        "control: the background stays with z of the pose",
+        "control: identity is kept with z of the pose",
+    ]
+    still = [check.claim for check in spotdiff.compare_control({**clean, "background": plain}) if not check.holds]
+    assert still == ["control: the background is the reference's less without its z"]
+    assert [line.split()[0] for line in spotdiff.control_text(clean).splitlines()] == ["given", *clean]
+
+
 def test_a_subjects_part_of_the_pose_leakage_averages_to_the_correlation() -> None:
     a, b = np.random.default_rng(0).normal(size=(2, 12, 2))
     parts = (leakage._standard(a) * leakage._standard(b)).mean(axis=1)

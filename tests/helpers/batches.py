@@ -106,6 +106,7 @@ def pair_batch(size: int = 4, latent: tuple[int, int, int] = (4, 16, 16)) -> Pai
         mask=torch.ones(size, 1, height, width),
         face=head(size, height, width),
         other=features(size, "other"),
+        chance=torch.arange(2 * size).view(size, 2) / (2 * size),
     )
 
 

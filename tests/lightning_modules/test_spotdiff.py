@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from contracts.errors import LikenessError
 from lightning_modules.spotdiff import SpotDiff
 from losses.contrastive import supervised_info_nce
 from networks.backbone import Backbone
@@ -27,7 +28,7 @@ def spotdiff(backbone: Backbone, **arguments: object) -> SpotDiff:
     ],
 )
 def test_each_expert_can_be_left_out(backbone: Backbone, switches: dict, experts: set[str]) -> None:
-    module = spotdiff(backbone, **switches)
+    module = spotdiff(backbone, orthogonality="loss", **switches)
     assert set(module.experts) == experts
     stage_1 = {f"expert_{name}" for name in experts} | ({"expert_cross"} if len(experts) == 2 else set())
     assert set(module.expert_terms(factor_batch())) == stage_1
@@ -64,6 +65,8 @@ def test_erasure_leaves_no_covariance_with_the_experts(backbone: Backbone) -> No
     module.fit_erasure(clip)
     assert not torch.allclose(module.subject_feature(f), before)
     erased = module.erasure(f)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module.erasure(f), erased), "rounding would bring back what is erased"
     for z in module.factor_features(f).values():
         parts = principal_part(z, 3).float()
         assert ((erased - erased.mean(dim=0)).T @ parts / len(f)).abs().max() < 1e-4
@@ -74,15 +77,57 @@ def test_erasure_leaves_no_covariance_with_the_experts(backbone: Backbone) -> No
     assert "orthogonality" not in module.loss_terms(pair_batch())
 
 
-def test_erasure_without_experts_changes_nothing(backbone: Backbone) -> None:
+def test_without_experts_nothing_is_erased_or_asked_for(backbone: Backbone) -> None:
     module = spotdiff(backbone, orthogonality="erasure", pose_expert=False, background_expert=False)
-    clip = pair_batch().reference["clip"]
-    module.fit_erasure(clip)
-    assert torch.equal(module.erasure(clip), clip)
+    f = module.standardise(pair_batch().reference["clip"])
+    assert torch.equal(module.subject_feature(f), module.subject(f))
+    module.on_train_batch_start(pair_batch(), 0)  # has no trainer to ask for features
+
+
+def test_the_erasure_is_fitted_once(backbone: Backbone) -> None:
+    module = spotdiff(backbone, orthogonality="erasure")
+    with pytest.raises(RuntimeError, match="not attached to a `Trainer`"):
+        module.on_train_batch_start(pair_batch(), 0)
+    module.fit_erasure(torch.randn(50, len(module.standardise.mean)))
+    module.on_train_batch_start(pair_batch(), 0)
+
+
+def test_control_gives_back_what_the_target_or_the_reference_shows(backbone: Backbone) -> None:
+    module, batch = spotdiff(backbone, orthogonality="erasure", control=0.5), pair_batch()
+    width = len(module.standardise.mean)
+    module.fit_erasure(torch.randn(50, width, generator=torch.Generator().manual_seed(2)))
+    free = copy.copy(module)
+    free.control = 0.0
+    told, plain = (one.train_conditioning(batch).identity for one in (module, free))
+    given = (batch.chance < 0.5).any(dim=1)
+    assert given.any() and not given.all() and not batch.drop_identity[given].any()
+    for row, changed in enumerate(given):
+        assert torch.equal(told[row], plain[row]) != bool(changed)
+    requests = request_batch()
+    before = module.conditioning(requests).identity
+    assert torch.equal(before, module.identity_tokens(requests.reference["clip"]))
+    module.keep["pose"] = 1.0
+    f = module.standardise(requests.reference["clip"])
+    kept = module.erasure(f) + module.erasure.given(f, torch.tensor([[1.0, 0.0]]).expand(len(f), 2))
+    torch.testing.assert_close(module.conditioning(requests).identity, module.align(module.subject(kept)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"keep_pose": 1.0, "control": 0.5, "orthogonality": "loss"}, "model.keep_pose: this training"),
+        ({"keep_pose": 1.0}, "model.keep_pose: this training has not learnt"),
+        ({"keep_background": 1.0, "control": 0.5, "background_expert": False}, "model.keep_background: this training"),
+    ],
+)
+def test_control_that_cannot_be_is_refused(backbone: Backbone, arguments: dict, line: str) -> None:
+    with pytest.raises(LikenessError, match=line):
+        spotdiff(backbone, **arguments)
 
 
 def test_weights_scale_their_terms(backbone: Backbone) -> None:
-    module, batch = spotdiff(backbone, orthogonality_weight=0.1, invariance_weight=0.2), pair_batch()
+    weights = {"orthogonality_weight": 0.1, "invariance_weight": 0.2}
+    module, batch = spotdiff(backbone, orthogonality="loss", **weights), pair_batch()
     light = module.loss_terms(batch)
     module.orthogonality_weight, module.invariance_weight = 0.3, 0.1
     heavy = module.loss_terms(batch)
