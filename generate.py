@@ -11,7 +11,9 @@ import sys
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
+import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from contracts.errors import SAVED, STOPPED, LikenessError, report_fault
@@ -53,11 +55,33 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--output", type=str, required=True, help="folder for the images; what is there stays")
     parser.add_argument("--methods", action=MethodsOption)
-    parser.add_class_arguments(GenerationSettings, skip={"compile"})
+    parser.add_class_arguments(GenerationSettings, skip={"compile", "arguments"})
     parser.add_argument(
         "--compile", type=bool, nargs="?", const=True, default=False, help="compile the base model's repeated blocks"
     )
+    parser.add_argument(
+        "--set",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="other arguments of the method than the run's own, such as keep_pose=1.0 of SpotDiff",
+    )
     return parser
+
+
+def changed_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """What ``--set`` says, values as in YAML; raises ``LikenessError`` for a word of another form."""
+    changed = {}
+    for word in given:
+        name, equals, value = word.partition("=")
+        try:
+            changed[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not (name.isidentifier() and equals):
+            raise LikenessError(f"--set {word!r}: give NAME=VALUE, such as scale=0.5")
+    return changed
 
 
 def run(given: Namespace) -> int:
@@ -66,7 +90,8 @@ def run(given: Namespace) -> int:
 
     from leaderboard.generate.own_photos import generate_images
 
-    settings = GenerationSettings(**{field.name: given[field.name] for field in fields(GenerationSettings)})
+    plain = {field.name: given[field.name] for field in fields(GenerationSettings) if field.name != "arguments"}
+    settings = GenerationSettings(**plain, arguments=changed_arguments(given.set))
     try:
         images = generate_images(
             given.run, given.prompts, given.output, given.photo, given.subject, given.dataset, settings

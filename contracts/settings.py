@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from contracts.errors import LikenessError
 
@@ -185,6 +185,7 @@ class GenerationSettings:
             that optimises per subject learns from all that are given.
         reference_tokens: What encoders do with the tokens of several photos: ``average`` is their mean, ``all`` is all
             of them side by side.
+        arguments: Other arguments of the method instead of the run's own, by name.
     """
 
     samples: int = 4
@@ -202,6 +203,7 @@ class GenerationSettings:
     compile: bool = False
     references: int | None = None
     reference_tokens: ReferenceTokens = "average"
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("samples", "batch_size", "enrol_steps", "references"):

@@ -120,7 +120,8 @@ def plan_run(
     Raises:
         LikenessError: the run, a photo, a prompt or a setting cannot be used.
     """
-    run = one.run if settings.scale is None else one.run.with_arguments(scale=settings.scale)
+    changed = settings.arguments | ({} if settings.scale is None else {"scale": settings.scale})
+    run = one.run.with_arguments(**changed) if changed else one.run
     backbone = settings.backbone or run.arguments.get("backbone")
     if not isinstance(backbone, str):
         raise LikenessError(f"--run: {run} names no base model: give --backbone")

@@ -126,6 +126,7 @@ def test_what_is_there_is_not_generated_again(
         ({"steps": 3}, "steps 2, now 3"),
         ({"seed": 1}, "seed 0, now 1"),
         ({"scale": 0.5}, "another settings"),
+        ({"arguments": {"scale": 0.5}}, "another settings"),
         ({"negative_prompt": "an oil painting"}, "negative_prompt None, now an oil painting"),
     ],
     ids=str,
