@@ -17,28 +17,20 @@ Prints the claims and exits 1 unless all of them were checked and hold.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from claims import checks
+from claims.board import IDENTITY, Board, values_of
 from claims.checks import Check, report
 from claims.effects import unpaired_effect
-from claims.measurements import Values
 from contracts.commands import as_command
-from contracts.errors import LikenessError
 from contracts.files import cache_folder
 from datamodules.index import load_photos
 from datamodules.sources import find_shards
-from leaderboard.report.board import anchors
-from leaderboard.report.curves import curve_values
-from leaderboard.report.drift import FIT, Drift, read_drift
-from leaderboard.report.scored import Row, ScoredEntries, read_scored
+from leaderboard.report.drift import FIT
+from leaderboard.report.scored import Row
 from leaderboard.results.folder import Results
-from leaderboard.results.provenance import enrol_seconds
 from lightning_modules.run import Run
-from metrics.base import Ratio
 from metrics.curve import SHARE
 
 METHODS = (
@@ -54,57 +46,8 @@ METHODS = (
 """The methods that the claims are about, each called as its configuration file."""
 OPTIMISERS = ("sefi_ide", "textual_inversion", "dreambooth_lora")
 PHOTOS = 10_000
-IDENTITY, PROMPT, DIVERSITY = "identity_misses_zero", "clip_t", "diversity"
-MATCHED = f"identity_at_prompt_{SHARE:g}"
+DIVERSITY = "diversity"
 less, keeps = partial(checks.less, effect_of=unpaired_effect), partial(checks.keeps, effect_of=unpaired_effect)
-
-
-@dataclass(frozen=True)
-class Board:
-    """The rows that the claims are about, by method, with what is compared."""
-
-    results: Results
-    rows: dict[str, Row]
-    floor: Row
-    drift: Drift
-
-    @classmethod
-    def of(cls, results: Results, labels: dict[str, str]) -> "Board":
-        """``labels`` names the entry of a method that has another label than its own name.
-
-        Raises:
-            LikenessError: the results are not complete or have no floor.
-        """
-        scored: ScoredEntries = read_scored(results)
-        floor, _ = anchors(results, scored)
-        if floor is None:
-            raise LikenessError(f"--results {str(results.root)!r} has no floor, the base model without the subject")
-        found = {row.label: row for row in scored.rows}
-        if unknown := [label for label in labels.values() if label not in found]:
-            raise LikenessError(f"--label: {unknown[0]!r} is no entry of {results.root}: {', '.join(found)}")
-        names = {method: labels.get(method, method) for method in METHODS}
-        return cls(
-            results, {m: found[label] for m, label in names.items() if label in found}, floor, read_drift(results)
-        )
-
-    def by_subject(self, method: str, metric: str) -> Values:
-        """Values (K, S) of each training and subject, NaN where there is none."""
-        return _values(self.rows[method].columns[metric])
-
-    def prompt_kept(self, method: str) -> Values:
-        """CLIP-T of each training and subject over the base model's."""
-        return self.by_subject(method, PROMPT) / self.floor.columns[PROMPT].value
-
-    def matched(self, method: str) -> Values | None:
-        """Identity where 95 % of the prompt is kept (K, S); ``None`` where no sweep reaches that."""
-        row = self.rows[method]
-        values = curve_values([row], self.floor, [MATCHED])[MATCHED].get(row.label)
-        return values if values is not None and np.isfinite(values).any() else None
-
-    def enrol_seconds(self, method: str) -> float | None:
-        """Seconds to enrol a subject, of the first training."""
-        first = self.rows[method].trainings[0]
-        return enrol_seconds(first.folder, first.entry)
 
 
 def spotdiff_claims(board: Board) -> Iterator[Check | str]:
@@ -172,8 +115,8 @@ def pidiff_claims(board: Board) -> Iterator[Check | str]:
     kept, base = (board.drift.columns[name][FIT] for name in (label, board.floor.label))
     yield keeps(
         "PIDiff keeps the base model's fit to prompts that name nobody",
-        _values(kept) / base.value,
-        _values(base) / base.value,
+        values_of(kept) / base.value,
+        values_of(base) / base.value,
         "prompt_kept",
     )
 
@@ -201,12 +144,6 @@ def sefi_ide_claims(board: Board) -> Iterator[Check | str]:
         )
 
 
-def _values(column: Ratio) -> Values:
-    """Values (K, S) of each training and subject, NaN where there is none."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.atleast_2d(column.numerator) / np.atleast_2d(column.denominator)
-
-
 def _training_photos(row: Row) -> int:
     """How many photos the dataset of a run has for training."""
     data = Run.named(row.entry.folder).data
@@ -227,10 +164,7 @@ def main(given: Sequence[str] | None = None) -> int:
         help=f"the entry of a method that is not called {', '.join(METHODS)}",
     )
     arguments = parser.parse_args(given)
-    labels = dict(word.split("=", 1) for word in arguments.label if "=" in word)
-    if odd := [word for word in arguments.label if word.partition("=")[0] not in METHODS or "=" not in word]:
-        raise LikenessError(f"--label {odd[0]!r}: give METHOD=LABEL with a method among {', '.join(METHODS)}")
-    board = Board.of(Results(arguments.results), labels)
+    board = Board.of(Results(arguments.results), METHODS, arguments.label)
     found = [one for claims in (spotdiff_claims, pidiff_claims, sefi_ide_claims) for one in claims(board)]
     left_out = [one for one in found if isinstance(one, str)]
     code = report([one for one in found if isinstance(one, Check)], "; ".join(left_out))

@@ -68,7 +68,7 @@ def test_entries_may_have_other_labels(results: Results, capsys: pytest.CaptureF
     words = ["--results", str(results.root), "--label", "spotdiff=theirs", "sefi_ide=ours"]
     assert headline.main(words) == 1
     assert verdicts(capsys.readouterr().out)["SpotDiff preserves more identity than IP-Adapter"] == "does not hold"
-    for wrong, said in (("spotdiff=nobody", "'nobody' is no entry of"), ("spot=ours", "give METHOD=LABEL")):
+    for wrong, said in (("spotdiff=nobody", "'nobody' is no entry of"), ("spot=ours", "give NAME=LABEL")):
         assert headline.main(["--results", str(results.root), "--label", wrong]) == 2
         assert said in capsys.readouterr().err
 
