@@ -23,7 +23,7 @@ from functools import partial
 
 from claims import checks
 from claims.board import IDENTITY, PROMPT, Board
-from claims.checks import Check, report
+from claims.checks import Check, report_found
 from claims.effects import paired_effect
 from claims.margins import Measure
 from contracts.commands import as_command
@@ -85,10 +85,7 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(given)
     board = Board.of(Results(arguments.results), NAMES, arguments.label)
-    found = [one for claims in (expert_claims, constraint_claims, photo_claims) for one in claims(board)]
-    left_out = [one for one in found if isinstance(one, str)]
-    code = report([one for one in found if isinstance(one, Check)], "; ".join(left_out))
-    return 1 if left_out else code
+    return report_found(one for claims in (expert_claims, constraint_claims, photo_claims) for one in claims(board))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 printed."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,6 +167,22 @@ def report(checks: Sequence[Check], left_out: str) -> int:
     if left_out:
         print(f"left out: {left_out}")
     return 0 if all(check.holds for check in checks) else 1
+
+
+def report_found(found: Iterable[Check | str]) -> int:
+    """As :func:`report`, of checks and, in their place, the names of what could not be checked.
+
+    Returns the exit code: 1 also where something was left out.
+    """
+    checks: list[Check] = []
+    left_out: list[str] = []
+    for one in found:
+        if isinstance(one, Check):
+            checks.append(one)
+        else:
+            left_out.append(one)
+    code = report(checks, "; ".join(left_out))
+    return 1 if left_out else code
 
 
 def require_positive(arguments: argparse.Namespace, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from functools import partial
 
 from claims import checks
 from claims.board import IDENTITY, Board, values_of
-from claims.checks import Check, report
+from claims.checks import Check, report_found
 from claims.effects import unpaired_effect
 from contracts.commands import as_command
 from contracts.files import cache_folder
@@ -165,10 +165,7 @@ def main(given: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(given)
     board = Board.of(Results(arguments.results), METHODS, arguments.label)
-    found = [one for claims in (spotdiff_claims, pidiff_claims, sefi_ide_claims) for one in claims(board)]
-    left_out = [one for one in found if isinstance(one, str)]
-    code = report([one for one in found if isinstance(one, Check)], "; ".join(left_out))
-    return 1 if left_out else code
+    return report_found(one for claims in (spotdiff_claims, pidiff_claims, sefi_ide_claims) for one in claims(board))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,10 @@ class SpotDiff(PersonalisationModule[PairBatch]):
         self.attention = install_decoupled_attention(self.backbone.unet)
 
     def _check_control(self) -> None:
+        shares = {"control": self.control} | {f"keep_{name}": share for name, share in self.keep.items()}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise LikenessError(f"model.{name} is {share}, it is a share: give 0 to 1")
         for name, share in self.keep.items():
             if share and not (self.control and self.erasure is not None and name in self.experts):
                 raise LikenessError(
@@ -158,7 +162,8 @@ class SpotDiff(PersonalisationModule[PairBatch]):
     def train_conditioning(self, batch: PairBatch) -> Conditioning:
         clip = batch.reference["clip"]
         given = None
-        if self.control and batch.chance is not None:
+        if self.control:
+            assert batch.chance is not None
             told = (batch.chance < self.control).float()
             target = self.standardise(batch.second_view["clip"])
             given = self.nuisances(target, {"pose": told[:, 0], "background": told[:, 1]})

@@ -117,6 +117,8 @@ def test_control_gives_back_what_the_target_or_the_reference_shows(backbone: Bac
     [
         ({"keep_pose": 1.0, "control": 0.5, "orthogonality": "loss"}, "model.keep_pose: this training"),
         ({"keep_pose": 1.0}, "model.keep_pose: this training has not learnt"),
+        ({"control": 30.0}, "model.control is 30.0, it is a share: give 0 to 1"),
+        ({"keep_background": -1.0}, "model.keep_background is -1.0, it is a share"),
         ({"keep_background": 1.0, "control": 0.5, "background_expert": False}, "model.keep_background: this training"),
     ],
 )
