@@ -4,13 +4,16 @@ import hashlib
 import importlib
 import inspect
 import json
+from argparse import ArgumentError
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from types import GenericAlias
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import ArgumentParser
 from torch import Tensor
 
 from contracts.entries import split_step
@@ -23,6 +26,17 @@ from lightning_modules.base import NOT_TRAINED_WITH, STEPS, PersonalisationModul
 from networks.adapter_file import adapter_identity, read_adapter
 
 _MANIFEST_LOST = "restore it or train again, or remove it: the run's cost is unknown then"
+
+
+def _is_of(kind: Any, value: object) -> bool:
+    """Whether a configuration may have ``value`` for an argument of this type."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--values", type=GenericAlias(dict, (str, kind)))  # alone, null is taken for any type
+    try:
+        parser.parse_object({"values": {"value": value}})
+    except ArgumentError:
+        return False
+    return True
 
 
 class Run:
@@ -123,11 +137,21 @@ class Run:
         """The same run, whose method is made with other arguments.
 
         Raises:
-            LikenessError: the method has no such argument.
+            LikenessError: the method has no such argument, or a value is of another type.
         """
-        known = inspect.signature(self.method).parameters
-        if unknown := sorted(arguments.keys() - known.keys()):
-            raise LikenessError(f"{self.method.__name__}, the method of {self}, has no argument {unknown[0]!r}")
+        try:
+            known = inspect.signature(self.method, eval_str=True).parameters
+        except NameError:  # some types are imported for type checkers only, and nothing can be said of them
+            known = inspect.signature(self.method).parameters
+        name_of_method = f"{self.method.__name__}, the method of {self},"
+        for name, value in arguments.items():
+            if name not in known:
+                raise LikenessError(f"{name_of_method} has no argument {name!r}")
+            kind = known[name].annotation
+            if kind is not inspect.Parameter.empty and not isinstance(kind, str) and not _is_of(kind, value):
+                raise LikenessError(
+                    f"{name_of_method} takes {inspect.formatannotation(kind)} as {name!r}, not {value!r}"
+                )
         other = Run(self.folder, self.step)
         other.adapter_file = self.adapter_file
         other.config = {**self.config, "model": {**self._part("model"), "init_args": {**self.arguments, **arguments}}}

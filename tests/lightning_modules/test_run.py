@@ -7,6 +7,7 @@ import pytest
 from contracts import method_modules
 from contracts.errors import LikenessError
 from contracts.files import file_sha256
+from lightning_modules import SpotDiff
 from lightning_modules.run import Run
 from networks.adapter_file import adapter_identity
 from pocket.models.paths import WEIGHTS
@@ -81,6 +82,23 @@ def test_arguments_that_the_method_lacks_are_named(tmp_path: Path) -> None:
     assert Run(tmp_path).with_arguments(scale=0.5).arguments == {"scale": 0.5}
     with pytest.raises(LikenessError, match=r"SpotDiff, the method of .*, has no argument 'colour'"):
         Run(tmp_path).with_arguments(colour="blue")
+    for arguments, told in (
+        ({"scale": "much"}, "float"),
+        ({"scale": None}, "float"),
+        ({"orthogonality": 1}, "Literal"),
+    ):
+        with pytest.raises(LikenessError, match=f"takes {told}.* as '{next(iter(arguments))}', not "):
+            Run(tmp_path).with_arguments(**arguments)
+
+
+def test_types_for_type_checkers_only_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Theirs(SpotDiff):
+        def __init__(self, scale: "Known" = 1.0) -> None:  # type: ignore[name-defined] # noqa: F821
+            raise NotImplementedError
+
+    (tmp_path / "config.yaml").write_text("model: {class_path: lightning_modules.SpotDiff}")
+    monkeypatch.setattr(Run, "method", Theirs)
+    assert Run(tmp_path).with_arguments(scale=0.5).arguments == {"scale": 0.5}
 
 
 def test_a_method_of_others_is_imported_only_when_it_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
