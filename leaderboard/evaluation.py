@@ -31,6 +31,7 @@ from leaderboard.results.entry import Entry
 from leaderboard.results.folder import Results
 from leaderboard.results.image_files import image_bytes
 from leaderboard.results.names import training_of
+from leaderboard.score.calibration import calibrate
 from leaderboard.score.scoring import load_judges, score
 from lightning_modules.base import PersonalisationModule
 from metrics.gallery import load_galleries
@@ -132,6 +133,7 @@ def _score_all(
         with _set_aside(fabric, entry.label, entry.kind, failed):
             scored = score(fabric, results, entry, judges, settings.batch_size)
             _say(fabric, f"{entry.label}: {scored} images scored, {len(planned) - scored} were there")
+    on_first(fabric, partial(calibrate, results, judges, settings.batch_size))
 
 
 @contextmanager

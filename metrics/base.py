@@ -19,7 +19,7 @@ from metrics.conventions import PresetColumn
 from metrics.judges import JudgedImages
 
 Floats = NDArray[np.float64]
-Judge = Literal["faces", "second_faces", "clip", "image_backbone", "lpips"]
+Judge = Literal["faces", "face_parts", "second_faces", "clip", "image_backbone", "lpips"]
 Need = Literal[
     "image", "prompt", "reference", "gallery", "region", "samples", "photos", "backgrounds", "poses", "clothes", "pair"
 ]

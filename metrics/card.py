@@ -9,6 +9,8 @@ from contracts.errors import LikenessError
 from contracts.settings import JudgeSettings
 from networks.face_analysis import FacePack
 from networks.face_detectors import SCORE_THRESHOLD
+from networks.face_files import find_parts_file
+from networks.face_parts import LEAST, PARTS
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 from networks.image_backbone import POOLINGS, pooling_of
 from networks.segmenter import Segmenter
@@ -90,7 +92,14 @@ def judge_networks(settings: JudgeSettings) -> dict[str, JudgeNetwork]:
         "lpips": _lpips,
         "segmenter": _segmenter,
     }
-    return {key: read[key](source) for key, source in settings.sources.items()}
+    networks = {key: read[key](source) for key, source in settings.sources.items()}
+    # The face pack reads them: a further network of the same folder.
+    return networks | ({"face_parts": networks["faces"]} if reads_parts(settings) else {})
+
+
+def reads_parts(settings: JudgeSettings) -> bool:
+    """Whether the face pack that judges reads the parts of a face."""
+    return bool(settings.faces) and find_parts_file(settings.faces) is not None
 
 
 def versions(cards: Iterable[MetricCard]) -> dict[str, str]:
@@ -106,6 +115,8 @@ def _faces(source: str, det_size: int | Sequence[int]) -> JudgeNetwork:
     mixed = f"face pack: detector in the form of {detector.library}, recogniser in that of {recogniser.library}"
     sides = " and ".join(map(str, pack.sides))
     steps = f"{library}, detection at {sides}, score over {SCORE_THRESHOLD}, no retry, crop {recogniser.side}"
+    if pack.parts_file:
+        steps += f", {LEAST} of {len(PARTS)} parts readable"
     tag = f"faces-{pack.fingerprint[:8]}|det{'+'.join(map(str, pack.sides))}-thr{SCORE_THRESHOLD}|largest"
     return JudgeNetwork(kind.get(library, mixed), pack.fingerprint, steps, tag, pack.licence)
 

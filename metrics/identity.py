@@ -7,6 +7,7 @@ face to miss, so none of these metrics is defined for it.
 from collections.abc import Mapping
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from metrics.base import PEOPLE, Judge, Metric, Need
@@ -38,6 +39,23 @@ class DetectionRate(_OfFaces):
 
     def score(self, judged: JudgedImages) -> Tensor:
         return where(judged.has_face, judged.found.double())
+
+
+class FaceComplete(_OfFaces):
+    """1 where both eyes, nose and mouth of the face can be read, 0 where not, or where no face was found."""
+
+    name = "face_complete"
+    title = "face complete"
+    judge: Judge = "face_parts"
+    rule = "eyes-nose-mouth|share"
+    about = "share of images with a face whose eyes, nose and mouth can all be read"
+    needs: frozenset[Need] = frozenset({"image"})
+    low = 0
+    high = 1
+    missing = 0.0
+
+    def score(self, judged: JudgedImages) -> Tensor:
+        return where(judged.has_face, (judged.found & torch.from_numpy(judged.seen.judged.complete)).double())
 
 
 class _OfLikeness(_OfFaces):
@@ -116,6 +134,7 @@ class IdentityToReference(_OfLikeness):
 
 METRICS: tuple[Metric, ...] = (
     DetectionRate(),
+    FaceComplete(),
     IdentityGivenDetection(),
     IdentityMissesZero(),
     IdentitySecondOpinion(),

@@ -5,7 +5,7 @@ from importlib import import_module
 
 from contracts.settings import JudgeSettings
 from metrics.base import NEEDS, Kind, Metric, Need
-from metrics.card import MetricCard, PlanSize, judge_networks
+from metrics.card import MetricCard, PlanSize, judge_networks, reads_parts
 
 FILES = (
     "identity",
@@ -30,12 +30,11 @@ def metrics_of(
 ) -> list[Metric]:
     """The metrics whose judge is configured and that need nothing but what is ``given``, in the order of tables; with
     ``kinds`` those that are defined for such subjects."""
+    there = {*judges.sources, *(["face_parts"] if reads_parts(judges) else [])}
     return [
         metric
         for metric in METRICS.values()
-        if metric.judge in judges.sources
-        and metric.needs <= set(given)
-        and (kinds is None or metric.kinds & set(kinds))
+        if metric.judge in there and metric.needs <= set(given) and (kinds is None or metric.kinds & set(kinds))
     ]
 
 

@@ -8,6 +8,9 @@ nothing was found and ``retry`` allows it. It reads the image with a black borde
 that fills the frame then takes half as much of the detector's input. Each face says which attempt found it. Crops for
 embeddings are always cut from the original pixels, so a second attempt never lowers their resolution.
 
+A pack may hold a third network that reads the parts of a face (:mod:`networks.face_parts`). What it can hardly read is
+no face then, whatever the detector says.
+
 ``retry`` is off by default. A detector that never saw such borders without a face may take the border for one, even
 around noise; a detection rate then says nothing. The pocket detector was trained on both.
 """
@@ -30,13 +33,16 @@ from contracts.files import file_sha256
 from contracts.settings import DETECTION_SIDES, detection_sides
 from networks.face_choice import face_at, own_faces
 from networks.face_detectors import Detections, FaceDetector, find_faces
-from networks.face_files import PackFile, find_file, licence_of, onnx_files
-from networks.face_networks import FaceRuntime, load_detector, load_recogniser
+from networks.face_files import PackFile, find_file, find_parts_file, licence_of, onnx_files
+from networks.face_networks import FaceRuntime, load_detector, load_parts_reader, load_recogniser
+from networks.face_parts import LEAST, READABLE, crop
 from networks.face_recognisers import FaceRecogniser
 
 _loaded: dict[tuple[Any, ...], Any] = {}
 Part = TypeVar("Part")
 Images = NDArray[np.uint8] | torch.Tensor
+Readable = Sequence[NDArray[np.bool_] | None]
+"""For each face (4,): which parts can be read; ``None`` of a pack that does not say."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Face:
     """(D,), of length 1."""
     attempt: Literal["plain", "padded"]
     """Which attempt found the face."""
+    readable: NDArray[np.bool_] | None = None
+    """(4,): which of ``networks.face_parts.PARTS`` can be read; ``None`` of a pack that does not say."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class JudgedFaces:
     """(B, 5, 2): x, y in pixels."""
     every: list[NDArray[np.float32]]
     """B times (F, D), of length 1: embeddings of all faces of an image, largest first."""
+    complete: NDArray[np.bool_]
+    """(B,): whether both eyes, nose and mouth of the face can be read; all False of a pack that does not say."""
 
     @classmethod
     def none(cls, count: int, width: int) -> "JudgedFaces":
@@ -85,6 +95,7 @@ class JudgedFaces:
             boxes=np.zeros((count, 4), np.float32),
             landmarks=np.zeros((count, 5, 2), np.float32),
             every=[np.zeros((0, width), np.float32)] * count,
+            complete=np.zeros(count, np.bool_),
         )
 
 
@@ -151,6 +162,11 @@ class FacePack:
         """The file that recognises them; raises ``LikenessError`` where there is none."""
         return find_file(self.source, "recognition")
 
+    @cached_property
+    def parts_file(self) -> PackFile | None:
+        """The file that reads the parts of a face; ``None`` where there is none."""
+        return find_parts_file(self.source)
+
     @property
     def licence(self) -> str:
         """Under what licence the pack says that it is."""
@@ -176,14 +192,14 @@ class FacePack:
         """Faces of each image of (B, H, W, 3) uint8 RGB, largest box first."""
         bgr = _bgr(images)
         found = [self._find(image) for image in bgr]
-        marks = [(i, points) for i, (faces, _) in enumerate(found) for points in faces.landmarks]
+        marks = [(i, points) for i, (faces, _, _) in enumerate(found) for points in faces.landmarks]
         embeddings = iter(self._embed(bgr, marks))
         return [
             [
-                Face(box, points, float(score), next(embeddings), attempt)
-                for box, points, score in zip(faces.boxes, faces.landmarks, faces.scores, strict=True)
+                Face(box, points, float(score), next(embeddings), attempt, parts)
+                for box, points, score, parts in zip(faces.boxes, faces.landmarks, faces.scores, readable, strict=True)
             ]
-            for faces, attempt in found
+            for faces, readable, attempt in found
         ]
 
     def judge(self, images: Images, boxes: NDArray[np.float32] | None = None) -> JudgedFaces:
@@ -230,18 +246,31 @@ class FacePack:
                 judged.boxes[i] = here[number].bbox
                 judged.landmarks[i] = here[number].landmarks
                 judged.attempts[i] = here[number].attempt
+                readable = here[number].readable
+                judged.complete[i] = readable is not None and readable.all()
         return judged
 
-    def _find(self, image: NDArray[np.uint8]) -> tuple[Detections, Literal["plain", "padded"]]:
-        """The faces of one BGR image, largest box first, and the attempt that found them."""
-        faces = find_faces(self.detector, image, self.sides)
+    def _find(self, image: NDArray[np.uint8]) -> tuple[Detections, Readable, Literal["plain", "padded"]]:
+        """The faces of one BGR image, largest box first, their readable parts, and the attempt that found them."""
+        faces, readable = self._checked(image, find_faces(self.detector, image, self.sides))
         if len(faces.boxes) or not self.retry:
-            return faces, "plain"
+            return faces, readable, "plain"
         h, w = image.shape[0] // 2, image.shape[1] // 2
         padded = cv2.copyMakeBorder(image, h, h, w, w, cv2.BORDER_CONSTANT, value=(0, 0, 0))
         faces = find_faces(self.detector, padded, self.sides)
         shift = np.array([w, h], np.float32)
-        return Detections(faces.boxes - np.tile(shift, 2), faces.landmarks - shift, faces.scores), "padded"
+        faces = Detections(faces.boxes - np.tile(shift, 2), faces.landmarks - shift, faces.scores)
+        return *self._checked(image, faces), "padded"
+
+    def _checked(self, image: NDArray[np.uint8], faces: Detections) -> tuple[Detections, Readable]:
+        """Those of the detections of which enough can be read, and what; all of them where the pack does not say."""
+        if self.parts_file is None:
+            return faces, [None] * len(faces.boxes)
+        rgb = np.ascontiguousarray(image[..., ::-1])
+        reader = self._part(self.parts_file, load_parts_reader)
+        readable = reader.read([crop(rgb, points) for points in faces.landmarks]) >= READABLE
+        kept = readable.sum(axis=1) >= LEAST
+        return Detections(faces.boxes[kept], faces.landmarks[kept], faces.scores[kept]), list(readable[kept])
 
     def _embed(
         self, bgr: Sequence[NDArray[np.uint8]], marks: Sequence[tuple[int, NDArray[np.float32]]]

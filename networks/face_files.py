@@ -2,7 +2,8 @@
 
 A file is told by its inputs and outputs, never by its name. Two forms are known. In insightface's there are SCRFD
 detectors and recognisers of aligned crops, in OpenCV's YuNet and SFace. A folder may have its detector in one form and
-its recogniser in the other. Of several files for a task the first in sorted order is taken, as insightface does.
+its recogniser in the other. Of several files for a task the first in sorted order is taken, as insightface does. A
+third network that reads the parts of a face may lie beside them (:mod:`networks.face_parts`).
 """
 
 import re
@@ -14,8 +15,9 @@ from typing import Any, Literal
 
 from contracts.errors import LikenessError
 from contracts.strict_json import parse
+from networks.face_parts import OUTPUT
 
-Task = Literal["detection", "recognition"]
+Task = Literal["detection", "recognition", "parts"]
 Library = Literal["insightface", "OpenCV"]
 NO_LICENCE = "licence not stated"
 
@@ -46,7 +48,7 @@ def onnx_files(source: Path) -> list[Path]:
     return sorted(source.glob("*.onnx"))
 
 
-def find_file(source: Path, task: Task) -> PackFile:
+def find_file(source: Path, task: Literal["detection", "recognition"]) -> PackFile:
     """The file of a pack that does a task; raises ``LikenessError`` where none does, or one cannot be read."""
     if (listed := _in_manifest(source, task)) is not None:
         return replace(read_pack_file(listed), task=task, library="insightface", manifest_folder=source)
@@ -55,6 +57,11 @@ def find_file(source: Path, task: Task) -> PackFile:
             return file
     who = "detector" if task == "detection" else "recogniser"
     raise LikenessError(f"face pack '{source}' has no {who} among its .onnx files")
+
+
+def find_parts_file(source: str | Path) -> PackFile | None:
+    """The file of a pack that reads the parts of a face, ``None`` where there is none, or no such folder."""
+    return next((file for file in map(read_pack_file, onnx_files(Path(source))) if file.task == "parts"), None)
 
 
 def _in_manifest(source: Path, task: Task) -> Path | None:
@@ -120,6 +127,8 @@ def _task(outputs: Sequence[str], side: int | None) -> Task | None:
     # A detector has an output for each stride. Insightface's landmark models read 192 pixels, the one for age 96.
     if len(outputs) >= 5:
         return "detection"
+    if list(outputs) == [OUTPUT]:
+        return "parts"
     return "recognition" if len(outputs) == 1 and side is not None and side >= 112 and side != 192 else None
 
 

@@ -10,6 +10,7 @@ import cv2
 from contracts.errors import LikenessError
 from networks.face_detectors import FaceDetector, ScrfdDetector, YuNetDetector
 from networks.face_files import PackFile
+from networks.face_parts import FacePartsReader
 from networks.face_recognisers import ArcFaceRecogniser, FaceRecogniser, SFaceRecogniser
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -44,6 +45,14 @@ def load_recogniser(file: PackFile, runtime: FaceRuntime) -> FaceRecogniser:
         return ArcFaceRecogniser(_insightface(file, runtime))
 
 
+def load_parts_reader(file: PackFile, runtime: FaceRuntime) -> FacePartsReader:
+    """The reader of facial parts of a file; raises ``LikenessError`` where it cannot be loaded, or not there."""
+    from insightface.model_zoo import model_zoo
+
+    with _readable(file, runtime):
+        return FacePartsReader(model_zoo.PickableInferenceSession(str(file.path), **_session_settings(runtime)))
+
+
 @contextmanager
 def _readable(file: PackFile, runtime: FaceRuntime) -> Iterator[None]:
     if file.library == "OpenCV" and runtime.device != "cpu":
@@ -63,9 +72,28 @@ def _readable(file: PackFile, runtime: FaceRuntime) -> Iterator[None]:
 
 
 def _insightface(file: PackFile, runtime: FaceRuntime) -> Any:
-    import onnxruntime
     from insightface.model_zoo import model_zoo
     from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+    settings = _session_settings(runtime)
+    if file.manifest_folder is not None:
+        model = model_zoo.get_model(str(file.manifest_folder), model_task=file.task, **settings)
+    elif file.task == "recognition":
+        # Its router takes no side that 16 does not divide, such as 150, and the class takes any.
+        model = ArcFaceONNX(str(file.path), model_zoo.PickableInferenceSession(str(file.path), **settings))
+    else:
+        model = model_zoo.get_model(str(file.path), **settings)
+    used, provider = model.session.get_providers(), PROVIDERS[runtime.device]
+    if used[0] != provider:
+        raise LikenessError(
+            f"face pack '{file.path.parent}': {file.task} was asked to run on {provider} but runs on {used[0]}"
+        )
+    return model
+
+
+def _session_settings(runtime: FaceRuntime) -> dict[str, Any]:
+    """What an ONNX Runtime session is made with."""
+    import onnxruntime
 
     provider = PROVIDERS[runtime.device]
     if provider not in onnxruntime.get_available_providers():
@@ -77,17 +105,4 @@ def _insightface(file: PackFile, runtime: FaceRuntime) -> Any:
     options.intra_op_num_threads = runtime.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    settings = {"providers": [provider], "sess_options": options}
-    if file.manifest_folder is not None:
-        model = model_zoo.get_model(str(file.manifest_folder), model_task=file.task, **settings)
-    elif file.task == "recognition":
-        # Its router takes no side that 16 does not divide, such as 150, and the class takes any.
-        model = ArcFaceONNX(str(file.path), model_zoo.PickableInferenceSession(str(file.path), **settings))
-    else:
-        model = model_zoo.get_model(str(file.path), **settings)
-    used = model.session.get_providers()
-    if used[0] != provider:
-        raise LikenessError(
-            f"face pack '{file.path.parent}': {file.task} was asked to run on {provider} but runs on {used[0]}"
-        )
-    return model
+    return {"providers": [provider], "sess_options": options}

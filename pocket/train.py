@@ -2,7 +2,8 @@
 
 Hours on two cores. It can be stopped at any time: the state of each part lies in the work folder and training goes
 on from it. The parts are the CLIP, the autoencoder, the base model (UNet and text encoder, on the frozen latents), the
-two face packs and the StyleGAN2 with its e4e; the manifest is written at the end.
+two face packs, the reader of facial parts of the one that judges, and the StyleGAN2 with its e4e; the manifest is
+written at the end.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pocket.models.bank import load_bank
 from pocket.models.base_model import TrainingData, train_base
 from pocket.models.clip import train_clip
 from pocket.models.export import export_base, export_clip
-from pocket.models.faces import train_packs
+from pocket.models.faces import train_judge, train_packs
 from pocket.models.manifest import write
 from pocket.models.recogniser import train_recogniser
 from pocket.models.style import export_style, train_style
@@ -27,7 +28,7 @@ from pocket.models.tokenizer import build_tokenizer
 from pocket.models.vae import encode_bank, train_decoder, train_jointly
 
 SHOTS = 10
-PARTS = ("clip", "base", "faces", "style")
+PARTS = ("clip", "base", "faces", "judge", "style")
 
 
 def train_parts(parts: list[str], work: Path) -> None:
@@ -46,6 +47,8 @@ def train_parts(parts: list[str], work: Path) -> None:
         export_base(vae, text_encoder, tokenizer, unet, paths.BASE)
     if "faces" in parts:
         train_packs(bank, work, paths.WEIGHTS)
+    if "judge" in parts:
+        train_judge(bank, work, paths.WEIGHTS)
     if "style" in parts:
         recogniser = train_recogniser(bank, work, "faces_a")  # at once where the packs are trained
         export_style(train_style(bank, work, recogniser), bank, work, paths.STYLE)

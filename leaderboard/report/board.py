@@ -18,6 +18,7 @@ from leaderboard.report.scored import Columns, Row, Scored, ScoredEntries
 from leaderboard.report.standing import copied, place
 from leaderboard.report.statistics import counts, derived_interval, ratio_interval
 from leaderboard.results.anchors import CEILING, FLOOR, METHOD, on_absent, shows_photo
+from leaderboard.results.calibration import read_calibration
 from leaderboard.results.costs import all_costs
 from leaderboard.results.folder import Results
 from leaderboard.results.lines import read_json
@@ -70,6 +71,7 @@ def make_leaderboard(results: Results, scored: ScoredEntries) -> dict:
             name: {"about": preset.about, "columns": {metric: c.about for metric, c in preset.columns.items()}}
             for name, preset in PRESETS.items()
         },
+        **({"calibration": calibration} if (calibration := read_calibration(results)) else {}),
         "absent": list(on_absent({entry.kind for entry in results.entries()})),
         "notes": [
             *scored.notes,

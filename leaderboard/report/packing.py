@@ -17,7 +17,7 @@ from leaderboard.results.lines import json_line
 from leaderboard.results.packed import NAME, KeptEntry, Packed
 from metrics.registry import METRICS
 
-_COMMON = ("protocol.json", "metrics.json", "sources.json", "descriptions.json")
+_COMMON = ("protocol.json", "metrics.json", "sources.json", "descriptions.json", "calibration.json")
 _OF_ENTRY = ("entry.json", "stages.json", "timings/*.json*")
 
 

@@ -16,7 +16,7 @@ MOST = 2**30
 _MEMORY = 2**27  # bytes that xz may take to unpack; what we pack takes a tenth of it
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9._@+-]*"
 _MEMBER = re.compile(
-    r"(nobody/)?((protocol|metrics|sources|descriptions|packed)\.json"
+    r"(nobody/)?((protocol|metrics|sources|descriptions|calibration|packed)\.json"
     rf"|references/{_WORD}\.webp"
     rf"|entries/{_WORD}/((entry|stages)\.json|records\.jsonl|timings/{_WORD}\.jsonl?|images/{_WORD}\.webp))"
 )

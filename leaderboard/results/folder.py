@@ -8,6 +8,7 @@ descriptions.json        what the row `described` is told of each subject, where
 references/SUBJECT.png   the photo that methods see; SUBJECT.2.png and on where they see several
 entries/LABEL/           entry.json, images/REQUEST.png, records.jsonl, and what ranks append while they work;
                          stages.json and timings/, which may differ from run to run
+calibration.json         what the judges made of photos with spoilt faces
 sources.json             where base model and judges lay, and their fingerprints
 nobody/                  a results folder of prompts that name nobody, for drift, where it is asked for
 packed.json              only in packed results: what stands for images, galleries and features, which are left out
@@ -49,6 +50,7 @@ class Results:
         self.galleries = self.root / "galleries.safetensors"
         self.sources = self.root / "sources.json"
         self.descriptions = self.root / "descriptions.json"
+        self.calibration = self.root / "calibration.json"
 
     @cached_property
     def packed(self) -> Packed | None:
@@ -115,6 +117,11 @@ class Results:
                 tensor = file.get_tensor(name)
                 digest.update(f"{name}{tensor.dtype}{tensor.shape}".encode() + tensor.tobytes())
         return digest.hexdigest()
+
+    def judged_by(self) -> str:
+        """SHA-256 over the metrics' versions and over what all entries are judged against."""
+        versions = json.dumps(self.protocol().metrics, sort_keys=True)
+        return hashlib.sha256(f"{versions}\0{self.photos_hash()}".encode()).hexdigest()
 
     def write_protocol(self, protocol: Protocol) -> None:
         """Make this the folder of ``protocol``."""

@@ -2,7 +2,8 @@
 
 A pack holds ``detection.onnx`` and ``recognition.onnx``. The loader takes the files in sorted order, tells a detector
 by its nine outputs and a recogniser by its square input of 112, and guesses the recogniser's input scaling from the
-names of its first eight nodes. Both packs share one detector; their recognisers are trained apart.
+names of its first eight nodes. Both packs share one detector; their recognisers are trained apart. ``faces_b``, which
+judges, has a third file that the loader passes over: it reads the parts of a face (:mod:`networks.face_parts`).
 """
 
 import warnings
@@ -15,12 +16,16 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from contracts.files import atomic_path
+from networks.face_parts import OUTPUT, SIDE
 from pocket.models.bank import Bank
 from pocket.models.detector import STRIDES, Detector, train_detector
+from pocket.models.face_parts import train_parts_reader
 from pocket.models.recogniser import RECIPES, Recogniser, train_recogniser
 
 DETECTOR_FILE = "detection.onnx"
 RECOGNISER_FILE = "recognition.onnx"
+PARTS_FILE = "parts.onnx"
+JUDGE = "faces_b"
 _OPSET = 17
 _SMALL = 256  # tensors of fewer numbers stay in single precision: they are biases and cost nothing
 
@@ -47,6 +52,11 @@ def export_recogniser(recogniser: Recogniser, file: Path) -> None:
     _export(recogniser, torch.zeros(2, 3, 112, 112), file, ["embedding"], {0: "batch"})
 
 
+def export_parts_reader(reader: nn.Module, file: Path) -> None:
+    """Write the reader of facial parts with a free batch size."""
+    _export(reader, torch.zeros(2, 3, SIDE, SIDE), file, [OUTPUT], {0: "batch"})
+
+
 def export_pack(detector: Detector, recogniser: Recogniser, folder: Path) -> None:
     """Write both networks into ``folder``, each file in one piece or not at all."""
     export_detector(detector, folder / DETECTOR_FILE)
@@ -58,6 +68,11 @@ def train_packs(bank: Bank, state: Path, weights: Path) -> None:
     detector = train_detector(bank, state)
     for name in RECIPES:
         export_pack(detector, train_recogniser(bank, state, name), weights / name)
+
+
+def train_judge(bank: Bank, state: Path, weights: Path) -> None:
+    """Train the reader of facial parts and write it into the pack that judges."""
+    export_parts_reader(train_parts_reader(bank, state), weights / JUDGE / PARTS_FILE)
 
 
 def _export(module: nn.Module, example: torch.Tensor, file: Path, outputs: list[str], free: dict[int, str]) -> None:

@@ -29,7 +29,7 @@ from pocket.models.bank import Bank, collect, render_bank
 from pocket.models.base_model import noun_id, token_ids
 from pocket.models.grounding import WatchedAttention, share_outside
 from pocket.models.manifest import verify
-from pocket.quality.faces import Row, face_floors, unseen_photos
+from pocket.quality.faces import Row, face_floors, judge_rows, unseen_photos
 from pocket.quality.style import style_floors
 from pocket.render.captions import CLASS_NOUN, caption
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
@@ -161,6 +161,7 @@ def measure(n: int) -> Iterator[Row]:
         yield _row(f"CLIP linear probe, {name} (chance {chance:.3f})", accuracy, 3 * chance)
     for pack in (paths.FACES_A, paths.FACES_B):
         yield from face_floors(pack, n)
+    yield from judge_rows(paths.FACES_B, n)
     yield from style_floors(paths.STYLE, paths.FACES_B, n)
     prompts = bank.captions[: max(16, n // 5)]
     images = generate_samples(backbone, prompts, SamplingSettings(guidance=3.0))
@@ -197,7 +198,7 @@ def main() -> int:
     arguments = parser.parse_args()
     good = True
     for name, value, floor, holds in measure(arguments.renders):
-        print(f"{name:<{_WIDTH}}  {value:8.3f}  floor {floor:7.3f}  {'ok' if holds else 'BELOW'}", flush=True)
+        print(f"{name:<{_WIDTH}}  {value:8.3f}  bound {floor:7.3f}  {'ok' if holds else 'MISSED'}", flush=True)
         good = good and holds
     if arguments.grid:
         save_grid(arguments.grid)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from metrics.functional.spoilt_photos import eyes_painted_over, inner_face_blurred, inner_face_painted_over
 from networks.face_analysis import Face, FacePack
 from pocket.models.paths import DET_SIZE
 from pocket.render.factors import Subject, draw_shot, draw_subject
@@ -23,6 +24,9 @@ FALSE_ACCEPTS = 1e-3
 COLOURS = ("skin", "skin_word", "hair_colour", "hair_word", "eye_colour", "eye_word")
 """What of a subject is a colour; the rest is shape."""
 PARTS_LEAD = 0.1  # of a person with one part exchanged over strangers
+SPOILT_LIMIT = 0.05  # share of faces found, or complete, though they were painted over
+SPOILT_LIKENESS = 0.10  # share of the identity that such a face may recover
+COMPLETE_FLOOR = 0.97
 
 
 def unseen_photos(n: int, accessories: bool) -> tuple[list[Render], NDArray[np.int64]]:
@@ -88,6 +92,46 @@ def parts_of_likeness(pack: FacePack, n: int) -> dict[str, float]:
         )
         found[name] = float((first * embeddings(mixed, 1)).sum(axis=1).mean())
     return found
+
+
+def judge_rows(pack_folder: Path, n: int = 1000) -> list[Row]:
+    """The pack that judges, on faces that were spoilt: what it still finds, takes for complete, or knows.
+
+    A share of identity is of what an untouched photo of the same person has. The bounds of rows that name spoilt faces
+    are upper ones.
+    """
+    pack = FacePack(pack_folder, DET_SIZE, retry=False)
+    renders, subject = unseen_photos(n, accessories=False)
+    images = np.stack([one.image for one in renders])
+    whole = pack.judge(images)
+    name = pack.source.name
+    share = float(whole.complete.mean())
+    rows = [
+        (f"{name}: eyes, nose and mouth readable (no hat or glasses)", share, COMPLETE_FLOOR, share >= COMPLETE_FLOOR)
+    ]
+    own = _to_others(whole.embeddings, whole.embeddings, subject)
+    for kind, spoil in (
+        ("eyes painted over", eyes_painted_over),
+        ("inner face painted over", inner_face_painted_over),
+        ("inner face blurred", inner_face_blurred),
+    ):
+        spoilt = pack.judge(np.stack([spoil(one.image, one.landmarks) for one in renders]))
+        left = _to_others(spoilt.embeddings, whole.embeddings, subject) / own
+        shares = {"complete": spoilt.complete.mean()}
+        if kind != "eyes painted over":  # as behind sunglasses, half a face is one
+            shares["found"] = spoilt.found.mean()
+        rows += [
+            (f"{name}: {kind}, {what}", float(v), SPOILT_LIMIT, bool(v <= SPOILT_LIMIT)) for what, v in shares.items()
+        ]
+        limit = SPOILT_LIKENESS if "found" in shares else 1.0
+        rows.append((f"{name}: {kind}, share of identity left", left, limit, left <= limit))
+    return rows
+
+
+def _to_others(embeddings: NDArray[np.float32], photos: NDArray[np.float32], subject: NDArray[np.int64]) -> float:
+    """Mean cosine of embeddings (N, D) to the subject's other photos; a face that is not found counts as 0."""
+    others = (subject[:, None] == subject[None]) & ~np.eye(len(subject), dtype=bool)
+    return float((embeddings @ photos.T)[others].mean())
 
 
 def face_floors(pack_folder: Path, n: int = 1000) -> list[Row]:

@@ -14,7 +14,15 @@ from contracts.records import Record
 from leaderboard.report.page import drawings, view
 from leaderboard.report.page.contact_sheets import MAX_IMAGES, choose, make_sheets
 from leaderboard.report.statistics import FEW
-from leaderboard.report.tables.titles import anchor_note, count_title, of_several, range_text, title_of, warnings
+from leaderboard.report.tables.titles import (
+    anchor_note,
+    count_title,
+    of_several,
+    range_text,
+    spoilt_faces,
+    title_of,
+    warnings,
+)
 from leaderboard.results.folder import Results
 
 _HERE = Path(__file__).parent
@@ -73,6 +81,8 @@ def render_page(
         entry_costs={entry["label"]: drawings.cost_texts(board, entry) for entry in board["entries"]},
         costs=drawings.costs(board),
         breakdowns=view.breakdowns(board),
+        calibration=board.get("calibration"),
+        spoilt_faces=spoilt_faces,
         few=FEW,
         of_several=of_several(board),
         count_title=count_title,

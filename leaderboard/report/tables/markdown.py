@@ -14,6 +14,7 @@ from leaderboard.report.tables.titles import (
     headline,
     narrow_costs,
     of_several,
+    spoilt_faces,
     title_of,
 )
 
@@ -28,7 +29,10 @@ def to_markdown(board: Mapping) -> str:
     notes = [f"- Note: {escape(text)}." for text in board["notes"]]
     absent = [f"- {escape(text)}." for text in board["absent"]]
     parts = ["# Leaderboard", summary(board), *("\n".join(lines) for lines in (absent, notes) if lines)]
-    parts += ["## Every measure", _all_measures(_escaped(board)), "## Columns", "\n".join(legend)]
+    parts += ["## Every measure", _all_measures(_escaped(board))]
+    if calibration := board.get("calibration"):
+        parts += ["## The judges on spoilt faces", spoilt_faces(calibration), _spoilt(_escaped(board))]
+    parts += ["## Columns", "\n".join(legend)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -86,6 +90,13 @@ def _all_measures(board: Mapping) -> str:
         for name in board["metrics"]
     ]
     return "\n".join(table(head, rows))
+
+
+def _spoilt(board: Mapping) -> str:
+    rows = board["calibration"]["rows"]
+    names = [name for name in board["metrics"] if name in rows[0]]
+    head = ["photos", *(f"{title_of(board, name)}" for name in names)]
+    return "\n".join(table(head, [[row["photos"], *(f"{row[name]:.3f}" for name in names)] for row in rows]))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -56,6 +56,14 @@ def count_title(name: str) -> str:
     return _COUNTS[name]
 
 
+def spoilt_faces(calibration: Mapping) -> str:
+    """What the table of spoilt photos shows, in a sentence."""
+    return (
+        f"{calibration['photos']} photos of the subjects, untouched and with their faces spoilt on purpose, judged as "
+        "the ceiling's are. A face that is not found counts as 0."
+    )
+
+
 def range_text(low: float | None, high: float | None) -> str:
     """Bounds as words: ``0 to 1``, ``from 0``, ``up to 1``; empty without any."""
     if low is None:
