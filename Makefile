@@ -24,7 +24,8 @@ DEMO_OUTPUT ?= results/demo
 DEMO_TRAIN ?= --trainer.precision 32-true --trainer.max_steps $(DEMO_STEPS) --trainer.val_check_interval $(DEMO_STEPS)
 DEMO_TRAIN_spotdiff ?= --data.first_stage.init_args.steps 20
 DEMO_TRAIN_pidiff ?= --data.first_stage null
-DEMO_EVALUATE ?=
+# Half of the subjects of the protocol, so that the demo stays within ten minutes.
+DEMO_EVALUATE ?= --protocol.subjects 12
 
 # The trainings of `make seeds METHOD=...`. One that was stopped goes on; a finished one is left as it is.
 SEEDS ?= 0 1 2

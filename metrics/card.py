@@ -10,7 +10,7 @@ from contracts.settings import JudgeSettings
 from networks.face_analysis import FacePack
 from networks.face_detectors import SCORE_THRESHOLD
 from networks.face_files import find_parts_file
-from networks.face_parts import LEAST, PARTS
+from networks.face_parts import LEAST, PARTS, READABLE
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 from networks.image_backbone import POOLINGS, pooling_of
 from networks.segmenter import Segmenter
@@ -115,9 +115,11 @@ def _faces(source: str, det_size: int | Sequence[int]) -> JudgeNetwork:
     mixed = f"face pack: detector in the form of {detector.library}, recogniser in that of {recogniser.library}"
     sides = " and ".join(map(str, pack.sides))
     steps = f"{library}, detection at {sides}, score over {SCORE_THRESHOLD}, no retry, crop {recogniser.side}"
+    found = f"det{'+'.join(map(str, pack.sides))}-thr{SCORE_THRESHOLD}"
     if pack.parts_file:
         steps += f", {LEAST} of {len(PARTS)} parts readable"
-    tag = f"faces-{pack.fingerprint[:8]}|det{'+'.join(map(str, pack.sides))}-thr{SCORE_THRESHOLD}|largest"
+        found += f"|parts{LEAST}-thr{READABLE}"
+    tag = f"faces-{pack.fingerprint[:8]}|{found}|largest"
     return JudgeNetwork(kind.get(library, mixed), pack.fingerprint, steps, tag, pack.licence)
 
 

@@ -110,7 +110,7 @@ def test_a_finished_folder_is_read_without_a_configuration(tmp_path: Path, capsy
 def test_cards_of_a_configuration_need_no_results(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", CONFIG, "--stage", "cards"]) == 0
     listed = capsys.readouterr().out
-    assert all(name in listed for name in ("identity_recovered", "detection_rate", "clip_t@clip-", "KID, n = 192"))
+    assert all(name in listed for name in ("identity_recovered", "detection_rate", "clip_t@clip-", "KID, n = 400"))
     assert main(["--config", CONFIG, "--stage", "cards", "--limit", "24"]) == 0
     assert "KID, n = 24" in capsys.readouterr().out
 
@@ -121,4 +121,4 @@ def test_cards_alone_are_those_of_the_pocket_world(capsys: pytest.CaptureFixture
     assert main(["--stage", "cards"]) == 0
     assert capsys.readouterr().out == listed
     assert main(["--stage=cards", "--protocol.samples", "3"]) == 0
-    assert "KID, n = 288" in capsys.readouterr().out
+    assert "KID, n = 600" in capsys.readouterr().out

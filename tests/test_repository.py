@@ -11,7 +11,7 @@ from pocket.models.paths import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 BINARY = {".bin", ".ckpt", ".npz", ".onnx", ".parquet", ".png", ".pt", ".safetensors"}
-WEIGHT_LIMIT = 40_000_000
+WEIGHT_LIMIT = 60_000_000
 OTHER_LIMIT = 1_500_000
 
 

@@ -30,8 +30,10 @@ def ship(run: Path, name: str, weights: Path = WEIGHTS) -> Path:
         config, told = ((run / file).read_text(encoding="utf-8") for file in FILES)
     except OSError as error:
         raise LikenessError(f"{run} is no finished run: {error.filename} cannot be read") from error
-    # Where it was written tells of the machine that it was trained on.
-    config = re.sub(r"^output: .*$", f"output: runs/{name}", config, flags=re.MULTILINE)
+    # Folders tell of the machine that it was trained on. What a search found stands in the settings, and the manifest
+    # says how large it was.
+    for key, value in (("output", f"runs/{name}"), ("search", "null"), (r"  cache_dir", "null")):
+        config = re.sub(rf"^{key}: .*$", f"{key}: {value}", config, flags=re.MULTILINE)
     halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     write_adapter(folder / "adapter.safetensors", halves, metadata)
     for file, text in zip(FILES, (config, told), strict=True):

@@ -40,8 +40,8 @@ def test_versions_of_face_columns_name_detection_side_and_threshold(world: World
 def test_the_pocket_versions_stay_as_they_are() -> None:
     """Results that exist are compared by them."""
     pocket = yaml.safe_load((ROOT / "configs" / "evaluation" / "pocket.yaml").read_text())["judges"]
-    found = {card.name: card.version for card in list_cards(JudgeSettings(**pocket), samples=2, images=192)}
-    faces = "faces-7573195f|det128-thr0.5|largest"
+    found = {card.name: card.version for card in list_cards(JudgeSettings(**pocket), samples=2, images=400)}
+    faces = "faces-7573195f|det128-thr0.5|parts2-thr0.5|largest"
     assert found["identity_misses_zero"] == f"identity_misses_zero@{faces}|cos-mean-held-out|x1|miss-0"
     second = f"{faces}|second-7c3a215f|same-faces|cos-mean-held-out|x1|found-only"
     assert found["identity_second_opinion"] == f"identity_second_opinion@{second}"
@@ -56,7 +56,7 @@ def test_other_sides_or_another_threshold_are_another_version(world: World, monk
     assert all("|det128-thr0.5|" in before[name] for name in BY_FACES)
     for sides, tag in (([640], "|det640-thr0.5|"), ([640, 128], "|det128+640-thr0.5|")):
         after = versions(sides)
-        assert {name for name in after if after[name] != before[name]} == set(BY_FACES)
+        assert {name for name in after if after[name] != before[name]} == {*BY_FACES, "face_complete"}
         assert all(tag in after[name] for name in BY_FACES)
     monkeypatch.setattr(card_module, "SCORE_THRESHOLD", 0.4)
     assert all("|det128-thr0.4|" in version for name, version in versions(128).items() if name in BY_FACES)

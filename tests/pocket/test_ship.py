@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> tuple[Path, Trained]:
     module = Trained()
     folder = tmp_path / "run"
     save_adapter(folder / "adapter.safetensors", module, {"method": "Any", "backbone": "b" * 64})
-    (folder / "config.yaml").write_text("seed_everything: 0\noutput: elsewhere/run\n")
+    (folder / "config.yaml").write_text("data:\n  cache_dir: /there\noutput: elsewhere/run\nsearch: runs/s.json\n")
     (folder / "manifest.json").write_text('{"method": "Any"}\n')
     return folder, module
 
@@ -36,7 +36,7 @@ def test_a_run_is_shipped_in_float16(run: tuple[Path, Trained], tmp_path: Path) 
     tensors, metadata = read_adapter(shipped / "adapter.safetensors")
     assert tensors["layer.weight"].dtype == torch.float16 and tensors["seen"].tolist() == [3, 70_000]
     assert metadata == read_adapter(folder / "adapter.safetensors")[1]
-    assert (shipped / "config.yaml").read_text() == "seed_everything: 0\noutput: runs/any\n"
+    assert (shipped / "config.yaml").read_text() == "data:\n  cache_dir: null\noutput: runs/any\nsearch: null\n"
     assert json.loads((shipped / "manifest.json").read_text()) == {"method": "Any"}
     loaded = Trained()
     apply_adapter(shipped / "adapter.safetensors", loaded, "Any", "b" * 64)
