@@ -40,20 +40,16 @@ SPOILS: dict[str, Spoil] = {
 }
 
 
-def calibrate(results: Results, judges: Judges, batch_size: int) -> int:
-    """Judge spoilt photos and write ``calibration.json``, unless it is there for these judges and photos.
-
-    Returns:
-        How many photos were spoilt.
-    """
+def calibrate(results: Results, judges: Judges, batch_size: int) -> None:
+    """Judge spoilt photos and write ``calibration.json``, unless it is there for these judges and photos."""
     protocol = results.protocol()
     has_ceiling = any(entry.kind == CEILING.kind for entry in results.entries())
     if protocol.of_pairs or not has_ceiling or read_calibration(results):
-        return 0
+        return
     galleries = load_galleries(results.galleries, tuple(protocol.subjects))
     requests = list(_chosen(protocol, galleries))
     if not requests:
-        return 0
+        return
     images = [_photo(results, protocol, request) for request in requests]
     metrics = [METRICS[name] for name in COLUMNS if name in protocol.metrics]
     whole = _judge(judges, protocol, galleries, requests, images, batch_size)
@@ -61,8 +57,7 @@ def calibrate(results: Results, judges: Judges, batch_size: int) -> int:
     found = np.concatenate([judged.found.numpy() for judged in whole])
     rows = [{"photos": "untouched", **_means(whole, metrics)}]
     kept = np.flatnonzero(found)
-    requests, images = ([one[i] for i in kept] for one in (requests, images))
-    points = points[kept]
+    requests, images, points = [requests[i] for i in kept], [images[i] for i in kept], points[kept]
     colours = _others_colours(requests, images, points)
     for name, spoil in tqdm(SPOILS.items(), desc="judges on spoilt photos", unit="kind"):
         spoilt = [spoil(*given) for given in zip(images, points, colours, strict=True)]
@@ -70,7 +65,6 @@ def calibrate(results: Results, judges: Judges, batch_size: int) -> int:
             {"photos": name, **_means(_judge(judges, protocol, galleries, requests, spoilt, batch_size), metrics)}
         )
     write_json(results.calibration, {"of": results.judged_by(), "photos": len(found), "rows": rows})
-    return len(kept) * len(SPOILS)
 
 
 def _chosen(protocol: Protocol, galleries: dict[str, Gallery]) -> Iterator[Request]:

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
+from pocket.models.computing import autocast, device, send
 from pocket.models.grounding import WatchedAttention, grounding_loss
 from pocket.models.tokenizer import TEXT_LENGTH
-from pocket.models.training import fit, generator
+from pocket.models.training import Shown, fit, generator
 from pocket.render.captions import CLASS_NOUN
 
 _SCHEDULE = {
@@ -154,10 +154,12 @@ def train_phase(
     tokenizer = data.tokenizer
     model = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     # On a CPU in bfloat16 plain attention and channels-last convolutions are about twice as fast as the defaults.
+    on_cpu = device().type == "cpu"
     watched = WatchedAttention()
-    unet.set_attn_processor(watched if phase.grounding else AttnProcessor())
+    unet.set_attn_processor(watched if phase.grounding else AttnProcessor() if on_cpu else AttnProcessor2_0())
     unet.to(memory_format=torch.channels_last)
-    text_encoder.set_attn_implementation("eager")
+    text_encoder.set_attn_implementation("eager" if on_cpu else "sdpa")
+    predict = unet if on_cpu or phase.grounding else torch.compile(unet, dynamic=False)
     noising = DDPMScheduler(**_SCHEDULE)
     shots = len(bank) // len(masks)
     noun = noun_id(tokenizer)
@@ -165,7 +167,7 @@ def train_phase(
     described = token_ids(tokenizer, bank.descriptions())
     empty = torch.tensor(tokenizer("", padding="max_length")["input_ids"], dtype=torch.int32)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[Tensor, Shown]:
         g = generator(4 + number, step)
         if phase.grounding:
             subject, shot = (torch.randint(n, (phase.batch,), generator=g) for n in masks.shape[:2])
@@ -174,28 +176,28 @@ def train_phase(
             pick = torch.randint(len(moments), (phase.batch,), generator=g)
         mean, log_var = torch.from_numpy(moments[pick.numpy()]).float().chunk(2, dim=1)
         z = (mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)) * data.scaling_factor
-        noise = torch.randn(z.shape, generator=g)
+        z, noise = send(z), send(torch.randn(z.shape, generator=g))
         t = torch.randint(1000, (phase.batch,), generator=g)
         forming = torch.rand(phase.batch, generator=g) < phase.forming
-        t = torch.where(forming, torch.randint(*_FORMING, (phase.batch,), generator=g), t)
+        t = send(torch.where(forming, torch.randint(*_FORMING, (phase.batch,), generator=g), t))
         dropped = torch.rand((phase.batch, 1), generator=g) < 0.1
         named = torch.rand((phase.batch, 1), generator=g) < phase.described
-        text = torch.where(dropped, empty, torch.where(named, described[pick], ids[pick])).long()
+        text = send(torch.where(dropped, empty, torch.where(named, described[pick], ids[pick])).long())
         noisy = noising.add_noise(z, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast():
             states = text_encoder(text).last_hidden_state
-            velocity = unet(noisy, t, states).sample.float()
+            velocity = predict(noisy, t, states).sample.float()
         error = F.mse_loss(velocity, noising.get_velocity(z, noise, t), reduction="none")
         boxes, points = (torch.from_numpy(x[pick.numpy()]).float() / 4 for x in (bank.boxes, bank.landmarks))
-        weight = 1 + phase.face * inside(boxes, z.shape[-1]) + phase.features * near(points, z.shape[-1])
+        weight = send(1 + phase.face * inside(boxes, z.shape[-1]) + phase.features * near(points, z.shape[-1]))
         value = (weight * error).sum() / (weight.sum() * z.shape[1])
-        shown = {"loss": error.mean().item()}
+        shown = {"loss": error.detach().mean()}
         if phase.grounding:
-            covered = torch.from_numpy(masks[subject.numpy(), shot.numpy()]).float()[:, None] / 255
+            covered = send(torch.from_numpy(masks[subject.numpy(), shot.numpy()]).float()[:, None] / 255)
             grounding = grounding_loss(watched.maps, (text == noun).float(), covered).mean()
             watched.maps.clear()
             value = value + phase.grounding * grounding
-            shown = {**shown, "grounding": grounding.item()}
+            shown = {**shown, "grounding": grounding.detach()}
         return value, shown
 
     state = folder / f"{phase.name}.pt"

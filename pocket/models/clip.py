@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
+from pocket.models.computing import autocast, device, send
 from pocket.models.tokenizer import TEXT_LENGTH
-from pocket.models.training import fit, generator
+from pocket.models.training import Shown, fit, generator
 from pocket.render import factors
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's published pixel statistics
@@ -191,16 +191,18 @@ def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Pa
     """Contrastive loss over batches of 96 plus the weighted mean losses of the readers."""
     batch = 96
     targets = model.targets
-    model.clip.set_attn_implementation("eager")  # on a CPU in bfloat16 the fused kernel is twice as slow
+    # On a CPU in bfloat16 the fused kernel is twice as slow.
+    model.clip.set_attn_implementation("eager" if device().type == "cpu" else "sdpa")
     ids = torch.tensor(tokenizer(bank.captions, padding="max_length", truncation=True)["input_ids"], dtype=torch.int32)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[Tensor, Shown]:
         g = generator(2, number, step)
         pick = torch.randint(len(bank), (batch,), generator=g)
         text = ids[pick].long()
-        text = text[:, : int((text != tokenizer.pad_token_id).sum(1).max()) + 1]
+        text = send(text[:, : int((text != tokenizer.pad_token_id).sum(1).max()) + 1])
+        pixels = send(normalise(bank.images[pick.numpy()]))
         with autocast():
-            pooled = model.clip.vision_model(pixel_values=normalise(bank.images[pick.numpy()])).pooler_output
+            pooled = model.clip.vision_model(pixel_values=pixels).pooler_output
             image = model.clip.visual_projection(pooled)
             words = model.clip.text_projection(model.clip.text_model(input_ids=text).pooler_output)
             guesses = {name: reader(pooled) for name, reader in model.readers.items()}
@@ -208,13 +210,15 @@ def train_phase(model: Readers, bank: Bank, tokenizer: CLIPTokenizer, folder: Pa
             geometry = model.geometry(pooled)
         scale = model.clip.logit_scale.clamp(max=4.6).exp()
         scores = F.normalize(image.float(), dim=-1) @ F.normalize(words.float(), dim=-1).T * scale
-        same = torch.arange(batch)
+        same = torch.arange(batch, device=scores.device)
         contrast = (F.cross_entropy(scores, same) + F.cross_entropy(scores.T, same)) / 2
-        reads = [F.cross_entropy(v.float(), targets.classes[n][pick], ignore_index=-1) for n, v in guesses.items()]
+        classes = {n: send(targets.classes[n][pick]) for n in guesses}
+        reads = [F.cross_entropy(v.float(), classes[n], ignore_index=-1) for n, v in guesses.items()]
         read = torch.stack(reads).mean()
-        off = F.mse_loss(numbers.float(), targets.numbers[pick])
-        bent = F.mse_loss(geometry.float(), targets.geometry[pick])
-        shown = {"contrast": contrast.item(), "read": read.item(), "off": off.item(), "geometry": bent.item()}
+        off = F.mse_loss(numbers.float(), send(targets.numbers[pick]))
+        bent = F.mse_loss(geometry.float(), send(targets.geometry[pick]))
+        parts = {"contrast": contrast, "read": read, "off": off, "geometry": bent}
+        shown = {name: part.detach() for name, part in parts.items()}
         return contrast + read + phase.numbers * off + phase.geometry * bent, shown
 
     state = folder / f"{phase.name}.pt"

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
+from pocket.models.computing import autocast, send
 from pocket.models.face_views import CANVAS, Canvases
-from pocket.models.training import fit
+from pocket.models.training import Shown, fit
 
 STRIDES = (8, 16, 32)
 ANCHOR_SIDES = (2, 4)  # in strides: faces of 16 and 32 pixels, 64 and 128, 256 and 512
@@ -117,7 +118,7 @@ class Detector(nn.Module):
 
     def _read(self, i: int, level: Tensor, spots: Tensor) -> Tensor:
         tower = self.towers[i](level)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(tower.device.type, enabled=False):
             y = self.heads[i](tower.float()).permute(0, 2, 3, 1)
             # The votes teach the spots nothing: those learn from landmarks near by, undisturbed.
             voted = self.votes[i](spots.detach()).repeat_interleave(2, dim=1)
@@ -148,7 +149,8 @@ def anchors(side: int = CANVAS) -> tuple[Tensor, Tensor, Tensor]:
 def assign(boxes: Tensor, points: Tensor, strides: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
     """Which face (F, 4) an anchor answers for: index (A,) or -1, and whether it is left out of the score loss (A,)."""
     if len(boxes) == 0:
-        return torch.full((len(points),), -1), torch.zeros(len(points), dtype=torch.bool)
+        none = torch.zeros(len(points), dtype=torch.bool, device=points.device)
+        return torch.full_like(none, -1, dtype=torch.int64), none
     size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
     octaves = (size[:, None] / sides).log2().abs()
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -169,14 +171,14 @@ def overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (outer - union) / outer.clamp(min=1e-6)
 
 
-def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Shown]:
     """Loss of outputs (B, A, 15) against boxes and landmarks in canvas pixels, and the parts to show."""
-    at, strides, anchor_sides = anchors()
+    at, strides, anchor_sides = (part.to(out.device) for part in anchors())
     rows = []
     columns = []
     boxes = []
     marks = []
-    left_out = torch.zeros(out.shape[:2], dtype=torch.bool)
+    left_out = torch.zeros(out.shape[:2], dtype=torch.bool, device=out.device)
     for i, (face_boxes, face_marks) in enumerate(faces):
         index, left_out[i] = assign(face_boxes, at, strides, anchor_sides)
         chosen = (index >= 0).nonzero()[:, 0]
@@ -200,29 +202,29 @@ def detection_loss(out: Tensor, faces: list[tuple[Tensor, Tensor]]) -> tuple[Ten
     mark_offsets = (torch.cat(marks) - here[:, None]) / unit[..., None]
     mark_error = (got[:, 5:].reshape(-1, 5, 2) - mark_offsets).abs().sum() / (10 * count)
 
-    target = torch.zeros(out.shape[:2])
+    target = torch.zeros(out.shape[:2], device=out.device)
     target[row, column] = iou.detach().clamp(0, 1)
     score = out[..., 0]
     focal = (score.sigmoid() - target).detach().abs() ** 2
     score_loss = (focal * F.binary_cross_entropy_with_logits(score, target, reduction="none"))[~left_out].sum()
     box_loss = ((1 - giou).sum() + 0.3 * (distances - edges).abs().sum() / 4) / count
     total = score_loss / count + box_loss + mark_error
-    shown = {"score": score_loss.item() / count, "iou": iou.sum().item() / count, "marks": mark_error.item() * 16}
+    shown = {"score": score_loss.detach() / count, "iou": iou.detach().sum() / count, "marks": mark_error.detach() * 16}
     return total, shown
 
 
 def spot_loss(spots: Tensor, faces: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Loss of spots (B, 15, 32, 32) against the landmarks of each canvas: seen or not, and the offset where seen."""
-    at = torch.arange(CANVAS // SPOT_STRIDE) * float(SPOT_STRIDE)
+    at = torch.arange(CANVAS // SPOT_STRIDE, device=spots.device) * float(SPOT_STRIDE)
     y, x = torch.meshgrid(at, at, indexing="ij")
     marks = torch.cat([m for _, m in faces])
-    face = torch.cat([torch.full((len(m),), i) for i, (_, m) in enumerate(faces)])
+    face = torch.cat([torch.full((len(m),), i, device=spots.device) for i, (_, m) in enumerate(faces)])
     offsets = (marks[:, :, None, None] - torch.stack([x, y], dim=-1)) / SPOT_STRIDE  # (F, 5, 32, 32, 2)
     near = offsets.abs().amax(dim=-1) < 1.5
     got = spots[:, 5:].unflatten(1, (5, 2)).permute(0, 1, 3, 4, 2)[face]
     where = (got - offsets).abs()[near].sum() / (2 * near.sum()).clamp(min=1)
     target = torch.zeros_like(spots[:, :5]).index_add(0, face, near.float()).clamp(max=1)
-    return 3 * where + F.binary_cross_entropy_with_logits(spots[:, :5], target, pos_weight=torch.tensor(8.0))
+    return 3 * where + F.binary_cross_entropy_with_logits(spots[:, :5], target, pos_weight=spots.new_tensor(8.0))
 
 
 def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32, rate: float = 2e-3) -> Detector:
@@ -233,16 +235,19 @@ def train_detector(bank: Bank, folder: Path, steps: int = 7200, batch: int = 32,
         np.ascontiguousarray(bank.images), bank.boxes.astype(np.float64), bank.landmarks.astype(np.float64)
     )
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def views(step: int) -> list[tuple[NDArray, NDArray, NDArray]]:
         rng = np.random.default_rng((17, step))
-        views = [canvases.draw(rng) for _ in range(batch)]
-        images = torch.from_numpy(np.stack([d[0] for d in views])).permute(0, 3, 1, 2).float()
-        faces = [(torch.from_numpy(d[1]).float(), torch.from_numpy(d[2]).float()) for d in views]
+        return [canvases.draw(rng) for _ in range(batch)]
+
+    def loss(step: int, drawn: list[tuple[NDArray, NDArray, NDArray]]) -> tuple[Tensor, Shown]:
+        images = send(torch.from_numpy(np.stack([d[0] for d in drawn]))).permute(0, 3, 1, 2).float()
+        faces = [(send(torch.from_numpy(d[1]).float()), send(torch.from_numpy(d[2]).float())) for d in drawn]
         with autocast():
             found, spots = detector.features(((images - 127.5) / 128).contiguous(memory_format=torch.channels_last))
         total, shown = detection_loss(torch.cat(found, dim=1), faces)
         seen = spot_loss(spots, faces)
-        return total + seen, {**shown, "spots": seen.item()}
+        return total + seen, {**shown, "spots": seen.detach()}
 
-    detector.load_state_dict(fit(detector, loss, steps, rate, folder / "detector.pt", "face detector", decay=0.995))
+    state = folder / "detector.pt"
+    detector.load_state_dict(fit(detector, loss, steps, rate, state, "face detector", decay=0.995, views=views))
     return detector.eval()

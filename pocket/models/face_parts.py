@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from networks.face_parts import PARTS
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
+from pocket.models.computing import autocast, send
 from pocket.models.detector import Residual, conv
 from pocket.models.spoilt_faces import PartViews
-from pocket.models.training import fit
+from pocket.models.training import Shown, fit
 
 SEED = 5
 
@@ -40,19 +41,22 @@ def train_parts_reader(
     reader = PartsReader()
     views = PartViews(bank)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def draw(step: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         rng = np.random.default_rng((SEED, 31, step))
         crops, readable = zip(*(views.draw(rng) for _ in range(batch)), strict=True)
-        images = (torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() - 127.5) / 127.5
-        truth = torch.from_numpy(np.stack(readable))
+        return np.stack(crops), np.stack(readable)
+
+    def loss(step: int, drawn: tuple[NDArray[np.uint8], NDArray[np.float32]]) -> tuple[Tensor, Shown]:
+        crops, truth = (send(torch.from_numpy(part)) for part in drawn)
+        images = (crops.permute(0, 3, 1, 2).float() - 127.5) / 127.5
         with autocast():
             logits = reader(images.contiguous(memory_format=torch.channels_last)).float()
         known = truth.isfinite()
         value = F.binary_cross_entropy_with_logits(logits[known], truth[known])
         right = ((logits[known] > 0) == (truth[known] > 0.5)).float().mean()
-        return value, {"loss": value.item(), "right": right.item()}
+        return value, {"loss": value.detach(), "right": right}
 
-    reader.load_state_dict(
-        fit(reader, loss, steps, 2e-3, folder / "face_parts.pt", "face_parts", decay=0.99, until=until)
-    )
+    state = folder / "face_parts.pt"
+    averaged = fit(reader, loss, steps, 2e-3, state, "face_parts", decay=0.99, until=until, views=draw)
+    reader.load_state_dict(averaged)
     return nn.Sequential(reader, nn.Sigmoid()).eval()

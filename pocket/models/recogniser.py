@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
+from pocket.models.computing import autocast, send
 from pocket.models.detector import Residual, conv
 from pocket.models.face_views import aligned, degrade
-from pocket.models.training import fit, generator
+from pocket.models.training import Shown, fit, generator
 from pocket.render.factors import BEARDS, HAIR_STYLES, STYLES, Subject, draw_subject
 
 EMBEDDING = 512
@@ -111,8 +111,8 @@ def pair_loss(embeddings: Tensor, scale: Tensor, margin: float = 0.1) -> Tensor:
     """
     unit = F.normalize(embeddings.float())
     n = len(unit) // 2
-    cosine = unit @ unit.T - 2 * torch.eye(2 * n)
-    partner = (torch.arange(2 * n) + n) % (2 * n)
+    cosine = unit @ unit.T - 2 * torch.eye(2 * n, device=unit.device)
+    partner = (torch.arange(2 * n, device=unit.device) + n) % (2 * n)
     cosine = cosine - margin * F.one_hot(partner, 2 * n)
     return F.cross_entropy(scale * cosine, partner)
 
@@ -137,22 +137,25 @@ def train_recogniser(bank: Bank, folder: Path, name: str, steps: int | None = No
     trainee = Trainee(recipe, views.subjects, factors.shape[1])
     each = min(batch // 2, views.subjects)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def draw(step: int) -> tuple[Tensor, NDArray[np.uint8]]:
         rng = np.random.default_rng((recipe.seed, 23, step))
         subject = torch.randperm(views.subjects, generator=generator(recipe.seed, step))[:each].repeat(2)
-        crops = torch.from_numpy(np.stack([views.draw(int(i), rng) for i in subject])).permute(0, 3, 1, 2).float()
+        return subject, np.stack([views.draw(int(i), rng) for i in subject])
+
+    def loss(step: int, drawn: tuple[Tensor, NDArray[np.uint8]]) -> tuple[Tensor, Shown]:
+        subject, crops = send(drawn[0]), send(torch.from_numpy(drawn[1])).permute(0, 3, 1, 2).float()
         with autocast():
             out = trainee.recogniser(((crops - 127.5) / 127.5).to(memory_format=torch.channels_last)).float()
         # Reading who it is from what the person looks like teaches in the first minutes, when identities do not yet.
-        read = F.smooth_l1_loss(trainee.reader(out), factors[subject])
+        read = F.smooth_l1_loss(trainee.reader(out), send(factors[drawn[0]]))
         if recipe.objective == "pairs":
             identity = pair_loss(out, trainee.log_scale.exp().clamp(max=40.0))
         else:
             identity = class_loss(
                 out, trainee.centres, subject, scale=24.0, margin=0.2 * min(1.0, step / (0.3 * steps))
             )
-        return identity + 2 * read, {"identity": identity.item(), "read": read.item()}
+        return identity + 2 * read, {"identity": identity.detach(), "read": read.detach()}
 
-    averaged = fit(trainee, loss, steps, recipe.rate, folder / f"{name}.pt", name, decay=0.99)
+    averaged = fit(trainee, loss, steps, recipe.rate, folder / f"{name}.pt", name, decay=0.99, views=draw)
     trainee.load_state_dict(averaged)
     return trainee.recogniser.eval()

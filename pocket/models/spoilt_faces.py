@@ -53,9 +53,9 @@ class PartViews:
 
 def _spoil(image: Image, points: NDArray, readable: NDArray[np.float32], rng: np.random.Generator) -> Image:
     """Make some parts unreadable, and say so in ``readable``."""
-    eyes = np.linalg.norm(points[1] - points[0])
-    tall = np.linalg.norm(points[3:].mean(axis=0) - points[:2].mean(axis=0))
-    turn = np.degrees(np.arctan2(*(points[1] - points[0])[::-1]))
+    eyes = float(np.linalg.norm(points[1] - points[0]))
+    tall = float(np.linalg.norm(points[3:].mean(axis=0) - points[:2].mean(axis=0)))
+    turn = float(np.degrees(np.arctan2(*(points[1] - points[0])[::-1])))
     way = rng.random()
     mask = np.zeros(image.shape[:2], np.uint8)
     if way < 0.3:
@@ -82,7 +82,7 @@ def _extent(part: int, points: NDArray, eyes: float, tall: float) -> tuple[NDArr
         return points[part], 0.36 * eyes, 0.32 * eyes
     if part == NOSE:
         return points[2] - 0.12 * (points[3:].mean(axis=0) - points[:2].mean(axis=0)), 0.27 * eyes, 0.38 * tall
-    width = np.linalg.norm(points[4] - points[3])
+    width = float(np.linalg.norm(points[4] - points[3]))
     return points[3:].mean(axis=0), 0.62 * width + 0.08 * eyes, 0.34 * tall
 
 

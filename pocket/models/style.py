@@ -26,10 +26,10 @@ from networks.e4e import E4E
 from networks.stylegan2 import StyleGAN2, mix_rows
 from networks.wplus import save_wplus
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
+from pocket.models.computing import autocast, device, send
 from pocket.models.recogniser import Recogniser
 from pocket.models.style_views import AlignedFaces, bank_masks, recogniser_crops, recolour, warp, warps
-from pocket.models.training import fit, generator
+from pocket.models.training import Shown, fit, generator
 from pocket.models.vae import to_pixels
 
 SIZE = 64
@@ -62,11 +62,11 @@ class StyleAutoencoder(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, a=0.01)
 
 
-def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, float]:
+def reconstruction_loss(y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """L1 + 2 MSE, and L1 of the differences between neighbours, which keeps edges; the PSNR in dB beside it."""
     mse = F.mse_loss(y, x)
     edges = F.l1_loss(y.diff(dim=2), x.diff(dim=2)) + F.l1_loss(y.diff(dim=3), x.diff(dim=3))
-    return F.l1_loss(y, x) + 2 * mse + edges, 10 * float(np.log10(4 / mse.item()))
+    return F.l1_loss(y, x) + 2 * mse + edges, 10 * (4 / mse.detach()).log10()
 
 
 def identity_loss(recogniser: Recogniser, y: Tensor, x: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
@@ -93,12 +93,17 @@ def train_style(
     torch.manual_seed(_SEED)
     model = StyleAutoencoder()
     faces = AlignedFaces(bank, bank_masks(bank, folder), SIZE)
-    recogniser = recogniser.eval().requires_grad_(False)
+    recogniser = recogniser.eval().requires_grad_(False).to(device())
 
-    def loss(first: int, judged: bool, step: int) -> tuple[Tensor, dict[str, float]]:
+    def draw(first: int, step: int) -> tuple[NDArray[np.uint8], NDArray[np.float64], np.random.Generator]:
         rng = np.random.default_rng((_SEED, first + step))
-        crops, landmarks = faces.draw(batch, rng)
-        x = to_pixels(crops)
+        return *faces.draw(batch, rng), rng
+
+    def loss(
+        judged: bool, step: int, drawn: tuple[NDArray[np.uint8], NDArray[np.float64], np.random.Generator]
+    ) -> tuple[Tensor, Shown]:
+        crops, landmarks, rng = drawn
+        x = send(to_pixels(crops))
         plain = x[: batch // 2]
         paired = x[batch // 2 :]
         moves = warps(len(paired), rng)
@@ -114,20 +119,23 @@ def train_style(
         value, psnr = reconstruction_loss(y[: batch // 2], plain)
         mixed, mixed_psnr = reconstruction_loss(y[batch // 2 :], warp(coloured, moves))
         size = codes.float().square().mean()
-        shown = {"psnr": psnr, "mixed": mixed_psnr, "codes": size.item() ** 0.5}
+        shown = {"psnr": psnr, "mixed": mixed_psnr, "codes": size.detach().sqrt()}
         total = value + mixed + CODE_WEIGHT * size
         if judged and not alone:
             with autocast():
                 unlike = identity_loss(recogniser, y[: batch // 2], plain, landmarks[: batch // 2])
             total = total + IDENTITY_WEIGHT * unlike
-            shown["identity"] = 1 - unlike.item()
+            shown["identity"] = 1 - unlike.detach()
         return total, shown
 
     judged_phases = [(f"style_identity_{i}", count, rate / 3, True) for i, count in enumerate(identity_steps)]
     first = 0
     for name, count, peak, judged in [("style", steps, rate, False), *judged_phases]:
-        model.load_state_dict(fit(model, partial(loss, first, judged), count, peak, folder / f"{name}.pt", name))
+        state = folder / f"{name}.pt"
+        averaged = fit(model, partial(loss, judged), count, peak, state, name, views=partial(draw, first))
+        model.load_state_dict(averaged)
         first += count
+    recogniser.to("cpu")
     return model.eval().requires_grad_(False)
 
 
@@ -153,18 +161,18 @@ def fit_mapping(decoder: StyleGAN2, w: Tensor, folder: Path, steps: int = 1500, 
     The loss is the sliced Wasserstein distance (Bonneel et al. 2015): the squared distance between the two samples,
     sorted along random directions. Whitened first, so that every direction of the code counts.
     """
-    spread = w.std(dim=0)
-    mean = w.mean(dim=0)
+    spread = send(w.std(dim=0))
+    mean = send(w.mean(dim=0))
     mapping = decoder.style.requires_grad_(True)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[Tensor, Shown]:
         g = generator(_SEED, 2, step)
-        pick = torch.randint(len(w), (batch,), generator=g)
-        made = (decoder.map(torch.randn(batch, WIDTH, generator=g)) - mean) / spread
-        directions = F.normalize(torch.randn(WIDTH, 128, generator=g), dim=0)
-        apart = (made @ directions).sort(dim=0).values - (((w[pick] - mean) / spread) @ directions).sort(dim=0).values
+        wanted = (send(w[torch.randint(len(w), (batch,), generator=g)]) - mean) / spread
+        made = (decoder.map(send(torch.randn(batch, WIDTH, generator=g))) - mean) / spread
+        directions = send(F.normalize(torch.randn(WIDTH, 128, generator=g), dim=0))
+        apart = (made @ directions).sort(dim=0).values - (wanted @ directions).sort(dim=0).values
         value = apart.square().mean()
-        return value, {"distance": value.item()}
+        return value, {"distance": value.detach()}
 
     # The layers scale their weights down at run time, hence the rate.
     mapping.load_state_dict(fit(mapping, loss, steps, 1.0, folder / "style_mapping.pt", "mapping", weight_decay=0.0))

@@ -78,8 +78,8 @@ def recolour(images: Tensor, rng: np.random.Generator) -> Tensor:
     turns = np.stack([cv2.Rodrigues(axis * angle)[0] for axis, angle in zip(grey, angles, strict=True)])
     gains = rng.uniform(0.8, 1.2, (n, 3, 1))
     shift = rng.uniform(-0.15, 0.15, (n, 1, 1, 1))
-    matrix = torch.from_numpy(turns * gains).float()
-    return (torch.einsum("bij,bjhw->bihw", matrix, images) + torch.from_numpy(shift).float()).clamp(-1, 1)
+    matrix, lift = (torch.from_numpy(part).float().to(images.device) for part in (turns * gains, shift))
+    return (torch.einsum("bij,bjhw->bihw", matrix, images) + lift).clamp(-1, 1)
 
 
 def warps(n: int, rng: np.random.Generator) -> Tensor:
@@ -95,7 +95,7 @@ def warps(n: int, rng: np.random.Generator) -> Tensor:
 
 def warp(images: Tensor, maps: Tensor) -> Tensor:
     """(B, 3, H, W): each image moved by its map. Beyond its edge an image is reflected."""
-    grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    grid = F.affine_grid(maps.to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
@@ -111,5 +111,6 @@ def recogniser_crops(images: Tensor, landmarks: NDArray[np.float64]) -> Tensor:
         back = np.linalg.inv(turn[:, :2])
         shift = back @ ((CROP - 1) / 2 - turn[:, 2])  # the crop's middle in the image's pixels
         maps.append(np.concatenate([back * CROP / side, ((2 * shift + 1) / side - 1)[:, None]], axis=1))
-    grid = F.affine_grid(torch.from_numpy(np.stack(maps)).float(), [len(images), 3, CROP, CROP], align_corners=False)
+    placed = torch.from_numpy(np.stack(maps)).float().to(images.device)
+    grid = F.affine_grid(placed, [len(images), 3, CROP, CROP], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from contracts.files import atomic_path
 from pocket.models.bank import Bank
-from pocket.models.computing import autocast
-from pocket.models.training import fit, generator
+from pocket.models.computing import autocast, device, send
+from pocket.models.training import Shown, fit, generator
 
 
 def build_vae() -> AutoencoderKL:
@@ -48,18 +48,18 @@ def train_jointly(
     torch.manual_seed(0)
     vae = build_vae()
 
-    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[torch.Tensor, Shown]:
         g = generator(1, step)
         pick = torch.randint(len(bank), (batch,), generator=g).sort().values.numpy()
-        x = to_pixels(bank.images[pick])
+        x = send(to_pixels(bank.images[pick]))
         with autocast():
             mean, log_var = vae.quant_conv(vae.encoder(x)).float().chunk(2, dim=1)
             log_var = log_var.clamp(-30, 20)
-            z = mean + (0.5 * log_var).exp() * torch.randn(mean.shape, generator=g)
+            z = mean + (0.5 * log_var).exp() * send(torch.randn(mean.shape, generator=g))
             y = vae.decoder(vae.post_quant_conv(z)).float()
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=(1, 2, 3)).mean()
         value, shown = _reconstruction(y, x)
-        return value + 1e-6 * kl, {**shown, "kl": kl.item()}
+        return value + 1e-6 * kl, {**shown, "kl": kl.detach()}
 
     vae.load_state_dict(fit(vae, loss, schedule, rate, folder / "vae.pt", "vae", until=until))
     vae.eval().requires_grad_(False)
@@ -74,9 +74,12 @@ def encode_bank(vae: AutoencoderKL, bank: Bank, folder: Path) -> NDArray[np.floa
     file = folder / "moments.npy"
     if not file.exists():
         parts = []
+        vae.to(device())
         for i in tqdm(range(0, len(bank), 128), desc="encoding the bank"):
             with torch.inference_mode(), autocast():
-                parts.append(vae.quant_conv(vae.encoder(to_pixels(bank.images[i : i + 128]))).half().numpy())
+                x = send(to_pixels(bank.images[i : i + 128]))
+                parts.append(vae.quant_conv(vae.encoder(x)).half().cpu().numpy())
+        vae.to("cpu")
         with atomic_path(file) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate(parts))
     return np.load(file)
@@ -94,19 +97,19 @@ def train_decoder(
     """Train the decoder alone. The latents do not change, so a UNet can be trained on them at the same time."""
     decoder = torch.nn.ModuleDict({"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}).requires_grad_(True)
 
-    def loss(step: int) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(step: int) -> tuple[torch.Tensor, Shown]:
         g = generator(3, step)
         pick = torch.randint(len(bank), (batch,), generator=g).sort().values.numpy()
         mean, log_var = torch.from_numpy(moments[pick]).float().chunk(2, dim=1)
         z = mean + (0.5 * log_var.clamp(-30, 20)).exp() * torch.randn(mean.shape, generator=g)
         with autocast():
-            y = vae.decoder(vae.post_quant_conv(z)).float()
-        return _reconstruction(y, to_pixels(bank.images[pick]))
+            y = vae.decoder(vae.post_quant_conv(send(z))).float()
+        return _reconstruction(y, send(to_pixels(bank.images[pick])))
 
     decoder.load_state_dict(fit(decoder, loss, steps, rate, folder / "decoder.pt", "decoder"))
     return vae.eval().requires_grad_(False)
 
 
-def _reconstruction(y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+def _reconstruction(y: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, Shown]:
     mse = F.mse_loss(y, x)
-    return F.l1_loss(y, x) + 2 * mse, {"psnr": 10 * np.log10(4 / mse.item())}
+    return F.l1_loss(y, x) + 2 * mse, {"psnr": 10 * (4 / mse.detach()).log10()}

@@ -118,13 +118,13 @@ def test_training_learns_and_a_stopped_run_goes_on(bank: Bank, tmp_path: Path) -
     fit = style.fit
     stops = {"style.pt": 3, "style_identity_0.pt": 1, "style_identity_1.pt": 2}
 
-    def stopped(*arguments: Any) -> None:
-        fit(*arguments, until=stops[arguments[4].name])
+    def stopped(*arguments: Any, **more: Any) -> None:
+        fit(*arguments, **more, until=stops[arguments[4].name])
         raise InterruptedError
 
     for phase in tuple(stops):  # one stop in each
         with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedError):
-            patch.setattr(style, "fit", lambda *a: stopped(*a) if a[4].name in stops else fit(*a))
+            patch.setattr(style, "fit", lambda *a, **k: (stopped if a[4].name in stops else fit)(*a, **k))
             train_style(bank, tmp_path / "b", recogniser, steps=6, identity_steps=(2, 3), batch=4)
         stops.pop(phase)
     resumed = train_style(bank, tmp_path / "b", recogniser, steps=6, identity_steps=(2, 3), batch=4)
