@@ -22,6 +22,7 @@ from leaderboard.generate.generation import PromptOnly
 from networks.backbone import Backbone, load_backbone
 from networks.clip_image import load_clip_image
 from networks.clip_judge import ClipJudge
+from networks.face_analysis import FacePack
 from networks.keyed_noise import keyed_normal
 from networks.sampler import SamplingSettings
 from pocket.models import paths
@@ -31,6 +32,7 @@ from pocket.models.grounding import WatchedAttention, share_outside
 from pocket.models.manifest import verify
 from pocket.quality.faces import Row, face_floors, judge_rows, unseen_photos
 from pocket.quality.style import style_floors
+from pocket.quality.words import word_rows
 from pocket.render.captions import CLASS_NOUN, caption
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import Render, render
@@ -166,6 +168,10 @@ def measure(n: int) -> Iterator[Row]:
     prompts = bank.captions[: max(16, n // 5)]
     images = generate_samples(backbone, prompts, SamplingSettings(guidance=3.0))
     yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
+    packs = [FacePack(folder, paths.DET_SIZE) for folder in (paths.FACES_B, paths.FACES_A)]
+    yield from word_rows(
+        backbone, packs, lambda said: generate_samples(backbone, [*said], SamplingSettings(guidance=3.0))
+    )
     share, covered = noun_attention_focus(backbone, unseen_photos(min(n, 100), accessories=False)[0])
     yield _row(f"base model, attention of {CLASS_NOUN!r} on the person (covers {covered:.2f})", share, 0.70)
 
