@@ -50,7 +50,7 @@ class JudgedPlan:
     def make(cls, root: Path) -> "JudgedPlan":
         """A plan with the smallest judges in ``root``."""
         settings = JudgeSettings(
-            faces=str(tiny_faces(root / "faces")),
+            faces=str(tiny_faces(root / "faces", parts=True)),
             clip=str(tiny_clip(root / "clip")),
             second_faces=str(tiny_faces(root / "second")),
             image_backbone=str(tiny_vit(root / "vit")),

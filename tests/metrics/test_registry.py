@@ -99,6 +99,9 @@ def test_identity_is_of_people_alone_and_a_miss_counts_in_two_of_its_columns(pla
     person = owners == "person"
     found = rows_of(METRICS["detection_rate"], plan)
     assert np.isnan(found[~person]).all() and (found[person] == ~missed[person]).all()
+    complete = rows_of(METRICS["face_complete"], plan)
+    assert (np.isnan(complete) == ~person).all() and (complete[person & missed] == 0).all()
+    assert set(complete[person & ~missed]) == {0.0, 1.0}, "in dark images no mouth is read"
     given, zero = (rows_of(METRICS[f"identity_{part}"], plan) for part in ("given_detection", "misses_zero"))
     assert (np.isfinite(given) == (person & ~missed)).all()
     assert (zero[person & missed] == 0).all() and np.isnan(zero[~person]).all()
