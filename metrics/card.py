@@ -10,7 +10,7 @@ from contracts.settings import JudgeSettings
 from networks.face_analysis import FacePack
 from networks.face_detectors import SCORE_THRESHOLD
 from networks.face_files import find_parts_file
-from networks.face_parts import LEAST, PARTS, READABLE
+from networks.face_parts import LEAST, MOST_ENLARGED, PARTS, READABLE
 from networks.fingerprints import file_fingerprint, folder_fingerprint, resolve_source
 from networks.image_backbone import POOLINGS, pooling_of
 from networks.segmenter import Segmenter
@@ -118,7 +118,7 @@ def _faces(source: str, det_size: int | Sequence[int]) -> JudgeNetwork:
     found = f"det{'+'.join(map(str, pack.sides))}-thr{SCORE_THRESHOLD}"
     if pack.parts_file:
         steps += f", {LEAST} of {len(PARTS)} parts readable"
-        found += f"|parts{LEAST}-thr{READABLE}"
+        found += f"|parts{LEAST}-thr{READABLE}-x{MOST_ENLARGED}"
     tag = f"faces-{pack.fingerprint[:8]}|{found}|largest"
     return JudgeNetwork(kind.get(library, mixed), pack.fingerprint, steps, tag, pack.licence)
 

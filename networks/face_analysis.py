@@ -35,7 +35,7 @@ from networks.face_choice import face_at, own_faces
 from networks.face_detectors import Detections, FaceDetector, find_faces
 from networks.face_files import PackFile, find_file, find_parts_file, licence_of, onnx_files
 from networks.face_networks import FaceRuntime, load_detector, load_parts_reader, load_recogniser
-from networks.face_parts import LEAST, READABLE, crop
+from networks.face_parts import LEAST, READABLE, crop, is_large_enough
 from networks.face_recognisers import FaceRecogniser
 
 _loaded: dict[tuple[Any, ...], Any] = {}
@@ -268,8 +268,10 @@ class FacePack:
             return faces, [None] * len(faces.boxes)
         rgb = np.ascontiguousarray(image[..., ::-1])
         reader = self._part(self.parts_file, load_parts_reader)
+        large = np.array([is_large_enough(points) for points in faces.landmarks], np.bool_)
         readable = reader.read([crop(rgb, points) for points in faces.landmarks]) >= READABLE
-        kept = readable.sum(axis=1) >= LEAST
+        readable &= large[:, None]
+        kept = (readable.sum(axis=1) >= LEAST) | ~large
         return Detections(faces.boxes[kept], faces.landmarks[kept], faces.scores[kept]), list(readable[kept])
 
     def _embed(

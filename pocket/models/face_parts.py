@@ -33,7 +33,7 @@ class PartsReader(nn.Module):
 
 
 def train_parts_reader(
-    bank: Bank, folder: Path, steps: int = 1800, batch: int = 128, until: int | None = None
+    bank: Bank, folder: Path, steps: int = 2500, batch: int = 128, until: int | None = None
 ) -> nn.Module:
     """Binary cross-entropy for each part. State is kept in ``folder``; ``until`` ends early, on the schedule of
     ``steps``. Returns what is exported, which gives probabilities."""

@@ -15,8 +15,6 @@ from pocket.render.factors import draw_shot
 
 Image = NDArray[np.uint8]
 LEFT_EYE, RIGHT_EYE, NOSE, MOUTH = range(len(PARTS))
-_SMALL = 0.3
-"""So many views are of smaller faces, as two people side by side have."""
 
 
 class PartViews:
@@ -50,10 +48,6 @@ class PartViews:
             image = _spoil(image, points, readable, rng)
             jitter = rng.uniform(0.4, 1.5)  # where a face is spoilt, a detector guesses
         marks = points + rng.normal(0, jitter, points.shape)
-        if rng.random() < _SMALL:
-            share = rng.uniform(0.4, 0.8)
-            image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-            marks = (marks + 0.5) * (len(image) / len(self.bank.images[row])) - 0.5
         return crop(degrade(image, rng), marks.astype(np.float32)), readable
 
 

@@ -41,7 +41,7 @@ def test_the_pocket_versions_stay_as_they_are() -> None:
     """Results that exist are compared by them."""
     pocket = yaml.safe_load((ROOT / "configs" / "evaluation" / "pocket.yaml").read_text())["judges"]
     found = {card.name: card.version for card in list_cards(JudgeSettings(**pocket), samples=2, images=400)}
-    faces = "faces-7573195f|det128-thr0.5|parts2-thr0.5|largest"
+    faces = "faces-c297dcde|det128-thr0.5|parts2-thr0.5-x2.4|largest"
     assert found["identity_misses_zero"] == f"identity_misses_zero@{faces}|cos-mean-held-out|x1|miss-0"
     second = f"{faces}|second-7c3a215f|same-faces|cos-mean-held-out|x1|found-only"
     assert found["identity_second_opinion"] == f"identity_second_opinion@{second}"

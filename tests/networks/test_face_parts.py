@@ -13,7 +13,7 @@ from contracts.errors import LikenessError
 from metrics.functional.spoilt_photos import eyes_painted_over, inner_face_blurred, inner_face_painted_over
 from networks.face_analysis import FacePack
 from networks.face_files import find_parts_file
-from networks.face_parts import LEAST, PARTS, SIDE, crop
+from networks.face_parts import LEAST, PARTS, SIDE, crop, is_large_enough
 from pocket.models.paths import DET_SIZE, FACES_A, FACES_B
 from pocket.render.factors import draw_shot, draw_subject
 from pocket.render.renderer import Render, render
@@ -72,6 +72,15 @@ def test_sunglasses_hide_the_eyes_alone(judge: FacePack) -> None:
     dark = [render(draw_subject(f"parts/{i}"), replace(s, glasses="sunglasses")).image for i, s in enumerate(shots)]
     judged = judge.judge(np.stack(dark))
     assert judged.found.mean() >= 0.95 and judged.complete.mean() <= 0.05
+
+
+def test_a_face_too_small_to_read_is_one_by_the_detectors_word(renders: list[Render], judge: FacePack) -> None:
+    canvas = np.zeros((20, 64, 64, 3), np.uint8)
+    for i, one in enumerate(renders[:20]):
+        canvas[i, 16:48, 16:48] = cv2.resize(one.image, (32, 32), interpolation=cv2.INTER_AREA)
+        assert is_large_enough(one.landmarks) and not is_large_enough(one.landmarks / 2 + 16)
+    judged = judge.judge(canvas)
+    assert judged.found.mean() >= 0.95 and not judged.complete.any()
 
 
 def test_every_face_says_which_parts_are_readable(renders: list[Render], judge: FacePack) -> None:
