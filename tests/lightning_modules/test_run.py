@@ -15,7 +15,7 @@ from pocket.models.paths import WEIGHTS
 SHIPPED = {
     "pidiff": "f3581f632d4b7ac49e9d7c24befdb088b32ce0a96a7823b39df02b9aac14333e",
     "sefi_ide": "ce2dff87dd0dca409c5e894e4a8519305eaf1c6a4b1a96f9d62e6f3e18990d78",
-    "spotdiff": "b2c59bc21fe72d9c903627074231dc336af0c594804a1c45353106552f0c7ea3",
+    "spotdiff": "5c55977e7c5a40d636c10d75c7f02d5919d33c664f1082c65db952f13a0cd8a0",
 }
 """Hash of the settings by adapter, as results folders have it written down."""
 
