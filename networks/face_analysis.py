@@ -32,7 +32,7 @@ from contracts.errors import LikenessError
 from contracts.files import file_sha256
 from contracts.settings import DETECTION_SIDES, detection_sides
 from networks.face_choice import face_at, own_faces
-from networks.face_detectors import Detections, FaceDetector, find_faces
+from networks.face_detectors import SAME_FACE, Detections, FaceDetector, find_faces, overlap
 from networks.face_files import PackFile, find_file, find_parts_file, licence_of, onnx_files
 from networks.face_networks import FaceRuntime, load_detector, load_parts_reader, load_recogniser
 from networks.face_parts import LEAST, READABLE, crop, is_large_enough
@@ -252,27 +252,51 @@ class FacePack:
 
     def _find(self, image: NDArray[np.uint8]) -> tuple[Detections, Readable, Literal["plain", "padded"]]:
         """The faces of one BGR image, largest box first, their readable parts, and the attempt that found them."""
-        faces, readable = self._checked(image, find_faces(self.detector, image, self.sides))
+        faces, readable = self._checked(image, lambda sides: find_faces(self.detector, image, sides))
         if len(faces.boxes) or not self.retry:
             return faces, readable, "plain"
         h, w = image.shape[0] // 2, image.shape[1] // 2
         padded = cv2.copyMakeBorder(image, h, h, w, w, cv2.BORDER_CONSTANT, value=(0, 0, 0))
-        faces = find_faces(self.detector, padded, self.sides)
         shift = np.array([w, h], np.float32)
-        faces = Detections(faces.boxes - np.tile(shift, 2), faces.landmarks - shift, faces.scores)
-        return *self._checked(image, faces), "padded"
 
-    def _checked(self, image: NDArray[np.uint8], faces: Detections) -> tuple[Detections, Readable]:
-        """Those of the detections of which enough can be read, and what; all of them where the pack does not say."""
+        def in_padded(sides: Sequence[int]) -> Detections:
+            faces = find_faces(self.detector, padded, sides)
+            return Detections(faces.boxes - np.tile(shift, 2), faces.landmarks - shift, faces.scores)
+
+        return *self._checked(image, in_padded), "padded"
+
+    def _checked(
+        self, image: NDArray[np.uint8], find: Callable[[Sequence[int]], Detections]
+    ) -> tuple[Detections, Readable]:
+        """What ``find`` finds and what of it can be read: faces alone, or all of it where the pack does not say.
+
+        A face that cannot be read by the landmarks of one side may be by those of another.
+        """
+        faces = find(self.sides)
         if self.parts_file is None:
             return faces, [None] * len(faces.boxes)
+        is_face, readable = self._read(image, faces)
+        for side in self.sides if len(self.sides) > 1 and not is_face.all() else ():
+            other = find((side,))
+            good, read = self._read(image, other)
+            for i in np.flatnonzero(~is_face):
+                same = np.flatnonzero(good & (overlap(other.boxes, faces.boxes[i]) > SAME_FACE))[:1]
+                if len(same):
+                    faces.boxes[i], faces.landmarks[i] = other.boxes[same[0]], other.landmarks[same[0]]
+                    faces.scores[i], readable[i], is_face[i] = other.scores[same[0]], read[same[0]], True
+        found = Detections(faces.boxes[is_face], faces.landmarks[is_face], faces.scores[is_face])
+        return found, list(readable[is_face])
+
+    def _read(self, image: NDArray[np.uint8], faces: Detections) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of the detections (N,) are faces, and which of their parts (N, 4) can be read."""
+        assert self.parts_file is not None
         rgb = np.ascontiguousarray(image[..., ::-1])
+        seen = min(self.sides) / max(image.shape[:2])
+        large = np.array([is_large_enough(box, seen) for box in faces.boxes], np.bool_)
         reader = self._part(self.parts_file, load_parts_reader)
-        large = np.array([is_large_enough(points) for points in faces.landmarks], np.bool_)
         readable = reader.read([crop(rgb, points) for points in faces.landmarks]) >= READABLE
         readable &= large[:, None]
-        kept = (readable.sum(axis=1) >= LEAST) | ~large
-        return Detections(faces.boxes[kept], faces.landmarks[kept], faces.scores[kept]), list(readable[kept])
+        return (readable.sum(axis=1) >= LEAST) | ~large, readable
 
     def _embed(
         self, bgr: Sequence[NDArray[np.uint8]], marks: Sequence[tuple[int, NDArray[np.float32]]]

@@ -23,8 +23,9 @@ READABLE = 0.5
 LEAST = 2
 """So many readable parts make a face."""
 MOST_ENLARGED = 2.4
-"""A crop that enlarges a face more shows nothing that could be read: such a face is one if the detector says so, and is
-not complete."""
+"""A crop that enlarges a face more than so, in an image that the detector sees at twice its size, shows nothing that
+could be read: such a face is one if the detector says so, and is not complete."""
+_FACE = 57.6  # longest side in pixels of a face's box in a crop
 # Where the ArcFace family puts eyes, nose tip and corners of the mouth in a crop of 112 pixels.
 _TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
@@ -35,27 +36,27 @@ Image = NDArray[np.uint8]
 
 def crop(image: Image, landmarks: NDArray[np.float32]) -> Image:
     """The crop (64, 64, 3) of the face with these landmarks (5, 2) in an image (H, W, 3)."""
-    turn, centre = _to_template(landmarks)
-    to_crop = np.concatenate([turn, (centre - turn @ landmarks.mean(axis=0))[:, None]], axis=1)
+    template = (_TEMPLATE + 0.5) * (SIDE / 112) - 0.5
+    a, b = landmarks - landmarks.mean(axis=0), template - template.mean(axis=0)
+    power = max(float((a**2).sum()), 1e-9)
+    cos, sin = (a * b).sum() / power, (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / power
+    turn = np.array([[cos, -sin], [sin, cos]])
+    to_crop = np.concatenate([turn, (template.mean(axis=0) - turn @ landmarks.mean(axis=0))[:, None]], axis=1)
     # A large face is averaged, not sampled: what one pixel of the crop shows is what the eye would see there.
-    scale = float(np.hypot(*turn[0]))
+    scale = float(np.hypot(cos, sin))
     if scale < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), 0.35 / scale)
     return cv2.warpAffine(image, to_crop, (SIDE, SIDE))
 
 
-def is_large_enough(landmarks: NDArray[np.float32]) -> bool:
-    """Whether the crop of the face with these landmarks (5, 2) enlarges it no more than ``MOST_ENLARGED`` times."""
-    return float(np.hypot(*_to_template(landmarks)[0][0])) <= MOST_ENLARGED
+def is_large_enough(box: NDArray[np.float32], seen: float) -> bool:
+    """Whether the face in this box (4,) takes enough pixels to be read, and its landmarks can be exact enough.
 
-
-def _to_template(landmarks: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The rotation and scale (2, 2) that bring the landmarks nearest to a crop's, and the middle (2,) of those."""
-    template = (_TEMPLATE + 0.5) * (SIDE / 112) - 0.5
-    a, b = landmarks - landmarks.mean(axis=0), template - template.mean(axis=0)
-    power = max(float((a**2).sum()), 1e-9)
-    cos, sin = (a * b).sum() / power, (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / power
-    return np.array([[cos, -sin], [sin, cos]]), template.mean(axis=0)
+    ``seen`` is the smallest size at which the detector saw the image, over its own. Landmarks themselves say nothing of
+    it: on faces that a detector sees too small they may lie anywhere.
+    """
+    longest = max(float((box[2:] - box[:2]).max()), 1e-9)
+    return _FACE / longest * 2 / seen <= MOST_ENLARGED
 
 
 class FacePartsReader:

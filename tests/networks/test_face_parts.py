@@ -78,9 +78,12 @@ def test_a_face_too_small_to_read_is_one_by_the_detectors_word(renders: list[Ren
     canvas = np.zeros((20, 64, 64, 3), np.uint8)
     for i, one in enumerate(renders[:20]):
         canvas[i, 16:48, 16:48] = cv2.resize(one.image, (32, 32), interpolation=cv2.INTER_AREA)
-        assert is_large_enough(one.landmarks) and not is_large_enough(one.landmarks / 2 + 16)
+        assert is_large_enough(one.bbox, 2.0) and not is_large_enough(one.bbox / 2 + 16, 2.0)
+        assert not is_large_enough(one.bbox, 1.0), "seen at half that size its landmarks are rough"
     judged = judge.judge(canvas)
     assert judged.found.mean() >= 0.95 and not judged.complete.any()
+    wide = np.stack([np.hstack([renders[i].image, renders[i + 1].image]) for i in range(0, 40, 2)])
+    assert (judge.judge(wide).counts == 2).mean() >= 0.95, "two photos side by side"
 
 
 def test_every_face_says_which_parts_are_readable(renders: list[Render], judge: FacePack) -> None:

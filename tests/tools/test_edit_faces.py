@@ -250,7 +250,8 @@ def test_a_photo_without_a_face_is_one_line(world: World, tmp_path: Path, capsys
 
 @pytest.mark.skipif(not FACES_B.is_dir(), reason="the pocket models are not there")
 def test_a_photo_with_two_faces_is_one_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    two = [render(draw_subject(name), draw_shot(f"{name}/0", accessories=False)).image for name in ("ann", "bob")]
+    shots = {name: draw_shot(f"{name}/0", style="photo", accessories=False) for name in ("ann", "bob")}
+    two = [render(draw_subject(name), shot).image for name, shot in shots.items()]
     Image.fromarray(np.hstack(two)).save(tmp_path / "two.png")
     given = world.arguments(tmp_path / "out", "--photo", str(tmp_path / "two.png"), "--edit", "smiling=1")
     assert editing.main([*given, "--faces", str(FACES_B)]) == 2
