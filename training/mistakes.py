@@ -32,6 +32,9 @@ from lightning_modules.per_subject import PerSubjectModule
 from training.cli import TrainCLI
 
 _GOES_ON = "the same command goes on from what is saved"
+_LOADER_GONE = (
+    f"a loader process was killed, as systems do where memory runs out: give a lower data.num_workers; {_GOES_ON}"
+)
 
 _DENIED = re.compile(r"Importing '(?P<path>[\w.]+)' is not allowed")
 _STAGE = re.compile(r"""key "data.first_stage": .*(?P<mistake>Problem with given .*) - Expected a <class 'None""")
@@ -49,6 +52,9 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, ArgumentError):
         return _parsers_line(error)
     causes = list(_causes(error))
+    # torch says it at whatever line is being run, in the middle of writing a checkpoint too.
+    if any(type(cause) is RuntimeError and _of_a_gone_loader(cause) for cause in causes):
+        return _LOADER_GONE
     for cause in causes:
         if isinstance(cause, LikenessError):
             return str(cause)
@@ -59,10 +65,7 @@ def one_line(error: BaseException) -> str | None:
         return " ".join(str(error).split())
     for cause in causes:
         if _of_a_gone_loader(cause):
-            return (
-                "a loader process was killed, as systems do where memory runs out: give a lower data.num_workers; "
-                f"{_GOES_ON}"
-            )
+            return _LOADER_GONE
         if isinstance(cause, OSError) and cause.strerror:
             return " ".join(f"{cause.strerror}: {cause.filename2 or cause.filename or 'a file'}; {_GOES_ON}".split())
     text = str(error).strip().splitlines()[-1] if isinstance(error, ProcessRaisedException) else str(error)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import train
-from contracts.errors import REPORT
+from contracts.errors import REPORT, LikenessError
 from performance.faults.inject import fault, file_size_limit
 from pocket.tiny.world import TinyWorld
 from training.mistakes import one_line
@@ -125,6 +125,10 @@ def test_a_loader_process_killed_while_its_batch_is_fetched() -> None:
     finally:
         signal.signal(signal.SIGCHLD, reported)
     assert "lower data.num_workers" in (one_line(raised.value) or "")
+    told = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    written = LikenessError("checkpoint 'x' could not be written")
+    written.__cause__ = told  # torch says it at any line
+    assert "lower data.num_workers" in (one_line(written) or "")
     refused = OSError(errno.ECONNRESET, "Connection reset by peer", "somewhere")
     assert "num_workers" not in (one_line(refused) or "")
 
