@@ -1,4 +1,4 @@
-"""Square crops of upright faces by five landmarks, framed like FFHQ.
+"""Square crops of upright faces by five landmarks, framed like FFHQ; and the template of ArcFace's crops.
 
 W+ encoders are trained on such crops, so codes depend on this file: caches carry :data:`VERSION`, which changes
 whenever a crop would.
@@ -17,6 +17,21 @@ MOUTH_FACTOR = 1.8
 """Half a crop's side is the larger of 2.0 eye distances and 1.8 distances from the eyes to the mouth, as in FFHQ."""
 DOWN = 0.1
 """The centre lies that share of the way from the eyes to the mouth below the eyes."""
+
+ARCFACE = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
+)
+"""Where the ArcFace family puts eyes, nose tip and corners of the mouth in a crop of 112 pixels."""
+
+
+def similarity(points: NDArray[np.floating], template: NDArray[np.floating] = ARCFACE) -> NDArray[np.float64]:
+    """The (2, 3) rotation, scale and shift that brings (5, 2) points nearest to the template (least squares)."""
+    a, b = points - points.mean(axis=0), template - template.mean(axis=0)
+    power = max(float((a**2).sum()), 1e-9)
+    cos = (a * b).sum() / power
+    sin = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / power
+    turn = np.array([[cos, -sin], [sin, cos]])
+    return np.concatenate([turn, (template.mean(axis=0) - turn @ points.mean(axis=0))[:, None]], axis=1)
 
 
 def alignment(landmarks: NDArray[np.floating], size: int) -> NDArray[np.float64]:

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from networks.face_alignment import ARCFACE, similarity
+
 PARTS = ("left eye", "right eye", "nose", "mouth")
 """In the order of the output; left and right as the viewer sees them."""
 OUTPUT = "face_parts"
@@ -24,26 +26,16 @@ LEAST = 2
 """So many readable parts make a face."""
 MOST_ENLARGED = 2.4
 """A crop that enlarges a face more than so, in an image that the detector sees at twice its size, shows nothing that
-could be read: such a face is one if the detector says so, and is not complete."""
+could be read: 48 pixels of the detector's input. Such a face is one if the detector says so, and is not complete."""
 _FACE = 57.6  # longest side in pixels of a face's box in a crop
-# Where the ArcFace family puts eyes, nose tip and corners of the mouth in a crop of 112 pixels.
-_TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
-)
-
 Image = NDArray[np.uint8]
 
 
 def crop(image: Image, landmarks: NDArray[np.float32]) -> Image:
     """The crop (64, 64, 3) of the face with these landmarks (5, 2) in an image (H, W, 3)."""
-    template = (_TEMPLATE + 0.5) * (SIDE / 112) - 0.5
-    a, b = landmarks - landmarks.mean(axis=0), template - template.mean(axis=0)
-    power = max(float((a**2).sum()), 1e-9)
-    cos, sin = (a * b).sum() / power, (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / power
-    turn = np.array([[cos, -sin], [sin, cos]])
-    to_crop = np.concatenate([turn, (template.mean(axis=0) - turn @ landmarks.mean(axis=0))[:, None]], axis=1)
+    to_crop = similarity(landmarks, (ARCFACE + 0.5) * (SIDE / 112) - 0.5)
     # A large face is averaged, not sampled: what one pixel of the crop shows is what the eye would see there.
-    scale = float(np.hypot(cos, sin))
+    scale = float(np.hypot(*to_crop[0, :2]))
     if scale < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), 0.35 / scale)
     return cv2.warpAffine(image, to_crop, (SIDE, SIDE))

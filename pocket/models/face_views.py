@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from networks.face_alignment import similarity
 from pocket.render.backgrounds import crop_background
 from pocket.render.factors import BACKGROUNDS
 from pocket.render.renderer import SIDE
@@ -16,10 +17,6 @@ Image = NDArray[np.uint8]
 
 CANVAS = 2 * SIDE  # side of the detector's training input: an image at twice its size
 CROP = 112
-# Where the ArcFace family puts eyes, nose tip and corners of the mouth in a 112 x 112 crop.
-TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
-)
 
 
 def degrade(image: Image, rng: np.random.Generator, colour: float = 0.12) -> Image:
@@ -51,16 +48,6 @@ def mirrored(image: Image, box: NDArray, points: NDArray) -> tuple[Image, NDArra
         np.array([width - 1 - box[2], box[1], width - 1 - box[0], box[3]]),
         flipped,
     )
-
-
-def similarity(points: NDArray, template: NDArray = TEMPLATE) -> NDArray[np.float64]:
-    """The (2, 3) rotation, scale and shift that brings (5, 2) points nearest to the template (least squares)."""
-    a, b = points - points.mean(axis=0), template - template.mean(axis=0)
-    power = (a**2).sum()
-    cos = (a * b).sum() / power
-    sin = (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]).sum() / power
-    turn = np.array([[cos, -sin], [sin, cos]])
-    return np.concatenate([turn, (template.mean(axis=0) - turn @ points.mean(axis=0))[:, None]], axis=1)
 
 
 def aligned(image: Image, points: NDArray, rng: np.random.Generator, jitter: float = 0.35) -> Image:

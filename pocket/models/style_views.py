@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from contracts.files import atomic_path
 from datamodules.face_crops import Portrait, aligned
-from networks.face_alignment import alignment
+from networks.face_alignment import alignment, similarity
 from pocket.models.bank import Bank
-from pocket.models.face_views import CROP, similarity
+from pocket.models.face_views import CROP
 from pocket.render.factors import draw_shot, draw_subject
 from pocket.render.renderer import render
 

@@ -157,7 +157,7 @@ def measure(n: int) -> Iterator[Row]:
     bank = unseen_bank(n)
     backbone = load_backbone(str(paths.BASE))
     judge = ClipJudge(str(paths.CLIP))
-    yield _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 28.0)
+    yield _row("VAE reconstruction, PSNR in dB", reconstruction_psnr(backbone, bank.images), 31.0)
     yield _row("CLIP caption-to-image retrieval, 1 in 100", retrieval(judge, bank.images, bank.captions), 0.85)
     for name, accuracy, chance in probe_rows(*probe_set()):
         yield _row(f"CLIP linear probe, {name} (chance {chance:.3f})", accuracy, 3 * chance)
@@ -167,7 +167,7 @@ def measure(n: int) -> Iterator[Row]:
     yield from style_floors(paths.STYLE, paths.FACES_B, n)
     prompts = bank.captions[: max(16, n // 5)]
     images = generate_samples(backbone, prompts, SamplingSettings(guidance=3.0))
-    yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.90)
+    yield _row("base model, own prompt best of 8", own_prompt_is_best(judge, images, prompts), 0.95)
     packs = [FacePack(folder, paths.DET_SIZE) for folder in (paths.FACES_B, paths.FACES_A)]
     yield from word_rows(
         backbone, packs, lambda said: generate_samples(backbone, [*said], SamplingSettings(guidance=3.0))

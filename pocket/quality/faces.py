@@ -123,8 +123,8 @@ def judge_rows(pack_folder: Path, n: int = 1000) -> list[Row]:
         rows += [
             (f"{name}: {kind}, {what}", float(v), SPOILT_LIMIT, bool(v <= SPOILT_LIMIT)) for what, v in shares.items()
         ]
-        limit = SPOILT_LIKENESS if "found" in shares else 1.0
-        rows.append((f"{name}: {kind}, share of identity left", left, limit, left <= limit))
+        if "found" in shares:
+            rows.append((f"{name}: {kind}, share of identity left", left, SPOILT_LIKENESS, left <= SPOILT_LIKENESS))
     return rows
 
 

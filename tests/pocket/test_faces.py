@@ -8,6 +8,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from networks.face_alignment import ARCFACE, similarity
 from pocket.models.bank import Bank, collect, render_bank
 from pocket.models.detector import (
     STRIDES,
@@ -20,7 +21,7 @@ from pocket.models.detector import (
     spot_loss,
     train_detector,
 )
-from pocket.models.face_views import CANVAS, TEMPLATE, Canvases, aligned, mirrored, similarity
+from pocket.models.face_views import CANVAS, Canvases, aligned, mirrored
 from pocket.models.faces import export_detector, export_recogniser
 from pocket.models.paths import FACES_A, FACES_B
 from pocket.models.recogniser import RECIPES, Recogniser, appearance, class_loss, pair_loss, train_recogniser
@@ -50,8 +51,8 @@ def test_alignment_is_that_of_insightface(bank: Bank) -> None:
 
 
 def test_an_aligned_crop_has_its_landmarks_on_the_template(bank: Bank) -> None:
-    turn = similarity(TEMPLATE * 0.4 + 3)
-    np.testing.assert_allclose(TEMPLATE * 0.4 @ turn[:, :2].T + turn @ [3, 3, 1], TEMPLATE, atol=1e-6)
+    turn = similarity(ARCFACE * 0.4 + 3)
+    np.testing.assert_allclose(ARCFACE * 0.4 @ turn[:, :2].T + turn @ [3, 3, 1], ARCFACE, atol=1e-6)
     assert aligned(bank.images[0], bank.landmarks[0], np.random.default_rng(0)).shape == (112, 112, 3)
 
 
@@ -143,7 +144,7 @@ def test_overlap_of_known_boxes() -> None:
 def test_the_detection_loss_is_least_at_the_truth() -> None:
     points, strides, sides = anchors()
     box = torch.tensor([[33.0, 33.0, 97.0, 97.0]])
-    marks = TEMPLATE_ON_CANVAS
+    marks = ARCFACE_ON_CANVAS
     index, _ = assign(box, points, strides, sides)
     out = torch.zeros(1, len(points), 15)
     out[..., 0] = torch.where(index >= 0, 9.0, -9.0)
@@ -154,7 +155,7 @@ def test_the_detection_loss_is_least_at_the_truth() -> None:
     assert detection_loss(out + 0.1, [(box, marks)])[0] > 0.1
 
 
-TEMPLATE_ON_CANVAS = torch.from_numpy(TEMPLATE * 0.5 + 36).float()[None]
+ARCFACE_ON_CANVAS = torch.from_numpy(ARCFACE * 0.5 + 36).float()[None]
 
 
 def test_losses_of_an_image_without_a_face_are_finite() -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from networks.face_alignment import similarity
 from networks.face_analysis import FacePack
 from networks.wplus import load_wplus
 from pocket.models import style
 from pocket.models.bank import Bank, collect, render_bank
-from pocket.models.face_views import similarity
 from pocket.models.paths import FACES_B, STYLE
 from pocket.models.recogniser import Recogniser
 from pocket.models.style import StyleAutoencoder, export_style, fit_mapping, move_mean, reconstruction_loss, train_style
