@@ -37,7 +37,7 @@ from pocket.render.captions import CLASS_NOUN, caption
 from pocket.render.factors import BACKGROUNDS, POSES, draw_shot, draw_subject
 from pocket.render.renderer import Render, render
 
-_WIDTH = 75  # of the longest name in the table
+_WIDTH = 92  # of the longest name in the table
 
 
 def unseen_bank(n: int) -> Bank:
